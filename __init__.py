@@ -1,0 +1,1 @@
+"""treewright: learned draft trees for lossless speculative decoding."""

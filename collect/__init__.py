@@ -1,0 +1,1 @@
+"""Runs the pair and records: traces, latency tables, benchmarks."""

@@ -1,0 +1,1 @@
+"""Ready-made arguments for every command, and the reference pair."""

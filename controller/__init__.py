@@ -1,0 +1,1 @@
+"""Decides the shape of a draft tree; knows no language model."""

@@ -1,0 +1,20 @@
+"""What a shape decision may know besides the tree: the state of each request when its step begins."""
+
+from dataclasses import dataclass
+
+from .tree import Array
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """One entry per request of the batch."""
+
+    positions: Array  # [B] int64, index of the root token in its text
+    remaining: Array  # [B] int64, tokens the request may still emit; 0 once it has finished
+    temperatures: Array  # [B] float32
+    top_ps: Array  # [B] float32, 1 where no cut is made
+
+    @property
+    def max_depths(self) -> Array:
+        """[B]: the deepest node that could still be emitted (a step always adds one token to its path)."""
+        return self.remaining - 1

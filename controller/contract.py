@@ -1,0 +1,67 @@
+"""Which drafting law, shape policy and verifier may work together without changing the target's text.
+
+A *law* says how children are proposed, a *shape policy* says what its decisions look at, a *verifier* says what it
+tolerates. The walk follows the target's own token, so it is exact for every fixed tree and tolerates any decision.
+Verifiers that divide by the drafter's probability are exact only on average over the draws, so a decision about a
+sampled token must not look at that token. Unsound triples are refused when they are configured.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Looks(IntEnum):
+    """What a shape decision about a token looks at; each level includes the ones before it."""
+
+    PREDICTABLE = 0  # only what was known before any sibling was drawn: child counts are fixed first
+    ADAPTED = 1  # also the siblings already drawn, but never the token decided about
+    ANYTHING = 2  # the token itself, its probability, even the sampling noise
+
+
+@dataclass(frozen=True)
+class LawTerms:
+    """A drafting law's side of the contract."""
+
+    name: str
+    sampled: bool  # children are random draws that a verifier divides by, not candidates fixed given the noise
+
+
+@dataclass(frozen=True)
+class VerifierTerms:
+    """A verifier's side of the contract."""
+
+    name: str
+    laws: frozenset[str]
+    tolerates: Looks
+
+
+COUPLED = LawTerms("coupled", sampled=False)
+FIXED = LawTerms("fixed", sampled=False)
+WALK = VerifierTerms("walk", laws=frozenset({COUPLED.name, FIXED.name}), tolerates=Looks.ANYTHING)
+
+
+def unsound_reason(
+    law: LawTerms, looks: Looks, verifier: VerifierTerms, known: Collection[VerifierTerms] = (WALK,)
+) -> str | None:
+    """Why this triple would not be lossless, with a sound alternative among `known`; None where it is sound."""
+    if law.name not in verifier.laws:
+        problem = f"verifier '{verifier.name}' is not lossless for tokens drafted under the '{law.name}' law"
+    elif looks > verifier.tolerates:
+        problem = (
+            f"verifier '{verifier.name}' tolerates shape decisions that look at {verifier.tolerates.name.lower()}, "
+            f"but this shape policy looks at {looks.name.lower()}"
+        )
+    else:
+        return None
+    sound = [other.name for other in known if law.name in other.laws and looks <= other.tolerates]
+    if sound:
+        return f"{problem}; use verifier '{sound[0]}' instead"
+    return f"{problem}; use the 'coupled' law with verifier 'walk' instead, which allows any shape policy"
+
+
+def require_sound(law: LawTerms, looks: Looks, verifier: VerifierTerms) -> None:
+    """Refuse an unsound triple: ValueError with the reason and a sound alternative."""
+    reason = unsound_reason(law, looks, verifier)
+    if reason is not None:
+        raise ValueError(reason)

@@ -1,0 +1,84 @@
+"""What a step costs: a measured staircase of milliseconds, never a formula with one slope."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from .tree import Array
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Median milliseconds measured on one machine; a size between two measured ones costs as much as the larger.
+
+    Tuples nest as [batch][context][size]; beyond the largest measured size the last slope is carried on.
+    """
+
+    key: dict[str, str]  # pair, engine, device, dtype, threads: where the numbers hold
+    batches: tuple[int, ...]
+    contexts: tuple[int, ...]
+    widths: tuple[int, ...]  # nodes expanded by one drafter level, per request
+    draft_ms: tuple[tuple[tuple[float, ...], ...], ...]
+    nodes: tuple[int, ...]  # drafted nodes verified, root left out, per request
+    verify_ms: tuple[tuple[tuple[float, ...], ...], ...]
+
+    def draft_costs(self, max_width: int, *, batch: int, context: int) -> Array:
+        """[max_width + 1] ms of one drafter level by the number of nodes it expands; entry 0 is 0."""
+        costs = self._costs("draft_ms", max_width, batch, context).copy()
+        costs[0] = 0.0
+        return costs
+
+    def verify_costs(self, max_nodes: int, *, batch: int, context: int) -> Array:
+        """[max_nodes + 1] ms of one target step by the number of drafted nodes; entry 0 is a plain step."""
+        return self._costs("verify_ms", max_nodes, batch, context)
+
+    def _costs(self, name: str, largest: int, batch: int, context: int) -> Array:
+        batch_index = _bucket(self.batches, batch)
+        context_index = _bucket(self.contexts, context)
+        sizes = self.widths if name == "draft_ms" else self.nodes
+        return _staircase(sizes, getattr(self, name)[batch_index][context_index], largest)
+
+    def save(self, path: Path) -> None:
+        """Write JSON atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=1))
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a table; ValueError where the file is missing, damaged or of another schema."""
+        try:
+            content = json.loads(path.read_text())
+            version = content.pop("schema_version")
+            tables = {name: _tuples(value) for name, value in content.items() if name != "key"}
+            if version == SCHEMA_VERSION:
+                return cls(key=content["key"], **tables)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no latency table can be read from {path} ({error}); run `treewright profile`") from error
+        raise ValueError(f"latency table {path} has schema {version}, this build reads {SCHEMA_VERSION}; profile again")
+
+
+def _bucket(sizes: tuple[int, ...], size: int) -> int:
+    return min(int(np.searchsorted(sizes, size)), len(sizes) - 1)
+
+
+@lru_cache(maxsize=256)
+def _staircase(sizes: tuple[int, ...], costs: tuple[float, ...], largest: int) -> Array:
+    wanted = np.arange(largest + 1)
+    stairs = np.asarray(costs)[np.minimum(np.searchsorted(sizes, wanted), len(sizes) - 1)]
+    if len(sizes) > 1:
+        slope = max(0.0, (costs[-1] - costs[-2]) / (sizes[-1] - sizes[-2]))
+        stairs = stairs + slope * np.maximum(wanted - sizes[-1], 0)
+    stairs.setflags(write=False)
+    return stairs
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""How likely is each drafted node, given that its parent was taken? One file per answer."""

@@ -1,0 +1,164 @@
+"""The selector: which nodes to draft under next, and which drafted nodes the target verifies.
+
+Every tree policy is a scorer and a way to choose how many nodes: a fixed budget (static trees, EAGLE-2's growth and
+re-rank), a least gain per level (OPT-Tree's delta), or the choice rule over a latency table.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .context import StepContext
+from .contract import Looks
+from .objective import Objective, best_size, best_width
+from .scorers.base import Scorer
+from .tree import Array, DraftTree
+
+
+@dataclass(frozen=True)
+class TreeLimits:
+    """The largest tree a policy may draft."""
+
+    max_depth: int = 8  # drafter levels per step
+    width: int = 4  # children drafted per expanded node
+    frontier: int = 8  # nodes expanded per level
+    budget: int = 32  # drafted nodes verified, root left out
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_depth", 0), ("width", 1), ("frontier", 1), ("budget", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"tree limit {name} is at least {least}, got {getattr(self, name)}")
+
+
+class Selector:
+    """The only shape policy; see the module's docstring for what the arguments turn it into.
+
+    `min_prob` drops the children of a node whose next-token maximum probability is below it; `path_prob` cuts a
+    branch whose cumulative drafter probability is below it; `delta` ends drafting once a level adds less expected
+    accepted tokens than this; `objective` prices nodes and levels (the budget stays the upper limit).
+    """
+
+    looks = Looks.ANYTHING
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        limits: TreeLimits,
+        *,
+        min_prob: float = 0.0,
+        path_prob: float = 0.0,
+        delta: float = 0.0,
+        objective: Objective | None = None,
+    ):
+        self.scorer = scorer
+        self.limits = limits
+        self.min_prob = min_prob
+        self.path_prob = path_prob
+        self.delta = delta
+        self.objective = objective
+        self._widths = [2**power for power in range(limits.frontier.bit_length()) if 2**power <= limits.frontier]
+        self._graded: tuple[DraftTree, Array] | None = None  # frontier and keep ask about the same tree
+
+    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
+        """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting."""
+        level = int(tree.depths.max())
+        log_values = self._log_values(tree, context)
+        coverage = self.scorer.coverage(tree, context)[:, :, : self.limits.width]
+        open_nodes = (tree.depths == level) & np.isfinite(log_values) & np.isfinite(coverage.max(axis=2))
+        open_nodes &= (level < np.minimum(self.limits.max_depth, context.max_depths))[:, None]
+        open_nodes &= log_values >= self._worst_kept(log_values)[:, None]
+        chosen = []
+        for row in range(len(open_nodes)):
+            nodes = np.nonzero(open_nodes[row])[0]
+            nodes = nodes[np.argsort(-log_values[row, nodes], kind="stable")][: self.limits.frontier]
+            if len(nodes) and level and self.delta and self._level_gain(tree, log_values, row, level) < self.delta:
+                nodes = nodes[:0]
+            if len(nodes) and self.objective is not None:
+                nodes = nodes[: self._paying_width(log_values[row], coverage[row, nodes], nodes, context, row)]
+            chosen.append(nodes)
+        return _padded(chosen)
+
+    def keep(self, tree: DraftTree, context: StepContext) -> Array:
+        """[B, K]: nodes to verify, ascending, the root first, -1 behind each tree's last; parent-closed."""
+        log_values = self._log_values(tree, context)
+        order = np.argsort(-log_values, axis=1, kind="stable")
+        chosen = []
+        for row in range(len(order)):
+            size = min(int(np.isfinite(log_values[row]).sum()) - 1, self.limits.budget)
+            if self.objective is not None:
+                probs = np.exp(log_values[row, order[row, 1 : size + 1]])
+                size, _ = best_size(probs, self._verify_costs(context, row), self._theta(context, row))
+            chosen.append(np.sort(order[row, : size + 1]))
+        return _padded(chosen)
+
+    def record(self, tree: DraftTree, context: StepContext, frontier_widths: list[int], num_tokens: Array) -> None:
+        """Tell the objective what the step with the kept `tree` committed; widths are of its drafter levels."""
+        if self.objective is None:
+            return
+        for row in np.nonzero(context.remaining > 0)[0]:
+            batch, position = len(context.positions), int(context.positions[row])
+            levels = self.objective.table.draft_costs(
+                max(frontier_widths, default=0), batch=batch, context=position
+            )
+            price = self._verify_costs(context, row, int(tree.num_nodes[row]) - 1)[-1]
+            price += sum(levels[width] for width in frontier_widths) / batch
+            self.objective.record(float(context.temperatures[row]), float(num_tokens[row]), float(price))
+
+    def _log_values(self, tree: DraftTree, context: StepContext) -> Array:
+        """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""
+        if self._graded is not None and self._graded[0] is tree:
+            return self._graded[1]
+        edges = np.asarray(self.scorer.score(tree, context), dtype=np.float64)
+        if self.min_prob > 0:
+            edges = np.where(tree.top_log_probs < np.log(self.min_prob), -np.inf, edges)
+        log_values = tree.path_sums(np.minimum(edges, 0.0))
+        if self.path_prob > 0:
+            unlikely = tree.path_sums(tree.log_probs) < np.log(self.path_prob)
+            log_values = np.where(unlikely, -np.inf, log_values)
+        self._graded = (tree, log_values)
+        return log_values
+
+    def _worst_kept(self, log_values: Array) -> Array:
+        """[B]: the value of the last node within the budget; below it no descendant can be kept either."""
+        budget = self.limits.budget
+        if log_values.shape[1] - 1 <= budget:
+            return np.full(len(log_values), -np.inf)
+        return -np.partition(-log_values, budget, axis=1)[:, budget]
+
+    def _level_gain(self, tree: DraftTree, log_values: Array, row: int, level: int) -> float:
+        """Expected accepted tokens that the last level added, best budget against best budget (OPT-Tree)."""
+        probs = np.exp(log_values[row, 1:])
+        before = np.where(tree.depths[row, 1:] < level, probs, 0.0)
+        budget = self.limits.budget
+        return float(np.sort(probs)[::-1][:budget].sum() - np.sort(before)[::-1][:budget].sum())
+
+    def _paying_width(
+        self, log_values: Array, coverage: Array, nodes: Array, context: StepContext, row: int
+    ) -> int:
+        assert self.objective is not None
+        probs = np.exp(-np.sort(-log_values[1:]))
+        predicted = np.exp(log_values[nodes, None] + coverage)
+        batch, position = len(context.positions), int(context.positions[row])
+        draft_costs = self.objective.table.draft_costs(self.limits.frontier, batch=batch, context=position) / batch
+        theta = self._theta(context, row)
+        return best_width(probs, predicted, draft_costs, self._verify_costs(context, row), theta, self._widths)
+
+    def _verify_costs(self, context: StepContext, row: int, max_nodes: int | None = None) -> Array:
+        assert self.objective is not None
+        batch = len(context.positions)
+        largest = self.limits.budget if max_nodes is None else max_nodes
+        return self.objective.table.verify_costs(largest, batch=batch, context=int(context.positions[row])) / batch
+
+    def _theta(self, context: StepContext, row: int) -> float:
+        assert self.objective is not None
+        return self.objective.theta(
+            float(context.temperatures[row]), batch=len(context.positions), context=int(context.positions[row])
+        )
+
+
+def _padded(chosen: list[Array]) -> Array:
+    """Stack lists of nodes of different lengths, -1 behind the shorter ones."""
+    nodes = np.full((len(chosen), max(map(len, chosen))), -1, dtype=np.int64)
+    for row, picked in enumerate(chosen):
+        nodes[row, : len(picked)] = picked
+    return nodes

@@ -1,0 +1,1 @@
+"""Decodes: drafts, scores, verifies and commits, one step at a time."""

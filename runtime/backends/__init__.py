@@ -1,0 +1,1 @@
+"""Language models under our own loop. One file per engine."""

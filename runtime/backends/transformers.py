@@ -1,0 +1,98 @@
+"""Any `AutoModelForCausalLM` of Hugging Face transformers, run over our own tree cache."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from ...controller.tree import Array
+from ..cache import TreeCache
+
+
+class TransformersModel:
+    """A `CachedModel` (see `base`). Attention is `sdpa` with a 4-D mask; `eager` rounds its softmax to float32."""
+
+    def __init__(self, model: PreTrainedModel, vocabulary_size: int):
+        reason = unsupported_reason(model)
+        if reason is not None:
+            raise ValueError(reason)
+        self.model = model.eval()
+        self.vocabulary_size = vocabulary_size
+        self.context_length: int = model.config.max_position_embeddings
+        self.device = model.device
+        self._cache: TreeCache | None = None
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str, vocabulary_size: int) -> "TransformersModel":
+        """Load a model by folder or hub id; ValueError with one sentence where it cannot be read."""
+        try:
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation="sdpa")
+        except (OSError, ValueError, KeyError) as error:
+            hint = "check the folder" if Path(name).exists() else "give a folder or a hub id that is cached or online"
+            raise ValueError(f"no model can be loaded from {name!r} ({_first_line(error)}); {hint}") from error
+        return cls(model.to(device), vocabulary_size)
+
+    @property
+    def lengths(self) -> Array:
+        return self._open_cache.lengths
+
+    @property
+    def _open_cache(self) -> TreeCache:
+        assert self._cache is not None, "open() comes before any forward"
+        return self._cache
+
+    def open(self, num_slots: int, capacity: int) -> None:
+        config = self.model.config
+        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._cache = TreeCache(
+            num_layers=config.num_hidden_layers,
+            num_slots=num_slots,
+            num_heads=num_heads,
+            capacity=capacity,
+            head_size=head_size,
+            dtype=self.model.dtype,
+            device=self.device,
+        )
+
+    @torch.inference_mode()
+    def forward(self, tokens: Array, positions: Array, visible: Array, *, last_only: bool = False) -> Tensor:
+        cache = self._open_cache
+        cache.open_rows(tokens.shape[1])
+        mask = np.zeros((*tokens.shape, cache.end), dtype=bool)  # [B, n, rows]
+        for slot, length in enumerate(cache.lengths):
+            mask[slot, :, :length] = True
+            mask[slot, :, length : length + cache.num_tree_rows] = visible[slot]
+        output = self.model(
+            input_ids=torch.from_numpy(tokens).to(self.device),
+            position_ids=torch.from_numpy(np.clip(positions, 0, self.context_length - 1)).to(self.device),
+            attention_mask=torch.from_numpy(mask[:, None]).to(self.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1 if last_only else 0,
+        )
+        return output.logits
+
+    def commit(self, rows: Array) -> None:
+        self._open_cache.commit(rows)
+
+
+def unsupported_reason(model: PreTrainedModel) -> str | None:
+    """Why this model cannot be decoded as a tree, in a sentence; None where it can."""
+    config = model.config
+    if config._attn_implementation != "sdpa":
+        return f"tree decoding needs sdpa attention, the model uses {config._attn_implementation!r}; load it with sdpa"
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return f"sliding-window attention ({config.sliding_window} tokens) is not supported; use a full-attention model"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        return f"only full-attention layers can be decoded as a tree, the model has {sorted(kinds)}"
+    if not getattr(config, "max_position_embeddings", None):
+        return f"the model's configuration ({config.model_type}) names no context length (max_position_embeddings)"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,26 @@
+"""The drafter: hangs candidate tokens under chosen nodes, under a declared law."""
+
+from typing import Protocol
+
+from ...controller.contract import LawTerms
+from ...controller.tree import Array, DraftTree
+from ..sampling import TokenSampler
+
+
+class Drafter(Protocol):
+    law: LawTerms
+
+    def start(self, texts: list[Array], capacity: int) -> None:
+        """Read the prompts ([n_b] int64 each); the last token of each is the first root."""
+        ...
+
+    def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
+        """The tree with up to `width` children under each node of `frontier` ([B, F], -1 padded).
+
+        The first call of a step expands the roots; later calls expand nodes of the deepest level.
+        """
+        ...
+
+    def commit(self, tree: DraftTree, path: Array, next_tokens: Array, active: Array) -> None:
+        """The text went along `path` ([B, A] nodes of the drafted tree, -1 padded), then to `next_tokens` [B]."""
+        ...

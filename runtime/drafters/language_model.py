@@ -1,0 +1,92 @@
+"""A small language model as drafter: one forward per level expands a whole frontier."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...controller.contract import COUPLED, LawTerms
+from ...controller.tree import Array, Children, DraftTree
+from ..backends.base import CachedModel, append_text
+from ..sampling import TokenSampler
+from .law import propose
+
+
+class LanguageModelDrafter:
+    """Drafts with a `CachedModel`; a `Drafter` (see `base`).
+
+    Committed tokens the model has not read yet wait in `_unread`, the root last. They are read by the first expand of
+    a step, so a step that drafts nothing costs the drafter nothing until it is asked again.
+    """
+
+    def __init__(self, model: CachedModel, law: LawTerms):
+        assert not law.sampled, "the walk's laws propose fixed candidates"
+        self.model = model
+        self.law = law
+        self._unread: list[Array] = []
+        self._rows = np.zeros((0, 0), dtype=np.int64)  # [B, N] cache row of each expanded node, -1 elsewhere
+        self._visible = np.zeros((0, 0, 0), dtype=bool)  # [B, rows, rows] what each tree row attends to
+
+    def start(self, texts: list[Array], capacity: int) -> None:
+        self.model.open(len(texts), capacity)
+        append_text(self.model, [text[:-1] for text in texts])
+        self._unread = [text[-1:] for text in texts]
+        self._forget_tree(len(texts))
+
+    def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
+        if tree.tokens.shape[1] == 1:
+            return self._expand_roots(tree, frontier, width, sampler)
+        num_trees, num_new = frontier.shape
+        rows = np.arange(num_trees)[:, None]
+        nodes = np.maximum(frontier, 0)
+        num_old = self._visible.shape[1]
+        known = np.full((num_trees, tree.tokens.shape[1]), -1)
+        known[:, : self._rows.shape[1]] = self._rows
+        parent_rows = known[rows, tree.parents[rows, nodes]]  # -1 where the parent is the root
+
+        visible = np.zeros((num_trees, num_old + num_new, num_old + num_new), dtype=bool)
+        visible[:, :num_old, :num_old] = self._visible
+        if num_old:
+            inherited = np.where((parent_rows >= 0)[:, :, None], self._visible[rows, parent_rows], False)
+            visible[:, num_old:, :num_old] = inherited
+        visible[:, num_old:, num_old:] = np.eye(num_new, dtype=bool)
+        root_positions = self.model.lengths - 1
+        depths = tree.depths[rows, nodes]
+        logits = self.model.forward(tree.tokens[rows, nodes], root_positions[:, None] + depths, visible[:, num_old:])
+
+        tree_rows, order = np.nonzero(frontier >= 0)
+        known[tree_rows, frontier[tree_rows, order]] = num_old + order
+        self._rows, self._visible = known, visible
+        return tree.extend(frontier, self._propose(logits, root_positions + tree.depths.max() + 1, width, sampler))
+
+    def _expand_roots(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
+        """Read what was committed since the last draft, the root last, and hang children under the roots."""
+        drafting = frontier[:, 0] >= 0
+        unread = [text if wanted else text[:0] for text, wanted in zip(self._unread, drafting, strict=True)]
+        last_rows = append_text(self.model, unread)
+        for slot in np.nonzero(drafting)[0]:
+            self._unread[slot] = unread[slot][:0]
+        some_row = next(row for row in last_rows if row is not None)
+        logits = torch.stack([some_row if row is None else row for row in last_rows])[:, None]
+        positions = self.model.lengths  # the root is committed now, so its children stand right behind
+        return tree.extend(frontier, self._propose(logits, positions, width, sampler))
+
+    def _propose(self, logits: Tensor, positions: Array, width: int, sampler: TokenSampler) -> Children:
+        noise = sampler.noise(positions[:, None]) if self.law is COUPLED else None
+        return propose(sampler.warp(logits), noise, width)
+
+    def commit(self, tree: DraftTree, path: Array, next_tokens: Array, active: Array) -> None:
+        known = np.full((len(path), tree.tokens.shape[1]), -1)
+        known[:, : self._rows.shape[1]] = self._rows
+        on_path = path >= 0
+        rows = np.arange(len(path))[:, None]
+        path_rows = np.where(on_path, known[rows, path], -1)
+        self.model.commit(path_rows)
+        for slot in np.nonzero(active)[0]:
+            missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
+            news = np.append(tree.tokens[slot, missed], next_tokens[slot])
+            self._unread[slot] = np.concatenate((self._unread[slot], news))
+        self._forget_tree(len(path))
+
+    def _forget_tree(self, num_trees: int) -> None:
+        self._rows = np.zeros((num_trees, 0), dtype=np.int64)
+        self._visible = np.zeros((num_trees, 0, 0), dtype=bool)

@@ -1,0 +1,44 @@
+"""The drafting laws of the walk: the drafter's top children, ranked with the target's own noise or without it.
+
+Coupled: rank by `draft_logit / T + g(position)`, with the very noise g the target's token will be drawn with, so that
+drafter and target agree far more often than two independent draws (drafter-invariant coupling, arXiv:2408.07978).
+Fixed: rank by the drafter's probability. At T = 0 the two are the same.
+"""
+
+import torch
+from torch import Tensor
+
+from ...controller.contract import COUPLED, FIXED, LawTerms
+from ...controller.tree import Children
+
+LAWS = {law.name: law for law in (COUPLED, FIXED)}
+
+
+def get_law(name: str) -> LawTerms:
+    """The law called `name`; ValueError where there is none."""
+    if name not in LAWS:
+        raise ValueError(f"no drafting law is called {name!r}; the walk has {' and '.join(sorted(LAWS))}")
+    return LAWS[name]
+
+
+def propose(scores: Tensor, noise: Tensor | None, width: int) -> Children:
+    """The `width` best children of each row of warped drafter `scores` [B, F, V] plus `noise` (same shape) if any."""
+    log_norm = scores.logsumexp(dim=-1, keepdim=True)
+    log_probs = scores - log_norm
+    entropies = torch.special.entr(log_probs.exp()).sum(dim=-1)
+    top_log_probs = log_probs.amax(dim=-1)
+    if noise is None:
+        best, tokens = log_probs.topk(min(width, scores.shape[-1]), dim=-1)
+        noisy = best
+    else:
+        noisy_scores = scores + noise
+        noisy, tokens = noisy_scores.topk(min(width, scores.shape[-1]), dim=-1)
+        noisy = noisy - noisy_scores.logsumexp(dim=-1, keepdim=True)
+        best = log_probs.gather(-1, tokens)
+    return Children(
+        tokens=tokens.cpu().numpy(),
+        log_probs=best.float().cpu().numpy(),
+        noisy_log_probs=noisy.float().cpu().numpy(),
+        entropies=entropies.float().cpu().numpy(),
+        top_log_probs=top_log_probs.float().cpu().numpy(),
+    )

@@ -1,0 +1,100 @@
+"""A target and a drafter that share a tokenizer."""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from .backends.transformers import TransformersModel
+
+REFERENCE = "reference"
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Which two models decode, and how."""
+
+    target: str = REFERENCE
+    """Folder or hub id of the target; `reference` is the pair that ships with treewright"""
+    drafter: str = REFERENCE
+    """Folder or hub id of the drafter; it shares the target's tokenizer"""
+    dtype: str = "float32"
+    """Number format of both models: float32, float64, bfloat16 or float16"""
+    device: str = "cpu"
+    """Where both models run: cpu or cuda"""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's own choice"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    target: TransformersModel
+    drafter: TransformersModel
+    tokenizer: Any
+    end_tokens: frozenset[int]
+    config: PairConfig
+
+    @property
+    def name(self) -> str:
+        """What latency tables and checkpoints call this pair."""
+        if self.config.target == self.config.drafter == REFERENCE:
+            return REFERENCE
+        return f"{Path(self.config.target).name}+{Path(self.config.drafter).name}"
+
+
+def load_pair(config: PairConfig) -> Pair:
+    """Load both models; ValueError in one sentence where one is missing or the tokenizers differ."""
+    if config.dtype not in DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, got {config.dtype!r}")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    target_name, drafter_name = _resolve(config.target, "target"), _resolve(config.drafter, "drafter")
+    tokenizer, other = load_tokenizer(target_name), load_tokenizer(drafter_name)
+    if tokenizer.get_vocab() != other.get_vocab():
+        raise ValueError(
+            f"target {config.target!r} and drafter {config.drafter!r} have different tokenizers "
+            f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "
+            "drafter of the target's family"
+        )
+    target, drafter = (
+        TransformersModel.from_pretrained(
+            name, dtype=DTYPES[config.dtype], device=config.device, vocabulary_size=len(tokenizer)
+        )
+        for name in (target_name, drafter_name)
+    )
+    return Pair(target, drafter, tokenizer, _end_tokens(target, tokenizer), config)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The fast tokenizer at a folder or hub id; ValueError where none can be read."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"no tokenizer can be loaded from {name!r} ({first}); give a model folder or hub id") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
+    return tokenizer
+
+
+def reference_folder() -> Path:
+    """Where the embedded reference pair lies: target/, drafter/ and prompts.jsonl."""
+    return Path(str(files(__package__.rpartition(".")[0] + ".configs"))) / "pairs" / REFERENCE
+
+
+def _resolve(name: str, role: str) -> str:
+    return str(reference_folder() / role) if name == REFERENCE else name
+
+
+def _end_tokens(target: TransformersModel, tokenizer: Any) -> frozenset[int]:
+    generation = target.model.generation_config
+    ends = generation.eos_token_id if generation is not None else None
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return frozenset([] if ends is None else [ends] if isinstance(ends, int) else ends)

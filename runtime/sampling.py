@@ -1,0 +1,98 @@
+"""Sampling: the only place that warps logits, and the only place that draws a token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..controller.tree import Array
+from .noise import KeyedNoise
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one text is drawn: a function of (target, these fields) alone, whatever tree was verified.
+
+    Raises ValueError for a field out of range.
+    """
+
+    temperature: float = 1.0  # 0: greedy
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0  # 1: off
+    seed: int = 0
+    choice: int = 0  # which of several texts for the same prompt and seed
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature <= 100.0:
+            raise ValueError(f"temperature is between 0 and 100, got {self.temperature}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is 0 (off) or a positive count, got {self.top_k}")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p is above 0 and at most 1 (off), got {self.top_p}")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is between 0 and 2^64 - 1, got {self.seed}")
+        if not 0 <= self.choice < 2**32:
+            raise ValueError(f"choice is between 0 and 2^32 - 1, got {self.choice}")
+
+
+class TokenSampler:
+    """Draws tokens for a batch of texts by the Gumbel-max rule: argmax of warped logits plus keyed noise."""
+
+    def __init__(self, samplings: Sequence[Sampling], vocabulary_size: int, device: torch.device):
+        self.samplings = list(samplings)
+        self.temperatures = np.array([s.temperature for s in samplings], dtype=np.float32)
+        self.top_ps = np.array([s.top_p for s in samplings], dtype=np.float32)
+        self._vocabulary_size = vocabulary_size
+        self._scales = torch.tensor(
+            [s.temperature if s.temperature > 0 else 1.0 for s in samplings], dtype=torch.float64, device=device
+        )
+        self._scaled = any(s.temperature not in (0.0, 1.0) for s in samplings)
+        self._cut_rows = [
+            row for row, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)
+        ]
+        self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=device)
+        self._noise = [KeyedNoise(s.seed, s.choice, vocabulary_size, device) for s in samplings]
+
+    def warp(self, logits: Tensor) -> Tensor:
+        """[B, ..., V] scores: logits / T with top-k, then top-p, cut to -inf; logits as they are at T = 0."""
+        scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+        scores = scores[..., : self._vocabulary_size]
+        if self._scaled:
+            shape = (-1,) + (1,) * (scores.dim() - 1)
+            scores = scores / self._scales.to(scores.dtype).view(shape)
+        if not self._cut_rows:
+            return scores
+        scores = scores.clone()
+        for row in self._cut_rows:
+            scores[row] = _cut(scores[row], self.samplings[row].top_k, self.samplings[row].top_p)
+        return scores
+
+    def noise(self, positions: Array) -> Tensor | None:
+        """[B, P, V] for token positions [B, P] (zero for greedy texts), None where every text is greedy."""
+        if not self.temperatures.any():
+            return None
+        rows = torch.stack(
+            [noise.rows(places) for noise, places in zip(self._noise, positions.tolist(), strict=True)]
+        )
+        return rows.masked_fill_(self._greedy[:, None, None], 0.0) if self._greedy.any() else rows
+
+    def draw(self, logits: Tensor, positions: Array) -> Array:
+        """[B] int64: the target's token for each text at `positions` [B], from its row of `logits` [B, V]."""
+        scores = self.warp(logits)
+        noise = self.noise(positions[:, None])
+        if noise is not None:
+            scores = scores + noise[:, 0]
+        return scores.argmax(dim=-1).cpu().numpy()
+
+
+def _cut(scores: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Mask all but the `top_k` best scores, then all but the smallest set of them that holds mass `top_p`."""
+    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    if top_k:
+        ordered = ordered.masked_fill(ordered < ordered[..., min(top_k, ordered.shape[-1]) - 1, None], -torch.inf)
+    if top_p < 1:
+        probs = ordered.softmax(dim=-1)
+        ordered = ordered.masked_fill(probs.cumsum(dim=-1) - probs >= top_p, -torch.inf)
+    return torch.empty_like(scores).scatter_(-1, order, ordered)

@@ -1,0 +1,66 @@
+"""What a run of decode steps came to: counts first, rates from the counts."""
+
+from dataclasses import dataclass, field
+
+from ..controller.context import StepContext
+from ..controller.tree import Array, DraftTree
+from .verification.base import Verdict
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One decode step of a batch, as the observer sees it. Times in milliseconds."""
+
+    context: StepContext
+    drafted: DraftTree  # the over-grown candidates
+    kept: DraftTree  # what the target verified
+    verdict: Verdict
+    num_emitted: Array  # [B] tokens each text really took, fewer than the block where the text ended
+    draft_ms: float
+    controller_ms: float
+    target_ms: float
+    verify_ms: float
+    commit_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.draft_ms + self.controller_ms + self.target_ms + self.verify_ms + self.commit_ms
+
+
+@dataclass
+class DecodeStats:
+    """Sums over steps; a step of one request counts once, whatever the batch."""
+
+    num_steps: int = 0
+    num_tokens: int = 0
+    num_drafted: int = 0
+    num_kept: int = 0
+    num_accepted: int = 0
+    total_ms: float = 0.0
+    controller_ms: float = 0.0
+    step_ms: list[float] = field(default_factory=list)
+
+    def add(self, record: StepRecord) -> None:
+        active = record.context.remaining > 0
+        self.num_steps += int(active.sum())
+        self.num_tokens += int(record.num_emitted.sum())
+        self.num_drafted += int((record.drafted.num_nodes - 1)[active].sum())
+        self.num_kept += int((record.kept.num_nodes - 1)[active].sum())
+        self.num_accepted += int(record.verdict.accepted_lengths[active].sum())
+        self.total_ms += record.total_ms
+        self.controller_ms += record.controller_ms
+        self.step_ms.append(record.total_ms)
+
+    @property
+    def block_efficiency(self) -> float:
+        """Tokens committed per step: accepted length + 1."""
+        return 1.0 + self.num_accepted / self.num_steps if self.num_steps else 0.0
+
+    @property
+    def nodes_per_step(self) -> float:
+        """Drafted nodes verified per step, root left out."""
+        return self.num_kept / self.num_steps if self.num_steps else 0.0
+
+    @property
+    def controller_share(self) -> float:
+        return self.controller_ms / self.total_ms if self.total_ms else 0.0

@@ -1,0 +1,1 @@
+"""Lossless verification of a draft tree. One file per algorithm."""

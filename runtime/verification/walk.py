@@ -1,0 +1,38 @@
+"""The walk: draw the target's token at a node and follow it while it was drafted.
+
+Soundness class: pointwise. Whatever tree was drafted, the text is the target's own, token for token, because every
+token is drawn from the target's row by noise keyed to its position (target-only verification; EAGLE-2's rule is the
+same law). Expected block efficiency of a tree is 1 + sum over nodes of the target's probability of the node's path.
+Rows are visited lazily: one warp and draw per accepted depth, none for nodes off the path.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...controller.contract import WALK
+from ...controller.tree import Array, DraftTree
+from ..sampling import TokenSampler
+from .base import Verdict
+
+
+class WalkVerifier:
+    terms = WALK
+
+    def verify(self, tree: DraftTree, rows: Tensor, sampler: TokenSampler, root_positions: Array) -> Verdict:
+        slots = np.arange(len(tree.tokens))
+        nodes = np.zeros(len(slots), dtype=np.int64)
+        next_tokens = np.zeros(len(slots), dtype=np.int64)
+        walking = np.ones(len(slots), dtype=bool)
+        path = np.full((len(slots), int(tree.depths.max())), -1, dtype=np.int64)
+        for depth in range(path.shape[1] + 1):
+            logits = rows[torch.from_numpy(slots), torch.from_numpy(nodes)]
+            drawn = sampler.draw(logits, root_positions + depth + 1)
+            next_tokens = np.where(walking, drawn, next_tokens)
+            matches = (tree.parents == nodes[:, None]) & (tree.tokens == drawn[:, None]) & walking[:, None]
+            walking = matches.any(axis=1)
+            if not walking.any():
+                break
+            nodes = np.where(walking, matches.argmax(axis=1), nodes)
+            path[:, depth] = np.where(walking, nodes, -1)
+        return Verdict(path, next_tokens)

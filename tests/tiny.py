@@ -1,0 +1,76 @@
+"""Tiny random models: exact in float64, quick, and sharing enough to accept some drafts."""
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import LlamaConfig, LlamaForCausalLM
+from treewright.controller.contract import COUPLED
+from treewright.controller.selector import Selector
+from treewright.runtime.backends.transformers import TransformersModel
+from treewright.runtime.decode import Decoder, Request
+from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.sampling import Sampling
+from treewright.runtime.target import Target
+from treewright.runtime.verification.walk import WalkVerifier
+
+VOCABULARY_SIZE = 40
+
+
+def llama(seed: int = 0, noise: float = 0.0, dtype: torch.dtype = torch.float64) -> TransformersModel:
+    """A random two-layer Llama with grouped-query attention; `noise` perturbs the weights of the same seed."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        attn_implementation="sdpa",
+    )
+    model = LlamaForCausalLM(config).to(dtype)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += noise * torch.randn(weight.shape, generator=generator).to(dtype)
+    return TransformersModel(model, VOCABULARY_SIZE)
+
+
+def tokenizer() -> Tokenizer:
+    """One word per token: `w0`, `w1`, ..."""
+    words = Tokenizer(WordLevel({f"w{token}": token for token in range(VOCABULARY_SIZE)}, unk_token="w0"))
+    words.pre_tokenizer = WhitespaceSplit()
+    return words
+
+
+def decoder(
+    target: TransformersModel,
+    drafter: TransformersModel | None = None,
+    selector: Selector | None = None,
+    law=COUPLED,
+    end_tokens: frozenset[int] = frozenset(),
+) -> Decoder:
+    return Decoder(
+        Target(target),
+        WalkVerifier(),
+        tokenizer(),
+        end_tokens,
+        drafter=None if drafter is None else LanguageModelDrafter(drafter, law),
+        selector=selector,
+    )
+
+
+def requests(batch: int, temperature: float, max_tokens: int = 24, **sampling) -> list[Request]:
+    """Prompts of different lengths, each with its own seed."""
+    generator = torch.Generator().manual_seed(7)
+    return [
+        Request(
+            torch.randint(0, VOCABULARY_SIZE, (3 + 2 * row,), generator=generator).tolist(),
+            max_tokens,
+            Sampling(temperature=temperature, seed=100 + row, **sampling),
+        )
+        for row in range(batch)
+    ]

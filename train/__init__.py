@@ -1,0 +1,1 @@
+"""Learns a selector from traces; runs no language model."""
