@@ -10,6 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .errors import InputError
+
 
 class Looks(IntEnum):
     """What a shape decision about a token looks at; each level includes the ones before it."""
@@ -61,7 +63,7 @@ def unsound_reason(
 
 
 def require_sound(law: LawTerms, looks: Looks, verifier: VerifierTerms) -> None:
-    """Refuse an unsound triple: ValueError with the reason and a sound alternative."""
+    """Refuse an unsound triple: InputError with the reason and a sound alternative."""
     reason = unsound_reason(law, looks, verifier)
     if reason is not None:
-        raise ValueError(reason)
+        raise InputError(reason)

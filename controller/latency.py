@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from .errors import InputError
 from .tree import Array
 
 SCHEMA_VERSION = 1
@@ -53,7 +54,7 @@ class LatencyTable:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a table; ValueError where the file is missing, damaged or of another schema."""
+        """Read a table; InputError where the file is missing, damaged or of another schema."""
         try:
             content = json.loads(path.read_text())
             version = content.pop("schema_version")
@@ -61,8 +62,8 @@ class LatencyTable:
             if version == SCHEMA_VERSION:
                 return cls(key=content["key"], **tables)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no latency table can be read from {path} ({error}); run `treewright profile`") from error
-        raise ValueError(f"latency table {path} has schema {version}, this build reads {SCHEMA_VERSION}; profile again")
+            raise InputError(f"no latency table can be read from {path} ({error}); run `treewright profile`") from error
+        raise InputError(f"latency table {path} has schema {version}, this build reads {SCHEMA_VERSION}; profile again")
 
 
 def _bucket(sizes: tuple[int, ...], size: int) -> int:

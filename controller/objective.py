@@ -27,7 +27,12 @@ def best_size(probs: Array, verify_costs: Array, theta: float) -> tuple[int, flo
 
 
 def best_width(
-    probs: Array, predicted: Array, draft_costs: Array, verify_costs: Array, theta: float, widths: Sequence[int]
+    probs: Array,
+    predicted: Array,
+    draft_costs: Array,
+    verify_costs: Array,
+    theta: float,
+    widths: Sequence[int],
 ) -> int:
     """How many frontier nodes to expand in one more drafter level; 0 where drafting on does not pay.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .context import StepContext
 from .contract import Looks
+from .errors import InputError
 from .objective import Objective, best_size, best_width
 from .scorers.base import Scorer
 from .tree import Array, DraftTree
@@ -27,7 +28,7 @@ class TreeLimits:
     def __post_init__(self) -> None:
         for name, least in (("max_depth", 0), ("width", 1), ("frontier", 1), ("budget", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"tree limit {name} is at least {least}, got {getattr(self, name)}")
+                raise InputError(f"tree limit {name} is at least {least}, got {getattr(self, name)}")
 
 
 class Selector:
@@ -97,9 +98,7 @@ class Selector:
             return
         for row in np.nonzero(context.remaining > 0)[0]:
             batch, position = len(context.positions), int(context.positions[row])
-            levels = self.objective.table.draft_costs(
-                max(frontier_widths, default=0), batch=batch, context=position
-            )
+            levels = self.objective.table.draft_costs(max(frontier_widths, default=0), batch=batch, context=position)
             price = self._verify_costs(context, row, int(tree.num_nodes[row]) - 1)[-1]
             price += sum(levels[width] for width in frontier_widths) / batch
             self.objective.record(float(context.temperatures[row]), float(num_tokens[row]), float(price))
@@ -132,9 +131,7 @@ class Selector:
         budget = self.limits.budget
         return float(np.sort(probs)[::-1][:budget].sum() - np.sort(before)[::-1][:budget].sum())
 
-    def _paying_width(
-        self, log_values: Array, coverage: Array, nodes: Array, context: StepContext, row: int
-    ) -> int:
+    def _paying_width(self, log_values: Array, coverage: Array, nodes: Array, context: StepContext, row: int) -> int:
         assert self.objective is not None
         probs = np.exp(-np.sort(-log_values[1:]))
         predicted = np.exp(log_values[nodes, None] + coverage)
@@ -152,7 +149,9 @@ class Selector:
     def _theta(self, context: StepContext, row: int) -> float:
         assert self.objective is not None
         return self.objective.theta(
-            float(context.temperatures[row]), batch=len(context.positions), context=int(context.positions[row])
+            float(context.temperatures[row]),
+            batch=len(context.positions),
+            context=int(context.positions[row]),
         )
 
 

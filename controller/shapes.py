@@ -3,6 +3,8 @@
 import ast
 from collections.abc import Sequence
 
+from .errors import InputError
+
 Path = tuple[int, ...]
 
 
@@ -12,7 +14,7 @@ def parse_paths(text: str) -> list[Path]:
         raw = ast.literal_eval(text)
         paths = sorted({tuple(int(rank) for rank in path) for path in raw}, key=lambda path: (len(path), path))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError(f"a static tree is a list of paths such as '[(0,), (1,), (0, 0)]', got {text!r}") from error
+        raise InputError(f"a static tree is a list of paths such as '[(0,), (1,), (0, 0)]', got {text!r}") from error
     check_paths(paths)
     return paths
 
@@ -20,13 +22,13 @@ def parse_paths(text: str) -> list[Path]:
 def check_paths(paths: Sequence[Path]) -> None:
     """Refuse an empty list, a negative rank, or a path whose parent is missing."""
     if not paths:
-        raise ValueError("a static tree needs at least one path, got an empty list; write '[(0,)]' for one token")
+        raise InputError("a static tree needs at least one path, got an empty list; write '[(0,)]' for one token")
     known = set(paths) | {()}
     for path in paths:
         if not path or min(path) < 0:
-            raise ValueError(f"a path holds one rank >= 0 per depth, got {path}")
+            raise InputError(f"a path holds one rank >= 0 per depth, got {path}")
         if path[:-1] not in known:
-            raise ValueError(f"static tree holds {path} without its parent; add {path[:-1]}")
+            raise InputError(f"static tree holds {path} without its parent; add {path[:-1]}")
 
 
 def chain(depth: int) -> list[Path]:

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from ..controller.context import StepContext
 from ..controller.contract import require_sound
+from ..controller.errors import InputError
 from ..controller.selector import Selector
 from ..controller.tree import Array, DraftTree
 from .backends.base import CHUNK
@@ -70,7 +71,7 @@ class Decoder:
         return streams, stats
 
     def open_streams(self, requests: Sequence[Request]) -> list[TextStream]:
-        """One text per request; ValueError for a request that cannot be decoded."""
+        """One text per request; InputError for a request that cannot be decoded."""
         for request in requests:
             check_request(request, self._target.model.context_length)
         return [
@@ -182,11 +183,11 @@ def emit(streams: Sequence[TextStream], tree: DraftTree, path: Array, next_token
 
 
 def check_request(request: Request, context_length: int) -> None:
-    """ValueError for an empty prompt or one that does not fit the context with the tokens asked for."""
+    """InputError for an empty prompt or one that does not fit the context with the tokens asked for."""
     if len(request.prompt_ids) == 0:
-        raise ValueError("the prompt is empty; give at least one token")
+        raise InputError("the prompt is empty; give at least one token")
     if len(request.prompt_ids) + request.max_tokens > context_length:
-        raise ValueError(
+        raise InputError(
             f"the prompt has {len(request.prompt_ids)} tokens and {request.max_tokens} more are asked for, but the "
             f"target's context holds {context_length}; shorten the prompt or lower max_tokens"
         )

@@ -42,7 +42,12 @@ def gumbel(seed: int, choice: int, positions: Tensor, vocabulary_size: int) -> T
     blocks = torch.arange((vocabulary_size + 3) // 4, device=positions.device)
     place = positions[:, None]
     words = philox(
-        (blocks[None, :] + 0 * place, place & MASK, (place >> 32) + 0 * blocks, torch.full_like(place, choice)),
+        (
+            blocks[None, :] + 0 * place,
+            place & MASK,
+            (place >> 32) + 0 * blocks,
+            torch.full_like(place, choice),
+        ),
         (seed & MASK, (seed >> 32) & MASK),
     )
     bits = torch.stack(words, dim=-1).flatten(1)[:, :vocabulary_size]

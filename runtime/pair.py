@@ -1,5 +1,6 @@
 """A target and a drafter that share a tokenizer."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,10 +10,16 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from ..controller.errors import InputError
 from .backends.transformers import TransformersModel
 
 REFERENCE = "reference"
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,12 @@ class Pair:
     config: PairConfig
 
     @property
+    def tokenizer_sha256(self) -> str:
+        """Says whether another folder's tokens mean the same: a hash of the vocabulary."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+
+    @property
     def name(self) -> str:
         """What latency tables and checkpoints call this pair."""
         if self.config.target == self.config.drafter == REFERENCE:
@@ -48,17 +61,17 @@ class Pair:
 
 
 def load_pair(config: PairConfig) -> Pair:
-    """Load both models; ValueError in one sentence where one is missing or the tokenizers differ."""
+    """Load both models; InputError in one sentence where one is missing or the tokenizers differ."""
     if config.dtype not in DTYPES:
-        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, got {config.dtype!r}")
+        raise InputError(f"dtype is one of {', '.join(DTYPES)}, got {config.dtype!r}")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
+        raise InputError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
     if config.threads:
         torch.set_num_threads(config.threads)
     target_name, drafter_name = _resolve(config.target, "target"), _resolve(config.drafter, "drafter")
     tokenizer, other = load_tokenizer(target_name), load_tokenizer(drafter_name)
     if tokenizer.get_vocab() != other.get_vocab():
-        raise ValueError(
+        raise InputError(
             f"target {config.target!r} and drafter {config.drafter!r} have different tokenizers "
             f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "
             "drafter of the target's family"
@@ -73,14 +86,16 @@ def load_pair(config: PairConfig) -> Pair:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The fast tokenizer at a folder or hub id; ValueError where none can be read."""
+    """The fast tokenizer at a folder or hub id; InputError where none can be read."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ValueError(f"no tokenizer can be loaded from {name!r} ({first}); give a model folder or hub id") from error
+        raise InputError(
+            f"no tokenizer can be loaded from {name!r} ({first}); give a model folder or hub id"
+        ) from error
     if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
+        raise InputError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
     return tokenizer
 
 

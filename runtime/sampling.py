@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..controller.errors import InputError
 from ..controller.tree import Array
 from .noise import KeyedNoise
 
@@ -15,7 +16,7 @@ from .noise import KeyedNoise
 class Sampling:
     """How one text is drawn: a function of (target, these fields) alone, whatever tree was verified.
 
-    Raises ValueError for a field out of range.
+    Raises InputError for a field out of range.
     """
 
     temperature: float = 1.0  # 0: greedy
@@ -26,15 +27,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:
-            raise ValueError(f"temperature is between 0 and 100, got {self.temperature}")
+            raise InputError(f"temperature is between 0 and 100, got {self.temperature}")
         if self.top_k < 0:
-            raise ValueError(f"top_k is 0 (off) or a positive count, got {self.top_k}")
+            raise InputError(f"top_k is 0 (off) or a positive count, got {self.top_k}")
         if not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p is above 0 and at most 1 (off), got {self.top_p}")
+            raise InputError(f"top_p is above 0 and at most 1 (off), got {self.top_p}")
         if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed is between 0 and 2^64 - 1, got {self.seed}")
+            raise InputError(f"seed is between 0 and 2^64 - 1, got {self.seed}")
         if not 0 <= self.choice < 2**32:
-            raise ValueError(f"choice is between 0 and 2^32 - 1, got {self.choice}")
+            raise InputError(f"choice is between 0 and 2^32 - 1, got {self.choice}")
 
 
 class TokenSampler:
@@ -46,12 +47,12 @@ class TokenSampler:
         self.top_ps = np.array([s.top_p for s in samplings], dtype=np.float32)
         self._vocabulary_size = vocabulary_size
         self._scales = torch.tensor(
-            [s.temperature if s.temperature > 0 else 1.0 for s in samplings], dtype=torch.float64, device=device
+            [s.temperature if s.temperature > 0 else 1.0 for s in samplings],
+            dtype=torch.float64,
+            device=device,
         )
         self._scaled = any(s.temperature not in (0.0, 1.0) for s in samplings)
-        self._cut_rows = [
-            row for row, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)
-        ]
+        self._cut_rows = [row for row, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)]
         self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=device)
         self._noise = [KeyedNoise(s.seed, s.choice, vocabulary_size, device) for s in samplings]
 
@@ -73,9 +74,7 @@ class TokenSampler:
         """[B, P, V] for token positions [B, P] (zero for greedy texts), None where every text is greedy."""
         if not self.temperatures.any():
             return None
-        rows = torch.stack(
-            [noise.rows(places) for noise, places in zip(self._noise, positions.tolist(), strict=True)]
-        )
+        rows = torch.stack([noise.rows(places) for noise, places in zip(self._noise, positions.tolist(), strict=True)])
         return rows.masked_fill_(self._greedy[:, None, None], 0.0) if self._greedy.any() else rows
 
     def draw(self, logits: Tensor, positions: Array) -> Array:

@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from ..controller.errors import InputError
+
 
 class TextStream:
     """The growing text of one request; tokens go in one by one, safe text comes out.
@@ -15,9 +17,9 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, *, max_tokens: int, end_tokens: Collection[int], stop: Sequence[str] = ()):
         if max_tokens < 1:
-            raise ValueError(f"max_tokens is at least 1, got {max_tokens}")
+            raise InputError(f"max_tokens is at least 1, got {max_tokens}")
         if not all(stop):
-            raise ValueError("a stop string holds at least one character, got an empty one")
+            raise InputError("a stop string holds at least one character, got an empty one")
         self.token_ids: list[int] = []
         self.text = ""
         self.finish_reason: str | None = None  # "stop" or "length" once the text has ended

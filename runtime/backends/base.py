@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ...controller.tree import Array
 
-
 # Tokens of plain text read by one forward: bounds the attention mask, and the spare rows a cache must have.
 CHUNK = 256
 

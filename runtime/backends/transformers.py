@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from ...controller.errors import InputError
 from ...controller.tree import Array
 from ..cache import TreeCache
 
@@ -17,7 +18,7 @@ class TransformersModel:
     def __init__(self, model: PreTrainedModel, vocabulary_size: int):
         reason = unsupported_reason(model)
         if reason is not None:
-            raise ValueError(reason)
+            raise InputError(reason)
         self.model = model.eval()
         self.vocabulary_size = vocabulary_size
         self.context_length: int = model.config.max_position_embeddings
@@ -25,13 +26,15 @@ class TransformersModel:
         self._cache: TreeCache | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str, vocabulary_size: int) -> "TransformersModel":
-        """Load a model by folder or hub id; ValueError with one sentence where it cannot be read."""
+    def from_pretrained(
+        cls, name: str, *, dtype: torch.dtype, device: str, vocabulary_size: int
+    ) -> "TransformersModel":
+        """Load a model by folder or hub id; InputError with one sentence where it cannot be read."""
         try:
             model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation="sdpa")
         except (OSError, ValueError, KeyError) as error:
             hint = "check the folder" if Path(name).exists() else "give a folder or a hub id that is cached or online"
-            raise ValueError(f"no model can be loaded from {name!r} ({_first_line(error)}); {hint}") from error
+            raise InputError(f"no model can be loaded from {name!r} ({_first_line(error)}); {hint}") from error
         return cls(model.to(device), vocabulary_size)
 
     @property

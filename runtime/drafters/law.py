@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from ...controller.contract import COUPLED, FIXED, LawTerms
+from ...controller.errors import InputError
 from ...controller.tree import Children
 
 LAWS = {law.name: law for law in (COUPLED, FIXED)}
 
 
 def get_law(name: str) -> LawTerms:
-    """The law called `name`; ValueError where there is none."""
+    """The law called `name`; InputError where there is none."""
     if name not in LAWS:
-        raise ValueError(f"no drafting law is called {name!r}; the walk has {' and '.join(sorted(LAWS))}")
+        raise InputError(f"no drafting law is called {name!r}; the walk has {' and '.join(sorted(LAWS))}")
     return LAWS[name]
 
 

@@ -1,0 +1,159 @@
+"""Measures a latency table: interleaved medians of drafter levels and target steps through the real code path."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import platformdirs
+import torch
+
+from ..controller.console import track
+from ..controller.contract import COUPLED
+from ..controller.latency import LatencyTable
+from ..controller.tree import Array, Children, DraftTree
+from ..runtime.drafters.language_model import LanguageModelDrafter
+from ..runtime.pair import Pair
+from ..runtime.sampling import Sampling, TokenSampler
+from ..runtime.target import Target
+from ..runtime.verification.walk import WalkVerifier
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """What the latency table spans."""
+
+    batches: tuple[int, ...] = (1,)
+    """Batch sizes to measure"""
+    contexts: tuple[int, ...] = (128, 512)
+    """Committed tokens to measure behind"""
+    widths: tuple[int, ...] = (1, 2, 4, 8)
+    """Nodes expanded by one drafter level"""
+    nodes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+    """Drafted nodes verified by one target step"""
+    repeats: int = 11
+    """Times each size is measured; the median counts"""
+
+
+def table_key(pair: Pair) -> dict[str, str]:
+    """Where a latency table holds."""
+    return {
+        "pair": pair.name,
+        "engine": "transformers",
+        "device": str(pair.target.device),
+        "dtype": pair.config.dtype,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def table_path(pair: Pair) -> Path:
+    """The user cache file of this pair's table on this machine."""
+    digest = hashlib.sha256(json.dumps(table_key(pair), sort_keys=True).encode()).hexdigest()[:12]
+    name = "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in pair.name)
+    return platformdirs.user_cache_path("treewright") / "latency" / f"{name}-{digest}.json"
+
+
+def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
+    """This machine's stored table, measured first where there is none."""
+    path = table_path(pair)
+    if path.exists():
+        return LatencyTable.load(path)
+    table = measure(pair, config)
+    table.save(path)
+    return table
+
+
+def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
+    """Measure every (batch, context, size); about ten seconds for the reference pair and the default sizes."""
+    cells = {
+        (batch, context): _measure_cell(pair, batch, context, config)
+        for batch in config.batches
+        for context in config.contexts
+    }
+
+    def table(kind: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        return tuple(tuple(cells[batch, context][kind] for context in config.contexts) for batch in config.batches)
+
+    return LatencyTable(
+        key=table_key(pair),
+        batches=config.batches,
+        contexts=config.contexts,
+        widths=config.widths,
+        draft_ms=table(0),
+        nodes=config.nodes,
+        verify_ms=table(1),
+    )
+
+
+def _measure_cell(
+    pair: Pair, batch: int, context: int, config: ProfileConfig
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Median ms by width and by node count, for one batch size behind one context length."""
+    generator = np.random.default_rng(0)
+    vocabulary_size = pair.target.vocabulary_size
+    texts = [generator.integers(vocabulary_size, size=context) for _ in range(batch)]
+    sampler = TokenSampler([Sampling(seed=slot) for slot in range(batch)], vocabulary_size, pair.target.device)
+    target, drafter = Target(pair.target), LanguageModelDrafter(pair.drafter, COUPLED)
+    spare = context + 2 * max(*config.nodes, *config.widths, 1) + len(config.widths) * config.repeats + 512
+    target.start(texts, spare)
+    drafter.start(texts, spare)
+    roots = DraftTree.from_roots(np.array([text[-1] for text in texts]))
+    root_frontier = np.zeros((batch, 1), dtype=np.int64)
+    verifier = WalkVerifier()
+    nobody = np.zeros(batch, dtype=bool)
+    no_path = np.zeros((batch, 0), dtype=np.int64)
+    positions = np.full(batch, context - 1)
+
+    def level(width: int) -> Callable[[], None]:
+        frontier = np.broadcast_to(np.arange(1, width + 1), (batch, width)).copy()
+
+        def run() -> None:
+            drafter.expand(bushy, frontier, 4, sampler)
+            drafter.commit(bushy, no_path, roots.tokens[:, 0], nobody)
+
+        return run
+
+    def step(num_nodes: int) -> Callable[[], None]:
+        tree = _bush(roots, num_nodes, vocabulary_size)
+
+        def run() -> None:
+            rows = target.score(tree)
+            verifier.verify(tree, rows, sampler, positions)
+            target.commit(no_path, nobody)
+
+        return run
+
+    drafter.expand(roots, root_frontier, 1, sampler)
+    drafter.commit(roots, no_path, roots.tokens[:, 0], nobody)
+    bushy = _bush(roots, max(config.widths), vocabulary_size)
+    jobs: dict[tuple[str, int], Callable[[], None]] = {("draft", width): level(width) for width in config.widths}
+    jobs |= {("verify", count): step(count) for count in config.nodes}
+    times = defaultdict(list)
+    names = list(jobs)
+    for _ in track(range(config.repeats), f"profile: batch {batch}, context {context}"):
+        generator.shuffle(names)
+        for name in names:
+            kind, size = str(name[0]), int(name[1])
+            start = perf_counter()
+            jobs[kind, size]()
+            times[kind, size].append((perf_counter() - start) * 1e3)
+    return (
+        tuple(round(median(times["draft", width]), 4) for width in config.widths),
+        tuple(round(median(times["verify", count]), 4) for count in config.nodes),
+    )
+
+
+def _bush(roots: DraftTree, num_nodes: int, vocabulary_size: int) -> DraftTree:
+    """Trees of one level with `num_nodes` children: what a forward costs does not depend on the shape."""
+    if num_nodes == 0:
+        return roots
+    batch = len(roots.tokens)
+    row: Array = np.zeros((batch, 1, num_nodes), dtype=np.float32)
+    tokens = np.arange(num_nodes) % vocabulary_size + row.astype(np.int64)
+    children = Children(tokens, row, row, row[:, :, 0], row[:, :, 0])
+    return roots.extend(np.zeros((batch, 1), dtype=np.int64), children)

@@ -1,0 +1,151 @@
+"""The `collect` command: let the target write, let the drafter look, and keep what a selector can learn from."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..controller.console import print_json, print_table, track
+from ..controller.errors import InputError
+from ..runtime.decode import Decoder, Request
+from ..runtime.drafters.law import get_law
+from ..runtime.pair import Pair, PairConfig, load_pair
+from ..runtime.sampling import Sampling
+from ..runtime.target import Target
+from ..runtime.verification.walk import WalkVerifier
+from .label import label_text
+from .profile import ProfileConfig, cached_table
+from .prompts import Prompt, PromptConfig, load_prompts
+from .trace import TraceFolder, TraceHeader
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How the target writes the texts that are recorded."""
+
+    temperatures: tuple[float, ...] = (0.0, 0.6, 1.0)
+    """Temperatures, dealt out to the prompts in turn"""
+    top_p: float = 1.0
+    """Nucleus cut of all texts, 1 for none"""
+    max_tokens: int = 64
+    """Tokens written per prompt"""
+    seed: int = 1
+    """Seed of the first text; each text takes the next"""
+
+
+def collect(
+    out: Path,
+    pair: PairConfig = PairConfig(),
+    prompts: PromptConfig = PromptConfig(),
+    texts: TextConfig = TextConfig(),
+    profile: ProfileConfig = ProfileConfig(),
+    law: str = "coupled",
+    width: int = 4,
+    batch: int = 8,
+) -> None:
+    """Record traces of a pair: texts, positions, candidate nodes, and the machine's latency table.
+
+    Args:
+        out: Trace folder to write; an unfinished one of the same command is resumed
+        pair: The two models
+        prompts: The prompts to continue
+        texts: How the target continues them
+        profile: What the latency table spans
+        law: Drafting law: coupled or fixed
+        width: Candidates recorded per position
+        batch: Texts decoded at once
+    """
+    drafting_law = get_law(law)
+    if width < 1 or batch < 1:
+        raise InputError(f"width and batch are at least 1, got {width} and {batch}")
+    jobs = _plan(load_prompts(prompts), texts)
+    models = load_pair(pair)
+    command = json.loads(json.dumps({"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch}))
+    header = TraceHeader(models.name, drafting_law.name, models.tokenizer_sha256, width, command)
+    folder = TraceFolder.create(out, header)
+    cached_table(models, profile).save(out / "latency.json")
+    started = perf_counter()
+    shards = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
+    for number, shard in enumerate(track(shards, "collect: texts")):
+        if number >= len(folder.shards):
+            folder.append(*_record(models, shard, texts, drafting_law, width))
+    _report(folder, perf_counter() - started)
+
+
+def _plan(prompts: list[Prompt], texts: TextConfig) -> list[tuple[Prompt, Sampling]]:
+    temperatures = texts.temperatures
+    return [
+        (
+            prompt,
+            Sampling(temperatures[number % len(temperatures)], top_p=texts.top_p, seed=texts.seed + number),
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+
+
+def _record(
+    pair: Pair, jobs: list[tuple[Prompt, Sampling]], config: TextConfig, law, width: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Decode and label one shard."""
+    decoder = Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
+    prompts = [pair.tokenizer(prompt.text)["input_ids"] for prompt, _ in jobs]
+    started = perf_counter()
+    streams, _ = decoder.generate(
+        [Request(ids, config.max_tokens, sampling) for ids, (_, sampling) in zip(prompts, jobs, strict=True)]
+    )
+    decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
+    texts, positions = [], []
+    for ids, stream, (prompt, sampling) in zip(prompts, streams, jobs, strict=True):
+        tokens = np.array([*ids, *stream.token_ids], dtype=np.int64)
+        rows, num_ties = label_text(pair.target, pair.drafter, tokens, len(ids), sampling, law, width)
+        shared = {"text_id": f"{sampling.seed:08d}", "document": prompt.document}
+        shared |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        positions += [shared | row for row in rows]
+        texts.append(
+            shared
+            | {
+                "domain": prompt.domain,
+                "tokens": tokens.tolist(),
+                "prompt_length": len(ids),
+                "top_k": sampling.top_k,
+                "seed": sampling.seed,
+                "num_ties": num_ties,
+                "decode_ms": decode_ms,
+            }
+        )
+    return texts, positions
+
+
+def _report(folder: TraceFolder, seconds: float) -> None:
+    positions = folder.positions().to_pandas()
+    rows = []
+    for temperature, group in positions.groupby("temperature"):
+        coverage = [float((group["rank"] == rank).mean()) for rank in range(folder.header.width)]
+        fixed = [float((group["fixed_rank"] == rank).mean()) for rank in range(folder.header.width)]
+        rows.append(
+            {
+                "temperature": round(float(str(temperature)), 3),
+                "positions": len(group),
+                "overlap": round(float(group["overlap"].mean()), 3),
+                "first choice taken": round(coverage[0], 3),
+                f"top {folder.header.width} taken": round(sum(coverage), 3),
+                "first, fixed law": round(fixed[0], 3),
+                f"top {folder.header.width}, fixed law": round(sum(fixed), 3),
+            }
+        )
+    print_table(f"Traces of {folder.header.pair} under the {folder.header.law} law", rows)
+    texts = folder.texts()
+    print_json(
+        {
+            "command": "collect",
+            "out": str(folder.path),
+            "texts": texts.num_rows,
+            "positions": len(positions),
+            "ties": int(np.sum(texts["num_ties"].to_numpy())),
+            "seconds": round(seconds, 1),
+            "by_temperature": rows,
+        }
+    )

@@ -1,0 +1,5 @@
+"""The one exception for what a person gave us and can mend."""
+
+
+class InputError(ValueError):
+    """Says in one sentence what is wrong, what was got, and how to mend it; commands print it and exit with 2."""

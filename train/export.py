@@ -1,0 +1,52 @@
+"""Export: the trained network as one ONNX file, checked against torch on golden vectors."""
+
+import warnings
+
+import numpy as np
+import onnx
+import torch
+
+from ..controller.model import AcceptModel
+from ..controller.scorers.learned import INPUT_NAME, OUTPUT_NAME, open_session
+from ..controller.tree import Array
+
+OPSET = 20
+
+
+def export_onnx(model: AcceptModel, num_features: int) -> bytes:
+    """The graph `features [nodes, F] -> accept_log_probs [nodes]`, self-contained, node metadata stripped.
+
+    The exporter stamps nodes with stack traces that hold the author's paths, which do not belong in a published file.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore")  # the exporter warns about its own internals
+        program = torch.onnx.export(
+            model.eval(),
+            (torch.zeros(3, num_features),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim("nodes", min=1, max=1 << 20)},),
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del graph.metadata_props[:]
+    del graph.graph.metadata_props[:]
+    for value in (*graph.graph.value_info, *graph.graph.input, *graph.graph.output, *graph.graph.initializer):
+        del value.metadata_props[:]
+    onnx.checker.check_model(graph)
+    return graph.SerializeToString()
+
+
+def golden_vectors(model: AcceptModel, graph: bytes, features: Array) -> dict[str, Array]:
+    """Inputs and the answers every loader must reproduce; asserts that torch and the graph agree on them."""
+    with torch.inference_mode():
+        answers = model(torch.from_numpy(features)).numpy()
+    (exported,) = open_session(graph).run([OUTPUT_NAME], {INPUT_NAME: features})
+    assert np.abs(np.asarray(exported) - answers).max() < 1e-5, "the exported graph differs from the trained model"
+    return {"features": features, "accept_log_probs": answers}
