@@ -84,7 +84,7 @@ def load(command: str):
         case "serve":
             from .runtime.serve.command import serve as function
         case "generate":
-            from .collect.generate import generate as function
+            from .runtime.generate import generate as function
         case "bench":
             from .collect.bench.command import bench as function
         case "profile":

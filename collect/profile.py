@@ -1,24 +1,19 @@
 """Measures a latency table: interleaved medians of drafter levels and target steps through the real code path."""
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
-import platformdirs
-import torch
 
-from ..controller.console import track
+from ..controller.console import print_json, print_table, track
 from ..controller.contract import COUPLED
-from ..controller.latency import LatencyTable
+from ..controller.latency import LatencyTable, cache_path
 from ..controller.tree import Array, Children, DraftTree
 from ..runtime.drafters.language_model import LanguageModelDrafter
-from ..runtime.pair import Pair
+from ..runtime.pair import Pair, PairConfig, load_pair
 from ..runtime.sampling import Sampling, TokenSampler
 from ..runtime.target import Target
 from ..runtime.verification.walk import WalkVerifier
@@ -40,31 +35,40 @@ class ProfileConfig:
     """Times each size is measured; the median counts"""
 
 
-def table_key(pair: Pair) -> dict[str, str]:
-    """Where a latency table holds."""
-    return {
-        "pair": pair.name,
-        "engine": "transformers",
-        "device": str(pair.target.device),
-        "dtype": pair.config.dtype,
-        "threads": str(torch.get_num_threads()),
-    }
+def profile(pair: PairConfig = PairConfig(), sizes: ProfileConfig = ProfileConfig()) -> None:
+    """Measure this machine's latency table for a pair and store it in the user cache.
 
-
-def table_path(pair: Pair) -> Path:
-    """The user cache file of this pair's table on this machine."""
-    digest = hashlib.sha256(json.dumps(table_key(pair), sort_keys=True).encode()).hexdigest()[:12]
-    name = "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in pair.name)
-    return platformdirs.user_cache_path("treewright") / "latency" / f"{name}-{digest}.json"
+    Args:
+        pair: The two models
+        sizes: What the table spans
+    """
+    models = load_pair(pair)
+    table = renew_table(models, sizes)
+    rows = [
+        {"kind": kind, "batch": batch, "context": context}
+        | {f"{size}": round(ms, 2) for size, ms in zip(sizes_measured, cells, strict=True)}
+        for kind, sizes_measured, tables in (
+            ("drafter level, by width", table.widths, table.draft_ms),
+            ("target step, by nodes", table.nodes, table.verify_ms),
+        )
+        for batch, by_context in zip(table.batches, tables, strict=True)
+        for context, cells in zip(table.contexts, by_context, strict=True)
+    ]
+    for kind in ("drafter level, by width", "target step, by nodes"):
+        print_table("Median milliseconds", [row for row in rows if row["kind"] == kind])
+    print_json({"command": "profile", "file": str(cache_path(models.latency_key)), **table.as_dict()})
 
 
 def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
     """This machine's stored table, measured first where there is none."""
-    path = table_path(pair)
-    if path.exists():
-        return LatencyTable.load(path)
+    path = cache_path(pair.latency_key)
+    return LatencyTable.load(path) if path.exists() else renew_table(pair, config)
+
+
+def renew_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
+    """Measure this machine's table and store it in the user cache."""
     table = measure(pair, config)
-    table.save(path)
+    table.save(cache_path(pair.latency_key))
     return table
 
 
@@ -80,7 +84,7 @@ def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
         return tuple(tuple(cells[batch, context][kind] for context in config.contexts) for batch in config.batches)
 
     return LatencyTable(
-        key=table_key(pair),
+        key=pair.latency_key,
         batches=config.batches,
         contexts=config.contexts,
         widths=config.widths,

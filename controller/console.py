@@ -34,13 +34,15 @@ def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterat
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Print rows that share their keys; numbers stand right."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name, value in rows[0].items():
         table.add_column(name, justify="left" if isinstance(value, str) else "right")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     terminal = Console()
-    (terminal if terminal.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+    output = terminal if terminal.is_terminal else Console(width=PIPE_WIDTH)
+    output.print(title, style="bold", highlight=False)
+    output.print(table)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """What a step costs: a measured staircase of milliseconds, never a formula with one slope."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import platformdirs
 
 from .errors import InputError
 from .tree import Array
@@ -49,8 +51,11 @@ class LatencyTable:
         """Write JSON atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=1))
+        temporary.write_text(json.dumps(self.as_dict(), indent=1))
         temporary.replace(path)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -64,6 +69,13 @@ class LatencyTable:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"no latency table can be read from {path} ({error}); run `treewright profile`") from error
         raise InputError(f"latency table {path} has schema {version}, this build reads {SCHEMA_VERSION}; profile again")
+
+
+def cache_path(key: dict[str, str]) -> Path:
+    """The user cache file of the table that holds for `key`."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    name = "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in key["pair"])
+    return platformdirs.user_cache_path("treewright") / "latency" / f"{name}-{digest}.json"
 
 
 def _bucket(sizes: tuple[int, ...], size: int) -> int:

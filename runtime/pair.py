@@ -59,6 +59,17 @@ class Pair:
             return REFERENCE
         return f"{Path(self.config.target).name}+{Path(self.config.drafter).name}"
 
+    @property
+    def latency_key(self) -> dict[str, str]:
+        """Where a latency table of this pair holds."""
+        return {
+            "pair": self.name,
+            "engine": "transformers",
+            "device": str(self.target.device),
+            "dtype": self.config.dtype,
+            "threads": str(torch.get_num_threads()),
+        }
+
 
 def load_pair(config: PairConfig) -> Pair:
     """Load both models; InputError in one sentence where one is missing or the tokenizers differ."""

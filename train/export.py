@@ -1,5 +1,6 @@
 """Export: the trained network as one ONNX file, checked against torch on golden vectors."""
 
+import logging
 import warnings
 
 import numpy as np
@@ -18,6 +19,7 @@ def export_onnx(model: AcceptModel, num_features: int) -> bytes:
 
     The exporter stamps nodes with stack traces that hold the author's paths, which do not belong in a published file.
     """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(

@@ -1,0 +1,1 @@
+"""Compares policies in one process, interleaved and paired by prompt."""

@@ -1,0 +1,133 @@
+"""The `bench` command: tune every policy on one set of prompts, measure them all on another."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...controller.console import print_json, print_table
+from ...controller.errors import InputError
+from ...runtime.drafters.law import LAWS
+from ...runtime.pair import Pair, PairConfig, load_pair
+from ...runtime.sampling import Sampling
+from ...runtime.speculation import load_checkpoint
+from ..profile import ProfileConfig, cached_table
+from ..prompts import PromptConfig, load_prompts
+from .measure import Job, best_of, repeated_four_grams, run_interleaved, summarise
+from .policies import families, reference_policies
+
+# Greedy runs of small models loop, which flatters every drafter.
+GREEDY_MAX_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What is measured."""
+
+    temperatures: tuple[float, ...] = (0.6, 1.0, 0.0)
+    """Temperatures; greedy runs are capped at 48 tokens"""
+    max_tokens: int = 64
+    """Tokens per prompt; the end-of-text token does not end a run"""
+    tune_prompts: int = 6
+    """Prompts on which each policy's grid is tried"""
+    tune_tokens: int = 48
+    """Tokens per prompt while tuning"""
+    bench_prompts: int = 24
+    """Prompts on which the tuned policies are measured"""
+    fixed_law: bool = True
+    """Also run every confidence policy under the fixed law, where T > 0"""
+    seed: int = 10_000
+    """Seed of the first prompt's text"""
+
+
+def bench(
+    selector: Path,
+    pair: PairConfig = PairConfig(),
+    source: str = PromptConfig.source,
+    measure: BenchConfig = BenchConfig(),
+    profile: ProfileConfig = ProfileConfig(),
+) -> None:
+    """Compare plain, chain, static, EAGLE-2, OPT-Tree and learned trees in one interleaved run.
+
+    Args:
+        selector: Checkpoint folder of the learned selector
+        pair: The two models
+        source: Prompts: splits `tune` and `bench` of a .jsonl file, a `datasets` name, or `reference`
+        measure: What is measured
+        profile: What the latency table spans where this machine has none yet
+    """
+    tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts))
+    held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
+    if {prompt.document for prompt in tune} & {prompt.document for prompt in held_out}:
+        raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
+    models = load_pair(pair)
+    checkpoint = load_checkpoint(selector, models)
+    table = cached_table(models, profile)
+    reports = {}
+    for temperature in measure.temperatures:
+        laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
+        grids = families(models, laws, checkpoint, table, temperature)
+        candidates = [policy for grid in grids.values() for policy in grid]
+        jobs = [_jobs(models, prompts, measure, temperature) for prompts in (tune, held_out)]
+        jobs[0] = [job._replace(max_tokens=measure.tune_tokens) for job in jobs[0]]
+        trials = dict(zip(candidates, run_interleaved(candidates, jobs[0], f"tune at T={temperature}"), strict=True))
+        tuned = [best_of(grid, [trials[policy] for policy in grid]) for grid in grids.values()]
+        policies = reference_policies(models) + tuned
+        runs = run_interleaved(policies, jobs[1], f"bench at T={temperature}")
+        rows = [summarise(policy, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
+        repeated = repeated_four_grams(runs[0])
+        _print(temperature, rows, len(jobs[1]), jobs[1][0].max_tokens, repeated)
+        reports[f"{temperature:g}"] = {"repeated_four_grams": round(repeated, 3), "policies": rows}
+    print_json({"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports})
+
+
+def conditions(pair: Pair) -> dict[str, Any]:
+    """What a number needs beside it."""
+    return {
+        "pair": pair.name,
+        "dtype": pair.config.dtype,
+        "device": str(pair.target.device),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "batch": 1,
+    }
+
+
+def _jobs(pair: Pair, prompts, config: BenchConfig, temperature: float) -> list[Job]:
+    max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
+    return [
+        Job(pair.tokenizer(prompt.text)["input_ids"], max_tokens, Sampling(temperature, seed=config.seed + number))
+        for number, prompt in enumerate(prompts)
+    ]
+
+
+def _print(temperature: float, rows: list[dict[str, Any]], prompts: int, max_tokens: int, repeated: float) -> None:
+    shown = [
+        {
+            "policy": row["policy"],
+            "law": row["law"],
+            "tuned to": row["settings"],
+            "tokens/s": row["tokens_per_second"],
+            "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
+            "block eff.": row.get("block_efficiency", "-"),
+            "nodes/step": row.get("nodes_per_step", "-"),
+            "drafted/step": row.get("drafted_per_step", "-"),
+            "controller": f"{row['controller_share']:.1%}" if "controller_share" in row else "-",
+        }
+        for row in rows
+    ]
+    title = f"T = {temperature:g}, batch 1, {prompts} prompts x {max_tokens} tokens, repeated 4-grams {repeated:.0%}"
+    print_table(title, shown)
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,90 @@
+"""Interleaved runs of many policies on the same prompts, and the paired statistics of what came out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from ...controller.console import track
+from ...runtime.sampling import Sampling
+from .policies import Policy, Run
+
+
+class Job(NamedTuple):
+    prompt_ids: list[int]
+    max_tokens: int
+    sampling: Sampling
+
+
+def run_interleaved(policies: Sequence[Policy], jobs: Sequence[Job], label: str) -> list[list[Run]]:
+    """[policy][job]: every policy on every job; per job the order is shuffled, and a first short round is dropped."""
+    generator = np.random.default_rng(0)
+    for policy in policies:
+        policy.run(jobs[0].prompt_ids, 8, jobs[0].sampling)
+    runs: list[list[Run]] = [[] for _ in policies]
+    for job in track(jobs, label):
+        for number in generator.permutation(len(policies)):
+            runs[number].append(policies[number].run(*job))
+    return runs
+
+
+def best_of(policies: Sequence[Policy], runs: Sequence[list[Run]]) -> Policy:
+    """The policy with the most tokens per second over all jobs."""
+    return policies[int(np.argmax([tokens_per_second(of_policy) for of_policy in runs]))]
+
+
+def tokens_per_second(runs: Sequence[Run]) -> float:
+    return sum(len(run.tokens) for run in runs) / sum(run.seconds for run in runs)
+
+
+def speed_up(runs: Sequence[Run], plain: Sequence[Run]) -> tuple[float, float, float]:
+    """Ratio of tokens per second to `plain` on the same jobs, with its bootstrap 95 % interval over jobs."""
+
+    def ratio(plain_seconds, seconds, axis=-1):
+        return plain_seconds.sum(axis=axis) / seconds.sum(axis=axis)
+
+    samples = (np.array([run.seconds for run in plain]), np.array([run.seconds for run in runs]))
+    if samples[0] is samples[1] or len(runs) < 2:
+        return float(ratio(*samples)), float("nan"), float("nan")
+    interval = bootstrap(
+        samples, ratio, paired=True, vectorized=True, n_resamples=2000, method="percentile", rng=0
+    ).confidence_interval
+    return float(ratio(*samples)), float(interval.low), float(interval.high)
+
+
+def summarise(policy: Policy, runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, Any]:
+    """One row of the report."""
+    ratio, low, high = speed_up(runs, plain)
+    row: dict[str, Any] = {
+        "policy": policy.family,
+        "law": policy.law,
+        "settings": policy.settings,
+        "tokens_per_second": round(tokens_per_second(runs), 1),
+        "speed_up": round(ratio, 3),
+        "speed_up_95": [round(low, 3), round(high, 3)],
+    }
+    stats = [run.stats for run in runs if run.stats is not None]
+    if stats:
+        steps = sum(one.num_steps for one in stats)
+        step_ms = np.concatenate([one.step_ms for one in stats])
+        row |= {
+            "block_efficiency": round(1 + sum(one.num_accepted for one in stats) / steps, 3),
+            "nodes_per_step": round(sum(one.num_kept for one in stats) / steps, 2),
+            "drafted_per_step": round(sum(one.num_drafted for one in stats) / steps, 2),
+            "controller_share": round(sum(one.controller_ms for one in stats) / sum(one.total_ms for one in stats), 4),
+            "step_ms_p50_p95_p99": [round(float(value), 2) for value in np.percentile(step_ms, [50, 95, 99])],
+            "texts_unlike_plain": sum(a.tokens != b.tokens for a, b in zip(runs, plain, strict=True)),
+        }
+    return row
+
+
+def repeated_four_grams(runs: Sequence[Run]) -> float:
+    """Share of 4-grams that occurred before in their text: how far a small model's text loops."""
+    repeated = total = 0
+    for run in runs:
+        grams = Counter(zip(*(run.tokens[start:] for start in range(4)), strict=False))
+        total += sum(grams.values())
+        repeated += sum(grams.values()) - len(grams)
+    return repeated / total if total else 0.0

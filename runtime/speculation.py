@@ -1,0 +1,102 @@
+"""From a configuration to a decoder: which policy drafts, if any."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..controller.checkpoint import Checkpoint
+from ..controller.contract import LawTerms
+from ..controller.errors import InputError
+from ..controller.latency import LatencyTable, cache_path
+from ..controller.objective import Objective
+from ..controller.scorers.rank import RankScorer
+from ..controller.selector import Selector, TreeLimits
+from ..controller.shapes import parse_paths
+from .decode import Decoder
+from .drafters.language_model import LanguageModelDrafter
+from .drafters.law import get_law
+from .pair import Pair
+from .target import Target
+from .verification.walk import WalkVerifier
+
+
+@dataclass(frozen=True)
+class SpeculationConfig:
+    """Which trees are drafted; with neither a selector nor a tree, decoding is plain."""
+
+    selector: Path | None = None
+    """Checkpoint folder of a learned selector"""
+    tree: str | None = None
+    """A static tree instead, as a list of paths: "[(0,), (1,), (0, 0)]" """
+    law: str = "coupled"
+    """Drafting law of a static tree: coupled or fixed; a selector brings its own"""
+    min_prob: float = 0.0
+    """Nodes whose next-token maximum probability is below this are not expanded"""
+    path_prob: float = 0.0
+    """Branches whose cumulative path probability is below this are cut"""
+    theta_scale: float = 1.0
+    """Line search around the choice rule's tokens per millisecond; larger drafts less"""
+
+
+def build_decoder(pair: Pair, config: SpeculationConfig) -> Decoder:
+    """The decoder a configuration asks for; InputError where it cannot be built or would not be lossless."""
+    if config.selector is not None and config.tree is not None:
+        raise InputError("a selector and a static tree are both given; choose one of them")
+    if config.selector is not None:
+        return _learned(pair, config, config.selector)
+    if config.tree is not None:
+        paths = parse_paths(config.tree)
+        scorer = RankScorer.from_paths(paths)
+        limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
+        selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
+        return tree_decoder(pair, get_law(config.law), selector)
+    return plain_decoder(pair)
+
+
+def plain_decoder(pair: Pair) -> Decoder:
+    """The same loop without drafter: one token per step."""
+    return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
+
+
+def tree_decoder(pair: Pair, law: LawTerms, selector: Selector) -> Decoder:
+    """The loop with the pair's drafter under `law` and the walk."""
+    return Decoder(
+        Target(pair.target),
+        WalkVerifier(),
+        pair.tokenizer.backend_tokenizer,
+        pair.end_tokens,
+        drafter=LanguageModelDrafter(pair.drafter, law),
+        selector=selector,
+    )
+
+
+def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
+    """A checkpoint that fits the pair; InputError where it was trained for another tokenizer."""
+    checkpoint = Checkpoint.from_pretrained(folder)
+    if checkpoint.config.tokenizer_sha256 != pair.tokenizer_sha256:
+        raise InputError(
+            f"selector {folder} was trained for the pair {checkpoint.config.pair!r}, whose tokenizer differs from that "
+            f"of {pair.name!r}; train one on traces of this pair"
+        )
+    return checkpoint
+
+
+def learned_selector(checkpoint: Checkpoint, table: LatencyTable, *, theta_scale: float = 1.0) -> Selector:
+    """The learned score under the choice rule of this machine."""
+    objective = Objective(table, scale=theta_scale)
+    return Selector(checkpoint.scorer(), checkpoint.config.limits, objective=objective)
+
+
+def _learned(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
+    checkpoint = load_checkpoint(folder, pair)
+    path = cache_path(pair.latency_key)
+    if not path.exists():
+        raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (ten seconds)")
+    selector = learned_selector(checkpoint, LatencyTable.load(path), theta_scale=config.theta_scale)
+    return tree_decoder(pair, get_law(checkpoint.config.law), selector)
+
+
+def static_table(rank_probs: list[float], max_depth: int) -> RankScorer:
+    """The static scorer of a rank-acceptance vector that holds at every depth (Sequoia's positional acceptance)."""
+    return RankScorer(np.broadcast_to(np.log(rank_probs), (max_depth, len(rank_probs))))
