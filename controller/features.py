@@ -66,8 +66,8 @@ def node_features(tree: DraftTree, context: StepContext) -> Array:
         entropies=tree.entropies,
         top_log_probs=tree.top_log_probs,
         depths=tree.depths,
-        path_log_probs=tree.path_sums(tree.log_probs)[rows, above],
-        path_noisy_log_probs=tree.path_sums(tree.noisy_log_probs)[rows, above],
+        path_log_probs=tree.path_log_probs[rows, above],
+        path_noisy_log_probs=tree.path_noisy_log_probs[rows, above],
         temperatures=context.temperatures[:, None],
         top_ps=context.top_ps[:, None],
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +80,7 @@ def cache_path(key: dict[str, str]) -> Path:
 
 
 def _bucket(sizes: tuple[int, ...], size: int) -> int:
-    return min(int(np.searchsorted(sizes, size)), len(sizes) - 1)
+    return min(bisect_left(sizes, size), len(sizes) - 1)
 
 
 @lru_cache(maxsize=256)

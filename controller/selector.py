@@ -107,13 +107,14 @@ class Selector:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""
         if self._graded is not None and self._graded[0] is tree:
             return self._graded[1]
+        if tree.tokens.shape[1] == 1:
+            return np.zeros(tree.tokens.shape)
         edges = np.asarray(self.scorer.score(tree, context), dtype=np.float64)
         if self.min_prob > 0:
             edges = np.where(tree.top_log_probs < np.log(self.min_prob), -np.inf, edges)
         log_values = tree.path_sums(np.minimum(edges, 0.0))
         if self.path_prob > 0:
-            unlikely = tree.path_sums(tree.log_probs) < np.log(self.path_prob)
-            log_values = np.where(unlikely, -np.inf, log_values)
+            log_values = np.where(tree.path_log_probs < np.log(self.path_prob), -np.inf, log_values)
         self._graded = (tree, log_values)
         return log_values
 

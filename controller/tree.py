@@ -26,7 +26,7 @@ class Children(NamedTuple):
 class DraftTree:
     """A batch of draft trees; the attention mask and the path sums follow from `parents`, so they are methods.
 
-    The last two columns describe the drafter's row that *proposed* the node, hence its parent's row.
+    `entropies` and `top_log_probs` describe the drafter's row that *proposed* the node, hence its parent's row.
     """
 
     num_nodes: Array  # [B] int64, root included
@@ -38,6 +38,8 @@ class DraftTree:
     noisy_log_probs: Array  # [B, N] float32, see `Children`; equals log_probs where the law adds no noise
     entropies: Array  # [B, N] float32
     top_log_probs: Array  # [B, N] float32
+    path_log_probs: Array  # [B, N] float32, log_probs added up from the root (left out) to the node
+    path_noisy_log_probs: Array  # [B, N] float32, the same of noisy_log_probs
 
     @classmethod
     def from_roots(cls, tokens: Array) -> Self:
@@ -54,6 +56,8 @@ class DraftTree:
             noisy_log_probs=nothing,
             entropies=nothing,
             top_log_probs=nothing,
+            path_log_probs=nothing,
+            path_noisy_log_probs=nothing,
         )
 
     @property
@@ -104,6 +108,8 @@ class DraftTree:
         }
         for name in ("tokens", "log_probs", "noisy_log_probs"):
             new[name] = getattr(children, name).reshape(num_trees, -1)[rows, picks]
+        for name in ("log_probs", "noisy_log_probs"):
+            new[f"path_{name}"] = getattr(self, f"path_{name}")[rows, above] + new[name]
         columns: dict[str, Array] = {"num_nodes": num_nodes}
         for name, values in new.items():
             old = getattr(self, name)

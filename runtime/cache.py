@@ -65,12 +65,18 @@ class TreeCache(Cache):
     ):
         shape = (num_layers, 2, num_slots, num_heads, capacity, head_size)
         self.storage = torch.zeros(shape, dtype=dtype, device=device)
+        self.num_slots = num_slots
         self.capacity = capacity
         self.lengths = np.zeros(num_slots, dtype=np.int64)  # committed rows per slot
         self.num_tree_rows = 0  # rows behind them, the same count for every slot
         self.end = 0  # rows in use by the longest slot
         self.write: slice | tuple[Tensor, Tensor] = slice(0, 0)  # where the running forward stores its rows
         super().__init__(layers=[TreeCacheLayer(self, keys, values) for keys, values in self.storage])
+
+    def clear(self) -> None:
+        """Empty all slots; stale rows stay behind, finite and never attended to."""
+        self.lengths = np.zeros(self.num_slots, dtype=np.int64)
+        self.num_tree_rows = self.end = 0
 
     def open_rows(self, num_rows: int) -> None:
         """Make room for the `num_rows` rows per slot of the next forward."""

@@ -54,6 +54,7 @@ class TokenSampler:
         self._scaled = any(s.temperature not in (0.0, 1.0) for s in samplings)
         self._cut_rows = [row for row, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)]
         self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=device)
+        self._some_greedy = any(s.temperature == 0 for s in samplings)
         self._noise = [KeyedNoise(s.seed, s.choice, vocabulary_size, device) for s in samplings]
 
     def warp(self, logits: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class TokenSampler:
         if not self.temperatures.any():
             return None
         rows = torch.stack([noise.rows(places) for noise, places in zip(self._noise, positions.tolist(), strict=True)])
-        return rows.masked_fill_(self._greedy[:, None, None], 0.0) if self._greedy.any() else rows
+        return rows.masked_fill_(self._greedy[:, None, None], 0.0) if self._some_greedy else rows
 
     def draw(self, logits: Tensor, positions: Array) -> Array:
         """[B] int64: the target's token for each text at `positions` [B], from its row of `logits` [B, V]."""

@@ -31,8 +31,8 @@ class CachedModel(Protocol):
         """Begin a batch of empty slots, each with room for `capacity` rows."""
         ...
 
-    def forward(self, tokens: Array, positions: Array, visible: Array, *, last_only: bool = False) -> Tensor:
-        """Append n tree rows per slot and return their logits [B, n, V] (only the last row's if `last_only`).
+    def forward(self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0) -> Tensor:
+        """Append n tree rows per slot and return logits [B, n, V], of the last `num_logits` rows if given.
 
         tokens, positions: [B, n] int64. visible: [B, n, m + n] bool over all m + n tree rows so far, each row
         seeing itself; committed rows are always seen.
@@ -60,7 +60,7 @@ def append_text(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
         positions = model.lengths[:, None] + np.arange(size)
         visible = np.broadcast_to(np.tri(size, dtype=bool), (len(tokens), size, size))
         full = bool((taken == size).all())
-        logits = model.forward(block, positions, visible, last_only=full)
+        logits = model.forward(block, positions, visible, num_logits=1 if full else 0)
         model.commit(np.where(np.arange(size) < taken[:, None], np.arange(size), -1))
         for slot in np.nonzero(taken)[0]:
             last_rows[slot] = logits[slot, -1 if full else taken[slot] - 1]

@@ -47,6 +47,9 @@ class TransformersModel:
         return self._cache
 
     def open(self, num_slots: int, capacity: int) -> None:
+        if self._cache is not None and self._cache.num_slots == num_slots and self._cache.capacity >= capacity:
+            self._cache.clear()
+            return
         config = self.model.config
         num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -61,22 +64,29 @@ class TransformersModel:
         )
 
     @torch.inference_mode()
-    def forward(self, tokens: Array, positions: Array, visible: Array, *, last_only: bool = False) -> Tensor:
+    def forward(self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0) -> Tensor:
         cache = self._open_cache
         cache.open_rows(tokens.shape[1])
-        mask = np.zeros((*tokens.shape, cache.end), dtype=bool)  # [B, n, rows]
-        for slot, length in enumerate(cache.lengths):
-            mask[slot, :, :length] = True
-            mask[slot, :, length : length + cache.num_tree_rows] = visible[slot]
         output = self.model(
             input_ids=torch.from_numpy(tokens).to(self.device),
             position_ids=torch.from_numpy(np.clip(positions, 0, self.context_length - 1)).to(self.device),
-            attention_mask=torch.from_numpy(mask[:, None]).to(self.device),
+            attention_mask=self._mask(visible),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1 if last_only else 0,
+            logits_to_keep=num_logits,
         )
         return output.logits
+
+    def _mask(self, visible: Array) -> Tensor | None:
+        """[B, 1, n, rows] bool over all cache rows; None where every row is seen, as in plain decoding."""
+        cache = self._open_cache
+        if visible.shape[1] == 1 and visible.all() and (cache.lengths + cache.num_tree_rows == cache.end).all():
+            return None
+        mask = np.zeros((*visible.shape[:2], cache.end), dtype=bool)
+        for slot, length in enumerate(cache.lengths):
+            mask[slot, :, :length] = True
+            mask[slot, :, length : length + cache.num_tree_rows] = visible[slot]
+        return torch.from_numpy(mask[:, None]).to(self.device)
 
     def commit(self, rows: Array) -> None:
         self._open_cache.commit(rows)

@@ -28,8 +28,7 @@ class LanguageModelDrafter:
 
     def start(self, texts: list[Array], capacity: int) -> None:
         self.model.open(len(texts), capacity)
-        append_text(self.model, [text[:-1] for text in texts])
-        self._unread = [text[-1:] for text in texts]
+        self._unread = texts
         self._forget_tree(len(texts))
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:

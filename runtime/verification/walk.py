@@ -29,6 +29,8 @@ class WalkVerifier:
             logits = rows[torch.from_numpy(slots), torch.from_numpy(nodes)]
             drawn = sampler.draw(logits, root_positions + depth + 1)
             next_tokens = np.where(walking, drawn, next_tokens)
+            if depth == path.shape[1]:
+                break
             matches = (tree.parents == nodes[:, None]) & (tree.tokens == drawn[:, None]) & walking[:, None]
             walking = matches.any(axis=1)
             if not walking.any():
