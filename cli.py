@@ -49,7 +49,7 @@ def usage() -> str:
 def run(command: str, arguments: list[str]) -> int:
     """Import the command, make its parser from its signature, call it."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from jsonargparse import CLI, set_parsing_settings
+    from jsonargparse import auto_cli, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     from transformers.utils import logging
@@ -59,7 +59,7 @@ def run(command: str, arguments: list[str]) -> int:
     from .controller.errors import InputError
 
     try:
-        CLI(
+        auto_cli(
             load(command),
             args=arguments,
             prog=f"treewright {command}",

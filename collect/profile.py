@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from statistics import median
 from time import perf_counter
 
@@ -12,6 +13,7 @@ from ..controller.console import print_json, print_table, track
 from ..controller.contract import COUPLED
 from ..controller.latency import LatencyTable, cache_path
 from ..controller.tree import Array, Children, DraftTree
+from ..runtime.backends.base import CHUNK
 from ..runtime.drafters.language_model import LanguageModelDrafter
 from ..runtime.pair import Pair, PairConfig, load_pair
 from ..runtime.sampling import Sampling, TokenSampler
@@ -31,7 +33,7 @@ class ProfileConfig:
     """Nodes expanded by one drafter level"""
     nodes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
     """Drafted nodes verified by one target step"""
-    repeats: int = 11
+    repeats: int = 15
     """Times each size is measured; the median counts"""
 
 
@@ -103,9 +105,9 @@ def _measure_cell(
     texts = [generator.integers(vocabulary_size, size=context) for _ in range(batch)]
     sampler = TokenSampler([Sampling(seed=slot) for slot in range(batch)], vocabulary_size, pair.target.device)
     target, drafter = Target(pair.target), LanguageModelDrafter(pair.drafter, COUPLED)
-    spare = context + 2 * max(*config.nodes, *config.widths, 1) + len(config.widths) * config.repeats + 512
-    target.start(texts, spare)
-    drafter.start(texts, spare)
+    capacity = context + max(CHUNK, *config.nodes, *config.widths) + 1
+    target.start(texts, capacity)
+    drafter.start(texts, capacity)
     roots = DraftTree.from_roots(np.array([text[-1] for text in texts]))
     root_frontier = np.zeros((batch, 1), dtype=np.int64)
     verifier = WalkVerifier()
@@ -135,14 +137,15 @@ def _measure_cell(
     drafter.expand(roots, root_frontier, 1, sampler)
     drafter.commit(roots, no_path, roots.tokens[:, 0], nobody)
     bushy = _bush(roots, max(config.widths), vocabulary_size)
-    jobs: dict[tuple[str, int], Callable[[], None]] = {("draft", width): level(width) for width in config.widths}
+    jobs: dict[tuple[str, int], Callable[[], None]] = {("draft", width): level(width) for width in {1, *config.widths}}
     jobs |= {("verify", count): step(count) for count in config.nodes}
     times = defaultdict(list)
-    names = list(jobs)
+    order = Random(0)
+    names = [*(("draft", width) for width in config.widths), *(("verify", count) for count in config.nodes)]
     for _ in track(range(config.repeats), f"profile: batch {batch}, context {context}"):
-        generator.shuffle(names)
-        for name in names:
-            kind, size = str(name[0]), int(name[1])
+        order.shuffle(names)
+        for kind, size in names:
+            jobs["draft", 1]()  # in life, too, a level or a step comes right after a drafter level
             start = perf_counter()
             jobs[kind, size]()
             times[kind, size].append((perf_counter() - start) * 1e3)

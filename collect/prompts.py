@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..controller.errors import InputError
 from ..runtime.pair import REFERENCE, reference_folder
@@ -70,7 +71,7 @@ def _from_datasets(name: str, split: str) -> list[Prompt]:
     import datasets  # takes a second to import, and files do not need it
 
     try:
-        rows = datasets.load_dataset(name, split=split)
+        rows: Any = datasets.load_dataset(name, split=split)
     except (OSError, ValueError) as error:
         raise InputError(
             f"prompts cannot be read from {name!r} ({str(error).splitlines()[0]}); "

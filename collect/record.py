@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..controller.console import print_json, print_table, track
+from ..controller.contract import LawTerms
 from ..controller.errors import InputError
-from ..runtime.decode import Decoder, Request
+from ..runtime.decode import Request, check_request
 from ..runtime.drafters.law import get_law
 from ..runtime.pair import Pair, PairConfig, load_pair
 from ..runtime.sampling import Sampling
-from ..runtime.target import Target
-from ..runtime.verification.walk import WalkVerifier
+from ..runtime.speculation import plain_decoder
 from .label import label_text
 from .profile import ProfileConfig, cached_table
 from .prompts import Prompt, PromptConfig, load_prompts
@@ -61,8 +61,11 @@ def collect(
     drafting_law = get_law(law)
     if width < 1 or batch < 1:
         raise InputError(f"width and batch are at least 1, got {width} and {batch}")
-    jobs = _plan(load_prompts(prompts), texts)
+    if not texts.temperatures:
+        raise InputError("no temperature is given; name at least one, such as [1.0]")
+    chosen = load_prompts(prompts)
     models = load_pair(pair)
+    jobs = _plan(models, chosen, texts)
     command = json.loads(json.dumps({"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch}))
     header = TraceHeader(models.name, drafting_law.name, models.tokenizer_sha256, width, command)
     folder = TraceFolder.create(out, header)
@@ -71,36 +74,34 @@ def collect(
     shards = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
     for number, shard in enumerate(track(shards, "collect: texts")):
         if number >= len(folder.shards):
-            folder.append(*_record(models, shard, texts, drafting_law, width))
+            folder.append(*_record(models, shard, drafting_law, width))
     _report(folder, perf_counter() - started)
 
 
-def _plan(prompts: list[Prompt], texts: TextConfig) -> list[tuple[Prompt, Sampling]]:
+def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig) -> list[tuple[Prompt, Request]]:
+    """One request per prompt, checked before anything is written."""
     temperatures = texts.temperatures
-    return [
-        (
-            prompt,
-            Sampling(temperatures[number % len(temperatures)], top_p=texts.top_p, seed=texts.seed + number),
-        )
-        for number, prompt in enumerate(prompts)
-    ]
+    jobs = []
+    for number, prompt in enumerate(prompts):
+        sampling = Sampling(temperatures[number % len(temperatures)], top_p=texts.top_p, seed=texts.seed + number)
+        request = Request(pair.tokenizer(prompt.text)["input_ids"], texts.max_tokens, sampling)
+        check_request(request, pair.target.context_length)
+        jobs.append((prompt, request))
+    return jobs
 
 
 def _record(
-    pair: Pair, jobs: list[tuple[Prompt, Sampling]], config: TextConfig, law, width: int
+    pair: Pair, jobs: list[tuple[Prompt, Request]], law: LawTerms, width: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Decode and label one shard."""
-    decoder = Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
-    prompts = [pair.tokenizer(prompt.text)["input_ids"] for prompt, _ in jobs]
+    """Decode and label one shard: rows of texts and of positions."""
     started = perf_counter()
-    streams, _ = decoder.generate(
-        [Request(ids, config.max_tokens, sampling) for ids, (_, sampling) in zip(prompts, jobs, strict=True)]
-    )
+    streams, _ = plain_decoder(pair).generate([request for _, request in jobs])
     decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
     texts, positions = [], []
-    for ids, stream, (prompt, sampling) in zip(prompts, streams, jobs, strict=True):
-        tokens = np.array([*ids, *stream.token_ids], dtype=np.int64)
-        rows, num_ties = label_text(pair.target, pair.drafter, tokens, len(ids), sampling, law, width)
+    for (prompt, request), stream in zip(jobs, streams, strict=True):
+        sampling, prompt_length = request.sampling, len(request.prompt_ids)
+        tokens = np.array([*request.prompt_ids, *stream.token_ids], dtype=np.int64)
+        rows, num_ties = label_text(pair.target, pair.drafter, tokens, prompt_length, sampling, law, width)
         shared = {"text_id": f"{sampling.seed:08d}", "document": prompt.document}
         shared |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         positions += [shared | row for row in rows]
@@ -109,7 +110,7 @@ def _record(
             | {
                 "domain": prompt.domain,
                 "tokens": tokens.tolist(),
-                "prompt_length": len(ids),
+                "prompt_length": prompt_length,
                 "top_k": sampling.top_k,
                 "seed": sampling.seed,
                 "num_ties": num_ties,

@@ -104,12 +104,11 @@ class TraceFolder:
             raise InputError(f"{path} is no trace folder (no manifest.json); run `treewright collect` to make one")
         try:
             content = json.loads(manifest.read_text())
-            version = content["header"]["schema_version"]
-            if version == SCHEMA_VERSION:
-                folder = cls(path, TraceHeader(**content["header"]), content["shards"])
+            version, header, shards = content["header"]["schema_version"], content["header"], content["shards"]
+            folder = cls(path, TraceHeader(**header), shards) if version == SCHEMA_VERSION else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{manifest} cannot be read ({error}); the trace folder is damaged") from error
-        if version != SCHEMA_VERSION:
+        if folder is None:
             raise InputError(f"{path} has trace schema {version}, this build reads {SCHEMA_VERSION}; collect again")
         for shard in folder.shards:
             for name, expected in shard["sha256"].items():

@@ -94,5 +94,5 @@ def _staircase(sizes: tuple[int, ...], costs: tuple[float, ...], largest: int) -
     return stairs
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

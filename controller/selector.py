@@ -96,7 +96,7 @@ class Selector:
         """Tell the objective what the step with the kept `tree` committed; widths are of its drafter levels."""
         if self.objective is None:
             return
-        for row in np.nonzero(context.remaining > 0)[0]:
+        for row in np.nonzero(context.remaining > 0)[0].tolist():
             batch, position = len(context.positions), int(context.positions[row])
             levels = self.objective.table.draft_costs(max(frontier_widths, default=0), batch=batch, context=position)
             price = self._verify_costs(context, row, int(tree.num_nodes[row]) - 1)[-1]

@@ -160,7 +160,8 @@ class Clock:
     """Milliseconds since the last charge, booked under a name."""
 
     def __init__(self) -> None:
-        self.spent = dict.fromkeys(("draft_ms", "controller_ms", "target_ms", "verify_ms", "commit_ms"), 0.0)
+        phases = ("draft_ms", "controller_ms", "target_ms", "verify_ms", "commit_ms")
+        self.spent: dict[str, float] = dict.fromkeys(phases, 0.0)
         self._last = perf_counter()
 
     def charge(self, name: str) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def load_tokenizer(name: str) -> Any:
 
 def reference_folder() -> Path:
     """Where the embedded reference pair lies: target/, drafter/ and prompts.jsonl."""
-    return Path(str(files(__package__.rpartition(".")[0] + ".configs"))) / "pairs" / REFERENCE
+    return Path(__file__).resolve().parent.parent / "configs" / "pairs" / REFERENCE
 
 
 def _resolve(name: str, role: str) -> str:

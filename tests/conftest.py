@@ -2,12 +2,14 @@
 
 import os
 import sys
+import tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="treewright-tests-")  # the user's latency tables stay untouched
 ROOT = Path(__file__).resolve().parent.parent
 spec = spec_from_file_location("treewright", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
 assert spec is not None

@@ -77,3 +77,42 @@ def test_every_tree_writes_the_plain_text(settings, batch, scorer, law):
     trees, stats = tiny.decoder(target, drafter, selector, law).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
+
+
+def test_plain_greedy_equals_transformers_generate():
+    target = tiny.llama()
+    for request in tiny.requests(4, 0.0):
+        inputs = torch.tensor([request.prompt_ids])
+        output = target.model.generate(
+            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=24, do_sample=False, pad_token_id=0
+        )
+        (stream,), _ = tiny.decoder(target).generate([request])
+        assert stream.token_ids == output[0, len(request.prompt_ids) :].tolist()
+
+
+def test_a_text_does_not_depend_on_its_batch():
+    requests = tiny.requests(4, 0.9, top_p=0.9)
+    target, drafter = tiny.llama(), tiny.llama(noise=0.02)
+    selector = Selector(ConfidenceScorer(), LIMITS)
+    together, _ = tiny.decoder(target, drafter, selector).generate(requests)
+    for request, stream in zip(requests, together, strict=True):
+        (alone,), _ = tiny.decoder(target, drafter, selector).generate([request])
+        assert stream.token_ids == alone.token_ids
+
+
+def test_a_drafter_equal_to_the_target_is_always_believed():
+    requests = tiny.requests(2, 1.0)
+    selector = Selector(ConfidenceScorer(), TreeLimits(max_depth=3, width=1, frontier=1, budget=3))
+    _, stats = tiny.decoder(tiny.llama(), tiny.llama(), selector).generate(requests)
+    assert stats.num_tokens == 48
+    assert stats.num_steps == 12  # 24 tokens in blocks of 4, for two requests
+
+
+def test_coupling_accepts_more_than_fixed_candidates_at_equal_budget():
+    requests = tiny.requests(4, 1.0, max_tokens=100)
+    selector = Selector(ConfidenceScorer(), LIMITS)
+    efficiency = {}
+    for law in (COUPLED, FIXED):
+        decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector, law)
+        efficiency[law] = decoder.generate(requests)[1].block_efficiency
+    assert efficiency[COUPLED] > efficiency[FIXED]

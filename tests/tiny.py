@@ -29,6 +29,7 @@ def llama(seed: int = 0, noise: float = 0.0, dtype: torch.dtype = torch.float64)
         num_key_value_heads=2,
         max_position_embeddings=256,
         initializer_range=0.3,
+        eos_token_id=None,
         attn_implementation="sdpa",
     )
     model = LlamaForCausalLM(config).to(dtype)

@@ -107,7 +107,8 @@ def _generate(pair: Pair, prompt_ids: list[int], max_tokens: int, sampling: Samp
     torch.manual_seed(sampling.seed)
     started = perf_counter()
     with torch.inference_mode():
-        output = pair.target.model.generate(
+        model: Any = pair.target.model
+        output = model.generate(
             inputs,
             attention_mask=torch.ones_like(inputs),
             max_new_tokens=max_tokens,

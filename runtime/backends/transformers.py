@@ -1,6 +1,7 @@
 """Any `AutoModelForCausalLM` of Hugging Face transformers, run over our own tree cache."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,9 @@ class TransformersModel:
     ) -> "TransformersModel":
         """Load a model by folder or hub id; InputError with one sentence where it cannot be read."""
         try:
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation="sdpa")
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                pretrained_model_name_or_path=name, dtype=dtype, attn_implementation="sdpa"
+            )
         except (OSError, ValueError, KeyError) as error:
             hint = "check the folder" if Path(name).exists() else "give a folder or a hub id that is cached or online"
             raise InputError(f"no model can be loaded from {name!r} ({_first_line(error)}); {hint}") from error

@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := runs/demo
+
+# After the installation nothing needs the network.
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test lint types slow clean
+
+demo: $(READY)
+	rm -rf $(DEMO)
+	$(BIN)/treewright profile --config configs/demo/profile.yaml
+	$(BIN)/treewright collect --config configs/demo/collect.yaml
+	$(BIN)/treewright train --config configs/demo/train.yaml
+	$(BIN)/treewright bench --config configs/demo/bench.yaml
+	$(BIN)/treewright generate --config configs/demo/generate.yaml
+
+test: lint types $(READY)
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/basedpyright
+
+slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

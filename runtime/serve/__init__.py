@@ -1,0 +1,1 @@
+"""OpenAI text completions over HTTP."""

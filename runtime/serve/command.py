@@ -1,0 +1,93 @@
+"""The `serve` command: OpenAI completions on a loopback port, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from ipaddress import ip_address
+
+import uvicorn
+
+from ...controller.console import print_json
+from ...controller.errors import InputError
+from ..pair import PairConfig, load_pair
+from ..speculation import SpeculationConfig, build_decoder
+from .app import create_app
+from .worker import Totals, Worker
+
+
+def serve(
+    pair: PairConfig = PairConfig(),
+    speculation: SpeculationConfig = SpeculationConfig(),
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_queue: int = 64,
+) -> None:
+    """Answer OpenAI completions over HTTP until Ctrl-C.
+
+    Args:
+        pair: The two models
+        speculation: Which trees are drafted
+        host: Loopback address to listen on
+        port: Port to listen on; 0 takes a free one
+        max_queue: Requests that may wait behind the running one; more are answered with 503
+    """
+    if max_queue < 1:
+        raise InputError(f"max_queue is at least 1, got {max_queue}")
+    listener = listen(host, port)
+    totals = Totals()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with listener, suppress(KeyboardInterrupt):
+        models = load_pair(pair)
+        with Worker(build_decoder(models, speculation), max_queue=max_queue, totals=totals) as worker:
+            app = create_app(
+                worker,
+                lambda text: models.tokenizer(text)["input_ids"],
+                vocabulary_size=models.target.vocabulary_size,
+                model_name=pair.target,
+            )
+            server = Server(uvicorn.Config(app, log_level="warning", access_log=False), worker)
+            print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
+            server.run(sockets=[listener])
+    print_json({"command": "serve", **asdict(totals)})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that has the port, before models are loaded for nothing; InputError where there is none to have."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"port is between 0 and 65535, got {port}")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"host {host!r} has no address here ({error}); use 127.0.0.1") from error
+    if not ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        raise InputError(
+            f"host {host!r} is not a loopback address, and others are only served with authentication, which a later "
+            "version brings; use 127.0.0.1"
+        )
+    try:
+        return socket.create_server(address, family=family)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(
+            f"port {port} on {host} cannot be had ({reason}); stop what listens there or choose another port"
+        ) from error
+
+
+def url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Ends the texts in work when it is told to stop; uvicorn by itself would first wait for them."""
+
+    def __init__(self, config: uvicorn.Config, worker: Worker):
+        super().__init__(config)
+        self._worker = worker
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._worker.stop()
+        await super().shutdown(sockets)

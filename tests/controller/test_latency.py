@@ -1,0 +1,53 @@
+"""The latency table is a staircase, stored and read back whole."""
+
+import json
+
+import pytest
+from treewright.controller.latency import LatencyTable
+
+TABLE = LatencyTable(
+    key={"pair": "toy", "threads": "1"},
+    batches=(1, 4),
+    contexts=(100, 200),
+    widths=(1, 4),
+    draft_ms=(((1.0, 2.0), (1.5, 2.5)), ((3.0, 4.0), (3.5, 4.5))),
+    nodes=(0, 2, 4),
+    verify_ms=(((10.0, 12.0, 11.0), (20.0, 22.0, 24.0)), ((30.0, 32.0, 34.0), (40.0, 42.0, 44.0))),
+)
+
+
+def test_a_size_between_two_measured_ones_costs_as_much_as_the_larger():
+    assert TABLE.verify_costs(4, batch=1, context=100).tolist() == [10.0, 12.0, 12.0, 11.0, 11.0]
+
+
+def test_the_last_slope_is_carried_on_but_never_falls():
+    assert TABLE.verify_costs(6, batch=1, context=150).tolist() == [20.0, 22.0, 22.0, 24.0, 24.0, 25.0, 26.0]
+    assert TABLE.verify_costs(6, batch=1, context=100)[-1] == 11.0
+
+
+def test_batch_and_context_take_the_next_measured_bucket():
+    assert TABLE.draft_costs(1, batch=2, context=101).tolist() == [0.0, 3.5]
+    assert TABLE.draft_costs(1, batch=9, context=999).tolist() == [0.0, 3.5]
+
+
+def test_a_stored_table_reads_back_equal(tmp_path):
+    TABLE.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json") == TABLE
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("not json", "cannot|no latency table"), ("{}", "no latency table"), ('{"schema_version": 99}', "schema 99")],
+)
+def test_a_damaged_or_newer_table_is_refused(tmp_path, content, complaint):
+    (tmp_path / "table.json").write_text(content)
+    with pytest.raises(ValueError, match=complaint):
+        LatencyTable.load(tmp_path / "table.json")
+
+
+def test_a_table_with_a_missing_field_is_refused(tmp_path):
+    fields = TABLE.as_dict()
+    del fields["nodes"]
+    (tmp_path / "table.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match="no latency table can be read"):
+        LatencyTable.load(tmp_path / "table.json")

@@ -1,0 +1,156 @@
+"""The selector against enumeration: best sub-trees, the choice rule, and the named policies."""
+
+import numpy as np
+import pytest
+from trees import TableScorer, closed_subsets, context, random_tree
+from treewright.controller.latency import LatencyTable
+from treewright.controller.objective import Objective
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.scorers.rank import RankScorer
+from treewright.controller.selector import Selector, TreeLimits
+from treewright.controller.shapes import parse_paths
+
+# A staircase that is neither convex nor even: two nodes are dear, six are not.
+NODES = tuple(range(13))
+COSTS = (10.0, 10.5, 14.0, 14.1, 14.2, 14.3, 14.4, 19.0, 19.1, 19.2, 24.0, 24.1, 24.2)
+TABLE = LatencyTable(
+    key={"pair": "toy"},
+    batches=(1,),
+    contexts=(4096,),
+    widths=(1, 2, 4),
+    draft_ms=(((1.0, 1.1, 1.9),),),
+    nodes=NODES,
+    verify_ms=((COSTS,),),
+)
+
+
+def some_trees(count=6):
+    generator = np.random.default_rng(11)
+    for _ in range(count):
+        tree = random_tree(generator, levels=3)
+        edges = -generator.exponential(0.7, size=tree.tokens.shape[1])
+        yield tree, edges
+
+
+def node_probs(tree, edges):
+    return np.exp(tree.path_sums(edges[None])[0])
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 4, 7, 30])
+def test_the_kept_tree_is_the_best_subtree_of_its_size(budget):
+    for tree, edges in some_trees():
+        probs = node_probs(tree, edges)
+        kept = Selector(TableScorer(edges), TreeLimits(budget=budget)).keep(tree, context())[0, 1:]
+        size = min(budget, int(tree.num_nodes[0]) - 1)
+        best = max(sum(probs[list(nodes)]) for nodes in closed_subsets(tree) if len(nodes) == size)
+        assert len(kept) == size
+        assert probs[kept].sum() == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("theta", [0.005, 0.03, 0.08, 0.2, 1.0])
+def test_the_choice_rule_equals_brute_force_on_a_staircase(theta):
+    for tree, edges in some_trees():
+        probs = node_probs(tree, edges)
+        selector = Selector(TableScorer(edges), TreeLimits(budget=12), objective=Objective(TABLE, theta=theta))
+        kept = selector.keep(tree, context())[0, 1:]
+        best = max(
+            sum(probs[list(nodes)]) - theta * COSTS[len(nodes)] for nodes in closed_subsets(tree) if len(nodes) <= 12
+        )
+        assert probs[kept].sum() - theta * COSTS[len(kept)] == pytest.approx(best, rel=1e-12)
+
+
+def test_the_search_goes_on_past_a_node_that_does_not_pay():
+    tree = random_tree(np.random.default_rng(2), levels=1)
+    table = LatencyTable({"pair": "toy"}, (1,), (64,), (1,), (((1.0,),),), (0, 1, 2, 3), (((10.0, 30.0, 30.0, 30.0),),))
+    edges = np.log([1.0, 0.5, 0.5, 0.5])
+    objective = Objective(table, theta=0.06)  # one node: 0.5 - 1.2 < 0; three nodes: 1.5 - 1.2 > 0
+    assert Selector(TableScorer(edges), TreeLimits(), objective=objective).keep(tree, context()).shape == (1, 4)
+
+
+@pytest.mark.parametrize("theta", [0.01, 0.05, 0.1, 0.3])
+def test_a_level_is_drafted_exactly_when_its_expected_gain_exceeds_its_price(theta):
+    coverage = (0.6, 0.2, 0.1)
+    for tree, edges in some_trees():
+        scorer = TableScorer(edges, coverage)
+        limits = TreeLimits(max_depth=9, width=3, frontier=4, budget=12)
+        frontier = Selector(scorer, limits, objective=Objective(TABLE, theta=theta)).frontier(tree, context())
+        probs = node_probs(tree, edges)
+        level = np.nonzero(tree.depths[0] == tree.depths.max())[0]
+        level = level[np.argsort(-probs[level], kind="stable")]
+
+        def worth(values):
+            ordered = np.sort(values)[::-1][:12]
+            return max(ordered[:n].sum() - theta * COSTS[n] for n in range(len(ordered) + 1))
+
+        gains = {0: 0.0}
+        for width, price in ((1, 1.0), (2, 1.1), (4, 1.9)):
+            if width <= len(level):
+                children = np.outer(probs[level[:width]], coverage).ravel()
+                gains[width] = worth(np.concatenate((probs[1:], children))) - worth(probs[1:]) - theta * price
+        assert frontier.shape[1] == max(gains, key=lambda width: gains[width])
+
+
+def test_theta_runs_to_the_policys_own_throughput():
+    objective = Objective(TABLE)
+    assert objective.theta(1.0, batch=1, context=10) == 1 / 10.0
+    for _ in range(4000):
+        objective.record(1.0, 3.0, 20.0)
+    assert objective.theta(1.0, batch=1, context=10) == pytest.approx(3.0 / 20.0, rel=1e-9)
+    assert objective.theta(0.6, batch=1, context=10) == 1 / 10.0
+
+
+@pytest.mark.parametrize("text", ["[(0,), (1,), (0, 0), (0, 1), (0, 0, 0)]", "[[0], [1], [0, 0], [0, 1], [0, 0, 0]]"])
+def test_a_static_tree_drafts_and_keeps_its_own_paths(text):
+    paths = parse_paths(text)
+    scorer = RankScorer.from_paths(paths)
+    selector = Selector(scorer, TreeLimits(max_depth=3, width=2, frontier=8, budget=len(paths)))
+    tree = random_tree(np.random.default_rng(3), levels=1, width=2)
+    assert selector.frontier(tree, context()).tolist() == [[1]]  # only rank 0 has children in this tree
+    assert selector.keep(tree, context()).tolist() == [[0, 1, 2]]
+
+
+def test_a_node_with_an_unsure_next_token_is_not_expanded_by_min_prob():
+    tree = random_tree(np.random.default_rng(4), levels=2)
+    top = float(np.exp(tree.top_log_probs[0, 1]))
+    sure = Selector(ConfidenceScorer(), TreeLimits(), min_prob=top * 0.99).keep(tree, context())
+    unsure = Selector(ConfidenceScorer(), TreeLimits(), min_prob=min(1.0, top * 1.01)).keep(tree, context())
+    assert sure.shape[1] > 1
+    assert unsure.tolist() == [[0]]
+
+
+def test_a_branch_below_path_prob_is_cut():
+    tree = random_tree(np.random.default_rng(5), levels=3)
+    floor = 0.1
+    kept = Selector(ConfidenceScorer(), TreeLimits(), path_prob=floor).keep(tree, context())[0]
+    expected = np.nonzero(np.exp(tree.path_log_probs[0]) >= floor)[0]
+    assert kept.tolist() == expected.tolist()
+
+
+def test_opt_tree_stops_once_a_level_adds_less_than_delta():
+    tree, _ = next(some_trees())
+    probs = np.exp(tree.path_noisy_log_probs[0])
+    gain = probs[tree.depths[0] == tree.depths.max()].sum()
+    limits = TreeLimits(max_depth=9, budget=100)
+    assert Selector(ConfidenceScorer(), limits, delta=gain * 0.99).frontier(tree, context()).shape[1] > 0
+    assert Selector(ConfidenceScorer(), limits, delta=gain * 1.01).frontier(tree, context()).shape[1] == 0
+
+
+def test_eagle_2_expands_the_best_nodes_of_the_last_level():
+    tree = random_tree(np.random.default_rng(6), levels=2)
+    level = np.nonzero(tree.depths[0] == 2)[0]
+    best = level[np.argsort(-tree.path_noisy_log_probs[0, level], kind="stable")][:2]
+    frontier = Selector(ConfidenceScorer(), TreeLimits(frontier=2, budget=99)).frontier(tree, context())
+    assert frontier.tolist() == [best.tolist()]
+
+
+def test_nothing_is_drafted_deeper_than_the_text_may_still_grow():
+    tree = random_tree(np.random.default_rng(7), levels=2)
+    selector = Selector(ConfidenceScorer(), TreeLimits())
+    assert selector.frontier(tree, context(remaining=4)).shape[1] > 0
+    assert selector.frontier(tree, context(remaining=3)).shape[1] == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_depth", -1), ("width", 0), ("frontier", 0), ("budget", -1)])
+def test_an_impossible_limit_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=name):
+        TreeLimits(**{name: value})

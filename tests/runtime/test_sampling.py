@@ -1,0 +1,65 @@
+"""Warping happens once and means what transformers' own warpers mean."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from treewright.runtime.sampling import Sampling, TokenSampler
+
+CPU = torch.device("cpu")
+
+
+def logits(rows=5, size=50):
+    return torch.randn(rows, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.5, 0, 1.0), (1.0, 7, 1.0), (0.8, 0, 0.7), (1.3, 9, 0.6)]
+)
+def test_warping_equals_transformers(temperature, top_k, top_p):
+    sampler = TokenSampler([Sampling(temperature, top_k, top_p)] * 5, 50, CPU)
+    expected = TemperatureLogitsWarper(temperature)(None, logits())
+    if top_k:
+        expected = TopKLogitsWarper(top_k)(None, expected)
+    if top_p < 1:
+        expected = TopPLogitsWarper(top_p)(None, expected)
+    warped = sampler.warp(logits())
+    assert torch.equal(warped.isinf(), expected.isinf())
+    torch.testing.assert_close(warped, expected, rtol=1e-12, atol=0)
+
+
+def test_each_text_of_a_batch_is_warped_by_its_own_settings():
+    samplings = [Sampling(0.0), Sampling(0.5), Sampling(1.0, top_k=3), Sampling(0.7, top_p=0.5), Sampling(1.0)]
+    together = TokenSampler(samplings, 50, CPU).warp(logits())
+    for row, sampling in enumerate(samplings):
+        alone = TokenSampler([sampling], 50, CPU).warp(logits()[row : row + 1])
+        assert torch.equal(together[row], alone[0])
+
+
+def test_warping_leaves_the_models_logits_alone():
+    given = logits()
+    TokenSampler([Sampling(1.0), Sampling(1.0, top_k=2), *[Sampling(0.0)] * 3], 50, CPU).warp(given)
+    assert torch.equal(given, logits())
+
+
+def test_greedy_draws_the_largest_logit():
+    drawn = TokenSampler([Sampling(0.0)] * 5, 50, CPU).draw(logits(), np.arange(5))
+    assert drawn.tolist() == logits().argmax(-1).tolist()
+
+
+def test_padded_embedding_rows_are_never_drawn():
+    wide = logits()
+    wide[:, 40:] = 99.0
+    for temperature in (0.0, 1.0):
+        drawn = TokenSampler([Sampling(temperature)] * 5, 40, CPU).draw(wide, np.arange(5))
+        assert (drawn < 40).all()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}, {"seed": -1}],
+    ids=str,
+)
+def test_a_setting_out_of_range_is_refused_by_name(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        Sampling(**field)

@@ -1,0 +1,203 @@
+"""The whole way through on the reference pair, and bad input: one sentence, exit code 2, nothing half-written."""
+
+import json
+import shutil
+
+import pytest
+from treewright import cli
+
+FEW = ["--pair.threads", "1", "--prompts.limit", "6", "--texts.max_tokens", "12", "--profile.repeats", "1"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with small traces and the selector trained on them."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert cli.main(["collect", "--out", str(folder / "traces"), *FEW]) == 0
+    assert cli.main(["train", "--traces", str(folder / "traces"), "--out", str(folder / "selector"), *EPOCHS]) == 0
+    return folder
+
+
+EPOCHS = ["--fit.max_epochs", "2"]
+
+
+def last_line(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_generate_continues_a_prompt_with_the_trained_selector(runs, capsys):
+    arguments = ["generate", "--prompt", "def f(", "--text.max_tokens", "12", "--pair.threads", "1"]
+    assert cli.main(arguments) == 0
+    plain = last_line(capsys)
+    assert cli.main([*arguments, "--speculation.selector", str(runs / "selector")]) == 0
+    learned = last_line(capsys)
+    assert cli.main([*arguments, "--speculation.tree", "[(0,), (1,), (0, 0)]"]) == 0
+    static = last_line(capsys)
+    assert plain["text"] == learned["text"] == static["text"]
+    assert static["steps"] < plain["steps"] == 12
+
+
+def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
+    small = ["--measure.tune_prompts", "1", "--measure.tune_tokens", "4", "--measure.bench_prompts", "2"]
+    arguments = ["bench", "--selector", str(runs / "selector"), "--pair.threads", "1", *small]
+    assert cli.main([*arguments, "--measure.temperatures", "[1.0]", "--measure.max_tokens", "6"]) == 0
+    report = last_line(capsys)["temperatures"]["1"]["policies"]
+    named = {(row["policy"], row["law"]) for row in report}
+    families = {"chain", "static", "EAGLE-2", "OPT-Tree"}
+    assert named >= {(family, law) for family in families for law in ("coupled", "fixed")} | {("learned", "coupled")}
+    assert named >= {("plain", "-"), ("transformers.generate", "-")}
+    assert all(row["texts_unlike_plain"] == 0 for row in report if "texts_unlike_plain" in row)
+
+
+def test_collect_again_changes_nothing(runs, capsys):
+    before = {path.name: path.read_bytes() for path in (runs / "traces").iterdir()}
+    assert cli.main(["collect", "--out", str(runs / "traces"), *FEW]) == 0
+    assert {path.name: path.read_bytes() for path in (runs / "traces").iterdir()} == before
+
+
+@pytest.fixture
+def damaged(runs, tmp_path):
+    """Copies of the traces and the selector, to be spoilt."""
+    shutil.copytree(runs, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def refused(arguments, complaint, capsys):
+    """The command exits with 2 and one sentence that holds `complaint`."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    output = capsys.readouterr()
+    assert complaint in output.err
+    assert "Traceback" not in output.err
+    assert len(output.err.strip().splitlines()) == 1
+    assert output.out == ""
+
+
+def test_missing_prompts_are_refused(tmp_path, capsys):
+    source = tmp_path / "none.jsonl"
+    refused(["collect", "--out", tmp_path / "out", "--prompts.source", source], "cannot be read", capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"\xff\xfe\x00bad", "UTF-8"),
+        (b"not json\n", "line 1 is no JSON object"),
+        (b'{"text": "x"}\n', "no JSON object with a key 'prompt'"),
+        (b'{"prompt": "  "}\n', "line 1 has an empty prompt"),
+        (b"", "no prompts"),
+        (b'{"prompt": "x", "split": "other"}\n', "no prompts of split 'tune'"),
+    ],
+)
+def test_unreadable_prompts_are_refused(content, complaint, tmp_path, capsys):
+    (tmp_path / "bad.jsonl").write_bytes(content)
+    arguments = ["collect", "--out", tmp_path / "out", "--prompts.source", tmp_path / "bad.jsonl"]
+    refused(arguments, complaint, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_anything_is_written(tmp_path, capsys):
+    (tmp_path / "long.txt").write_text("word " * 4000)
+    arguments = ["collect", "--out", tmp_path / "out", "--prompts.source", tmp_path / "long.txt"]
+    refused(arguments, "context holds 2048", capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_prompt_is_refused(capsys):
+    refused(["generate", "--prompt", ""], "prompt is empty", capsys)
+
+
+def test_different_tokenizers_are_refused(tmp_path, capsys):
+    from treewright.runtime.pair import reference_folder
+
+    shutil.copytree(reference_folder() / "drafter", tmp_path / "other")
+    tokenizer = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
+    first, second = list(tokenizer["model"]["vocab"])[300:302]
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    arguments = ["generate", "--prompt", "x", "--pair.drafter", tmp_path / "other"]
+    refused(arguments, "different tokenizers", capsys)
+
+
+def test_a_missing_model_is_refused(tmp_path, capsys):
+    refused(["generate", "--prompt", "x", "--pair.target", tmp_path / "none"], "tokenizer can be loaded", capsys)
+
+
+def test_no_traces_are_refused(tmp_path, capsys):
+    refused(["train", "--traces", tmp_path, "--out", tmp_path / "out"], "is no trace folder", capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_newer_traces_are_refused(damaged, capsys):
+    manifest = json.loads((damaged / "traces" / "manifest.json").read_text())
+    manifest["header"]["schema_version"] = 99
+    (damaged / "traces" / "manifest.json").write_text(json.dumps(manifest))
+    refused(["train", "--traces", damaged / "traces", "--out", damaged / "out"], "trace schema 99", capsys)
+    assert not (damaged / "out").exists()
+
+
+def test_a_flipped_bit_in_a_trace_is_refused(damaged, capsys):
+    shard = damaged / "traces" / "positions-00000.parquet"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    refused(["train", "--traces", damaged / "traces", "--out", damaged / "out"], "SHA-256", capsys)
+
+
+def test_a_foreign_output_folder_is_left_alone(runs, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("precious")
+    refused(["train", "--traces", runs / "traces", "--out", tmp_path], "is no checkpoint folder", capsys)
+    refused(["collect", "--out", tmp_path, *FEW], "is no trace folder", capsys)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_traces_of_another_run_are_not_mixed(runs, capsys):
+    refused(["collect", "--out", runs / "traces", *FEW, "--texts.seed", "77"], "another run", capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda config: config.update(schema_version=99), "schema 99"),
+        (lambda config: config.update(feature_version=99), "needs feature set 99"),
+        (lambda config: config.pop("sha256"), "damaged"),
+        (lambda config: config.update(tokenizer_sha256="0" * 64), "tokenizer differs"),
+    ],
+)
+def test_a_foreign_or_newer_checkpoint_is_refused(change, complaint, damaged, capsys):
+    config = json.loads((damaged / "selector" / "config.json").read_text())
+    change(config)
+    (damaged / "selector" / "config.json").write_text(json.dumps(config))
+    arguments = ["generate", "--prompt", "x", "--speculation.selector", damaged / "selector"]
+    refused(arguments, complaint, capsys)
+
+
+def test_a_damaged_checkpoint_is_refused(damaged, capsys):
+    graph = damaged / "selector" / "model.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    arguments = ["generate", "--prompt", "x", "--speculation.selector", damaged / "selector"]
+    refused(arguments, "SHA-256", capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--pair.dtype", "int3"], "dtype is one of"),
+        (["--pair.device", "cuda"], "no CUDA"),
+        (["--text.temperature", "-1"], "temperature"),
+        (["--text.max_tokens", "0"], "max_tokens is at least 1"),
+        (["--speculation.tree", "[(0, 0)]"], "without its parent"),
+        (["--speculation.tree", "[(0,)]", "--speculation.law", "odd"], "no drafting law"),
+        (["--speculation.tree", "[(0,)]", "--speculation.selector", "x"], "choose one"),
+        (["--speculation.selector", "nowhere"], "is no checkpoint folder"),
+    ],
+)
+def test_an_impossible_option_is_refused(arguments, complaint, capsys):
+    refused(["generate", "--prompt", "x", *arguments], complaint, capsys)
+
+
+def test_an_unknown_command_is_refused(capsys):
+    refused(["colect"], "no command is called 'colect'", capsys)
