@@ -105,6 +105,8 @@ class TraceFolder:
         try:
             content = json.loads(manifest.read_text())
             version, header, shards = content["header"]["schema_version"], content["header"], content["shards"]
+            if version == SCHEMA_VERSION and content["sha256"] != _digest(header, shards):
+                raise ValueError("its own SHA-256 differs")
             folder = cls(path, TraceHeader(**header), shards) if version == SCHEMA_VERSION else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{manifest} cannot be read ({error}); the trace folder is damaged") from error
@@ -144,8 +146,14 @@ class TraceFolder:
 
     def _write_manifest(self) -> None:
         temporary = self.path / "manifest.json.tmp"
-        temporary.write_text(json.dumps({"header": vars(self.header), "shards": self.shards}, indent=1))
+        header = vars(self.header)
+        content = {"header": header, "shards": self.shards, "sha256": _digest(header, self.shards)}
+        temporary.write_text(json.dumps(content, indent=1))
         temporary.replace(self.path / "manifest.json")
+
+
+def _digest(header: dict[str, Any], shards: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps([header, shards], sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

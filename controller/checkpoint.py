@@ -62,17 +62,10 @@ class Checkpoint:
         path = Path(folder)
         if not (path / "config.json").is_file():
             raise InputError(f"{path} is no checkpoint folder (no config.json); run `treewright train` to make one")
-        fields, hashes = _read_config(path)
+        config, hashes = _read_config(path)
         files = {name: _read_file(path / name, hashes.get(name)) for name in HASHED_FILES}
         checkpoint = cls(
-            config=SelectorConfig(
-                **{
-                    **fields,
-                    "limits": TreeLimits(**fields["limits"]),
-                    "features": tuple(fields["features"]),
-                    "coverage": tuple(fields["coverage"]),
-                }
-            ),
+            config=config,
             graph=files["model.onnx"],
             weights=load_safetensors(files["model.safetensors"]),
             golden=load_safetensors(files["golden.safetensors"]),
@@ -112,22 +105,24 @@ def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes
         temporary.rename(folder)
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_config(path: Path) -> tuple[SelectorConfig, dict[str, str]]:
+    """The config and the hash of each file; versions are looked at before anything that may have changed with them."""
     try:
         fields = json.loads((path / "config.json").read_text())
-        version, features = fields["schema_version"], fields["feature_version"]
-        hashes = fields.pop("sha256")
+        schema, features = fields["schema_version"], fields["feature_version"]
+        if schema == SCHEMA_VERSION and features == FEATURE_VERSION:
+            hashes = fields.pop("sha256")
+            fields["limits"] = TreeLimits(**fields["limits"])
+            fields["features"], fields["coverage"] = tuple(fields["features"]), tuple(fields["coverage"])
+            if fields["features"] == FEATURES:
+                return SelectorConfig(**fields), hashes
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}/config.json cannot be read ({error}); the checkpoint is damaged") from error
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"checkpoint {path} has schema {version}, this build reads {SCHEMA_VERSION}; update or retrain"
-        )
-    if features != FEATURE_VERSION or tuple(fields["features"]) != FEATURES:
-        raise InputError(
-            f"checkpoint {path} needs feature set {features}, this build computes {FEATURE_VERSION}; retrain it"
-        )
-    return fields, hashes
+    if schema != SCHEMA_VERSION:
+        raise InputError(f"checkpoint {path} has schema {schema}, this build reads {SCHEMA_VERSION}; update or retrain")
+    raise InputError(
+        f"checkpoint {path} needs feature set {features}, this build computes {FEATURE_VERSION}; retrain the selector"
+    )
 
 
 def _read_file(path: Path, expected: str | None) -> bytes:

@@ -1,0 +1,63 @@
+"""Labels agree with what decoding saw."""
+
+import numpy as np
+import pytest
+import tiny
+import traces
+from treewright.controller.contract import COUPLED, FIXED
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.selector import Selector, TreeLimits
+from treewright.runtime.decode import Request
+
+TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.02)
+
+
+def written(temperature, max_tokens=40, **sampling):
+    (request,) = tiny.requests(1, temperature, max_tokens, **sampling)
+    (stream,), _ = tiny.decoder(TARGET).generate([request])
+    return request, stream.token_ids
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_teacher_forced_pass_draws_the_text_again(temperature):
+    request, tokens = written(temperature)
+    text, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER)
+    assert text["num_ties"] == 0
+    assert [row["emitted"] for row in rows] == tokens
+
+
+@pytest.mark.parametrize("law", [COUPLED, FIXED], ids=lambda law: law.name)
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.9, "top_p": 0.9}], ids=str)
+def test_candidates_are_the_children_the_drafter_hangs_there(law, settings):
+    """A one-level tree per step drafts at every position what the labels say."""
+    request, tokens = written(**settings)
+    _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, law)
+    selector = Selector(ConfidenceScorer(), TreeLimits(max_depth=1, width=traces.WIDTH, frontier=1, budget=0))
+    decoder = tiny.decoder(TARGET, DRAFTER, selector, law)
+    request = Request(request.prompt_ids, request.max_tokens, request.sampling)
+    drafted = [record.drafted for record in decoder.steps([request], decoder.open_streams([request]))]
+    for row, tree in zip(rows[:-1], drafted[:-1], strict=True):  # no draft before the last token
+        count = int(tree.num_nodes[0])
+        assert [token for token in row["candidates"] if token >= 0] == tree.tokens[0, 1:count].tolist()
+        np.testing.assert_allclose(row["candidate_log_probs"][: count - 1], tree.log_probs[0, 1:count], atol=1e-5)
+        noisy = tree.noisy_log_probs[0, 1:count]
+        np.testing.assert_allclose(row["candidate_noisy_log_probs"][: count - 1], noisy, atol=1e-5)
+        np.testing.assert_allclose(row["draft_entropy"], tree.entropies[0, 1], atol=1e-5)
+        np.testing.assert_allclose(row["draft_top_log_prob"], tree.top_log_probs[0, 1], atol=1e-5)
+
+
+def test_the_rank_says_which_candidate_the_text_took():
+    request, tokens = written(0.8)
+    _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER)
+    for row in rows:
+        if row["rank"] >= 0:
+            assert row["candidates"][row["rank"]] == row["emitted"]
+        else:
+            assert row["emitted"] not in row["candidates"]
+
+
+def test_a_drafter_equal_to_the_target_has_overlap_one_and_rank_zero():
+    request, tokens = written(0.8)
+    _, rows = traces.rows_of(request, tokens, "doc", TARGET, TARGET)
+    assert all(row["rank"] == 0 for row in rows)
+    np.testing.assert_allclose([row["overlap"] for row in rows], 1.0, atol=1e-12)

@@ -1,0 +1,44 @@
+"""The exported graph answers as the torch model does, and holds nothing of the author's machine."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from treewright.controller.features import FEATURES
+from treewright.controller.model import AcceptModel
+from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAME, open_session
+from treewright.train.export import export_onnx
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = AcceptModel(len(FEATURES)).eval()
+    model.standardise(torch.randn(100, len(FEATURES)) * 3 + 1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def graph(model):
+    return export_onnx(model, len(FEATURES))
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 37, 500])
+def test_graph_and_model_agree_for_any_number_of_nodes(model, graph, nodes):
+    features = torch.randn(nodes, len(FEATURES), generator=torch.Generator().manual_seed(nodes))
+    (answers,) = open_session(graph).run([OUTPUT_NAME], {INPUT_NAME: features.numpy()})
+    with torch.inference_mode():
+        np.testing.assert_allclose(answers, model(features).numpy(), atol=1e-6)
+
+
+def test_answers_are_log_probabilities(graph):
+    features = np.random.default_rng(0).normal(size=(200, len(FEATURES))).astype(np.float32) * 50
+    (answers,) = open_session(graph).run([OUTPUT_NAME], {INPUT_NAME: features})
+    assert (answers <= 0).all()
+
+
+def test_the_graph_names_its_dimension_and_holds_no_paths(graph):
+    loaded = onnx.load_from_string(graph)
+    assert loaded.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "nodes"
+    assert b".py" not in graph
+    assert b"/" not in b"".join(node.SerializeToString() for node in loaded.graph.node)
