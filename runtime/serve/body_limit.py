@@ -2,9 +2,8 @@
 
 from http import HTTPStatus
 
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from .errors import ServeError
 
 MAX_BODY_BYTES = 4 << 20
 
@@ -23,7 +22,8 @@ class BodyLimit:
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > MAX_BODY_BYTES:
-                raise ServeError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body holds up to {MAX_BODY_BYTES} bytes")
+                # Of all exceptions, only this one passes the framework's reading of the body.
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body holds up to {MAX_BODY_BYTES} bytes")
             return message
 
         await self._app(scope, receive_some, send)

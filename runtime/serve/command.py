@@ -48,7 +48,7 @@ def serve(
                 vocabulary_size=models.target.vocabulary_size,
                 model_name=pair.target,
             )
-            server = Server(uvicorn.Config(app, log_level="warning", access_log=False), worker)
+            server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
             print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
             server.run(sockets=[listener])
     print_json({"command": "serve", **asdict(totals)})
