@@ -34,4 +34,5 @@ class AcceptModel(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[n] log-probability of acceptance for features [n, F]."""
-        return nn.functional.logsigmoid(self.logits(features))
+        # Not logsigmoid: exported, it takes the log of a sigmoid that ONNX Runtime rounds to an absolute 1e-7.
+        return -nn.functional.softplus(-self.logits(features))
