@@ -16,7 +16,7 @@ from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
 from ..profile import ProfileConfig, cached_table
 from ..prompts import PromptConfig, load_prompts
-from .measure import Job, best_of, repeated_four_grams, run_interleaved, summarise
+from .measure import Job, repeated_four_grams, run_interleaved, summarise, tuned
 from .policies import families, reference_policies
 
 # Greedy runs of small models loop, which flatters every drafter.
@@ -32,7 +32,7 @@ class BenchConfig:
     max_tokens: int = 64
     """Tokens per prompt; the end-of-text token does not end a run"""
     tune_prompts: int = 6
-    """Prompts on which each policy's grid is tried"""
+    """Prompts on which each policy's grid is tried; 0 takes the first setting of each grid, untuned"""
     tune_tokens: int = 48
     """Tokens per prompt while tuning"""
     bench_prompts: int = 24
@@ -59,7 +59,7 @@ def bench(
         measure: What is measured
         profile: What the latency table spans where this machine has none yet
     """
-    tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts))
+    tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts)) if measure.tune_prompts else []
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
     if {prompt.document for prompt in tune} & {prompt.document for prompt in held_out}:
         raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
@@ -70,16 +70,16 @@ def bench(
     for temperature in measure.temperatures:
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
         grids = families(models, laws, checkpoint, table, temperature)
-        candidates = [policy for grid in grids.values() for policy in grid]
-        jobs = [_jobs(models, prompts, measure, temperature) for prompts in (tune, held_out)]
-        jobs[0] = [job._replace(max_tokens=measure.tune_tokens) for job in jobs[0]]
-        trials = dict(zip(candidates, run_interleaved(candidates, jobs[0], f"tune at T={temperature}"), strict=True))
-        tuned = [best_of(grid, [trials[policy] for policy in grid]) for grid in grids.values()]
-        policies = reference_policies(models) + tuned
-        runs = run_interleaved(policies, jobs[1], f"bench at T={temperature}")
+        chosen = [grid[0] for grid in grids.values()]
+        if tune:
+            jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tune, measure, temperature)]
+            chosen = tuned(grids, jobs, f"tune at T={temperature}")
+        jobs = _jobs(models, held_out, measure, temperature)
+        policies = reference_policies(models) + chosen
+        runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams(runs[0])
-        _print(temperature, rows, len(jobs[1]), jobs[1][0].max_tokens, repeated)
+        _print(temperature, rows, jobs, repeated, is_tuned=bool(tune))
         reports[f"{temperature:g}"] = {"repeated_four_grams": round(repeated, 3), "policies": rows}
     print_json({"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports})
 
@@ -105,12 +105,12 @@ def _jobs(pair: Pair, prompts, config: BenchConfig, temperature: float) -> list[
     ]
 
 
-def _print(temperature: float, rows: list[dict[str, Any]], prompts: int, max_tokens: int, repeated: float) -> None:
+def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repeated: float, *, is_tuned: bool) -> None:
     shown = [
         {
             "policy": row["policy"],
             "law": row["law"],
-            "tuned to": row["settings"],
+            "tuned to" if is_tuned else "untuned settings": row["settings"],
             "tokens/s": row["tokens_per_second"],
             "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
             "block eff.": row.get("block_efficiency", "-"),
@@ -120,7 +120,8 @@ def _print(temperature: float, rows: list[dict[str, Any]], prompts: int, max_tok
         }
         for row in rows
     ]
-    title = f"T = {temperature:g}, batch 1, {prompts} prompts x {max_tokens} tokens, repeated 4-grams {repeated:.0%}"
+    size = f"{len(jobs)} prompts x {jobs[0].max_tokens} tokens"
+    title = f"T = {temperature:g}, batch 1, {size}, repeated 4-grams {repeated:.0%}"
     print_table(title, shown)
 
 

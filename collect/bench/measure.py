@@ -1,7 +1,7 @@
 """Interleaved runs of many policies on the same prompts, and the paired statistics of what came out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,9 +30,11 @@ def run_interleaved(policies: Sequence[Policy], jobs: Sequence[Job], label: str)
     return runs
 
 
-def best_of(policies: Sequence[Policy], runs: Sequence[list[Run]]) -> Policy:
-    """The policy with the most tokens per second over all jobs."""
-    return policies[int(np.argmax([tokens_per_second(of_policy) for of_policy in runs]))]
+def tuned(grids: Mapping[Any, Sequence[Policy]], jobs: Sequence[Job], label: str) -> list[Policy]:
+    """The policy of each grid with the most tokens per second, all grids interleaved."""
+    candidates = [policy for grid in grids.values() for policy in grid]
+    speeds = dict(zip(candidates, map(tokens_per_second, run_interleaved(candidates, jobs, label)), strict=True))
+    return [max(grid, key=lambda policy: speeds[policy]) for grid in grids.values()]
 
 
 def tokens_per_second(runs: Sequence[Run]) -> float:
