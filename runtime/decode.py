@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
 
 from ..controller.context import StepContext
@@ -114,6 +115,7 @@ class Decoder:
             positions = positions + np.where(context.remaining > 0, record.verdict.accepted_lengths + 1, 0)
             yield record
 
+    @torch.inference_mode()
     def _step(
         self, roots: Array, context: StepContext, sampler: TokenSampler, streams: Sequence[TextStream]
     ) -> StepRecord:

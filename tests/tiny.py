@@ -4,7 +4,15 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 from treewright.controller.contract import COUPLED
 from treewright.controller.selector import Selector
 from treewright.runtime.backends.transformers import TransformersModel
@@ -15,29 +23,42 @@ from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
 
 VOCABULARY_SIZE = 40
+SIZES = {
+    "vocab_size": VOCABULARY_SIZE,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+}
 
 
 def llama(seed: int = 0, noise: float = 0.0, dtype: torch.dtype = torch.float64) -> TransformersModel:
     """A random two-layer Llama with grouped-query attention; `noise` perturbs the weights of the same seed."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY_SIZE,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        eos_token_id=None,
-        attn_implementation="sdpa",
-    )
+    config = LlamaConfig(**SIZES, num_key_value_heads=2, eos_token_id=None, attn_implementation="sdpa")
     model = LlamaForCausalLM(config).to(dtype)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for weight in model.parameters():
             weight += noise * torch.randn(weight.shape, generator=generator).to(dtype)
     return TransformersModel(model, VOCABULARY_SIZE)
+
+
+FAMILIES = {
+    "qwen2": Qwen2Config(**SIZES, num_key_value_heads=2),
+    "qwen3": Qwen3Config(**SIZES, num_key_value_heads=1, head_dim=8),
+    "mistral": MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=None),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY_SIZE, n_embd=32, n_layer=2, n_head=4, n_positions=256),
+}
+
+
+def model_of(family: str, seed: int = 0) -> TransformersModel:
+    """A random model of another architecture, float64."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(FAMILIES[family], attn_implementation="sdpa")
+    return TransformersModel(model.to(torch.float64), VOCABULARY_SIZE)
 
 
 def tokenizer() -> Tokenizer:

@@ -26,7 +26,8 @@ class WalkVerifier:
         walking = np.ones(len(slots), dtype=bool)
         path = np.full((len(slots), int(tree.depths.max())), -1, dtype=np.int64)
         for depth in range(path.shape[1] + 1):
-            logits = rows[torch.from_numpy(slots), torch.from_numpy(nodes)]
+            places = torch.from_numpy(slots * rows.shape[1] + nodes).to(rows.device)
+            logits = rows.flatten(0, 1).index_select(0, places)
             drawn = sampler.draw(logits, root_positions + depth + 1)
             next_tokens = np.where(walking, drawn, next_tokens)
             if depth == path.shape[1]:
