@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..controller.errors import InputError
+from ..controller.errors import InputError, first_line
 from ..runtime.pair import REFERENCE, reference_folder
 
 
@@ -74,7 +74,7 @@ def _from_datasets(name: str, split: str) -> list[Prompt]:
         rows: Any = datasets.load_dataset(name, split=split)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"prompts cannot be read from {name!r} ({str(error).splitlines()[0]}); "
+            f"prompts cannot be read from {name!r} ({first_line(error)}); "
             "give a .txt or .jsonl file that exists, or a dataset that is cached or online"
         ) from error
     column = next((column for column in ("prompt", "text") if column in (rows.column_names or [])), None)

@@ -15,6 +15,8 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 # Noise is made for this many (position, token) pairs at once: small ops cost more by count than by size.
 BLOCK_SIZE = 1 << 16
+# Noise this far back is still asked for: a step drafts down to its deepest level, then verifies from the root.
+KEPT_POSITIONS = 32
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -71,7 +73,8 @@ class KeyedNoise:
         """[V] noise for choosing the token at `position` (the index the token will have in its text)."""
         number, offset = divmod(position, self.block_length)
         if number not in self._blocks:
-            self._blocks = {old: rows for old, rows in self._blocks.items() if old == number - 1}
+            oldest = number - 1 - KEPT_POSITIONS // self.block_length
+            self._blocks = {old: rows for old, rows in self._blocks.items() if old >= oldest}
             first = number * self.block_length
             places = torch.arange(first, first + self.block_length, device=self.device)
             self._blocks[number] = gumbel(self.seed, self.choice, places, self.vocabulary_size)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from ..controller.errors import InputError
+from ..controller.errors import InputError, first_line
 from .backends.transformers import TransformersModel
 
 REFERENCE = "reference"
@@ -100,9 +100,8 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        first = str(error).strip().splitlines()[0]
         raise InputError(
-            f"no tokenizer can be loaded from {name!r} ({first}); give a model folder or hub id"
+            f"no tokenizer can be loaded from {name!r} ({first_line(error)}); give a model folder or hub id"
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ...controller.errors import InputError
+from ...controller.errors import InputError, first_line
 from ...controller.tree import Array
 from ..cache import TreeCache
 
@@ -37,7 +37,7 @@ class TransformersModel:
             )
         except (OSError, ValueError, KeyError) as error:
             hint = "check the folder" if Path(name).exists() else "give a folder or a hub id that is cached or online"
-            raise InputError(f"no model can be loaded from {name!r} ({_first_line(error)}); {hint}") from error
+            raise InputError(f"no model can be loaded from {name!r} ({first_line(error)}); {hint}") from error
         return cls(model.to(device), vocabulary_size)
 
     @property
@@ -105,10 +105,9 @@ def unsupported_reason(model: PreTrainedModel) -> str | None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         return f"only full-attention layers can be decoded as a tree, the model has {sorted(kinds)}"
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope in ("dynamic", "longrope"):
+        return f"{rope!r} rotary positions change with the longest text of a batch; use a model with default ones"
     if not getattr(config, "max_position_embeddings", None):
         return f"the model's configuration ({config.model_type}) names no context length (max_position_embeddings)"
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -28,7 +28,7 @@ class LanguageModelDrafter:
 
     def start(self, texts: list[Array], capacity: int) -> None:
         self.model.open(len(texts), capacity)
-        self._unread = texts
+        self._unread = list(texts)
         self._forget_tree(len(texts))
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
