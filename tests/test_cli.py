@@ -37,6 +37,14 @@ def test_generate_continues_a_prompt_with_the_trained_selector(runs, capsys):
     assert static["steps"] < plain["steps"] == 12
 
 
+def test_profile_measures_every_size(capsys):
+    sizes = ["--sizes.repeats", "1", "--sizes.nodes", "[0, 2]", "--sizes.widths", "[1, 2]", "--sizes.contexts", "[32]"]
+    assert cli.main(["profile", "--pair.threads", "1", "--sizes.batches", "[1, 2]", *sizes]) == 0
+    table = last_line(capsys)
+    assert all(ms > 0 for batch in table["verify_ms"] for ms in batch[0])
+    assert [len(batch[0]) for batch in table["draft_ms"]] == [2, 2]
+
+
 def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
     small = ["--measure.tune_prompts", "1", "--measure.tune_tokens", "4", "--measure.bench_prompts", "2"]
     arguments = ["bench", "--selector", str(runs / "selector"), "--pair.threads", "1", *small]

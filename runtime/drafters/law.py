@@ -24,22 +24,15 @@ def get_law(name: str) -> LawTerms:
 
 def propose(scores: Tensor, noise: Tensor | None, width: int) -> Children:
     """The `width` best children of each row of warped drafter `scores` [B, F, V] plus `noise` (same shape) if any."""
-    log_norm = scores.logsumexp(dim=-1, keepdim=True)
-    log_probs = scores - log_norm
-    entropies = torch.special.entr(log_probs.exp()).sum(dim=-1)
-    top_log_probs = log_probs.amax(dim=-1)
-    if noise is None:
-        best, tokens = log_probs.topk(min(width, scores.shape[-1]), dim=-1)
-        noisy = best
-    else:
-        noisy_scores = scores + noise
-        noisy, tokens = noisy_scores.topk(min(width, scores.shape[-1]), dim=-1)
-        noisy = noisy - noisy_scores.logsumexp(dim=-1, keepdim=True)
-        best = log_probs.gather(-1, tokens)
+    log_probs = scores.log_softmax(dim=-1)
+    noisy_log_probs = log_probs if noise is None else (scores + noise).log_softmax(dim=-1)
+    noisy, tokens = noisy_log_probs.topk(min(width, scores.shape[-1]), dim=-1)
+    # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
+    entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(dim=-1)
     return Children(
         tokens=tokens.cpu().numpy(),
-        log_probs=best.float().cpu().numpy(),
+        log_probs=log_probs.gather(-1, tokens).float().cpu().numpy(),
         noisy_log_probs=noisy.float().cpu().numpy(),
         entropies=entropies.float().cpu().numpy(),
-        top_log_probs=top_log_probs.float().cpu().numpy(),
+        top_log_probs=log_probs.amax(dim=-1).float().cpu().numpy(),
     )
