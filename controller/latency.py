@@ -3,6 +3,7 @@
 import hashlib
 import json
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,12 @@ class LatencyTable:
     def verify_costs(self, max_nodes: int, *, batch: int, context: int) -> Array:
         """[max_nodes + 1] ms of one target step by the number of drafted nodes; entry 0 is a plain step."""
         return self._costs("verify_ms", max_nodes, batch, context)
+
+    def step_ms(self, level_widths: Sequence[int], num_nodes: int, *, batch: int, context: int) -> float:
+        """Price of a step: its drafter levels by the nodes each expands, and `num_nodes` drafted nodes verified."""
+        levels = self.draft_costs(max(level_widths, default=0), batch=batch, context=context)
+        verify = self.verify_costs(num_nodes, batch=batch, context=context)
+        return float(sum(levels[width] for width in level_widths) + verify[num_nodes])
 
     def _costs(self, name: str, largest: int, batch: int, context: int) -> Array:
         batch_index = _bucket(self.batches, batch)

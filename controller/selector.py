@@ -92,16 +92,15 @@ class Selector:
             chosen.append(np.sort(order[row, : size + 1]))
         return _padded(chosen)
 
-    def record(self, tree: DraftTree, context: StepContext, frontier_widths: list[int], num_tokens: Array) -> None:
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
         """Tell the objective what the step with the kept `tree` committed; widths are of its drafter levels."""
         if self.objective is None:
             return
         for row in np.nonzero(context.remaining > 0)[0].tolist():
             batch, position = len(context.positions), int(context.positions[row])
-            levels = self.objective.table.draft_costs(max(frontier_widths, default=0), batch=batch, context=position)
-            price = self._verify_costs(context, row, int(tree.num_nodes[row]) - 1)[-1]
-            price += sum(levels[width] for width in frontier_widths) / batch
-            self.objective.record(float(context.temperatures[row]), float(num_tokens[row]), float(price))
+            num_nodes = int(tree.num_nodes[row]) - 1
+            price = self.objective.table.step_ms(level_widths, num_nodes, batch=batch, context=position) / batch
+            self.objective.record(float(context.temperatures[row]), float(num_tokens[row]), price)
 
     def _log_values(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""
@@ -141,11 +140,10 @@ class Selector:
         theta = self._theta(context, row)
         return best_width(probs, predicted, draft_costs, self._verify_costs(context, row), theta, self._widths)
 
-    def _verify_costs(self, context: StepContext, row: int, max_nodes: int | None = None) -> Array:
+    def _verify_costs(self, context: StepContext, row: int) -> Array:
         assert self.objective is not None
-        batch = len(context.positions)
-        largest = self.limits.budget if max_nodes is None else max_nodes
-        return self.objective.table.verify_costs(largest, batch=batch, context=int(context.positions[row])) / batch
+        batch, position = len(context.positions), int(context.positions[row])
+        return self.objective.table.verify_costs(self.limits.budget, batch=batch, context=position) / batch
 
     def _theta(self, context: StepContext, row: int) -> float:
         assert self.objective is not None

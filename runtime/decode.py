@@ -140,7 +140,7 @@ class Decoder:
             self._selector.record(kept, context, widths, verdict.accepted_lengths + 1)
         num_emitted = emit(streams, kept, verdict.path, verdict.next_tokens)
         clock.charge("commit")
-        return StepRecord(context, drafted, kept, verdict, num_emitted, **clock.spent)
+        return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
 
     def _draft(
         self, tree: DraftTree, context: StepContext, sampler: TokenSampler, clock: "Clock"

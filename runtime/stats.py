@@ -15,6 +15,7 @@ class StepRecord:
     drafted: DraftTree  # the over-grown candidates
     kept: DraftTree  # what the target verified
     verdict: Verdict
+    level_widths: list[int]  # nodes expanded by each drafter level, of the widest tree
     num_emitted: Array  # [B] tokens each text really took, fewer than the block where the text ended
     draft_ms: float
     controller_ms: float

@@ -75,7 +75,7 @@ def bench(
             jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tune, measure, temperature)]
             chosen = tuned(grids, jobs, f"tune at T={temperature}")
         jobs = _jobs(models, held_out, measure, temperature)
-        policies = reference_policies(models) + chosen
+        policies = reference_policies(models, table) + chosen
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams(runs[0])

@@ -22,7 +22,7 @@ from ...runtime.decode import Decoder, Request
 from ...runtime.pair import Pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import learned_selector, plain_decoder, static_table, tree_decoder
-from ...runtime.stats import DecodeStats
+from ...runtime.stats import DecodeStats, StepRecord
 
 DEPTH, WIDTH, FRONTIER = 8, 4, 8
 
@@ -34,6 +34,7 @@ class Run:
     tokens: list[int]
     seconds: float
     stats: DecodeStats | None  # None for a loop that is not ours
+    priced_ms: float = 0.0  # what its steps cost by the latency table
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Policy:
     run: Callable[[list[int], int, Sampling], Run]
 
 
-def reference_policies(pair: Pair) -> list[Policy]:
+def reference_policies(pair: Pair, table: LatencyTable) -> list[Policy]:
     """Plain decoding in our loop and in transformers' own."""
     return [
-        Policy("plain", "-", "", _runner(plain_decoder(pair))),
+        Policy("plain", "-", "", _runner(plain_decoder(pair), table)),
         Policy("transformers.generate", "-", "", lambda *job: _generate(pair, *job)),
     ]
 
@@ -62,7 +63,7 @@ def families(
 
     def add(family: str, law: LawTerms, settings: dict[str, Any], selector: Selector) -> None:
         text = " ".join(f"{name}={value}" for name, value in settings.items())
-        policy = Policy(family, law.name, text, _runner(tree_decoder(pair, law, selector)))
+        policy = Policy(family, law.name, text, _runner(tree_decoder(pair, law, selector), table))
         grids.setdefault((family, law.name), []).append(policy)
 
     for law in laws:
@@ -92,13 +93,24 @@ def families(
     return grids
 
 
-def _runner(decoder: Decoder) -> Callable[[list[int], int, Sampling], Run]:
+def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[list[int], int, Sampling], Run]:
     def run(prompt_ids: list[int], max_tokens: int, sampling: Sampling) -> Run:
+        requests = [Request(prompt_ids, max_tokens, sampling, ignore_end=True)]
         started = perf_counter()
-        (stream,), stats = decoder.generate([Request(prompt_ids, max_tokens, sampling, ignore_end=True)])
-        return Run(stream.token_ids, perf_counter() - started, stats)
+        (stream,) = streams = decoder.open_streams(requests)
+        records = list(decoder.steps(requests, streams))
+        seconds = perf_counter() - started
+        stats = DecodeStats()
+        for record in records:
+            stats.add(record)
+        return Run(stream.token_ids, seconds, stats, sum(_price(table, record) for record in records))
 
     return run
+
+
+def _price(table: LatencyTable, record: StepRecord) -> float:
+    context, num_nodes = int(record.context.positions[0]), int(record.kept.num_nodes[0]) - 1
+    return table.step_ms(record.level_widths, num_nodes, batch=1, context=context)
 
 
 def _generate(pair: Pair, prompt_ids: list[int], max_tokens: int, sampling: Sampling) -> Run:

@@ -5,7 +5,6 @@ drafter and target agree far more often than two independent draws (drafter-inva
 Fixed: rank by the drafter's probability. At T = 0 the two are the same.
 """
 
-import torch
 from torch import Tensor
 
 from ...controller.contract import COUPLED, FIXED, LawTerms

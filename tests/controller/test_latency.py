@@ -30,6 +30,11 @@ def test_batch_and_context_take_the_next_measured_bucket():
     assert TABLE.draft_costs(1, batch=9, context=999).tolist() == [0.0, 3.5]
 
 
+def test_a_step_costs_its_levels_and_its_verification():
+    assert TABLE.step_ms([1, 3], 2, batch=1, context=100) == 1.0 + 2.0 + 12.0
+    assert TABLE.step_ms([], 0, batch=1, context=100) == 10.0
+
+
 def test_a_stored_table_reads_back_equal(tmp_path):
     TABLE.save(tmp_path / "table.json")
     assert LatencyTable.load(tmp_path / "table.json") == TABLE
