@@ -26,10 +26,10 @@ def progress() -> Progress:
     )
 
 
-def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+def track(items: Iterable[Item], label: str) -> Iterator[Item]:
     """Iterate over `items` under a progress bar."""
     with progress() as display:
-        yield from display.track(items, description=label, total=total)
+        yield from display.track(items, description=label)
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..controller.checkpoint import Checkpoint
 from ..controller.contract import LawTerms
 from ..controller.errors import InputError
@@ -95,8 +93,3 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (ten seconds)")
     selector = learned_selector(checkpoint, LatencyTable.load(path), theta_scale=config.theta_scale)
     return tree_decoder(pair, get_law(checkpoint.config.law), selector)
-
-
-def static_table(rank_probs: list[float], max_depth: int) -> RankScorer:
-    """The static scorer of a rank-acceptance vector that holds at every depth (Sequoia's positional acceptance)."""
-    return RankScorer(np.broadcast_to(np.log(rank_probs), (max_depth, len(rank_probs))))

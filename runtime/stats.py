@@ -1,6 +1,8 @@
 """What a run of decode steps came to: counts first, rates from the counts."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Self
 
 from ..controller.context import StepContext
 from ..controller.tree import Array, DraftTree
@@ -40,6 +42,15 @@ class DecodeStats:
     total_ms: float = 0.0
     controller_ms: float = 0.0
     step_ms: list[float] = field(default_factory=list)
+
+    @classmethod
+    def merged(cls, parts: Iterable[Self]) -> Self:
+        """The stats of several runs as one."""
+        whole = cls()
+        for part in parts:
+            for name in (column.name for column in fields(cls)):
+                setattr(whole, name, getattr(whole, name) + getattr(part, name))
+        return whole
 
     def add(self, record: StepRecord) -> None:
         active = record.context.remaining > 0

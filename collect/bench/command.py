@@ -116,6 +116,7 @@ def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repe
             "block eff.": row.get("block_efficiency", "-"),
             "nodes/step": row.get("nodes_per_step", "-"),
             "drafted/step": row.get("drafted_per_step", "-"),
+            "same text": f"{len(jobs) - row['texts_unlike_plain']}/{len(jobs)}" if "texts_unlike_plain" in row else "-",
             "controller": f"{row['controller_share']:.1%}" if "controller_share" in row else "-",
         }
         for row in rows

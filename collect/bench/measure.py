@@ -9,6 +9,7 @@ from scipy.stats import bootstrap
 
 from ...controller.console import track
 from ...runtime.sampling import Sampling
+from ...runtime.stats import DecodeStats
 from .policies import Policy, Run
 
 
@@ -73,16 +74,14 @@ def summarise(policy: Policy, runs: Sequence[Run], plain: Sequence[Run]) -> dict
         "speed_up": round(ratio, 3),
         "speed_up_95": [round(low, 3), round(high, 3)],
     }
-    stats = [run.stats for run in runs if run.stats is not None]
-    if stats:
-        steps = sum(one.num_steps for one in stats)
-        step_ms = np.concatenate([one.step_ms for one in stats])
+    stats = DecodeStats.merged(run.stats for run in runs if run.stats is not None)
+    if stats.num_steps:
         row |= {
-            "block_efficiency": round(1 + sum(one.num_accepted for one in stats) / steps, 3),
-            "nodes_per_step": round(sum(one.num_kept for one in stats) / steps, 2),
-            "drafted_per_step": round(sum(one.num_drafted for one in stats) / steps, 2),
-            "controller_share": round(sum(one.controller_ms for one in stats) / sum(one.total_ms for one in stats), 4),
-            "step_ms_p50_p95_p99": [round(float(value), 2) for value in np.percentile(step_ms, [50, 95, 99])],
+            "block_efficiency": round(stats.block_efficiency, 3),
+            "nodes_per_step": round(stats.nodes_per_step, 2),
+            "drafted_per_step": round(stats.num_drafted / stats.num_steps, 2),
+            "controller_share": round(stats.controller_share, 4),
+            "step_ms_p50_p95_p99": [round(float(value), 2) for value in np.percentile(stats.step_ms, [50, 95, 99])],
             "texts_unlike_plain": sum(a.tokens != b.tokens for a, b in zip(runs, plain, strict=True)),
         }
     return row

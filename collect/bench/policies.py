@@ -21,7 +21,7 @@ from ...controller.shapes import chain
 from ...runtime.decode import Decoder, Request
 from ...runtime.pair import Pair
 from ...runtime.sampling import Sampling
-from ...runtime.speculation import learned_selector, plain_decoder, static_table, tree_decoder
+from ...runtime.speculation import learned_selector, plain_decoder, tree_decoder
 from ...runtime.stats import DecodeStats, StepRecord
 
 DEPTH, WIDTH, FRONTIER = 8, 4, 8
@@ -74,7 +74,7 @@ def families(
             add("chain", law, {"depth": depth}, Selector(RankScorer.from_paths(chain(depth)), limits))
         for depth, budget in ((3, 8), (2, 4), (2, 8), (4, 12), (5, 16)):
             limits = TreeLimits(max_depth=depth, width=WIDTH, frontier=2 * FRONTIER, budget=budget)
-            scorer = static_table(rank_probs, depth)
+            scorer = RankScorer.from_rank_probs(rank_probs, depth)
             add("static", law, {"depth": depth, "budget": budget}, Selector(scorer, limits))
         for depth, budget in ((3, 8), (2, 4), (2, 8), (4, 12), (5, 16)):
             limits = TreeLimits(max_depth=depth, width=WIDTH, frontier=WIDTH, budget=budget)

@@ -31,6 +31,11 @@ class RankScorer:
             scorer._children[numbers[path[:-1]], path[-1]] = numbers[path]
         return scorer
 
+    @classmethod
+    def from_rank_probs(cls, rank_probs: Sequence[float], max_depth: int) -> "RankScorer":
+        """The scorer of one acceptance probability per rank that holds at every depth (Sequoia's positional vector)."""
+        return cls(np.broadcast_to(np.log(rank_probs), (max_depth, len(rank_probs))))
+
     @property
     def max_depth(self) -> int:
         return self.log_probs.shape[0]
