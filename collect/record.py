@@ -69,7 +69,8 @@ def collect(
     command = json.loads(json.dumps({"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch}))
     header = TraceHeader(models.name, drafting_law.name, models.tokenizer_sha256, width, command)
     folder = TraceFolder.create(out, header)
-    cached_table(models, profile).save(out / "latency.json")
+    if not (out / "latency.json").exists():  # a resumed folder keeps the table it was begun with
+        cached_table(models, profile).save(out / "latency.json")
     started = perf_counter()
     shards = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
     for number, shard in enumerate(track(shards, "collect: texts")):

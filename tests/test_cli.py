@@ -37,7 +37,8 @@ def test_generate_continues_a_prompt_with_the_trained_selector(runs, capsys):
     assert static["steps"] < plain["steps"] == 12
 
 
-def test_profile_measures_every_size(capsys):
+def test_profile_measures_every_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     sizes = ["--sizes.repeats", "1", "--sizes.nodes", "[0, 2]", "--sizes.widths", "[1, 2]", "--sizes.contexts", "[32]"]
     assert cli.main(["profile", "--pair.threads", "1", "--sizes.batches", "[1, 2]", *sizes]) == 0
     table = last_line(capsys)
