@@ -15,7 +15,7 @@ from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
 from ..profile import ProfileConfig, cached_table
-from ..prompts import PromptConfig, load_prompts
+from ..prompts import Prompt, PromptConfig, load_prompts
 from .measure import Job, repeated_four_grams, run_interleaved, summarise, tuned
 from .policies import families, reference_policies
 
@@ -97,7 +97,7 @@ def conditions(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _jobs(pair: Pair, prompts, config: BenchConfig, temperature: float) -> list[Job]:
+def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:
     max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
     return [
         Job(pair.tokenizer(prompt.text)["input_ids"], max_tokens, Sampling(temperature, seed=config.seed + number))

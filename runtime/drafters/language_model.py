@@ -38,8 +38,7 @@ class LanguageModelDrafter:
         rows = np.arange(num_trees)[:, None]
         nodes = np.maximum(frontier, 0)
         num_old = self._visible.shape[1]
-        known = np.full((num_trees, tree.tokens.shape[1]), -1)
-        known[:, : self._rows.shape[1]] = self._rows
+        known = self._rows_of(tree)
         parent_rows = known[rows, tree.parents[rows, nodes]]  # -1 where the parent is the root
 
         visible = np.zeros((num_trees, num_old + num_new, num_old + num_new), dtype=bool)
@@ -74,17 +73,20 @@ class LanguageModelDrafter:
         return propose(sampler.warp(logits), noise, width)
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array, active: Array) -> None:
-        known = np.full((len(path), tree.tokens.shape[1]), -1)
-        known[:, : self._rows.shape[1]] = self._rows
         on_path = path >= 0
-        rows = np.arange(len(path))[:, None]
-        path_rows = np.where(on_path, known[rows, path], -1)
+        path_rows = np.where(on_path, self._rows_of(tree)[np.arange(len(path))[:, None], path], -1)
         self.model.commit(path_rows)
         for slot in np.nonzero(active)[0]:
             missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
             news = np.append(tree.tokens[slot, missed], next_tokens[slot])
             self._unread[slot] = np.concatenate((self._unread[slot], news))
         self._forget_tree(len(path))
+
+    def _rows_of(self, tree: DraftTree) -> Array:
+        """[B, N]: cache row of each node of the grown tree, -1 where it was not expanded."""
+        known = np.full(tree.tokens.shape, -1)
+        known[:, : self._rows.shape[1]] = self._rows
+        return known
 
     def _forget_tree(self, num_trees: int) -> None:
         self._rows = np.zeros((num_trees, 0), dtype=np.int64)
