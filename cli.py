@@ -9,6 +9,7 @@ COMMANDS = {
     "serve": "answer OpenAI completions with drafter, selector and verifier",
     "generate": "continue one prompt and print it",
     "bench": "compare policies in one interleaved run",
+    "make-pair": "train a reference pair on the standard library",
     "profile": "measure this machine's latency table again",
 }
 
@@ -87,6 +88,8 @@ def load(command: str):
             from .runtime.generate import generate as function
         case "bench":
             from .collect.bench.command import bench as function
+        case "make-pair":
+            from .collect.make_pair.command import make_pair as function
         case "profile":
             from .collect.profile import profile as function
         case _:

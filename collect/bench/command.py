@@ -78,7 +78,7 @@ def bench(
         policies = reference_policies(models, table) + chosen
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
-        repeated = repeated_four_grams(runs[0])
+        repeated = repeated_four_grams([run.tokens for run in runs[0]])
         _print(temperature, rows, jobs, repeated, is_tuned=bool(tune))
         reports[f"{temperature:g}"] = {"repeated_four_grams": round(repeated, 3), "policies": rows}
     print_json({"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports})

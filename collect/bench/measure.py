@@ -87,11 +87,11 @@ def summarise(policy: Policy, runs: Sequence[Run], plain: Sequence[Run]) -> dict
     return row
 
 
-def repeated_four_grams(runs: Sequence[Run]) -> float:
+def repeated_four_grams(texts: Sequence[Sequence[int]]) -> float:
     """Share of 4-grams that occurred before in their text: how far a small model's text loops."""
     repeated = total = 0
-    for run in runs:
-        grams = Counter(zip(*(run.tokens[start:] for start in range(4)), strict=False))
+    for tokens in texts:
+        grams = Counter(zip(*(tokens[start:] for start in range(4)), strict=False))
         total += sum(grams.values())
         repeated += sum(grams.values()) - len(grams)
     return repeated / total if total else 0.0

@@ -1,0 +1,1 @@
+"""Makes a reference pair: corpus, tokenizer, target, distilled drafter, held-out prompts, provenance."""

@@ -1,0 +1,205 @@
+"""Trains one model of the pair: the target on the text alone, the drafter on the text and on the target's rows."""
+
+import copy
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.nn.functional import cross_entropy, kl_div
+from torch.utils.data import DataLoader, Dataset
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ...controller.tree import Array
+
+EPOCH_STEPS = 50  # optimiser steps between two saved states
+SOFT_SHARE = 0.8  # of the drafter's loss: the target's rows; the rest is the text itself
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A Llama-architecture model with tied embeddings and heads of 64."""
+
+    num_layers: int
+    """Decoder layers"""
+    hidden_size: int
+    """Width of the residual stream"""
+    intermediate_size: int
+    """Width of the feed-forward layers"""
+    num_heads: int
+    """Query heads"""
+    num_key_value_heads: int
+    """Key and value heads, shared by the query heads"""
+
+    def build(self, vocabulary_size: int) -> LlamaForCausalLM:
+        """A fresh model; outputs of the residual branches start smaller the deeper the model is."""
+        config = LlamaConfig(
+            vocab_size=vocabulary_size,
+            num_hidden_layers=self.num_layers,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_attention_heads=self.num_heads,
+            num_key_value_heads=self.num_key_value_heads,
+            head_dim=64,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=0,
+            attn_implementation="sdpa",
+        )
+        model = LlamaForCausalLM(config)
+        with torch.no_grad():
+            for name, weights in model.named_parameters():
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    weights.mul_((2 * self.num_layers) ** -0.5)
+        return model
+
+
+@dataclass(frozen=True)
+class PairFitConfig:
+    """How long and on what each model is trained."""
+
+    target_steps: int = 2600
+    """Optimiser steps of the target, a multiple of 50"""
+    drafter_steps: int = 2000
+    """Optimiser steps of the drafter, a multiple of 50"""
+    batch_size: int = 8
+    """Windows per step"""
+    window: int = 256
+    """Tokens per window"""
+    learning_rate: float = 4e-3
+    """Peak step size; rises over the first 2 % of the steps, falls to zero over the last half"""
+    compile: bool = False
+    """Compile the models; half as fast again on a CPU, and needs a C++ compiler"""
+    seed: int = 0
+    """Seed of the weights and of the order"""
+
+
+class Windows(Dataset[Tensor]):
+    """Random windows of one long row of tokens."""
+
+    def __init__(self, tokens: Array, length: int, count: int, seed: int):
+        self._tokens = tokens
+        self._starts = np.random.default_rng(seed).integers(len(tokens) - length, size=count)
+        self._length = length
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int) -> Tensor:
+        start = self._starts[index]
+        return torch.from_numpy(self._tokens[start : start + self._length + 1])
+
+
+class LanguageModule(lightning.LightningModule):
+    """Muon for the matrices of the layers (arXiv:2502.16982), AdamW for embeddings and norms."""
+
+    def __init__(self, model: LlamaForCausalLM, tokens: Array, num_steps: int, config: PairFitConfig, teacher: Any):
+        super().__init__()
+        self.automatic_optimization = False  # two optimisers
+        self.model = model
+        self._callables = [torch.compile(each) if config.compile else each for each in (model, teacher) if each]
+        self._tokens, self._num_steps, self._config = tokens, num_steps, config
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Fresh windows every epoch, the same in every run, so that a resumed run sees what the killed one would."""
+        config = self._config
+        count, seed = EPOCH_STEPS * config.batch_size, config.seed + self.current_epoch
+        return DataLoader(Windows(self._tokens, config.window, count, seed), batch_size=config.batch_size)
+
+    def configure_optimizers(self) -> Any:
+        matrices = [weights for name, weights in self.model.named_parameters() if name.endswith("proj.weight")]
+        chosen = {id(weights) for weights in matrices}
+        others = [weights for weights in self.model.parameters() if id(weights) not in chosen]
+        optimizers = (
+            torch.optim.Muon(
+                matrices, lr=self._config.learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+            ),
+            torch.optim.AdamW(others, lr=self._config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+        )
+        return list(optimizers), [torch.optim.lr_scheduler.LambdaLR(each, self._pace) for each in optimizers]
+
+    def _pace(self, step: int) -> float:
+        done = step / self._num_steps
+        return min(1.0, (step + 1) / (0.02 * self._num_steps), max(0.0, (1 - done) / 0.5))
+
+    def training_step(self, batch: Tensor) -> None:
+        loss = self._loss(batch)
+        self.manual_backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        optimizers: Any = self.optimizers()
+        schedulers: Any = self.lr_schedulers()
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+        self.log("loss", loss)
+
+    def _loss(self, windows: Tensor) -> Tensor:
+        inputs, labels = windows[:, :-1], windows[:, 1:].reshape(-1)
+        model, *teachers = self._callables
+        logits = model(input_ids=inputs, use_cache=False).logits.float().flatten(0, 1)
+        hard = cross_entropy(logits, labels)
+        if not teachers:
+            return hard
+        with torch.no_grad():
+            rows = teachers[0](input_ids=inputs, use_cache=False).logits.float().flatten(0, 1).log_softmax(-1)
+        soft = kl_div(logits.log_softmax(-1), rows, log_target=True, reduction="batchmean")
+        return (1 - SOFT_SHARE) * hard + SOFT_SHARE * soft
+
+
+class Snapshots(Callback):
+    """Keeps the model as it is after some epochs."""
+
+    def __init__(self, folders: dict[int, Path]):
+        self._folders = folders  # epoch, counted from 1 -> folder
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if folder := self._folders.get(trainer.current_epoch + 1):
+            save_model(pl_module.model, folder)
+
+
+def fit_model(
+    model: LlamaForCausalLM,
+    tokens: Array,
+    num_steps: int,
+    config: PairFitConfig,
+    scratch: Path,
+    *,
+    teacher: LlamaForCausalLM | None = None,
+    snapshots: dict[int, Path] | None = None,
+) -> None:
+    """Train `model` in place; a killed run goes on from its last epoch in `scratch`."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    module = LanguageModule(model, tokens, num_steps, config, teacher)
+    state = ModelCheckpoint(scratch, filename="last", enable_version_counter=False)
+    trainer = lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        precision="bf16-mixed",
+        max_epochs=num_steps // EPOCH_STEPS,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[state, Snapshots(snapshots or {})],
+        logger=CSVLogger(scratch, flush_logs_every_n_steps=EPOCH_STEPS),
+        log_every_n_steps=EPOCH_STEPS // 2,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    last = scratch / "last.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
+    model.eval()
+
+
+def save_model(model: LlamaForCausalLM, folder: Path) -> None:
+    """Write a bfloat16 copy."""
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
