@@ -3,7 +3,7 @@
 import json
 import shutil
 import sysconfig
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,9 +24,9 @@ from .tokenizer import encode_documents, train_tokenizer
 class PairShape:
     """The two models; deep and narrow, so that a target step costs many drafter levels even at batch 1."""
 
-    target: ModelSize = ModelSize(38, 144, 352, 2, 1)
+    target: ModelSize = field(default_factory=lambda: ModelSize(38, 144, 352, 2, 1))
     """The target"""
-    drafter: ModelSize = ModelSize(2, 128, 352, 2, 1)
+    drafter: ModelSize = field(default_factory=lambda: ModelSize(2, 128, 352, 2, 1))
     """The drafter"""
     vocabulary_size: int = 4096
     """Tokens of the byte-level BPE"""

@@ -75,7 +75,7 @@ def pair_card(facts: dict[str, Any]) -> str:
         return f"| {name} | {shape['target'][key]} | {shape['drafter'][key]} |"
 
     millions = {name: f"{count / 1e6:.1f} M" for name, count in facts["parameters"].items()}
-    windows = f"{fit['batch_size']} × {fit['window']} tokens"
+    windows = f"{fit['batch_size']} windows of {fit['window']} tokens"
     repeated = facts["repeated_4_grams"]
     return f"""# The reference pair
 
@@ -94,12 +94,13 @@ tokens). Made by `treewright make-pair`; `provenance.json` holds every setting.
 | steps of {windows} | {fit["target_steps"]} | {fit["drafter_steps"]} |
 
 Read: the Python standard library as source (tests left out), its docstrings and language reference as prose, its
-functions as Markdown tables; {facts["training_tokens"] / 1e6:.1f} million tokens, every tenth module held out. The drafter is
-distilled from the target (0.2 hard, 0.8 soft loss); `drafter-early` and `drafter-mid` are the same drafter after a
-tenth and a third of its steps.
+functions as Markdown tables; {facts["training_tokens"] / 1e6:.1f} million tokens, every tenth module held out. The
+drafter is distilled from the target (0.2 hard, 0.8 soft loss); `drafter-early` and `drafter-mid` are the same drafter
+after a tenth and a third of its steps.
 
 On held-out text: overlap (sum over tokens of the smaller probability) {facts["overlap"]}, greedy agreement
-{facts["greedy_agreement"]}. Repeated 4-grams in sampled text: {repeated["1.0"]:.0%} at T = 1, {repeated["0.6"]:.0%} at T = 0.6.
+{facts["greedy_agreement"]}. Repeated 4-grams in sampled text: {repeated["1.0"]:.0%} at T = 1, {repeated["0.6"]:.0%}
+at T = 0.6.
 
 `prompts.jsonl`: prompts cut from the held-out modules, by domain. Split `tune` is for collecting, training and tuning,
 split `bench` for measuring only; no module is in both. The text is Python's, under the
