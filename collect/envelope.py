@@ -27,7 +27,7 @@ class EnvelopeConfig:
     """The trees recorded for replay."""
 
     texts: int = 0
-    """Texts recorded with an envelope at every position, spread evenly over the run; 0 for none"""
+    """Texts recorded with an envelope at every position, drawn from all of them; 0 for none"""
     max_depth: int = 8
     """Levels of an envelope"""
     frontier: int = 12

@@ -99,13 +99,14 @@ class Job:
 def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig, envelopes: EnvelopeConfig) -> list[Job]:
     """One job per prompt, checked before anything is written."""
     temperatures = texts.temperatures
+    # Not every k-th: that could keep step with the temperatures or the domains, which come in turn, too.
+    enveloped = set(np.random.default_rng(texts.seed).permutation(len(prompts))[: envelopes.texts].tolist())
     jobs = []
     for number, prompt in enumerate(prompts):
-        with_envelopes = number * envelopes.texts // len(prompts) < (number + 1) * envelopes.texts // len(prompts)
         sampling = Sampling(temperatures[number % len(temperatures)], top_p=texts.top_p, seed=texts.seed + number)
         request = Request(pair.tokenizer(prompt.text)["input_ids"], texts.max_tokens, sampling)
         check_request(request, pair.target.context_length)
-        jobs.append(Job(prompt, request, with_envelopes))
+        jobs.append(Job(prompt, request, number in enveloped))
     return jobs
 
 

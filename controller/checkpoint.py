@@ -17,11 +17,11 @@ from safetensors.numpy import load as load_safetensors
 
 from .errors import InputError
 from .features import FEATURE_VERSION, FEATURES
-from .scorers.learned import INPUT_NAME, OUTPUT_NAME, LearnedScorer, open_session
+from .scorers.learned import INPUT_NAME, OUTPUT_NAMES, LearnedScorer, open_session
 from .selector import TreeLimits
 from .tree import Array
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_FILE_BYTES = 64 << 20
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 GOLDEN_TOLERANCE = 1e-4
@@ -54,7 +54,7 @@ class Checkpoint:
     metrics: dict[str, Any]
 
     def scorer(self) -> LearnedScorer:
-        return LearnedScorer.from_bytes(self.graph, np.asarray(self.config.coverage))
+        return LearnedScorer.from_bytes(self.graph)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -77,8 +77,9 @@ class Checkpoint:
 
     def _check_golden(self, path: Path) -> None:
         """The graph must answer as it did when it was exported."""
-        (answers,) = open_session(self.graph).run([OUTPUT_NAME], {INPUT_NAME: self.golden["features"]})
-        error = float(np.abs(np.asarray(answers) - self.golden["accept_log_probs"]).max())
+        answers = open_session(self.graph).run(OUTPUT_NAMES, {INPUT_NAME: self.golden[INPUT_NAME]})
+        wanted = [self.golden[name] for name in OUTPUT_NAMES]
+        error = max(float(np.abs(np.asarray(a) - b).max()) for a, b in zip(answers, wanted, strict=True))
         if not error <= GOLDEN_TOLERANCE:
             raise InputError(f"{path}: the graph misses its golden vectors by {error:.2g}; the folder is damaged")
 

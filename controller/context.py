@@ -13,6 +13,7 @@ class StepContext:
     remaining: Array  # [B] int64, tokens the request may still emit; 0 once it has finished
     temperatures: Array  # [B] float32
     top_ps: Array  # [B] float32, 1 where no cut is made
+    history: Array  # [B, H] float32, see `history.HISTORY`
 
     @property
     def max_depths(self) -> Array:

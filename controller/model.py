@@ -1,26 +1,37 @@
-"""The selector's network: features of a drafted node to the log-probability that the target takes it."""
+"""The selector's network: features of a drafted node to what the target will do there."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 
-class AcceptModel(nn.Module):
-    """A small perceptron over standardised features; its output is a log-probability, <= 0."""
+class Predictions(NamedTuple):
+    """Log-probabilities, <= 0."""
+
+    accept: Tensor  # [n] the target takes the node, given that the text runs through its parent
+    coverage: Tensor  # [n, W] its next token is the rank-w child, given that the text runs through the node
+
+
+class SelectorModel(nn.Module):
+    """A small perceptron over standardised features with two heads on one trunk.
+
+    Coverage needs no children, so it is what the decision to draft another level looks at; at the root it answers
+    before anything is drafted whether to speculate at all.
+    """
 
     mean: Tensor  # [F] of the training features
     scale: Tensor  # [F]
 
-    def __init__(self, num_features: int, hidden_size: int = 32):
+    def __init__(self, num_features: int, width: int, hidden_size: int = 32):
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
-        self.layers = nn.Sequential(
-            nn.Linear(num_features, hidden_size),
-            nn.SiLU(),
-            nn.Linear(hidden_size, hidden_size),
-            nn.SiLU(),
-            nn.Linear(hidden_size, 1),
+        self.trunk = nn.Sequential(
+            nn.Linear(num_features, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size), nn.SiLU()
         )
+        self.accept_head = nn.Linear(hidden_size, 1)
+        self.coverage_head = nn.Linear(hidden_size, width + 1)  # the last class: none of the candidates
 
     def standardise(self, features: Tensor) -> None:
         """Take mean and scale from training features [n, F]; a constant feature keeps scale 1."""
@@ -28,11 +39,13 @@ class AcceptModel(nn.Module):
         self.mean.copy_(features.mean(dim=0))
         self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
 
-    def logits(self, features: Tensor) -> Tensor:
-        """[n] log-odds of acceptance for features [n, F]."""
-        return self.layers((features - self.mean) / self.scale).squeeze(-1)
+    def logits(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[n] log-odds of acceptance and [n, W + 1] unnormalised coverage scores for features [n, F]."""
+        hidden = self.trunk((features - self.mean) / self.scale)
+        return self.accept_head(hidden).squeeze(-1), self.coverage_head(hidden)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[n] log-probability of acceptance for features [n, F]."""
+    def forward(self, features: Tensor) -> Predictions:
+        """Both heads for features [n, F]."""
+        accept, coverage = self.logits(features)
         # Not logsigmoid: exported, it takes the log of a sigmoid that ONNX Runtime rounds to an absolute 1e-7.
-        return -nn.functional.softplus(-self.logits(features))
+        return Predictions(-nn.functional.softplus(-accept), coverage.log_softmax(-1)[:, :-1])

@@ -60,6 +60,10 @@ class Selector:
         self._widths = [2**power for power in range(limits.frontier.bit_length()) if 2**power <= limits.frontier]
         self._graded: tuple[DraftTree, Array] | None = None  # frontier and keep ask about the same tree
 
+    @property
+    def reads_history(self) -> bool:
+        return self.scorer.reads_history
+
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting."""
         level = int(tree.depths.max())

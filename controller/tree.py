@@ -110,7 +110,7 @@ class DraftTree:
         }
         for name in ("tokens", "log_probs", "noisy_log_probs"):
             new[name] = getattr(children, name).reshape(num_trees, -1)[rows, picks]
-        new["margins"] = _margins(children.noisy_log_probs).reshape(num_trees, -1)[rows, picks]
+        new["margins"] = sibling_margins(children.noisy_log_probs).reshape(num_trees, -1)[rows, picks]
         for name in ("log_probs", "noisy_log_probs"):
             new[f"path_{name}"] = getattr(self, f"path_{name}")[rows, above] + new[name]
         columns: dict[str, Array] = {"num_nodes": num_nodes}
@@ -138,7 +138,7 @@ class DraftTree:
         return type(self)(**columns)
 
 
-def _margins(noisy_log_probs: Array) -> Array:
+def sibling_margins(noisy_log_probs: Array) -> Array:
     """[..., W] from siblings [..., W], best first; an only child leads by infinity."""
     best = noisy_log_probs[..., :1]
     second = noisy_log_probs[..., 1:2] if noisy_log_probs.shape[-1] > 1 else np.full_like(best, -np.inf)

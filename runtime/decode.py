@@ -15,6 +15,7 @@ from ..controller.selector import Selector
 from ..controller.tree import Array, DraftTree
 from .backends.base import CHUNK
 from .drafters.base import Drafter
+from .history import TextHistory
 from .sampling import Sampling, TokenSampler
 from .stats import DecodeStats, StepRecord
 from .stopping import TextStream
@@ -101,14 +102,16 @@ class Decoder:
             self._drafter.start(texts, capacity)
         roots = np.array([text[-1] for text in texts])
         positions = np.array([len(text) - 1 for text in texts])
+        history = TextHistory(len(texts))
         while any(stream.remaining for stream in streams):
             context = StepContext(
                 positions=positions,
                 remaining=np.array([stream.remaining for stream in streams]),
                 temperatures=sampler.temperatures,
                 top_ps=sampler.top_ps,
+                history=history.values.copy(),
             )
-            record = self._step(roots, context, sampler, streams)
+            record = self._step(roots, context, sampler, streams, history)
             if self._observer is not None:
                 self._observer(record)
             roots = np.where(context.remaining > 0, record.verdict.next_tokens, roots)
@@ -117,7 +120,12 @@ class Decoder:
 
     @torch.inference_mode()
     def _step(
-        self, roots: Array, context: StepContext, sampler: TokenSampler, streams: Sequence[TextStream]
+        self,
+        roots: Array,
+        context: StepContext,
+        sampler: TokenSampler,
+        streams: Sequence[TextStream],
+        history: TextHistory,
     ) -> StepRecord:
         clock = Clock()
         drafted = DraftTree.from_roots(roots)
@@ -138,6 +146,8 @@ class Decoder:
             drafted_path = np.where(path >= 0, np.take_along_axis(nodes, np.maximum(path, 0), axis=1), -1)
             self._drafter.commit(drafted, drafted_path, verdict.next_tokens, active)
             self._selector.record(kept, context, widths, verdict.accepted_lengths + 1)
+            if self._selector.reads_history:
+                history.record(kept, rows, verdict, sampler, active)
         num_emitted = emit(streams, kept, verdict.path, verdict.next_tokens)
         clock.charge("commit")
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)

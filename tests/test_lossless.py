@@ -36,6 +36,8 @@ class RandomScorer:
     def score(self, tree, context):
         return -self.generator.exponential(size=tree.tokens.shape)
 
+    reads_history = False
+
     def coverage(self, tree, context):
         return np.where(self.generator.random((*tree.tokens.shape, 3)) < 0.8, -1.0, -np.inf)
 

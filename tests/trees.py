@@ -2,6 +2,7 @@
 
 import numpy as np
 from treewright.controller.context import StepContext
+from treewright.controller.history import START
 from treewright.controller.tree import Children, DraftTree
 
 
@@ -33,11 +34,14 @@ def context(batch=1, position=50, remaining=100, temperature=1.0) -> StepContext
         remaining=np.full(batch, remaining),
         temperatures=np.full(batch, temperature, dtype=np.float32),
         top_ps=np.ones(batch, dtype=np.float32),
+        history=np.tile(START, (batch, 1)),
     )
 
 
 class TableScorer:
     """Gives node i of every tree the log-probability `edges[i]`; predicts every child alike."""
+
+    reads_history = False
 
     def __init__(self, edges, coverage=(0.6, 0.2, 0.1)):
         self.edges = np.asarray(edges)

@@ -1,112 +1,183 @@
-"""Training rows from traces: every reachable edge of the trees that could stand on recorded text."""
+"""Training rows from traces: every reachable node of the trees that could stand on recorded text."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Self
 
-import lightning
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+import pyarrow as pa
 
 from ..collect.trace import TraceFolder
-from ..controller.errors import InputError
 from ..controller.features import edge_features
-from ..controller.tree import Array
+from ..controller.history import histories
+from ..controller.tree import Array, sibling_margins
+
+# Shards whose rows are mixed before they are cut into batches: memory stays flat however long the traces are.
+SHARDS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Positions:
-    """The position rows of a trace folder as arrays, texts one after the other."""
+    """The position rows of whole texts as arrays, texts one after the other, R noise draws side by side."""
 
     text: Array  # [n] number of the text
-    document: Array  # [n] number of the document
+    document: Array  # [n] int64, see `document_number`
     temperature: Array  # [n]
     top_p: Array  # [n]
-    rank: Array  # [n] place of the emitted token among the candidates, -1 if beyond
-    fixed_rank: Array  # [n]
+    history: Array  # [n, H] known before the position's token was written
     entropy: Array  # [n] of the drafter's row
     top_log_prob: Array  # [n]
-    log_probs: Array  # [n, W] of the candidates
-    noisy_log_probs: Array  # [n, W]; -inf where the sampling cut the candidate
+    rank: Array  # [n, R] place of the target's token among the candidates, -1 if beyond; draw 0 is the text's own
+    fixed_rank: Array  # [n, R]
+    log_probs: Array  # [n, R, W] of the candidates
+    noisy_log_probs: Array  # [n, R, W]; -inf where the sampling cut the candidate, or the draw was not made
 
     @classmethod
-    def read(cls, folder: TraceFolder) -> "Positions":
-        """InputError where the folder holds no rows."""
-        table = folder.positions()
-        if table.num_rows == 0:
-            raise InputError(f"{folder.path} holds no positions; run `treewright collect` on more prompts")
-        columns = {name: table[name].to_numpy() for name in table.column_names if not name.startswith("candidate")}
+    def from_table(cls, table: pa.Table, width: int) -> Self:
+        draws = table["draw"].to_numpy()
+        own = np.nonzero(draws == 0)[0]
+        columns = {name: table[name].to_numpy()[own] for name in OWN_COLUMNS}
+        text = np.unique(columns["text_id"].astype(str), return_inverse=True)[1]
+        # The rows of a text's other draws stand in the order of its positions, as its own rows do.
+        order = np.lexsort((draws, table["position"].to_numpy(), table["text_id"].to_numpy().astype(str)))
+        place = np.cumsum(draws[order] == 0) - 1
+        shape = (len(own), int(draws.max(initial=0)) + 1)
+
+        def spread(values: Array, empty: float) -> Array:
+            grid = np.full((*shape, *values.shape[1:]), empty, dtype=values.dtype)
+            grid[place, draws[order]] = values[order]
+            return grid
 
         def candidates(name: str) -> Array:
-            return table[name].combine_chunks().flatten().to_numpy().reshape(table.num_rows, folder.header.width)
+            return table[name].combine_chunks().flatten().to_numpy().reshape(-1, width)
 
+        sorted_own = order[draws[order] == 0]
+        assert (sorted_own == own).all(), "a folder's texts come in order"
+        history = np.concatenate(
+            [
+                histories(columns["target_log_prob"][text == number], columns["target_entropy"][text == number])
+                for number in range(text.max(initial=-1) + 1)
+            ]
+        )
+        documents, which = np.unique(columns["document"].astype(str), return_inverse=True)
         return cls(
-            text=np.unique(columns["text_id"].astype(str), return_inverse=True)[1],
-            document=np.unique(columns["document"].astype(str), return_inverse=True)[1],
+            text=text,
+            document=np.array([document_number(name) for name in documents], dtype=np.int64)[which],
             temperature=columns["temperature"],
             top_p=columns["top_p"],
-            rank=columns["rank"],
-            fixed_rank=columns["fixed_rank"],
+            history=history,
             entropy=columns["draft_entropy"],
             top_log_prob=columns["draft_top_log_prob"],
-            log_probs=candidates("candidate_log_probs"),
-            noisy_log_probs=candidates("candidate_noisy_log_probs"),
+            rank=spread(table["rank"].to_numpy(), -1),
+            fixed_rank=spread(table["fixed_rank"].to_numpy(), -1),
+            log_probs=spread(candidates("candidate_log_probs"), 0.0),
+            noisy_log_probs=spread(candidates("candidate_noisy_log_probs"), -np.inf),
         )
 
     def reach(self, max_depth: int) -> Array:
         """[n]: how many tokens right before a position were among the candidates in an unbroken run, at most
-        `max_depth - 1`; a tree rooted up to that far back can have the position's candidates as nodes."""
-        reach = np.zeros(len(self.rank), dtype=np.int64)
+        `max_depth`; a tree rooted up to that far back can have the position's candidates as nodes."""
+        reach = np.zeros(len(self.text), dtype=np.int64)
         for row in range(1, len(reach)):
-            if self.text[row] == self.text[row - 1] and self.rank[row - 1] >= 0:
-                reach[row] = min(reach[row - 1] + 1, max_depth - 1)
+            if self.text[row] == self.text[row - 1] and self.rank[row - 1, 0] >= 0:
+                reach[row] = min(reach[row - 1] + 1, max_depth)
         return reach
 
 
+OWN_COLUMNS = (
+    "text_id",
+    "document",
+    "temperature",
+    "top_p",
+    "target_log_prob",
+    "target_entropy",
+    "draft_entropy",
+    "draft_top_log_prob",
+)
+
+
 @dataclass(frozen=True)
-class Edges:
-    """One row per (root, node) pair: a candidate as a node of the tree rooted `depth` tokens before it."""
+class Rows:
+    """Training rows [m], one per (root, node, noise draw)."""
 
     features: Array  # [m, F] float32
-    taken: Array  # [m] float32, 1 where the text took the candidate
-    document: Array  # [m]
+    label: Array  # [m]: of an edge 1.0 where the text took it; of a node the rank of the token behind it, W if beyond
+    document: Array  # [m] int64, see `document_number`
     depth: Array  # [m]
 
-    def select(self, rows: Array) -> "Edges":
-        return Edges(self.features[rows], self.taken[rows], self.document[rows], self.depth[rows])
+    def held_out(self, share: float) -> Array:
+        """[m] bool: whether a row's document is kept for validation."""
+        return self.document < share * 2**32
+
+    def select(self, rows: Array) -> Self:
+        return type(self)(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
 
 
-def reachable_edges(positions: Positions, max_depth: int) -> Edges:
-    """All edges whose path is on the text: exactly the nodes a walk can come to ask about."""
+def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
+    """Edges and nodes whose path is on the text: exactly what a walk can come to ask the two heads about."""
     reach = positions.reach(max_depth)
-    width = positions.log_probs.shape[1]
-    emitted = np.maximum(positions.rank, 0)[:, None]
-    on_text = np.take_along_axis(positions.log_probs, emitted, axis=1)[:, 0]
-    on_text_noisy = np.take_along_axis(positions.noisy_log_probs, emitted, axis=1)[:, 0]
-    parts, above, above_noisy = [], np.zeros(len(reach)), np.zeros(len(reach))
+    width = positions.log_probs.shape[2]
+    slots = np.arange(len(reach))
+    emitted = np.maximum(positions.rank[:, 0], 0)
+    path, noisy_path = np.zeros(len(reach)), np.zeros(len(reach))
+    edges, nodes = [], [_root_rows(positions)]
     for depth in range(1, max_depth + 1):
-        rows = np.nonzero(reach >= depth - 1)[0]
+        rows = slots[reach >= depth - 1]
         features = edge_features(
             log_probs=positions.log_probs[rows],
             noisy_log_probs=positions.noisy_log_probs[rows],
             ranks=np.arange(width),
-            entropies=positions.entropy[rows, None],
-            top_log_probs=positions.top_log_prob[rows, None],
+            entropies=positions.entropy[rows, None, None],
+            top_log_probs=positions.top_log_prob[rows, None, None],
+            margins=sibling_margins(positions.noisy_log_probs[rows]),
             depths=np.array(depth),
-            path_log_probs=above[rows, None],
-            path_noisy_log_probs=above_noisy[rows, None],
-            temperatures=positions.temperature[rows, None],
-            top_ps=positions.top_p[rows, None],
+            path_log_probs=path[rows, None, None],
+            path_noisy_log_probs=noisy_path[rows, None, None],
+            temperatures=positions.temperature[rows, None, None],
+            top_ps=positions.top_p[rows, None, None],
+            history=positions.history[rows - depth + 1, None, None],
         )
         drafted = np.isfinite(positions.noisy_log_probs[rows])
-        taken = (positions.rank[rows, None] == np.arange(width)).astype(np.float32)
-        document = np.broadcast_to(positions.document[rows, None], taken.shape)
-        parts.append(Edges(features[drafted], taken[drafted], document[drafted], np.full(drafted.sum(), depth)))
+        taken = (positions.rank[rows, :, None] == np.arange(width)).astype(np.float32)
+        document = np.broadcast_to(positions.document[rows, None, None], taken.shape)
+        edges.append(Rows(features[drafted], taken[drafted], document[drafted], np.full(drafted.sum(), depth)))
+        if depth < max_depth:
+            on_text = np.append(reach[1:], 0)[rows] >= depth
+            taken_ones = features[on_text, 0, emitted[rows[on_text]]]
+            nodes.append(_node_rows(positions, taken_ones, rows[on_text] + 1, depth))
         # The path one level deeper starts one token further back.
-        above = _shifted(above, on_text, depth)
-        above_noisy = _shifted(above_noisy, on_text_noisy, depth)
-    columns = zip(*((part.features, part.taken, part.document, part.depth) for part in parts), strict=True)
-    return Edges(*(np.concatenate(column) for column in columns))
+        path = _shifted(path, positions.log_probs[slots, 0, emitted], depth)
+        noisy_path = _shifted(noisy_path, np.nan_to_num(positions.noisy_log_probs[slots, 0, emitted]), depth)
+    return Rows.joined(edges), Rows.joined(nodes)
+
+
+def _root_rows(positions: Positions) -> Rows:
+    """The roots before anything is drafted."""
+    zeros = np.zeros(len(positions.text), dtype=np.float32)
+    names = ("log_probs", "noisy_log_probs", "ranks", "entropies", "top_log_probs", "margins", "depths")
+    names += ("path_log_probs", "path_noisy_log_probs")
+    features = edge_features(
+        **dict.fromkeys(names, zeros),
+        temperatures=positions.temperature,
+        top_ps=positions.top_p,
+        history=positions.history,
+    )
+    return _node_rows(positions, features, np.arange(len(zeros)), 0)
+
+
+def _node_rows(positions: Positions, features: Array, following: Array, depth: int) -> Rows:
+    """Rows of nodes with `features` [k, F], whose next tokens stand at positions `following` [k], one per draw."""
+    width = positions.log_probs.shape[2]
+    made = np.isfinite(positions.noisy_log_probs[following, :, 0])  # [k, R]
+    nodes, draws = np.nonzero(made)
+    ranks = positions.rank[following[nodes], draws]
+    label = np.where(ranks < 0, width, ranks).astype(np.int64)
+    return Rows(features[nodes], label, positions.document[following[nodes]], np.full(len(nodes), depth))
 
 
 def _shifted(sums: Array, values: Array, back: int) -> Array:
@@ -116,31 +187,15 @@ def _shifted(sums: Array, values: Array, back: int) -> Array:
     return longer
 
 
-def split_documents(edges: Edges, validation_share: float, seed: int) -> tuple[Edges, Edges]:
-    """Training and validation edges with no document in both; InputError where there are not two documents."""
-    documents = np.unique(edges.document)
-    if len(documents) < 2:
-        raise InputError("the traces hold one document only; training needs two to keep validation apart, collect more")
-    order = np.random.default_rng(seed).permutation(documents)
-    held_out = order[: max(1, round(len(order) * validation_share))]
-    inside = np.isin(edges.document, held_out)
-    return edges.select(np.nonzero(~inside)[0]), edges.select(np.nonzero(inside)[0])
+def document_number(name: str) -> int:
+    """0 … 2^32 - 1, the same on every machine: validation takes the documents of the lowest numbers."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
 
 
-class EdgeData(lightning.LightningDataModule):
-    """Serves edges as batches of (features [b, F], taken [b])."""
-
-    def __init__(self, training: Edges, validation: Edges, batch_size: int):
-        super().__init__()
-        self._training, self._validation = training, validation
-        self._batch_size = batch_size
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        return DataLoader(_dataset(self._training), batch_size=self._batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        return DataLoader(_dataset(self._validation), batch_size=4 * self._batch_size)
-
-
-def _dataset(edges: Edges) -> TensorDataset:
-    return TensorDataset(torch.from_numpy(edges.features), torch.from_numpy(edges.taken))
+def read_rows(folder: TraceFolder, max_depth: int, order: Array) -> Iterator[tuple[Rows, Rows]]:
+    """Edges and nodes of a few shards at a time, the shards in `order`."""
+    for start in range(0, len(order), SHARDS_AT_ONCE):
+        tables = [folder.shard("positions", int(number)) for number in order[start : start + SHARDS_AT_ONCE]]
+        positions = [Positions.from_table(table, folder.header.width) for table in tables if table.num_rows]
+        if pairs := [reachable(each, max_depth) for each in positions]:
+            yield Rows.joined([edges for edges, _ in pairs]), Rows.joined([nodes for _, nodes in pairs])

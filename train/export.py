@@ -7,17 +7,18 @@ import numpy as np
 import onnx
 import torch
 
-from ..controller.model import AcceptModel
-from ..controller.scorers.learned import INPUT_NAME, OUTPUT_NAME, open_session
+from ..controller.model import SelectorModel
+from ..controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
 from ..controller.tree import Array
 
 OPSET = 20
 
 
-def export_onnx(model: AcceptModel, num_features: int) -> bytes:
-    """The graph `features [nodes, F] -> accept_log_probs [nodes]`, self-contained, node metadata stripped.
+def export_onnx(model: SelectorModel, num_features: int) -> bytes:
+    """The graph `features [nodes, F] -> accept_log_probs [nodes], coverage_log_probs [nodes, W]`, self-contained.
 
-    The exporter stamps nodes with stack traces that hold the author's paths, which do not belong in a published file.
+    Node metadata is stripped: the exporter stamps nodes with stack traces that hold the author's paths, which do not
+    belong in a published file.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -28,7 +29,7 @@ def export_onnx(model: AcceptModel, num_features: int) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
+            output_names=list(OUTPUT_NAMES),
             dynamic_shapes=({0: torch.export.Dim("nodes", min=1, max=1 << 20)},),
             verbose=False,
         )
@@ -45,10 +46,14 @@ def export_onnx(model: AcceptModel, num_features: int) -> bytes:
     return graph.SerializeToString()
 
 
-def golden_vectors(model: AcceptModel, graph: bytes, features: Array) -> dict[str, Array]:
+def golden_vectors(model: SelectorModel, graph: bytes, features: Array) -> dict[str, Array]:
     """Inputs and the answers every loader must reproduce; asserts that torch and the graph agree on them."""
     with torch.inference_mode():
-        answers = model(torch.from_numpy(features)).numpy()
-    (exported,) = open_session(graph).run([OUTPUT_NAME], {INPUT_NAME: features})
-    assert np.abs(np.asarray(exported) - answers).max() < 1e-5, "the exported graph differs from the trained model"
-    return {"features": features, "accept_log_probs": answers}
+        answers = [answer.numpy() for answer in model(torch.from_numpy(features))]
+    exported = open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features})
+    for ours, theirs in zip(answers, exported, strict=True):
+        assert np.abs(np.asarray(theirs) - ours).max() < 1e-4, "the exported graph differs from the trained model"
+    # safetensors writes the memory as it lies, so transposed answers have to be laid out first.
+    return {INPUT_NAME: features} | {
+        name: np.ascontiguousarray(answer) for name, answer in zip(OUTPUT_NAMES, answers, strict=True)
+    }

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import tempfile
 import warnings
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -21,13 +23,14 @@ from ..controller.checkpoint import SelectorConfig, save_checkpoint
 from ..controller.console import print_json, print_table, progress
 from ..controller.errors import InputError
 from ..controller.features import FEATURES
-from ..controller.model import AcceptModel
+from ..controller.model import SelectorModel
 from ..controller.selector import TreeLimits
-from .baselines import coverage, rank_tables, score_models
+from .baselines import mean_coverage, rank_tables
 from .card import model_card
-from .data import EdgeData, Edges, Positions, reachable_edges, split_documents
 from .export import export_onnx, golden_vectors
-from .module import AcceptModule
+from .judge import judge
+from .module import SelectorModule
+from .stream import SelectorData
 
 NUM_GOLDEN = 32
 
@@ -38,18 +41,22 @@ class FitConfig:
 
     hidden_size: int = 32
     """Width of both hidden layers"""
-    learning_rate: float = 3e-3
-    """Step size of AdamW"""
-    batch_size: int = 1024
+    learning_rate: float = 5e-3
+    """Largest step size of AdamW"""
+    batch_size: int = 2048
     """Edges per step"""
-    max_epochs: int = 30
-    """Passes over the edges at most"""
+    max_epochs: int = 16
+    """Passes at most"""
+    row_share: float = 0.25
+    """Share of the training rows that one pass looks at, others each time"""
     patience: int = 4
     """Epochs without a better validation loss before stopping"""
     validation_share: float = 0.2
     """Share of the documents held out"""
+    threads: int = 1
+    """CPU threads; more only wait for each other at this size"""
     seed: int = 0
-    """Seed of the split, the weights and the order"""
+    """Seed of the weights and the order"""
 
 
 def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLimits = TreeLimits()) -> None:
@@ -64,56 +71,59 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
     if out.exists() and not (out / "config.json").exists():
         raise InputError(f"{out} exists and is no checkpoint folder; choose a new output folder")
     folder = TraceFolder.open(traces)
-    if limits.width > folder.header.width:
+    width = folder.header.width
+    if limits.width > width:
         raise InputError(
-            f"limits.width is {limits.width}, but the traces hold {folder.header.width} candidates per position; "
+            f"limits.width is {limits.width}, but the traces hold {width} candidates per position; "
             "collect with a larger width or lower the limit"
         )
     started = perf_counter()
-    positions = Positions.read(folder)
-    training, validation = split_documents(reachable_edges(positions, limits.max_depth), fit.validation_share, fit.seed)
-    model, epochs = _fit(training, validation, fit)
-    with torch.inference_mode():
-        learned = model(torch.from_numpy(validation.features)).exp().numpy()
-    scores = score_models(training, validation, learned)
+    data = SelectorData(
+        folder,
+        max_depth=limits.max_depth,
+        validation_share=fit.validation_share,
+        batch_size=fit.batch_size,
+        share=fit.row_share,
+        seed=fit.seed,
+    )
+    model, epochs = _fit(data, fit, width)
+    edges, _ = data.held_out
+    metrics = {**judge(model, data), "epochs": epochs, "training_edges": data.num_edges}
+    metrics["positions"] = data.num_positions
     graph = export_onnx(model, len(FEATURES))
-    golden = golden_vectors(model, graph, validation.features[:NUM_GOLDEN])
-    metrics = {
-        "scores": scores,
-        "epochs": epochs,
-        "training_edges": len(training.taken),
-        "positions": len(positions.rank),
-    }
+    golden = golden_vectors(model, graph, edges.features[:NUM_GOLDEN])
     config = SelectorConfig(
         pair=folder.header.pair,
         law=folder.header.law,
         tokenizer_sha256=folder.header.tokenizer_sha256,
         limits=limits,
-        coverage=coverage(positions, folder.header.width),
+        coverage=mean_coverage(data.training[1], width),
         provenance=_provenance(folder, fit),
     )
     files = {
         "model.safetensors": save_safetensors({name: value.numpy() for name, value in model.state_dict().items()}),
         "model.onnx": graph,
         "golden.safetensors": save_safetensors(golden),
-        "baselines.json": _json({"rank_probs": rank_tables(positions, folder.header.width)}),
+        "baselines.json": _json({"rank_probs": rank_tables(folder)}),
         "metrics.json": _json(metrics),
     }
     save_checkpoint(out, config, files, model_card(config, metrics))
-    rows = [{"score": name, **values} for name, values in scores.items()]
-    print_table(
-        f"Held-out reachable edges ({len(validation.taken)} of {len(set(validation.document))} documents)", rows
-    )
+    rows = [{"score": name, **values} for name, values in metrics["scores"].items()]
+    print_table(f"Held-out reachable edges ({len(edges.label)} of {len(set(edges.document))} documents)", rows)
     print_json({"command": "train", "out": str(out), "seconds": round(perf_counter() - started, 1), "metrics": metrics})
 
 
-def _fit(training: Edges, validation: Edges, config: FitConfig) -> tuple[AcceptModel, int]:
+def _fit(data: SelectorData, config: FitConfig, width: int) -> tuple[SelectorModel, int]:
     """The model of the best validation epoch, and how many epochs ran."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
-    model = AcceptModel(len(FEATURES), config.hidden_size)
-    model.standardise(torch.from_numpy(training.features))
-    module = AcceptModule(model, config.learning_rate)
+    model = SelectorModel(len(FEATURES), width, config.hidden_size)
+    edges, nodes = data.training
+    model.standardise(torch.from_numpy(np.concatenate((edges.features, nodes.features))))
+    # The data module counts its batches roughly; the schedule must not end before the last of them.
+    num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + 16 * config.max_epochs
+    module = SelectorModule(model, config.learning_rate, num_steps)
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -121,12 +131,13 @@ def _fit(training: Edges, validation: Edges, config: FitConfig) -> tuple[AcceptM
         trainer = lightning.Trainer(
             accelerator="cpu",
             max_epochs=config.max_epochs,
+            reload_dataloaders_every_n_epochs=1,
             callbacks=[EarlyStopping("val_loss", patience=config.patience), best, EpochProgress()],
             logger=CSVLogger(scratch),
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, EdgeData(training, validation, config.batch_size))
+        trainer.fit(module, data)
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
         module.load_state_dict(state)
     return module.model.eval(), trainer.current_epoch

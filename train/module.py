@@ -1,30 +1,48 @@
-"""The Lightning module of the accept head: binary cross-entropy on reachable edges."""
+"""The Lightning module of the selector: both heads on one trunk."""
+
+from typing import NamedTuple
 
 import lightning
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ..controller.model import AcceptModel
+from ..controller.model import SelectorModel
 
 
-class AcceptModule(lightning.LightningModule):
-    def __init__(self, model: AcceptModel, learning_rate: float):
+class Batch(NamedTuple):
+    edge_features: Tensor  # [e, F]
+    taken: Tensor  # [e] 0 or 1
+    node_features: Tensor  # [k, F]
+    next_rank: Tensor  # [k] int64, W where the text goes on beyond the candidates
+
+
+class SelectorModule(lightning.LightningModule):
+    """Binary cross-entropy on reachable edges plus cross-entropy on the rank behind reachable nodes, in nats."""
+
+    def __init__(self, model: SelectorModel, learning_rate: float, num_steps: int):
         super().__init__()
         self.model = model
-        self._learning_rate = learning_rate
+        self._learning_rate, self._num_steps = learning_rate, num_steps
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        loss = self._loss(batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True)
-        return loss
+    def training_step(self, batch: Batch) -> Tensor:
+        accept, coverage = self._losses(batch)
+        self.log_dict({"train_accept_loss": accept, "train_coverage_loss": coverage}, on_step=False, on_epoch=True)
+        return accept + coverage
 
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        self.log("val_loss", self._loss(batch), prog_bar=True)
+    def validation_step(self, batch: Batch) -> None:
+        accept, coverage = self._losses(batch)
+        losses = {"val_loss": accept + coverage, "val_accept_loss": accept, "val_coverage_loss": coverage}
+        self.log_dict(losses, batch_size=len(batch.taken))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.model.parameters(), lr=self._learning_rate)
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=self._learning_rate, weight_decay=0.01)
+        pace = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=self._learning_rate, total_steps=self._num_steps, pct_start=0.1
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": pace, "interval": "step"}}
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        features, taken = batch
-        return binary_cross_entropy_with_logits(self.model.logits(features), taken)
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        accept, _ = self.model.logits(batch.edge_features)
+        _, coverage = self.model.logits(batch.node_features)
+        return binary_cross_entropy_with_logits(accept, batch.taken), cross_entropy(coverage, batch.next_rank)

@@ -66,9 +66,9 @@ class ModelSize:
 class PairFitConfig:
     """How long and on what each model is trained."""
 
-    target_steps: int = 2600
+    target_steps: int = 1800
     """Optimiser steps of the target, a multiple of 50"""
-    drafter_steps: int = 2000
+    drafter_steps: int = 1200
     """Optimiser steps of the drafter, a multiple of 50"""
     batch_size: int = 8
     """Windows per step"""

@@ -17,6 +17,8 @@ class ConfidenceScorer:
     plain probability.
     """
 
+    reads_history = False
+
     def __init__(self, coverage: tuple[float, ...] = TYPICAL_COVERAGE):
         self._coverage = np.log(coverage)
 

@@ -7,30 +7,50 @@ from ..context import StepContext
 from ..features import node_features
 from ..tree import Array, DraftTree
 
-INPUT_NAME, OUTPUT_NAME = "features", "accept_log_probs"
+INPUT_NAME = "features"
+OUTPUT_NAMES = ("accept_log_probs", "coverage_log_probs")
 
 
 class LearnedScorer:
-    """Runs the exported graph, one call per drafted level; `coverage` [W] are shares measured in training."""
+    """Runs the exported graph over the nodes that are new since the last call: one call per drafted level."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, coverage: Array):
+    reads_history = True
+
+    def __init__(self, session: onnxruntime.InferenceSession):
         self._session = session
-        self._coverage = np.log(np.maximum(coverage, 1e-6))
+        self._tree: DraftTree | None = None
+        self._context: StepContext | None = None
+        self._accept: Array = np.zeros((0, 0))  # [B, N] of `_tree`
+        self._coverage: Array = np.zeros((0, 0, 0))  # [B, N, W]
 
     @classmethod
-    def from_bytes(cls, graph: bytes, coverage: Array) -> "LearnedScorer":
+    def from_bytes(cls, graph: bytes) -> "LearnedScorer":
         """One thread, no spinning: the graph is small and the target's threads need the cores."""
-        return cls(open_session(graph), coverage)
+        return cls(open_session(graph))
 
     def score(self, tree: DraftTree, context: StepContext) -> Array:
-        features = node_features(tree, context)
-        (log_probs,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: features.reshape(-1, features.shape[-1])})
-        scores = np.minimum(np.asarray(log_probs).reshape(tree.tokens.shape), 0.0)
-        scores[:, 0] = 0.0
-        return scores
+        self._predict(tree, context)
+        return self._accept
 
     def coverage(self, tree: DraftTree, context: StepContext) -> Array:
-        return np.broadcast_to(self._coverage, (*tree.tokens.shape, len(self._coverage)))
+        self._predict(tree, context)
+        return self._coverage
+
+    def _predict(self, tree: DraftTree, context: StepContext) -> None:
+        if tree is self._tree and context is self._context:
+            return
+        # Within a step a tree only grows, and a node's features never change.
+        grown = context is self._context and self._tree is not None
+        known = int(self._tree.num_nodes.min()) if grown and self._tree is not None else 0
+        features = node_features(tree, context, known)
+        answers = self._session.run(OUTPUT_NAMES, {INPUT_NAME: features.reshape(-1, features.shape[-1])})
+        accept, coverage = (np.asarray(answer).reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
+        accept = np.minimum(accept, 0.0)
+        if known:
+            accept = np.concatenate((self._accept[:, :known], accept), axis=1)
+            coverage = np.concatenate((self._coverage[:, :known], coverage), axis=1)
+        accept[:, 0] = 0.0
+        self._tree, self._context, self._accept, self._coverage = tree, context, accept, coverage
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:

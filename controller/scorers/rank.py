@@ -16,6 +16,8 @@ class RankScorer:
     scores the nodes of that tree 0 and all others -inf.
     """
 
+    reads_history = False
+
     def __init__(self, log_probs: Array):
         self.log_probs = np.asarray(log_probs, dtype=np.float64)  # [D, W]
         self._children: Array | None = None  # [S, W] static node below static node s at rank w; 0 is the root

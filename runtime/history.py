@@ -1,0 +1,35 @@
+"""Keeps each request's history from the target's rows at the tokens a step committed."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..controller.history import START, advance
+from ..controller.tree import Array, DraftTree
+from .sampling import TokenSampler
+from .verification.base import Verdict
+
+
+class TextHistory:
+    """`values` [B, H] float32 in the order of `controller.history.HISTORY`."""
+
+    def __init__(self, num_texts: int):
+        self.values = np.tile(START, (num_texts, 1))
+
+    def record(self, tree: DraftTree, rows: Tensor, verdict: Verdict, sampler: TokenSampler, active: Array) -> None:
+        """Add the accepted path and the next token of each active text, by the target's logits `rows` [B, N, V]."""
+        counts = verdict.accepted_lengths + 1
+        slots = np.arange(len(counts))[:, None]
+        path = verdict.path[:, : counts.max() - 1]
+        above = np.concatenate((np.zeros_like(slots), np.maximum(path, 0)), axis=1)  # [B, A]: drawn from these rows
+        drawn = np.concatenate((tree.tokens[slots, np.maximum(path, 0)], np.zeros_like(slots)), axis=1)
+        drawn[slots[:, 0], counts - 1] = verdict.next_tokens
+        log_probs = sampler.warp(rows[torch.from_numpy(slots), torch.from_numpy(above)]).log_softmax(-1)
+        # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
+        entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(-1).float().cpu().numpy()
+        picked = log_probs.gather(-1, torch.from_numpy(drawn)[..., None].to(rows.device))[..., 0].float().cpu().numpy()
+        for slot in np.nonzero(active)[0]:
+            for place in range(counts[slot]):
+                self.values[slot] = advance(
+                    self.values[slot], float(picked[slot, place]), float(entropies[slot, place])
+                )

@@ -1,0 +1,124 @@
+"""Recorded texts with their envelopes: what a policy would have seen, without a language model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..collect.trace import TraceFolder
+from ..controller.errors import InputError
+from ..controller.history import histories
+from ..controller.tree import Array, Children, DraftTree
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The over-grown draft tree at one root; node 0 is the root."""
+
+    tokens: Array  # [N]
+    children: Array  # [N, W] node of the rank-w child, -1 where it was not drafted
+    expanded: Array  # [N] bool, whether the children of the node were drafted at all
+    log_probs: Array  # [N]
+    noisy_log_probs: Array  # [N]
+    entropies: Array  # [N]
+    top_log_probs: Array  # [N]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One text with an envelope at every root."""
+
+    text_id: str
+    domain: str
+    tokens: Array  # [n] prompt and continuation
+    prompt_length: int
+    temperature: float
+    top_p: float
+    history: Array  # [n - prompt_length, H] before each written token
+    envelopes: dict[int, Envelope]  # by the root's index in the text
+
+
+class RecordedDrafter:
+    """Hangs recorded children under the nodes of a growing tree, as the drafter did."""
+
+    def __init__(self, envelope: Envelope):
+        self._envelope = envelope
+        self._places = np.zeros(1, dtype=np.int64)  # [N] envelope node of each node of the tree
+        self.num_outside = 0  # nodes asked for that the envelope does not expand
+
+    def expand(self, tree: DraftTree, frontier: Array) -> DraftTree:
+        """The one tree with children under `frontier` [1, F]; a node the envelope does not expand stays a leaf."""
+        envelope = self._envelope
+        above = self._places[frontier[0]]
+        self.num_outside += int((~envelope.expanded[above]).sum())
+        nodes = envelope.children[above]  # [F, W]
+        drafted = nodes >= 0
+        some_child = nodes[:, 0]
+        children = Children(
+            tokens=envelope.tokens[nodes][None],
+            log_probs=envelope.log_probs[nodes][None],
+            noisy_log_probs=np.where(drafted, envelope.noisy_log_probs[nodes], -np.inf)[None],
+            entropies=envelope.entropies[some_child][None],
+            top_log_probs=envelope.top_log_probs[some_child][None],
+        )
+        self._places = np.concatenate((self._places, nodes[drafted]))
+        return tree.extend(frontier, children)
+
+
+def read_recordings(folder: TraceFolder) -> list[Recording]:
+    """Every text that was recorded with envelopes; InputError where there is none."""
+    envelopes: dict[str, dict[int, Envelope]] = {}
+    for text_id, position, envelope in _envelopes(folder):
+        envelopes.setdefault(text_id, {})[position] = envelope
+    if not envelopes:
+        raise InputError(
+            f"{folder.path} holds no envelopes, so no policy can be replayed on it; collect with envelopes.texts above 0"
+        )
+    history = _histories(folder)
+    return [
+        Recording(
+            text_id=row["text_id"],
+            domain=row["domain"],
+            tokens=np.array(row["tokens"]),
+            prompt_length=row["prompt_length"],
+            temperature=row["temperature"],
+            top_p=row["top_p"],
+            history=history[row["text_id"]],
+            envelopes=envelopes[row["text_id"]],
+        )
+        for row in folder.texts().to_pylist()
+        if row["text_id"] in envelopes
+    ]
+
+
+def _histories(folder: TraceFolder) -> dict[str, Array]:
+    table = folder.positions()
+    own = np.nonzero(table["draw"].to_numpy() == 0)[0]
+    log_probs, entropies = (table[name].to_numpy()[own] for name in ("target_log_prob", "target_entropy"))
+    text_ids = table["text_id"].to_numpy()[own].astype(str)
+    names, first = np.unique(text_ids, return_index=True)
+    return {name: histories(log_probs[text_ids == name], entropies[text_ids == name]) for name in names[first.argsort()]}
+
+
+def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, Envelope]]:
+    table = folder.nodes()
+    width = folder.header.width
+    names = ("tokens", "parents", "ranks", "expanded", "log_probs", "noisy_log_probs", "entropies", "top_log_probs")
+    lists = {name: _split(table[name]) for name in names}
+    for number, (text_id, position) in enumerate(
+        zip(table["text_id"].to_pylist(), table["position"].to_pylist(), strict=True)
+    ):
+        row = {name: values[number] for name, values in lists.items()}
+        nodes = np.arange(1, len(row["tokens"]))
+        children = np.full((len(row["tokens"]), width), -1)
+        children[row["parents"][1:], row["ranks"][1:]] = nodes
+        expanded = np.zeros(len(row["tokens"]), dtype=bool)
+        expanded[row["expanded"]] = True
+        columns = {name: row[name] for name in names if name not in ("parents", "ranks", "expanded")}
+        yield text_id, position, Envelope(children=children, expanded=expanded, **columns)
+
+
+def _split(column) -> list[Array]:
+    """The rows of a list column as arrays."""
+    chunk = column.combine_chunks()
+    return np.split(chunk.flatten().to_numpy(), chunk.offsets.to_numpy()[1:-1] - chunk.offsets[0].as_py())

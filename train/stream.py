@@ -1,0 +1,112 @@
+"""The Lightning data module: rows streamed from sealed shards, so that memory does not grow with the traces."""
+
+from collections.abc import Iterator
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from ..collect.trace import TraceFolder
+from ..controller.errors import InputError
+from .data import Rows, read_rows
+from .module import Batch
+
+# Held-out rows kept at hand; more would not make a loss of a small network any surer.
+MOST_HELD_OUT = 200_000
+
+
+class RowStream(IterableDataset[Batch]):
+    """One epoch of training batches: shards in random order, the rows of a few shards mixed, some of them left out.
+
+    The noise draws of a position and its depths are much alike, so an epoch takes a `share` of the rows and the next
+    epoch others.
+    """
+
+    def __init__(self, data: "SelectorData", epoch: int):
+        self._data, self._epoch = data, epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        data = self._data
+        generator = np.random.default_rng((data.seed, self._epoch))
+        order = generator.permutation(len(data.folder.shards))
+        for edges, nodes in read_rows(data.folder, data.max_depth, order):
+            kept = [rows.select(~rows.held_out(data.validation_share)) for rows in (edges, nodes)]
+            chosen = [_sample(rows, data.share, generator) for rows in kept]
+            yield from batches(*chosen, data.batch_size)
+
+
+class SelectorData(lightning.LightningDataModule):
+    """Batches of reachable edges and nodes; the documents of the held-out rows are never trained on."""
+
+    def __init__(
+        self,
+        folder: TraceFolder,
+        *,
+        max_depth: int,
+        validation_share: float,
+        batch_size: int,
+        share: float,
+        seed: int,
+    ):
+        super().__init__()
+        self.folder, self.max_depth, self.validation_share = folder, max_depth, validation_share
+        self.batch_size, self.share, self.seed = batch_size, share, seed
+        self.num_edges = self.num_positions = 0  # training edges; positions of all documents
+        self.training, self.held_out = self._survey()
+
+    def _survey(self) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
+        """Samples of the training and of the held-out rows, (edges, nodes) each, from one pass over all shards."""
+        generator = np.random.default_rng(self.seed)
+        order = np.arange(len(self.folder.shards))
+        samples: dict[tuple[bool, int], Rows] = {}
+        for pair in read_rows(self.folder, self.max_depth, order):
+            self.num_edges += int((~pair[0].held_out(self.validation_share)).sum())
+            self.num_positions += int((pair[1].depth == 0).sum())
+            for held_out in (False, True):
+                for kind, rows in enumerate(pair):
+                    parts = [rows.select(rows.held_out(self.validation_share) == held_out)]
+                    if (held_out, kind) in samples:
+                        parts.append(samples[held_out, kind])
+                    joined = Rows.joined(parts)
+                    keep = min(1.0, MOST_HELD_OUT / max(1, len(joined.label)))
+                    samples[held_out, kind] = _sample(joined, keep, generator)
+        if any(len(samples[held_out, 0].label) == 0 for held_out in (False, True) if samples) or not samples:
+            raise InputError(
+                f"{self.folder.path} has no rows of documents to train on or none to hold out; collect on more documents"
+            )
+        return (samples[False, 0], samples[False, 1]), (samples[True, 0], samples[True, 1])
+
+    @property
+    def num_batches(self) -> int:
+        """Training batches of one epoch, roughly: what the schedule of the step size is laid out for."""
+        return max(1, int(self.num_edges * self.share / self.batch_size))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return DataLoader(RowStream(self, epoch), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(list(batches(*self.held_out, 8 * self.batch_size)), batch_size=None)  # type: ignore[arg-type]
+
+
+def batches(edges: Rows, nodes: Rows, batch_size: int) -> Iterator[Batch]:
+    """Cut shuffled rows into batches of about `batch_size` edges and the nodes that go with them."""
+    count = max(1, round(len(edges.label) / batch_size))
+    for edge_part, node_part in zip(
+        np.array_split(np.arange(len(edges.label)), count),
+        np.array_split(np.arange(len(nodes.label)), count),
+        strict=True,
+    ):
+        yield Batch(
+            torch.from_numpy(edges.features[edge_part]),
+            torch.from_numpy(edges.label[edge_part]),
+            torch.from_numpy(nodes.features[node_part]),
+            torch.from_numpy(nodes.label[node_part]),
+        )
+
+
+def _sample(rows: Rows, share: float, generator: np.random.Generator) -> Rows:
+    """A random share of the rows, shuffled."""
+    count = len(rows.label)
+    return rows.select(generator.permutation(count)[: round(share * count)])
