@@ -1,7 +1,7 @@
 """The `collect` command: let the target write, let the drafter look, and keep what a selector can learn from."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,7 +19,7 @@ from ..runtime.speculation import plain_decoder
 from .label import label_text
 from .profile import ProfileConfig, cached_table
 from .prompts import Prompt, PromptConfig, load_prompts
-from .trace import TraceFolder, TraceHeader
+from .trace import PRIVACY, TraceFolder, TraceHeader, merge_folders, parse_shard
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ def collect(
     law: str = "coupled",
     width: int = 4,
     batch: int = 8,
+    privacy: str = "tokens",
+    shard: str = "1/1",
+    merge: tuple[Path, ...] = (),
 ) -> None:
     """Record traces of a pair: texts, positions, candidate nodes, and the machine's latency table.
 
@@ -57,26 +60,47 @@ def collect(
         law: Drafting law: coupled or fixed
         width: Candidates recorded per position
         batch: Texts decoded at once
+        privacy: tokens, or features to leave out token ids and document names; numbers about a text always stay
+        shard: i/n records every n-th text from the i-th on, so that n machines share one run
+        merge: Collect nothing, but put the folders of all n shards of one run together
     """
+    started = perf_counter()
+    if merge:
+        _report(merge_folders(out, merge), perf_counter() - started)
+        return
     drafting_law = get_law(law)
     if width < 1 or batch < 1:
         raise InputError(f"width and batch are at least 1, got {width} and {batch}")
+    if privacy not in PRIVACY:
+        raise InputError(f"privacy is one of {', '.join(PRIVACY)}, got {privacy!r}")
+    shard_number, num_shards = parse_shard(shard)
     if not texts.temperatures:
         raise InputError("no temperature is given; name at least one, such as [1.0]")
     chosen = load_prompts(prompts)
+    if num_shards > len(chosen):
+        raise InputError(f"{len(chosen)} prompts cannot be shared among {num_shards} machines; use fewer shards")
+    if privacy == "features":
+        chosen = _without_names(chosen)
     models = load_pair(pair)
-    jobs = _plan(models, chosen, texts)
+    jobs = _plan(models, chosen, texts)[shard_number - 1 :: num_shards]
     command = json.loads(json.dumps({"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch}))
-    header = TraceHeader(models.name, drafting_law.name, models.tokenizer_sha256, width, command)
-    folder = TraceFolder.create(out, header)
-    if not (out / "latency.json").exists():  # a resumed folder keeps the table it was begun with
-        cached_table(models, profile).save(out / "latency.json")
-    started = perf_counter()
-    shards = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
-    for number, shard in enumerate(track(shards, "collect: texts")):
-        if number >= len(folder.shards):
-            folder.append(*_record(models, shard, drafting_law, width))
+    identity = models.name, drafting_law.name, models.tokenizer_sha256
+    with TraceFolder.create(out, TraceHeader(*identity, width, command, shard, PRIVACY[privacy])) as folder:
+        if "latency.json" not in folder.files:  # a resumed folder keeps the table it was begun with
+            table = cached_table(models, profile)
+            folder.attach("latency.json", json.dumps(table.as_dict(), indent=1).encode())
+        batches = [jobs[start : start + batch] for start in range(folder.num_texts, len(jobs), batch)]
+        for together in track(batches, "collect: texts"):
+            folder.append(_record(models, together, drafting_law, width))
+        folder.finish()
     _report(folder, perf_counter() - started)
+
+
+def _without_names(prompts: list[Prompt]) -> list[Prompt]:
+    """Documents by number. Unlike a salted hash this is the same after a resume and on every machine, so no document
+    gets two names and stands on both sides of a split; and it tells no more than the order of the texts does."""
+    numbers = {document: number for number, document in enumerate(dict.fromkeys(p.document for p in prompts))}
+    return [replace(prompt, document=f"document {numbers[prompt.document]}") for prompt in prompts]
 
 
 def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig) -> list[tuple[Prompt, Request]]:
@@ -93,8 +117,8 @@ def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig) -> list[tuple[Pr
 
 def _record(
     pair: Pair, jobs: list[tuple[Prompt, Request]], law: LawTerms, width: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Decode and label one shard: rows of texts and of positions."""
+) -> dict[str, list[dict[str, Any]]]:
+    """Decode and label some texts at once: their rows by table."""
     started = perf_counter()
     streams, _ = plain_decoder(pair).generate([request for _, request in jobs])
     decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
@@ -118,11 +142,11 @@ def _record(
                 "decode_ms": decode_ms,
             }
         )
-    return texts, positions
+    return {"texts": texts, "positions": positions}
 
 
 def _report(folder: TraceFolder, seconds: float) -> None:
-    positions = folder.positions().to_pandas()
+    positions = folder.read("positions", ["temperature", "rank", "fixed_rank", "overlap"]).to_pandas()
     rows = []
     for temperature, group in positions.groupby("temperature"):
         coverage = [float((group["rank"] == rank).mean()) for rank in range(folder.header.width)]
@@ -139,11 +163,12 @@ def _report(folder: TraceFolder, seconds: float) -> None:
             }
         )
     print_table(f"Traces of {folder.header.pair} under the {folder.header.law} law", rows)
-    texts = folder.texts()
+    texts = folder.read("texts", ["num_ties"])
     print_json(
         {
             "command": "collect",
             "out": str(folder.path),
+            "shard": folder.header.shard,
             "texts": texts.num_rows,
             "positions": len(positions),
             "ties": int(np.sum(texts["num_ties"].to_numpy())),

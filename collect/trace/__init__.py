@@ -1,0 +1,17 @@
+"""The trace folder: texts the target wrote, and what the drafter thought at each of their positions."""
+
+from .folder import TraceFolder
+from .merge import merge_folders, parse_shard
+from .schema import POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader
+
+__all__ = [
+    "POSITIONS",
+    "PRIVACY",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "TEXTS",
+    "TraceFolder",
+    "TraceHeader",
+    "merge_folders",
+    "parse_shard",
+]

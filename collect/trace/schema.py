@@ -1,0 +1,75 @@
+"""What a trace folder holds: the columns of its tables, and what all its rows have in common."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 2
+
+TEXTS = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("domain", pa.string()),
+        ("document", pa.string()),
+        ("tokens", pa.list_(pa.int32())),  # prompt and continuation
+        ("prompt_length", pa.int32()),
+        ("temperature", pa.float32()),
+        ("top_k", pa.int32()),
+        ("top_p", pa.float32()),
+        ("seed", pa.int64()),
+        ("num_ties", pa.int32()),  # positions where the teacher-forced row would have drawn another token
+        ("decode_ms", pa.float32()),  # of its batch, shared evenly
+    ]
+)
+POSITIONS = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("document", pa.string()),
+        ("position", pa.int32()),  # index of the emitted token in its text
+        ("temperature", pa.float32()),
+        ("top_p", pa.float32()),
+        ("emitted", pa.int32()),
+        (
+            "rank",
+            pa.int32(),
+        ),  # place of the emitted token among the candidates of the trace's law, -1 if beyond
+        ("fixed_rank", pa.int32()),  # the same under the fixed law
+        ("target_log_prob", pa.float32()),  # of the emitted token
+        ("draft_log_prob", pa.float32()),
+        ("target_entropy", pa.float32()),
+        ("draft_entropy", pa.float32()),
+        ("draft_top_log_prob", pa.float32()),
+        ("overlap", pa.float32()),  # sum over tokens of min(target, drafter) probability
+        # The nodes the drafter would hang here, best first under the trace's law.
+        ("candidates", pa.list_(pa.int32())),
+        ("candidate_log_probs", pa.list_(pa.float32())),
+        ("candidate_noisy_log_probs", pa.list_(pa.float32())),
+    ]
+)
+# Every table's rows belong to a text; `texts` has exactly one row per text.
+TABLES = {"texts": TEXTS, "positions": POSITIONS}
+
+# The columns each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
+PRIVACY = {"tokens": (), "features": ("texts.tokens", "positions.emitted", "positions.candidates")}
+
+
+@dataclass(frozen=True)
+class TraceHeader:
+    """What every row of a folder has in common."""
+
+    pair: str
+    law: str
+    tokenizer_sha256: str
+    width: int  # candidates per position
+    command: dict[str, Any]  # the resolved configuration of the run
+    shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
+    omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
+    schema_version: int = SCHEMA_VERSION
+
+    def schemas(self) -> dict[str, pa.Schema]:
+        """The tables of this folder, less the omitted columns."""
+        return {
+            name: pa.schema([field for field in schema if f"{name}.{field.name}" not in self.omitted])
+            for name, schema in TABLES.items()
+        }

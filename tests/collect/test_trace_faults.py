@@ -1,0 +1,79 @@
+"""Killed, out of space, bit-rotten: no acknowledged row is lost, none is there twice, and no wrong one is read."""
+
+import errno
+import json
+import subprocess
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+
+import faults
+import pytest
+import rows
+from treewright.collect.trace import TraceFolder, files
+from treewright.controller.errors import InputError
+
+KILLING = Path(__file__).resolve().parent.parent / "killing.py"
+
+
+def kill(folder, kills, seed):
+    """Kill a collector at random moments; the report, and the folder it left."""
+    output = subprocess.run([sys.executable, KILLING, folder, str(kills), str(seed)], capture_output=True, text=True)
+    assert output.returncode == 0, output.stderr
+    return json.loads(output.stdout), TraceFolder.open(folder)
+
+
+@pytest.fixture
+def memory(tmp_path):
+    """A folder in memory where there is one: what is tested here is the order of writes, not the disk's patience."""
+    if not Path("/dev/shm").is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)
+
+
+def test_a_killed_collector_loses_no_acknowledged_text_and_writes_none_twice(memory):
+    report, folder = kill(memory / "traces", 20, seed=1)
+    assert report["lost"] == 0
+    assert report["texts"] > 20
+    assert rows.contents(folder) == rows.expected(report["texts"])
+
+
+@pytest.mark.parametrize(("error", "begun"), [(errno.ENOSPC, False), (errno.EIO, True)])
+def test_whichever_operation_fails_the_folder_resumes_whole(error, begun, memory, monkeypatch):
+    """The n-th call to the disk fails, for n = 1, 2, ... until a run completes untouched; from nothing and resumed."""
+    num_texts = faults.NUM_TEXTS + 2
+    refusals = []
+    for failing in count(1):
+        path = memory / str(failing)
+        acknowledged = 0
+        if begun:
+            acknowledged = faults.write_folder(path, finish=False)
+        monkeypatch.setattr(files, "os", faults.FailingOs(failing, error))
+        try:
+            with TraceFolder.create(path, rows.header(), faults.SHARD_TEXTS) as folder:
+                while folder.num_texts < num_texts:
+                    folder.append(rows.of_text(folder.num_texts))
+                    acknowledged = folder.num_texts
+                folder.finish()
+            break
+        except InputError as refusal:
+            refusals.append(str(refusal))
+        finally:
+            monkeypatch.setattr(files, "os", faults.os)
+        with TraceFolder.create(path, rows.header(), faults.SHARD_TEXTS) as folder:
+            assert acknowledged <= folder.num_texts <= acknowledged + 1
+            rows.fill(folder, num_texts)
+            folder.finish()
+        assert rows.contents(TraceFolder.open(path)) == rows.expected(num_texts)
+    assert len(refusals) > 40
+    assert all("cannot be written" in refusal and "\n" not in refusal for refusal in refusals)
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
+def test_damage_is_refused_or_harmless(finished, memory):
+    """A flipped bit or a missing end in shards, journal, manifest or attached file."""
+    refused = faults.count_refusals(memory / "traces", memory / "copy", finished, rounds=60, seed=1)
+    assert 30 < refused <= 60
