@@ -1,5 +1,6 @@
 """The `collect` command: let the target write, let the drafter look, and keep what a selector can learn from."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,7 +84,10 @@ def collect(
         chosen = _without_names(chosen)
     models = load_pair(pair)
     jobs = _plan(models, chosen, texts)[shard_number - 1 :: num_shards]
-    command = json.loads(json.dumps({"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch}))
+    settings = {"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch, "num_prompts": len(chosen)}
+    if privacy == "tokens":  # where tokens may not be stored, nor may a hash that confirms a guess
+        settings["prompts_sha256"] = hashlib.sha256(json.dumps([asdict(p) for p in chosen]).encode()).hexdigest()
+    command = json.loads(json.dumps(settings))
     identity = models.name, drafting_law.name, models.tokenizer_sha256
     with TraceFolder.create(out, TraceHeader(*identity, width, command, shard, PRIVACY[privacy])) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was begun with

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARD_TEXTS = 3
-LONGEST_S = 0.08  # a child lives at most that long, and some dozen appends fit
+LONGEST_S = 0.15  # a child lives at most that long, and some dozen appends fit
 
 
 def main(folder: Path, kills: int, seed: int) -> None:

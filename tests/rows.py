@@ -27,9 +27,9 @@ def of_text(number: int) -> dict[str, list[dict]]:
     }
 
 
-def fill(folder: TraceFolder, num_texts: int, step: int = 1) -> None:
+def fill(folder: TraceFolder, num_texts: int) -> None:
     """Append the texts that are not there yet, by number."""
-    for number in range(folder.num_texts, num_texts, step):
+    for number in range(folder.num_texts, num_texts):
         folder.append(of_text(number))
 
 

@@ -142,7 +142,7 @@ class TraceFolder:
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The sealed rows of a table; InputError for a column that was left out for privacy."""
-        schema = self._columns(table, columns)
+        schema = self.header.schema(table, columns)
         files = [self.shard_file(table, number) for number in range(len(self.shards))]
         return pa.concat_tables([schema.empty_table(), *(read_parquet(file, schema.names) for file in files)])
 
@@ -150,25 +150,15 @@ class TraceFolder:
         self, table: str, columns: Sequence[str] | None = None, batch_rows: int = 8192
     ) -> Iterator[pa.RecordBatch]:
         """The same rows in batches of at most `batch_rows`: memory stays flat however large the folder is."""
-        schema = self._columns(table, columns)
+        schema = self.header.schema(table, columns)
         for number in range(len(self.shards)):
             yield from iterate_parquet(self.shard_file(table, number), schema.names, batch_rows)
-
-    def _columns(self, table: str, columns: Sequence[str] | None) -> pa.Schema:
-        for column in columns or ():
-            if f"{table}.{column}" in self.header.omitted:
-                raise InputError(
-                    f"{self.path} leaves {table}.{column} out for privacy, but it is needed here; "
-                    "collect with privacy=tokens"
-                )
-        schema = self.header.schemas()[table]
-        return schema if columns is None else pa.schema([schema.field(column) for column in columns])
 
     def shard_file(self, table: str, number: int) -> Path:
         return self.path / f"{table}-{number:05d}.parquet"
 
     def _next_journal(self) -> Journal:
-        return Journal(self.path / f"journal-{len(self.shards):05d}.arrows", self.header.schemas())
+        return Journal(self.path / f"journal-{len(self.shards):05d}.arrows", self.header.schemas)
 
     def _resume(self, manifest: Manifest) -> None:
         """Take up what a run of the same command left: its journal becomes a shard, or goes where it already is one."""
@@ -187,7 +177,7 @@ class TraceFolder:
 
     def _seal_journal(self) -> None:
         journal = self._journal
-        tables = read_journal(journal.path, self.header.schemas())
+        tables = read_journal(journal.path, self.header.schemas)
         num_rows = {name: table.num_rows for name, table in tables.items()}
         if num_rows["texts"] < journal.num_texts:
             raise InputError(f"{journal.path} has lost acknowledged texts; mend the disk, then run the command again")
@@ -211,7 +201,7 @@ class TraceFolder:
             self.close()
             if isinstance(error, OSError):
                 raise InputError(
-                    f"{self.path} cannot be written ({error.strerror}); "
+                    f"{self.path} cannot be written ({error.strerror or error}); "
                     "mend that and run the same command again, it resumes where it stopped"
                 ) from error
             raise

@@ -1,9 +1,12 @@
 """What a trace folder holds: the columns of its tables, and what all its rows have in common."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+
+from ...controller.errors import InputError
 
 SCHEMA_VERSION = 2
 
@@ -67,9 +70,21 @@ class TraceHeader:
     omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
     schema_version: int = SCHEMA_VERSION
 
+    @property
     def schemas(self) -> dict[str, pa.Schema]:
         """The tables of this folder, less the omitted columns."""
         return {
             name: pa.schema([field for field in schema if f"{name}.{field.name}" not in self.omitted])
             for name, schema in TABLES.items()
         }
+
+    def schema(self, table: str, columns: Sequence[str] | None = None) -> pa.Schema:
+        """Some columns of one table, or all there are; InputError for one that was left out."""
+        for column in columns or ():
+            if f"{table}.{column}" in self.omitted:
+                raise InputError(
+                    f"these traces leave {table}.{column} out for privacy, but it is needed here; "
+                    "collect with privacy=tokens"
+                )
+        schema = self.schemas[table]
+        return schema if columns is None else pa.schema([schema.field(column) for column in columns])
