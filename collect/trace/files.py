@@ -32,7 +32,7 @@ def append_synced(descriptor: int, content: bytes) -> None:
 
 def create_synced(path: Path) -> int:
     """The descriptor of a new, empty file that the folder lists for good."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
     try:
         sync_folder(path.parent)
     except OSError:

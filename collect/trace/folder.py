@@ -88,6 +88,7 @@ class TraceFolder:
 
         InputError where the disk refuses; then this object takes no more, and `create` resumes the folder.
         """
+        assert self._lock is not None and not self._manifest.finished
         for name, schema in TABLES.items():
             assert all(row.keys() == set(schema.names) for row in rows[name]), name
         with self._writing():
@@ -188,6 +189,7 @@ class TraceFolder:
         self._journal = self._next_journal()
 
     def _update(self, **changes: Any) -> None:
+        assert self._lock is not None
         manifest = replace(self._manifest, **changes)
         manifest.write(self.path)
         self._manifest = manifest

@@ -61,6 +61,17 @@ def test_whichever_operation_fails_the_folder_resumes_whole(error, begun, memory
     assert all("cannot be written" in refusal and "\n" not in refusal for refusal in refusals)
 
 
+def test_after_a_refused_write_nothing_more_is_acknowledged(memory, monkeypatch):
+    """A whole record behind half a one would be lost."""
+    with TraceFolder.create(memory / "traces", rows.header()) as folder:
+        folder.append(rows.of_text(0))
+        monkeypatch.setattr(files, "os", faults.FailingOs(1, errno.ENOSPC))
+        with pytest.raises(InputError, match="cannot be written"):
+            folder.append(rows.of_text(1))
+        with pytest.raises(AssertionError):
+            folder.append(rows.of_text(1))
+
+
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
 def test_damage_is_refused_or_harmless(finished, memory):
     """A flipped bit or a missing end in shards, journal, manifest or attached file."""
