@@ -17,6 +17,7 @@ from ..runtime.drafters.law import get_law
 from ..runtime.pair import Pair, PairConfig, load_pair
 from ..runtime.sampling import Sampling
 from ..runtime.speculation import plain_decoder
+from .envelope import EnvelopeConfig, grow_envelopes
 from .label import label_text
 from .profile import ProfileConfig, cached_table
 from .prompts import Prompt, PromptConfig, load_prompts
@@ -45,7 +46,9 @@ def collect(
     profile: ProfileConfig = ProfileConfig(),
     law: str = "coupled",
     width: int = 4,
+    draws: int = 4,
     batch: int = 8,
+    envelopes: EnvelopeConfig = EnvelopeConfig(),
     privacy: str = "tokens",
     shard: str = "1/1",
     merge: tuple[Path, ...] = (),
@@ -60,7 +63,9 @@ def collect(
         profile: What the latency table spans
         law: Drafting law: coupled or fixed
         width: Candidates recorded per position
+        draws: Noise draws labelled per position, the text's own first
         batch: Texts decoded at once
+        envelopes: The trees recorded for replay
         privacy: tokens, or features to leave out token ids and document names; numbers about a text always stay
         shard: i/n records every n-th text from the i-th on, so that n machines share one run
         merge: Collect nothing, but put the folders of all n shards of one run together
@@ -70,8 +75,8 @@ def collect(
         _report(merge_folders(out, merge), perf_counter() - started)
         return
     drafting_law = get_law(law)
-    if width < 1 or batch < 1:
-        raise InputError(f"width and batch are at least 1, got {width} and {batch}")
+    if min(width, draws, batch) < 1:
+        raise InputError(f"width, draws and batch are at least 1, got {width}, {draws} and {batch}")
     if privacy not in PRIVACY:
         raise InputError(f"privacy is one of {', '.join(PRIVACY)}, got {privacy!r}")
     shard_number, num_shards = parse_shard(shard)
@@ -80,14 +85,14 @@ def collect(
     chosen = load_prompts(prompts)
     if num_shards > len(chosen):
         raise InputError(f"{len(chosen)} prompts cannot be shared among {num_shards} machines; use fewer shards")
+    settings = {"prompts": prompts, "texts": texts, "envelopes": envelopes}
+    command = {name: asdict(value) for name, value in settings.items()} | {"batch": batch, "draws": draws}
+    command = json.loads(json.dumps(command | _prompts_seen(chosen, privacy)))
     if privacy == "features":
         chosen = _without_names(chosen)
     models = load_pair(pair)
-    jobs = _plan(models, chosen, texts)[shard_number - 1 :: num_shards]
-    settings = {"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch, "num_prompts": len(chosen)}
-    if privacy == "tokens":  # where tokens may not be stored, nor may a hash that confirms a guess
-        settings["prompts_sha256"] = hashlib.sha256(json.dumps([asdict(p) for p in chosen]).encode()).hexdigest()
-    command = json.loads(json.dumps(settings))
+    jobs = _plan(models, chosen, texts, envelopes)[shard_number - 1 :: num_shards]
+    recorder = Recorder(models, drafting_law, width, draws, envelopes)
     identity = models.name, drafting_law.name, models.tokenizer_sha256
     with TraceFolder.create(out, TraceHeader(*identity, width, command, shard, PRIVACY[privacy])) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was begun with
@@ -95,9 +100,17 @@ def collect(
             folder.attach("latency.json", json.dumps(table.as_dict(), indent=1).encode())
         batches = [jobs[start : start + batch] for start in range(folder.num_texts, len(jobs), batch)]
         for together in track(batches, "collect: texts"):
-            folder.append(_record(models, together, drafting_law, width))
+            folder.append(recorder.record(together))
         folder.finish()
     _report(folder, perf_counter() - started)
+
+
+def _prompts_seen(prompts: list[Prompt], privacy: str) -> dict[str, Any]:
+    """Tells a resumed run and the other machines whether their prompts are the same ones."""
+    if privacy == "features":  # a hash could confirm a guess
+        return {"num_prompts": len(prompts)}
+    content = json.dumps([asdict(prompt) for prompt in prompts]).encode()
+    return {"num_prompts": len(prompts), "prompts_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _without_names(prompts: list[Prompt]) -> list[Prompt]:
@@ -107,50 +120,69 @@ def _without_names(prompts: list[Prompt]) -> list[Prompt]:
     return [replace(prompt, document=f"document {numbers[prompt.document]}") for prompt in prompts]
 
 
-def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig) -> list[tuple[Prompt, Request]]:
-    """One request per prompt, checked before anything is written."""
+@dataclass(frozen=True)
+class Job:
+    """One text to write and record."""
+
+    prompt: Prompt
+    request: Request
+    with_envelopes: bool
+
+
+def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig, envelopes: EnvelopeConfig) -> list[Job]:
+    """One job per prompt, checked before anything is written."""
     temperatures = texts.temperatures
     jobs = []
     for number, prompt in enumerate(prompts):
+        with_envelopes = number * envelopes.texts // len(prompts) < (number + 1) * envelopes.texts // len(prompts)
         sampling = Sampling(temperatures[number % len(temperatures)], top_p=texts.top_p, seed=texts.seed + number)
         request = Request(pair.tokenizer(prompt.text)["input_ids"], texts.max_tokens, sampling)
         check_request(request, pair.target.context_length)
-        jobs.append((prompt, request))
+        jobs.append(Job(prompt, request, with_envelopes))
     return jobs
 
 
-def _record(
-    pair: Pair, jobs: list[tuple[Prompt, Request]], law: LawTerms, width: int
-) -> dict[str, list[dict[str, Any]]]:
-    """Decode and label some texts at once: their rows by table."""
-    started = perf_counter()
-    streams, _ = plain_decoder(pair).generate([request for _, request in jobs])
-    decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
-    texts, positions = [], []
-    for (prompt, request), stream in zip(jobs, streams, strict=True):
-        sampling, prompt_length = request.sampling, len(request.prompt_ids)
-        tokens = np.array([*request.prompt_ids, *stream.token_ids], dtype=np.int64)
-        rows, num_ties = label_text(pair.target, pair.drafter, tokens, prompt_length, sampling, law, width)
-        shared = {"text_id": f"{sampling.seed:08d}", "document": prompt.document}
-        shared |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        positions += [shared | row for row in rows]
-        texts.append(
-            shared
-            | {
-                "domain": prompt.domain,
-                "tokens": tokens.tolist(),
-                "prompt_length": prompt_length,
-                "top_k": sampling.top_k,
-                "seed": sampling.seed,
-                "num_ties": num_ties,
-                "decode_ms": decode_ms,
-            }
+@dataclass(frozen=True)
+class Recorder:
+    """Writes texts with the target and reduces both models' rows to trace rows."""
+
+    pair: Pair
+    law: LawTerms
+    width: int
+    draws: int
+    envelopes: EnvelopeConfig
+
+    def record(self, jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
+        """Decode and label the jobs as one batch: rows by table."""
+        started = perf_counter()
+        streams, _ = plain_decoder(self.pair).generate([job.request for job in jobs])
+        decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
+        rows: dict[str, list[dict[str, Any]]] = {"texts": [], "positions": [], "nodes": []}
+        for job, stream in zip(jobs, streams, strict=True):
+            self._label(job, stream.token_ids, decode_ms, rows)
+        return rows
+
+    def _label(self, job: Job, token_ids: list[int], decode_ms: float, rows: dict[str, list[dict[str, Any]]]) -> None:
+        sampling, prompt_length = job.request.sampling, len(job.request.prompt_ids)
+        tokens = np.array([*job.request.prompt_ids, *token_ids], dtype=np.int64)
+        target, drafter = self.pair.target, self.pair.drafter
+        shared = {"text_id": f"{sampling.seed:08d}", "document": job.prompt.document}
+        warp = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        positions, num_ties = label_text(
+            target, drafter, tokens, prompt_length, sampling, self.law, self.width, self.draws
         )
-    return {"texts": texts, "positions": positions}
+        rows["positions"] += [shared | warp | row for row in positions]
+        if job.with_envelopes:
+            envelopes = grow_envelopes(drafter, tokens, prompt_length, sampling, self.law, self.width, self.envelopes)
+            rows["nodes"] += [shared | row for row in envelopes]
+        facts = {"domain": job.prompt.domain, "tokens": tokens.tolist(), "prompt_length": prompt_length}
+        facts |= {"top_k": sampling.top_k, "seed": sampling.seed, "num_ties": num_ties, "decode_ms": decode_ms}
+        rows["texts"].append(shared | warp | facts)
 
 
 def _report(folder: TraceFolder, seconds: float) -> None:
-    positions = folder.read("positions", ["temperature", "rank", "fixed_rank", "overlap"]).to_pandas()
+    positions = folder.read("positions", ["draw", "temperature", "rank", "fixed_rank", "overlap"]).to_pandas()
+    positions = positions[positions["draw"] == 0]
     rows = []
     for temperature, group in positions.groupby("temperature"):
         coverage = [float((group["rank"] == rank).mean()) for rank in range(folder.header.width)]

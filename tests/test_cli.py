@@ -77,7 +77,7 @@ def test_two_machines_collect_what_one_does(runs, tmp_path, capsys):
     assert cli.main([*map(str, merged), f"[{machines[0]}, {machines[1]}]"]) == 0
     both, alone = (TraceFolder.open(path) for path in (tmp_path / "merged", runs / "traces"))
     assert both.files == alone.files
-    for table in ("texts", "positions"):
+    for table in TABLES:
         columns = [name for name in TABLES[table].names if name != "decode_ms"]
         ours, theirs = (folder.read(table, columns).to_pylist() for folder in (both, alone))
         assert sorted(ours, key=lambda row: row["text_id"]) == theirs

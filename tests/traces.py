@@ -42,6 +42,6 @@ def write(folder, count=4, temperature=0.8, max_tokens=40) -> TraceFolder:
     with TraceFolder.create(folder, header(), shard_texts=2) as traces:
         for number, (request, stream) in enumerate(zip(requests, streams, strict=True)):
             text, positions = rows_of(request, stream.token_ids, f"doc {number}", target, drafter)
-            traces.append({"texts": [text], "positions": positions})
+            traces.append({"texts": [text], "positions": positions, "nodes": []})
         traces.finish()
     return traces

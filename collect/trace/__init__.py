@@ -2,9 +2,10 @@
 
 from .folder import TraceFolder
 from .merge import merge_folders, parse_shard
-from .schema import POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader
+from .schema import NODES, POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader
 
 __all__ = [
+    "NODES",
     "POSITIONS",
     "PRIVACY",
     "SCHEMA_VERSION",

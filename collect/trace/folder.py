@@ -141,6 +141,10 @@ class TraceFolder:
         """All position rows, texts in order and each text's positions in order."""
         return self.read("positions")
 
+    def nodes(self) -> pa.Table:
+        """All envelopes, texts in order and each text's roots in order."""
+        return self.read("nodes")
+
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The sealed rows of a table; InputError for a column that was left out for privacy."""
         schema = self.header.schema(table, columns)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TEXTS = pa.schema(
     [
@@ -30,9 +30,10 @@ POSITIONS = pa.schema(
         ("text_id", pa.string()),
         ("document", pa.string()),
         ("position", pa.int32()),  # index of the emitted token in its text
+        ("draw", pa.int32()),  # 0: the text's own noise; above: the same rows under other noise, no token emitted
         ("temperature", pa.float32()),
         ("top_p", pa.float32()),
-        ("emitted", pa.int32()),
+        ("emitted", pa.int32()),  # what the target draws here under the row's noise
         (
             "rank",
             pa.int32(),
@@ -50,11 +51,31 @@ POSITIONS = pa.schema(
         ("candidate_noisy_log_probs", pa.list_(pa.float32())),
     ]
 )
+
+
+NODES = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("document", pa.string()),
+        ("position", pa.int32()),  # index of the root in its text
+        ("tokens", pa.list_(pa.int32())),  # of the envelope's nodes, root first
+        ("parents", pa.list_(pa.int32())),
+        ("ranks", pa.list_(pa.int32())),
+        ("log_probs", pa.list_(pa.float32())),
+        ("noisy_log_probs", pa.list_(pa.float32())),
+        ("entropies", pa.list_(pa.float32())),
+        ("top_log_probs", pa.list_(pa.float32())),
+        ("expanded", pa.list_(pa.int32())),  # nodes whose children were drafted
+    ]
+)
 # Every table's rows belong to a text; `texts` has exactly one row per text.
-TABLES = {"texts": TEXTS, "positions": POSITIONS}
+TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
 
 # The columns each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
-PRIVACY = {"tokens": (), "features": ("texts.tokens", "positions.emitted", "positions.candidates")}
+PRIVACY = {
+    "tokens": (),
+    "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens"),
+}
 
 
 @dataclass(frozen=True)
