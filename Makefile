@@ -8,7 +8,7 @@ DEMO := runs/demo
 # After the installation nothing needs the network.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types slow clean
+.PHONY: demo test lint types slow prove-long clean
 
 demo: $(READY)
 	rm -rf $(DEMO)
@@ -30,6 +30,10 @@ types: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
+
+# The long forms: hundreds of kills, a thousand damaged files.
+prove-long: $(READY)
+	$(BIN)/python -m pytest -q -m slow tests/prove
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,8 @@
 """The `collect` command: let the target write, let the drafter look, and keep what a selector can learn from."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,7 +21,7 @@ from .envelope import EnvelopeConfig, grow_envelopes
 from .label import label_text
 from .profile import ProfileConfig, cached_table
 from .prompts import Prompt, PromptConfig, load_prompts
-from .trace import TraceFolder, TraceHeader
+from .trace import PRIVACY, TraceFolder, TraceHeader, merge_folders, parse_shard
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ def collect(
     draws: int = 4,
     batch: int = 8,
     envelopes: EnvelopeConfig = EnvelopeConfig(),
+    privacy: str = "tokens",
+    shard: str = "1/1",
+    merge: tuple[Path, ...] = (),
 ) -> None:
     """Record traces of a pair: texts, positions, candidate nodes, and the machine's latency table.
 
@@ -62,29 +66,58 @@ def collect(
         draws: Noise draws labelled per position, the text's own first
         batch: Texts decoded at once
         envelopes: The trees recorded for replay
+        privacy: tokens, or features to leave out token ids and document names; numbers about a text always stay
+        shard: i/n records every n-th text from the i-th on, so that n machines share one run
+        merge: Collect nothing, but put the folders of all n shards of one run together
     """
+    started = perf_counter()
+    if merge:
+        _report(merge_folders(out, merge), perf_counter() - started)
+        return
     drafting_law = get_law(law)
     if min(width, draws, batch) < 1:
         raise InputError(f"width, draws and batch are at least 1, got {width}, {draws} and {batch}")
+    if privacy not in PRIVACY:
+        raise InputError(f"privacy is one of {', '.join(PRIVACY)}, got {privacy!r}")
+    shard_number, num_shards = parse_shard(shard)
     if not texts.temperatures:
         raise InputError("no temperature is given; name at least one, such as [1.0]")
     chosen = load_prompts(prompts)
-    models = load_pair(pair)
-    jobs = _plan(models, chosen, texts, envelopes)
+    if num_shards > len(chosen):
+        raise InputError(f"{len(chosen)} prompts cannot be shared among {num_shards} machines; use fewer shards")
     settings = {"prompts": prompts, "texts": texts, "envelopes": envelopes}
     command = {name: asdict(value) for name, value in settings.items()} | {"batch": batch, "draws": draws}
-    command = json.loads(json.dumps(command))
-    header = TraceHeader(models.name, drafting_law.name, models.tokenizer_sha256, width, command)
-    folder = TraceFolder.create(out, header)
-    if not (out / "latency.json").exists():  # a resumed folder keeps the table it was begun with
-        cached_table(models, profile).save(out / "latency.json")
-    started = perf_counter()
+    command = json.loads(json.dumps(command | _prompts_seen(chosen, privacy)))
+    if privacy == "features":
+        chosen = _without_names(chosen)
+    models = load_pair(pair)
+    jobs = _plan(models, chosen, texts, envelopes)[shard_number - 1 :: num_shards]
     recorder = Recorder(models, drafting_law, width, draws, envelopes)
-    shards = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
-    for number, shard in enumerate(track(shards, "collect: texts")):
-        if number >= len(folder.shards):
-            folder.append(recorder.record(shard))
+    identity = models.name, drafting_law.name, models.tokenizer_sha256
+    with TraceFolder.create(out, TraceHeader(*identity, width, command, shard, PRIVACY[privacy])) as folder:
+        if "latency.json" not in folder.files:  # a resumed folder keeps the table it was begun with
+            table = cached_table(models, profile)
+            folder.attach("latency.json", json.dumps(table.as_dict(), indent=1).encode())
+        batches = [jobs[start : start + batch] for start in range(folder.num_texts, len(jobs), batch)]
+        for together in track(batches, "collect: texts"):
+            folder.append(recorder.record(together))
+        folder.finish()
     _report(folder, perf_counter() - started)
+
+
+def _prompts_seen(prompts: list[Prompt], privacy: str) -> dict[str, Any]:
+    """Tells a resumed run and the other machines whether their prompts are the same ones."""
+    if privacy == "features":  # a hash could confirm a guess
+        return {"num_prompts": len(prompts)}
+    content = json.dumps([asdict(prompt) for prompt in prompts]).encode()
+    return {"num_prompts": len(prompts), "prompts_sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _without_names(prompts: list[Prompt]) -> list[Prompt]:
+    """Documents by number. Unlike a salted hash this is the same after a resume and on every machine, so no document
+    gets two names and stands on both sides of a split; and it tells no more than the order of the texts does."""
+    numbers = {document: number for number, document in enumerate(dict.fromkeys(p.document for p in prompts))}
+    return [replace(prompt, document=f"document {numbers[prompt.document]}") for prompt in prompts]
 
 
 @dataclass(frozen=True)
@@ -149,7 +182,7 @@ class Recorder:
 
 
 def _report(folder: TraceFolder, seconds: float) -> None:
-    positions = folder.positions().to_pandas()
+    positions = folder.read("positions", ["draw", "temperature", "rank", "fixed_rank", "overlap"]).to_pandas()
     positions = positions[positions["draw"] == 0]
     rows = []
     for temperature, group in positions.groupby("temperature"):
@@ -167,11 +200,12 @@ def _report(folder: TraceFolder, seconds: float) -> None:
             }
         )
     print_table(f"Traces of {folder.header.pair} under the {folder.header.law} law", rows)
-    texts = folder.texts()
+    texts = folder.read("texts", ["num_ties"])
     print_json(
         {
             "command": "collect",
             "out": str(folder.path),
+            "shard": folder.header.shard,
             "texts": texts.num_rows,
             "positions": len(positions),
             "ties": int(np.sum(texts["num_ties"].to_numpy())),

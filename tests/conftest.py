@@ -6,6 +6,7 @@ import tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import pytest
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,3 +20,13 @@ sys.modules["treewright"] = package
 spec.loader.exec_module(package)
 sys.path.insert(0, str(ROOT / "tests"))
 torch.set_num_threads(1)  # tiny models run fastest on one
+
+
+@pytest.fixture
+def memory(tmp_path):
+    """A folder in memory where there is one: what is tested here is the order of writes, not the disk's patience."""
+    if not Path("/dev/shm").is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)

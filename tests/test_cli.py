@@ -1,10 +1,13 @@
 """The whole way through on the reference pair, and bad input: one sentence, exit code 2, nothing half-written."""
 
+import errno
 import json
 import shutil
 
+import faults
 import pytest
 from treewright import cli
+from treewright.collect.trace import TABLES, TraceFolder, files
 
 FEW = ["--pair.threads", "1", "--prompts.limit", "6", "--texts.max_tokens", "12", "--profile.repeats", "1"]
 
@@ -62,6 +65,55 @@ def test_collect_again_changes_nothing(runs, capsys):
     before = {path.name: path.read_bytes() for path in (runs / "traces").iterdir()}
     assert cli.main(["collect", "--out", str(runs / "traces"), *FEW]) == 0
     assert {path.name: path.read_bytes() for path in (runs / "traces").iterdir()} == before
+
+
+def test_two_machines_collect_what_one_does(runs, tmp_path, capsys):
+    machines = [tmp_path / "1", tmp_path / "2"]
+    for number, machine in enumerate(machines, 1):
+        assert cli.main(["collect", "--out", str(machine), "--shard", f"{number}/2", *FEW]) == 0
+    capsys.readouterr()
+    merged = ["collect", "--out", tmp_path / "merged", "--merge"]
+    refused([*merged, f"[{machines[1]}]"], "of 2 shards 1 is missing", capsys)
+    assert cli.main([*map(str, merged), f"[{machines[0]}, {machines[1]}]"]) == 0
+    both, alone = (TraceFolder.open(path) for path in (tmp_path / "merged", runs / "traces"))
+    assert both.files == alone.files
+    for table in TABLES:
+        columns = [name for name in TABLES[table].names if name != "decode_ms"]
+        ours, theirs = (folder.read(table, columns).to_pylist() for folder in (both, alone))
+        assert sorted(ours, key=lambda row: row["text_id"]) == theirs
+
+
+def test_traces_without_tokens_and_names_train_a_selector(tmp_path, capsys):
+    arguments = ["collect", "--out", str(tmp_path / "traces"), "--privacy", "features", *FEW]
+    assert cli.main(arguments) == 0
+    traces = TraceFolder.open(tmp_path / "traces")
+    assert "tokens" not in traces.texts().column_names
+    assert all(name.startswith("document ") for name in traces.texts()["document"].to_pylist())
+    assert cli.main(["train", "--traces", str(traces.path), "--out", str(tmp_path / "selector"), *EPOCHS]) == 0
+
+
+@pytest.mark.parametrize("failing", [1, 30])
+def test_a_full_disk_is_a_sentence_and_the_run_resumes(failing, runs, tmp_path, monkeypatch, capsys):
+    arguments = ["collect", "--out", str(tmp_path / "traces"), *FEW, "--batch", "2"]
+    monkeypatch.setattr(files, "os", faults.FailingOs(failing, errno.ENOSPC))
+    assert cli.main(arguments) == 2
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr(files, "os", faults.os)
+    assert cli.main(arguments) == 0
+    assert last_line(capsys)["texts"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--privacy", "odd"], "privacy is one of tokens, features"),
+        (["--shard", "3/2"], "a shard is written i/n"),
+        (["--shard", "7/7"], "6 prompts cannot be shared among 7 machines"),
+    ],
+)
+def test_an_impossible_collection_is_refused(arguments, complaint, tmp_path, capsys):
+    refused(["collect", "--out", tmp_path / "out", *FEW, *arguments], complaint, capsys)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

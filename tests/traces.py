@@ -10,8 +10,9 @@ from treewright.runtime.decode import Request
 WIDTH = 3
 
 
-def header(width=WIDTH) -> TraceHeader:
-    return TraceHeader(pair="tiny", law="coupled", tokenizer_sha256="0" * 64, width=width, command={"seed": 1})
+def header(**changes) -> TraceHeader:
+    settings = {"pair": "tiny", "law": "coupled", "tokenizer_sha256": "0" * 64, "width": WIDTH, "command": {"seed": 1}}
+    return TraceHeader(**settings | changes)
 
 
 def rows_of(request: Request, token_ids, document: str, target, drafter, law=COUPLED):
@@ -38,12 +39,9 @@ def write(folder, count=4, temperature=0.8, max_tokens=40) -> TraceFolder:
     requests = tiny.requests(count, temperature, max_tokens)
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     streams, _ = tiny.decoder(target).generate(requests)
-    traces = TraceFolder.create(folder, header())
-    for start in range(0, count, 2):
-        table: dict = {"texts": [], "positions": [], "nodes": []}
-        for number in range(start, min(start + 2, count)):
-            text, rows = rows_of(requests[number], streams[number].token_ids, f"doc {number}", target, drafter)
-            table["texts"].append(text)
-            table["positions"] += rows
-        traces.append(table)
+    with TraceFolder.create(folder, header(), shard_texts=2) as traces:
+        for number, (request, stream) in enumerate(zip(requests, streams, strict=True)):
+            text, positions = rows_of(request, stream.token_ids, f"doc {number}", target, drafter)
+            traces.append({"texts": [text], "positions": positions, "nodes": []})
+        traces.finish()
     return traces

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from ..collect.trace import TraceFolder
 from ..controller.features import FEATURES
 from ..controller.tree import Array
-from .data import Positions, Rows
+from .data import COLUMNS, Positions, Rows
 
 # A rank that was never taken still gets a chance: half an observation.
 PRIOR_COUNT = 0.5
@@ -23,7 +23,7 @@ def rank_tables(folder: TraceFolder) -> dict[str, dict[str, list[float]]]:
     width = folder.header.width
     counts: dict[tuple[str, str], Array] = defaultdict(lambda: np.zeros(width + 1))
     for number in range(len(folder.shards)):
-        positions = Positions.from_table(folder.shard("positions", number), width)
+        positions = Positions.from_table(folder.shard("positions", number, COLUMNS), width)
         made = np.isfinite(positions.noisy_log_probs[:, :, 0])
         for law, ranks in (("coupled", positions.rank), ("fixed", positions.fixed_rank)):
             for temperature in np.unique(positions.temperature):

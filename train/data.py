@@ -14,7 +14,7 @@ from ..controller.history import histories
 from ..controller.tree import Array, sibling_margins
 
 # Shards whose rows are mixed before they are cut into batches: memory stays flat however long the traces are.
-SHARDS_AT_ONCE = 8
+SHARDS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Positions:
         return reach
 
 
+# What training reads of the position rows; no token ids, so that it works without them.
 OWN_COLUMNS = (
     "text_id",
     "document",
@@ -94,6 +95,15 @@ OWN_COLUMNS = (
     "target_entropy",
     "draft_entropy",
     "draft_top_log_prob",
+)
+COLUMNS = (
+    *OWN_COLUMNS,
+    "position",
+    "draw",
+    "rank",
+    "fixed_rank",
+    "candidate_log_probs",
+    "candidate_noisy_log_probs",
 )
 
 
@@ -195,7 +205,7 @@ def document_number(name: str) -> int:
 def read_rows(folder: TraceFolder, max_depth: int, order: Array) -> Iterator[tuple[Rows, Rows]]:
     """Edges and nodes of a few shards at a time, the shards in `order`."""
     for start in range(0, len(order), SHARDS_AT_ONCE):
-        tables = [folder.shard("positions", int(number)) for number in order[start : start + SHARDS_AT_ONCE]]
+        tables = [folder.shard("positions", int(number), COLUMNS) for number in order[start : start + SHARDS_AT_ONCE]]
         positions = [Positions.from_table(table, folder.header.width) for table in tables if table.num_rows]
         if pairs := [reachable(each, max_depth) for each in positions]:
             yield Rows.joined([edges for edges, _ in pairs]), Rows.joined([nodes for _, nodes in pairs])

@@ -75,6 +75,7 @@ def read_recordings(folder: TraceFolder) -> list[Recording]:
             f"{folder.path} holds no envelopes, so no policy can be replayed on it; collect with envelopes.texts above 0"
         )
     history = _histories(folder)
+    texts = folder.read("texts", ("text_id", "domain", "tokens", "prompt_length", "temperature", "top_p"))
     return [
         Recording(
             text_id=row["text_id"],
@@ -86,13 +87,13 @@ def read_recordings(folder: TraceFolder) -> list[Recording]:
             history=history[row["text_id"]],
             envelopes=envelopes[row["text_id"]],
         )
-        for row in folder.texts().to_pylist()
+        for row in texts.to_pylist()
         if row["text_id"] in envelopes
     ]
 
 
 def _histories(folder: TraceFolder) -> dict[str, Array]:
-    table = folder.positions()
+    table = folder.read("positions", ("text_id", "draw", "target_log_prob", "target_entropy"))
     own = np.nonzero(table["draw"].to_numpy() == 0)[0]
     log_probs, entropies = (table[name].to_numpy()[own] for name in ("target_log_prob", "target_entropy"))
     text_ids = table["text_id"].to_numpy()[own].astype(str)
@@ -101,9 +102,9 @@ def _histories(folder: TraceFolder) -> dict[str, Array]:
 
 
 def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, Envelope]]:
-    table = folder.nodes()
     width = folder.header.width
     names = ("tokens", "parents", "ranks", "expanded", "log_probs", "noisy_log_probs", "entropies", "top_log_probs")
+    table = folder.read("nodes", ("text_id", "position", *names))
     lists = {name: _split(table[name]) for name in names}
     for number, (text_id, position) in enumerate(
         zip(table["text_id"].to_pylist(), table["position"].to_pylist(), strict=True)

@@ -1,0 +1,18 @@
+"""The trace folder: texts the target wrote, and what the drafter thought at each of their positions."""
+
+from .folder import TraceFolder
+from .merge import merge_folders, parse_shard
+from .schema import NODES, POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader
+
+__all__ = [
+    "NODES",
+    "POSITIONS",
+    "PRIVACY",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "TEXTS",
+    "TraceFolder",
+    "TraceHeader",
+    "merge_folders",
+    "parse_shard",
+]

@@ -1,0 +1,221 @@
+"""The trace folder: texts are journaled, sealed to Parquet shards, and read back only when they are whole.
+
+What the manifest lists counts, and the whole records of the next shard's journal. Everything else is what a killed run
+left behind, so a run killed anywhere resumes with each acknowledged text exactly once.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from ...controller.errors import InputError
+from .files import LOCK, lock_folder, make_folder, remove_synced, write_synced
+from .journal import Journal, read_journal
+from .manifest import MANIFEST, Manifest
+from .parquet import iterate_parquet, parquet_bytes, read_parquet
+from .schema import TABLES, TraceHeader
+
+SHARD_TEXTS = 64
+
+
+class TraceFolder:
+    """A trace folder, open for reading; `create` opens it for writing too, until `finish` or `close`."""
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path = path
+        self._manifest = manifest
+        self._journal = self._next_journal()
+        self._shard_texts = SHARD_TEXTS
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: Path, header: TraceHeader, shard_texts: int = SHARD_TEXTS) -> Self:
+        """Start a folder, or resume one made by the same command; InputError where another run's traces lie there.
+
+        A shard is sealed as soon as it holds `shard_texts` texts.
+        """
+        folder = cls(path, Manifest(header))
+        folder._shard_texts = shard_texts
+        with folder._writing():
+            # A run killed right at its start leaves no more than the lock and half a manifest.
+            ours = {LOCK, MANIFEST, f"{MANIFEST}.tmp"}
+            if path.exists() and not (path / MANIFEST).exists() and not _holds_only(ours, path):
+                raise InputError(f"{path} exists and is no trace folder; choose an empty or new output folder")
+            make_folder(path)
+            folder._lock = lock_folder(path)
+            if (path / MANIFEST).exists():
+                folder._resume(Manifest.read(path))
+            else:
+                folder._update()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a finished folder and verify every file's hash; InputError in one sentence where anything is off."""
+        manifest = Manifest.read(path)
+        if not manifest.finished:
+            raise InputError(f"{path} was not collected to its end; run the same `treewright collect` again to finish")
+        manifest.verify(path)
+        return cls(path, manifest)
+
+    @property
+    def header(self) -> TraceHeader:
+        return self._manifest.header
+
+    @property
+    def shards(self) -> list[dict[str, Any]]:
+        """The sealed shards: rows by table, and the SHA-256 of each file."""
+        return self._manifest.shards
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of each attached file."""
+        return self._manifest.files
+
+    @property
+    def num_texts(self) -> int:
+        """Acknowledged texts: sealed and journaled."""
+        return sum(shard["num_rows"]["texts"] for shard in self.shards) + self._journal.num_texts
+
+    def append(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+        """Acknowledge some texts with all their rows, by table: they last once this returns.
+
+        InputError where the disk refuses; then this object takes no more, and `create` resumes the folder.
+        """
+        assert self._lock is not None and not self._manifest.finished
+        for name, schema in TABLES.items():
+            assert all(row.keys() == set(schema.names) for row in rows[name]), name
+        with self._writing():
+            self._journal.append(rows)
+            if self._journal.num_texts >= self._shard_texts:
+                self._seal_journal()
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Store one more file in the folder, such as the latency table; the manifest vouches for it."""
+        with self._writing():
+            write_synced(self.path / name, content)
+            self._update(files=self.files | {name: hashlib.sha256(content).hexdigest()})
+
+    def add_shard(self, contents: dict[str, bytes], num_rows: dict[str, int]) -> None:
+        """Seal one shard, given each table's Parquet file: all files first, then the manifest that makes them count."""
+        with self._writing():
+            hashes = {}
+            for table, content in contents.items():
+                file = self.shard_file(table, len(self.shards))
+                write_synced(file, content)
+                hashes[file.name] = hashlib.sha256(content).hexdigest()
+            self._update(shards=[*self.shards, {"num_rows": num_rows, "sha256": hashes}])
+
+    def finish(self) -> None:
+        """Seal what is journaled and declare the folder whole: from now on it can be read, and no more written."""
+        if not self._manifest.finished:
+            with self._writing():
+                if self._journal.num_texts:
+                    self._seal_journal()
+                self._update(finished=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder, finished or not."""
+        self._journal.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def texts(self) -> pa.Table:
+        return self.read("texts")
+
+    def positions(self) -> pa.Table:
+        """All position rows, texts in order and each text's positions in order."""
+        return self.read("positions")
+
+    def nodes(self) -> pa.Table:
+        """All envelopes, texts in order and each text's roots in order."""
+        return self.read("nodes")
+
+    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The sealed rows of a table; InputError for a column that was left out for privacy."""
+        schema = self.header.schema(table, columns)
+        files = [self.shard_file(table, number) for number in range(len(self.shards))]
+        return pa.concat_tables([schema.empty_table(), *(read_parquet(file, schema.names) for file in files)])
+
+    def shard(self, table: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a table in one shard; a text's rows never stand in two."""
+        return read_parquet(self.shard_file(table, number), self.header.schema(table, columns).names)
+
+    def iterate(
+        self, table: str, columns: Sequence[str] | None = None, batch_rows: int = 8192
+    ) -> Iterator[pa.RecordBatch]:
+        """The same rows in batches of at most `batch_rows`: memory stays flat however large the folder is."""
+        schema = self.header.schema(table, columns)
+        for number in range(len(self.shards)):
+            yield from iterate_parquet(self.shard_file(table, number), schema.names, batch_rows)
+
+    def shard_file(self, table: str, number: int) -> Path:
+        return self.path / f"{table}-{number:05d}.parquet"
+
+    def _next_journal(self) -> Journal:
+        return Journal(self.path / f"journal-{len(self.shards):05d}.arrows", self.header.schemas)
+
+    def _resume(self, manifest: Manifest) -> None:
+        """Take up what a run of the same command left: its journal becomes a shard, or goes where it already is one."""
+        if manifest.header != self.header:
+            raise InputError(
+                f"{self.path} holds traces of another run (pair, law or settings differ); choose another output folder"
+            )
+        manifest.verify(self.path)
+        self._manifest = manifest
+        self._journal = self._next_journal()
+        for file in sorted(self.path.glob("journal-*.arrows")):
+            if file == self._journal.path:
+                self._seal_journal()
+            else:
+                remove_synced(file)
+
+    def _seal_journal(self) -> None:
+        journal = self._journal
+        tables = read_journal(journal.path, self.header.schemas)
+        num_rows = {name: table.num_rows for name, table in tables.items()}
+        if num_rows["texts"] < journal.num_texts:
+            raise InputError(f"{journal.path} has lost acknowledged texts; mend the disk, then run the command again")
+        if num_rows["texts"]:
+            self.add_shard({name: parquet_bytes(table) for name, table in tables.items()}, num_rows)
+        journal.close()
+        remove_synced(journal.path)
+        self._journal = self._next_journal()
+
+    def _update(self, **changes: Any) -> None:
+        assert self._lock is not None
+        manifest = replace(self._manifest, **changes)
+        manifest.write(self.path)
+        self._manifest = manifest
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Whatever goes wrong closes the folder: a half-written record must never stand before a whole one."""
+        try:
+            yield
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise InputError(
+                    f"{self.path} cannot be written ({error.strerror or error}); "
+                    "mend that and run the same command again, it resumes where it stopped"
+                ) from error
+            raise
+
+
+def _holds_only(names: set[str], path: Path) -> bool:
+    return path.is_dir() and names.issuperset(os.listdir(path))

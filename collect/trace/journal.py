@@ -1,0 +1,70 @@
+"""The journal of the shard in work: acknowledged texts that are not sealed yet.
+
+A file of records, each its length, its SHA-256 and an Arrow IPC stream of one row: per table, the list of the rows
+that some texts decoded together brought. A record counts when it is whole, so a write cut short takes nothing along.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .files import append_synced, create_synced
+
+LENGTH_BYTES, HASH_BYTES = 8, 32
+
+
+class Journal:
+    """A new journal that takes rows; on the disk from the first append on."""
+
+    def __init__(self, path: Path, schemas: dict[str, pa.Schema]):
+        self.path = path
+        self.num_texts = 0
+        self._schemas = schemas
+        self._descriptor: int | None = None
+
+    def append(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+        """Acknowledge texts with all their rows: they survive a kill or a power cut once this returns."""
+        payload = _pack(rows, self._schemas)
+        if self._descriptor is None:
+            self._descriptor = create_synced(self.path)
+        length = len(payload).to_bytes(LENGTH_BYTES, "little")
+        append_synced(self._descriptor, length + hashlib.sha256(payload).digest() + payload)
+        self.num_texts += len(rows["texts"])
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def read_journal(path: Path, schemas: dict[str, pa.Schema]) -> dict[str, pa.Table]:
+    """The rows of every whole record up to the first that is not: behind it nothing was acknowledged."""
+    content = memoryview(path.read_bytes())
+    tables = {name: [schema.empty_table()] for name, schema in schemas.items()}
+    while len(content) > LENGTH_BYTES + HASH_BYTES:
+        end = LENGTH_BYTES + HASH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+        payload = content[LENGTH_BYTES + HASH_BYTES : end]
+        # The hash stands before the parser: Arrow never sees damaged bytes.
+        if hashlib.sha256(payload).digest() != content[LENGTH_BYTES : LENGTH_BYTES + HASH_BYTES]:
+            break
+        for name, table in _unpack(payload).items():
+            tables[name].append(table)
+        content = content[end:]
+    return {name: pa.concat_tables(parts) for name, parts in tables.items()}
+
+
+def _pack(rows: dict[str, list[dict[str, Any]]], schemas: dict[str, pa.Schema]) -> bytes:
+    nested = pa.schema([(name, pa.list_(pa.struct(list(schema)))) for name, schema in schemas.items()])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, nested) as stream:
+        stream.write_batch(pa.RecordBatch.from_pylist([rows], schema=nested))
+    return sink.getvalue().to_pybytes()
+
+
+def _unpack(payload: memoryview) -> dict[str, pa.Table]:
+    with pa.ipc.open_stream(pa.py_buffer(payload)) as stream:
+        nested = stream.read_all()
+    return {name: pa.Table.from_struct_array(nested[name].combine_chunks().flatten()) for name in nested.column_names}

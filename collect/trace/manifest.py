@@ -1,0 +1,62 @@
+"""The manifest: which files count, each by its SHA-256, under a digest of its own; replaced whole by rename."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from ...controller.errors import InputError
+from .files import sha256, write_synced
+from .schema import SCHEMA_VERSION, TraceHeader
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`, less its own digest."""
+
+    header: TraceHeader
+    shards: list[dict[str, Any]] = field(default_factory=list)  # {"num_rows": {table: int}, "sha256": {file: hash}}
+    files: dict[str, str] = field(default_factory=dict)  # SHA-256 of the files beside the shards
+    finished: bool = False  # all texts of the run are sealed
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """InputError in one sentence where the manifest is missing, damaged or of another schema."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise InputError(f"{folder} is no trace folder (no {MANIFEST}); run `treewright collect` to make one")
+        try:
+            content = json.loads(path.read_text())
+            version = content["header"]["schema_version"]
+            if version == SCHEMA_VERSION:
+                if content.pop("sha256") != _digest(content):
+                    raise ValueError("its own SHA-256 differs")
+                header = content["header"] | {"omitted": tuple(content["header"]["omitted"])}
+                return cls(**content | {"header": TraceHeader(**header)})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} cannot be read ({error}); the trace folder is damaged, collect again") from error
+        raise InputError(f"{folder} has trace schema {version}, this build reads {SCHEMA_VERSION}; collect again")
+
+    def write(self, folder: Path) -> None:
+        content = asdict(self)
+        write_synced(folder / MANIFEST, json.dumps(content | {"sha256": _digest(content)}, indent=1).encode())
+
+    def verify(self, folder: Path) -> None:
+        """Compare every file with its hash; InputError at the first that is missing or differs."""
+        hashes = self.files.items()
+        for shard in self.shards:
+            hashes = [*hashes, *shard["sha256"].items()]
+        for name, expected in hashes:
+            try:
+                intact = (folder / name).is_file() and sha256(folder / name) == expected
+            except OSError as error:
+                raise InputError(f"{folder / name} cannot be read ({error}); mend the disk or collect again") from error
+            if not intact:
+                raise InputError(f"{folder / name} is missing or damaged (SHA-256 differs); collect again")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,111 @@
+"""What a trace folder holds: the columns of its tables, and what all its rows have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ...controller.errors import InputError
+
+SCHEMA_VERSION = 3
+
+TEXTS = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("domain", pa.string()),
+        ("document", pa.string()),
+        ("tokens", pa.list_(pa.int32())),  # prompt and continuation
+        ("prompt_length", pa.int32()),
+        ("temperature", pa.float32()),
+        ("top_k", pa.int32()),
+        ("top_p", pa.float32()),
+        ("seed", pa.int64()),
+        ("num_ties", pa.int32()),  # positions where the teacher-forced row would have drawn another token
+        ("decode_ms", pa.float32()),  # of its batch, shared evenly
+    ]
+)
+POSITIONS = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("document", pa.string()),
+        ("position", pa.int32()),  # index of the emitted token in its text
+        ("draw", pa.int32()),  # 0: the text's own noise; above: the same rows under other noise, no token emitted
+        ("temperature", pa.float32()),
+        ("top_p", pa.float32()),
+        ("emitted", pa.int32()),  # what the target draws here under the row's noise
+        (
+            "rank",
+            pa.int32(),
+        ),  # place of the emitted token among the candidates of the trace's law, -1 if beyond
+        ("fixed_rank", pa.int32()),  # the same under the fixed law
+        ("target_log_prob", pa.float32()),  # of the emitted token
+        ("draft_log_prob", pa.float32()),
+        ("target_entropy", pa.float32()),
+        ("draft_entropy", pa.float32()),
+        ("draft_top_log_prob", pa.float32()),
+        ("overlap", pa.float32()),  # sum over tokens of min(target, drafter) probability
+        # The nodes the drafter would hang here, best first under the trace's law.
+        ("candidates", pa.list_(pa.int32())),
+        ("candidate_log_probs", pa.list_(pa.float32())),
+        ("candidate_noisy_log_probs", pa.list_(pa.float32())),
+    ]
+)
+
+
+NODES = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("document", pa.string()),
+        ("position", pa.int32()),  # index of the root in its text
+        ("tokens", pa.list_(pa.int32())),  # of the envelope's nodes, root first
+        ("parents", pa.list_(pa.int32())),
+        ("ranks", pa.list_(pa.int32())),
+        ("log_probs", pa.list_(pa.float32())),
+        ("noisy_log_probs", pa.list_(pa.float32())),
+        ("entropies", pa.list_(pa.float32())),
+        ("top_log_probs", pa.list_(pa.float32())),
+        ("expanded", pa.list_(pa.int32())),  # nodes whose children were drafted
+    ]
+)
+# Every table's rows belong to a text; `texts` has exactly one row per text.
+TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
+
+# The columns each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
+PRIVACY = {
+    "tokens": (),
+    "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens"),
+}
+
+
+@dataclass(frozen=True)
+class TraceHeader:
+    """What every row of a folder has in common."""
+
+    pair: str
+    law: str
+    tokenizer_sha256: str
+    width: int  # candidates per position
+    command: dict[str, Any]  # the resolved configuration of the run
+    shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
+    omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def schemas(self) -> dict[str, pa.Schema]:
+        """The tables of this folder, less the omitted columns."""
+        return {
+            name: pa.schema([field for field in schema if f"{name}.{field.name}" not in self.omitted])
+            for name, schema in TABLES.items()
+        }
+
+    def schema(self, table: str, columns: Sequence[str] | None = None) -> pa.Schema:
+        """Some columns of one table, or all there are; InputError for one that was left out."""
+        for column in columns or ():
+            if f"{table}.{column}" in self.omitted:
+                raise InputError(
+                    f"these traces leave {table}.{column} out for privacy, but it is needed here; "
+                    "collect with privacy=tokens"
+                )
+        schema = self.schemas[table]
+        return schema if columns is None else pa.schema([schema.field(column) for column in columns])
