@@ -86,7 +86,8 @@ def _constants(node: NodeProto) -> list[TensorProto]:
 
 def _check_interface(graph: GraphProto) -> None:
     """Inputs and outputs by name, number format and shape."""
-    inputs, outputs = [value.name for value in graph.input], [value.name for value in graph.output]
+    # Names that are no UTF-8 come as bytes.
+    inputs, outputs = [str(value.name) for value in graph.input], [str(value.name) for value in graph.output]
     if inputs != [INPUT_NAME] or outputs != list(OUTPUT_NAMES):
         raise InputError(
             f"model.onnx turns {', '.join(inputs)!r} into {', '.join(outputs)!r}, a selector {INPUT_NAME!r} into "
@@ -155,4 +156,4 @@ def _unoptimised_session(graph: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = SILENT
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)

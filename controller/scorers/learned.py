@@ -59,4 +59,5 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3  # errors; its warnings are about how the graph was exported
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    # Without a fallback it raises; with one it first prints to stdout, which belongs to the result.
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)

@@ -24,8 +24,18 @@ def damaged(content, generator):
             return content[:place] + bytes(length) + content[place + length :]
 
 
+def loaded(folder):
+    """The checkpoint, or None where one sentence refuses it; anything else is raised."""
+    try:
+        return Checkpoint.from_pretrained(folder)
+    except InputError as error:
+        sentence = str(error)
+    assert len(sentence.splitlines()) == 1
+    return None
+
+
 def outcomes(folder, names, count, sealed):
-    """(file, checkpoint, or None where it was refused) of `count` damages, one at a time; anything else is raised."""
+    """(file, checkpoint or None) of `count` damages, one at a time."""
     generator = np.random.default_rng(count)
     intact = {path.name: path.read_bytes() for path in folder.iterdir()}
     for number in range(count):
@@ -33,11 +43,7 @@ def outcomes(folder, names, count, sealed):
         (folder / name).write_bytes(damaged(intact[name], generator))
         if sealed:
             reseal(folder)
-        try:
-            yield name, Checkpoint.from_pretrained(folder)
-        except InputError as error:
-            assert len(str(error).splitlines()) == 1
-            yield name, None
+        yield name, loaded(folder)
         for restored in (name, "config.json"):
             (folder / restored).write_bytes(intact[restored])
 

@@ -105,6 +105,11 @@ def many():
             "misses its golden vectors by inf",
         ),
         (helper.make_model(helper.make_graph([], "empty", [], []), ir_version=10), "a selector"),
+        (serialised(graph(mean_of_features())).replace(OUTPUT_NAME.encode(), b"\xff" * len(OUTPUT_NAME)), "a selector"),
+        (
+            serialised(graph([helper.make_node("Neg", ["nowhere"], [OUTPUT_NAME])])).replace(b"nowhere", b"\xee" * 7),
+            "run",
+        ),
         (b"\x08", "no ONNX graph"),
         (b"", "a selector"),
     ],
