@@ -13,7 +13,7 @@ from treewright.controller.checkpoint import HASHED_FILES, SelectorConfig, save_
 from treewright.controller.checkpoint.config import seal
 from treewright.controller.features import FEATURES
 from treewright.controller.model import AcceptModel
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAME
+from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES
 from treewright.controller.selector import TreeLimits
 from treewright.train.export import export_onnx, golden_vectors
 
@@ -52,10 +52,13 @@ def reseal(folder, change=lambda config: None):
     (folder / "config.json").write_text(json.dumps(seal(config)))
 
 
-def graph(nodes, *, inputs=(INPUT_NAME,), outputs=(OUTPUT_NAME,), rows="nodes", number=TensorProto.FLOAT, **parts):
-    """An ONNX graph from [nodes, F] features to [nodes] answers, made by hand."""
+def graph(nodes, *, inputs=(INPUT_NAME,), outputs=OUTPUT_NAMES, rows="nodes", number=TensorProto.FLOAT, **parts):
+    """An ONNX graph made by hand: features [nodes, F] to answers, [nodes] of the first head, [nodes, 1] of others."""
     taken = [helper.make_tensor_value_info(name, number, [rows, len(FEATURES)]) for name in inputs]
-    given = [helper.make_tensor_value_info(name, number, [rows]) for name in outputs]
+    shapes = [[rows], *([rows, 1] for _ in outputs[1:])]
+    given = [
+        helper.make_tensor_value_info(*head) for head in zip(outputs, [number] * len(outputs), shapes, strict=True)
+    ]
     initializer = [helper.make_tensor("axis", TensorProto.INT64, [1], [1]), *parts.pop("initializer", ())]
     made = helper.make_graph(nodes, "selector", taken, given, initializer=initializer)
     opsets = [helper.make_opsetid("", 20), *parts.pop("opsets", ())]
@@ -63,18 +66,32 @@ def graph(nodes, *, inputs=(INPUT_NAME,), outputs=(OUTPUT_NAME,), rows="nodes", 
 
 
 def mean_of_features():
-    """The nodes of a graph that answers with minus the mean square of the features."""
+    """The nodes of a graph whose heads all answer with minus the mean square of the features."""
     return [
         helper.make_node("Mul", [INPUT_NAME, INPUT_NAME], ["squares"]),
         helper.make_node("ReduceMean", ["squares", "axis"], ["mean"], keepdims=0),
-        helper.make_node("Neg", ["mean"], [OUTPUT_NAME]),
+        *heads("mean"),
     ]
 
 
-def mean_golden(num=5):
-    """The golden vectors of that graph."""
+def heads(value):
+    """The nodes that turn minus `value` [nodes] into the answer of every head."""
+    others = [helper.make_node("Unsqueeze", [OUTPUT_NAMES[0], "axis"], [name]) for name in OUTPUT_NAMES[1:]]
+    return [helper.make_node("Neg", [value], [OUTPUT_NAMES[0]]), *others]
+
+
+def golden_of(answers_of, num=5):
+    """Golden vectors of random features under a function [n, F] to [n]."""
     features = np.random.default_rng(1).normal(size=(num, len(FEATURES))).astype(np.float32)
-    return save({INPUT_NAME: features, OUTPUT_NAME: -(features**2).mean(axis=1)})
+    answers = answers_of(features)
+    return save(
+        {INPUT_NAME: features, OUTPUT_NAMES[0]: answers} | {name: answers[:, None] for name in OUTPUT_NAMES[1:]}
+    )
+
+
+def mean_golden():
+    """The golden vectors of `mean_of_features`."""
+    return golden_of(lambda features: -(features**2).mean(axis=1))
 
 
 def serialised(model) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..console import print_json, print_table
+from ..scorers.learned import OUTPUT_NAMES
 from .folder import Checkpoint, download, require_replaceable
-from .graph import OUTPUT_NAMES
 
 
 def inspect(folder: Path) -> None:

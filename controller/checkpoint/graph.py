@@ -15,10 +15,9 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from ..errors import InputError, first_line
 from ..features import FEATURES
-from ..scorers.learned import INPUT_NAME, OUTPUT_NAME, open_session
+from ..scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
 from ..tree import Array
 
-OUTPUT_NAMES = (OUTPUT_NAME,)
 STANDARD_DOMAINS = ("", "ai.onnx")
 # fmt: off
 OPERATIONS = frozenset((

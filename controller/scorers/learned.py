@@ -12,6 +12,7 @@ from ..tree import Array, DraftTree
 log = logging.getLogger(__name__)
 
 INPUT_NAME, OUTPUT_NAME = "features", "accept_log_probs"
+OUTPUT_NAMES = (OUTPUT_NAME,)
 
 
 class LearnedScorer:
@@ -40,16 +41,16 @@ class LearnedScorer:
     def coverage(self, tree: DraftTree, context: StepContext) -> Array:
         return np.broadcast_to(self._coverage, (*tree.tokens.shape, len(self._coverage)))
 
-    def _trusted(self, scores: Array, tree: DraftTree) -> Array:
-        """A copy of `scores` [B, N] with what is no finite log-probability replaced and counted."""
+    def _trusted(self, scores: Array, tree: DraftTree, known: int = 0) -> Array:
+        """A copy of `scores` [B, N - known] of the later nodes; what is no finite log-probability is replaced."""
         strange = ~((scores <= 0.0) & (scores > -np.inf))  # NaN compares false
         if not strange.any():
             return scores.copy()
-        strange_nodes = int((strange & tree.valid)[:, 1:].sum())
-        if strange_nodes and not self.num_distrusted:
+        num_strange = int((strange & (tree.depths[:, known:] > 0)).sum())
+        if num_strange and not self.num_distrusted:
             log.warning("the selector answered with no log-probability; the drafter's confidence stands in")
-        self.num_distrusted += strange_nodes
-        return np.where(strange, np.minimum(tree.noisy_log_probs, 0.0), scores)
+        self.num_distrusted += num_strange
+        return np.where(strange, np.minimum(tree.noisy_log_probs[:, known:], 0.0), scores)
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:

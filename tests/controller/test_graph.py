@@ -3,14 +3,13 @@
 import numpy as np
 import onnx
 import pytest
-from checkpoints import graph, mean_golden, mean_of_features, reseal, serialised, write
+from checkpoints import golden_of, graph, heads, mean_golden, mean_of_features, reseal, serialised, write
 from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 from safetensors.numpy import save
 from treewright.controller.checkpoint import Checkpoint
 from treewright.controller.errors import InputError
-from treewright.controller.features import FEATURES
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAME
+from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES
 
 
 def checkpoint_of(folder, model, golden=None):
@@ -89,25 +88,28 @@ def many():
         (many(), "603 operations"),
         (graph(mean_of_features(), inputs=("inputs",)), "turns 'inputs' into"),
         (graph(mean_of_features(), outputs=("mean",)), "into 'mean', a selector"),
-        (graph(mean_of_features(), outputs=(OUTPUT_NAME, "mean")), "a selector"),
+        (graph(mean_of_features(), outputs=(*OUTPUT_NAMES, "mean")), "a selector"),
         (graph(mean_of_features(), inputs=(INPUT_NAME, "more")), "a selector"),
         (graph(mean_of_features(), number=TensorProto.DOUBLE), "not float32"),
         (graph(mean_of_features(), rows=5), r"not of shape \[nodes"),
-        (graph([helper.make_node("Neg", ["nowhere"], [OUTPUT_NAME])]), "does not run"),
-        (graph([helper.make_node("Reshape", [INPUT_NAME, "axis"], [OUTPUT_NAME])]), "does not run"),
-        (graph([helper.make_node("Neg", [INPUT_NAME], [OUTPUT_NAME])]), r"does not run|misses"),
-        (graph([*mean_of_features()[:2], helper.make_node("Log", ["mean"], [OUTPUT_NAME])]), "misses its golden"),
+        (graph(heads("nowhere")), "does not run"),
+        (graph([helper.make_node("Reshape", [INPUT_NAME, "axis"], ["flat"]), *heads("flat")]), "does not run"),
+        (graph(heads(INPUT_NAME)), r"does not run|misses"),
+        (
+            graph([*mean_of_features()[:2], helper.make_node("Log", ["mean"], ["log"]), *heads("log")]),
+            "misses its golden",
+        ),
         (
             graph(
-                [*mean_of_features()[:2], helper.make_node("Div", ["mean", "zero"], [OUTPUT_NAME])],
+                [*mean_of_features()[:2], helper.make_node("Div", ["mean", "zero"], ["infinite"]), *heads("infinite")],
                 initializer=[helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])],
             ),
             "misses its golden vectors by inf",
         ),
         (helper.make_model(helper.make_graph([], "empty", [], []), ir_version=10), "a selector"),
-        (serialised(graph(mean_of_features())).replace(OUTPUT_NAME.encode(), b"\xff" * len(OUTPUT_NAME)), "a selector"),
+        (serialised(graph(mean_of_features())).replace(INPUT_NAME.encode(), b"\xff" * len(INPUT_NAME)), "a selector"),
         (
-            serialised(graph([helper.make_node("Neg", ["nowhere"], [OUTPUT_NAME])])).replace(b"nowhere", b"\xee" * 7),
+            serialised(graph(heads("nowhere"))).replace(b"nowhere", b"\xee" * 7),
             "run",
         ),
         (b"\x08", "no ONNX graph"),
@@ -133,11 +135,11 @@ def test_a_node_may_not_answer_for_another(tmp_path):
     nodes = [
         helper.make_node("ReduceMax", [INPUT_NAME, "both"], ["largest"], keepdims=0),
         helper.make_node("ReduceMean", [INPUT_NAME, "axis"], ["means"], keepdims=0),
-        helper.make_node("Sub", ["means", "largest"], [OUTPUT_NAME]),
+        helper.make_node("Sub", ["largest", "means"], ["less"]),
+        *heads("less"),
     ]
     model = graph(nodes, initializer=[helper.make_tensor("both", TensorProto.INT64, [2], [0, 1])])
-    features = np.random.default_rng(1).normal(size=(5, len(FEATURES))).astype(np.float32)
-    golden = save({INPUT_NAME: features, OUTPUT_NAME: features.mean(axis=1) - features.max()})
+    golden = golden_of(lambda features: features.mean(axis=1) - features.max())
     with pytest.raises(InputError, match="misses its golden vectors"):
         Checkpoint.from_pretrained(checkpoint_of(tmp_path, model, golden))
 
@@ -154,15 +156,15 @@ def test_a_run_beyond_the_deadline_is_ended(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda golden: golden.pop(OUTPUT_NAME),
+        lambda golden: golden.pop(OUTPUT_NAMES[0]),
         lambda golden: golden.pop(INPUT_NAME),
-        lambda golden: golden.update(more=golden[OUTPUT_NAME]),
-        lambda golden: golden.update({OUTPUT_NAME: golden[OUTPUT_NAME][:-1]}),
-        lambda golden: golden.update({OUTPUT_NAME: golden[OUTPUT_NAME].astype(np.float64)}),
+        lambda golden: golden.update(more=golden[OUTPUT_NAMES[0]]),
+        lambda golden: golden.update({OUTPUT_NAMES[0]: golden[OUTPUT_NAMES[0]][:-1]}),
+        lambda golden: golden.update({OUTPUT_NAMES[0]: golden[OUTPUT_NAMES[0]].astype(np.float64)}),
         lambda golden: golden.update({INPUT_NAME: golden[INPUT_NAME][:, :-1]}),
         lambda golden: golden.update({INPUT_NAME: golden[INPUT_NAME] * np.float32(np.nan)}),
         lambda golden: golden.update({name: values[:0] for name, values in golden.items()}),
-        lambda golden: golden.update({OUTPUT_NAME: np.float32(1)}),
+        lambda golden: golden.update({OUTPUT_NAMES[0]: np.float32(1)}),
     ],
 )
 def test_golden_vectors_of_another_shape_are_refused(tmp_path, change):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from checkpoints import graph, mean_of_features, serialised
+from checkpoints import graph, heads, mean_of_features, serialised
 from onnx import TensorProto, helper
 from trees import context, random_tree
 from treewright.controller.features import FEATURES
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAME, LearnedScorer
+from treewright.controller.scorers.learned import INPUT_NAME, LearnedScorer
 from treewright.controller.selector import Selector, TreeLimits
 
 TREE = random_tree(np.random.default_rng(3), batch=2, levels=3)
@@ -17,11 +17,12 @@ COVERAGE = np.array([0.6, 0.2, 0.1])
 def constant(value):
     """A scorer whose network answers `value` for every node."""
     zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
-    wanted = helper.make_tensor("wanted", TensorProto.FLOAT, [1], [value])
+    wanted = helper.make_tensor("wanted", TensorProto.FLOAT, [1], [-value])
     nodes = [
         *mean_of_features()[:2],
         helper.make_node("Less", ["mean", "zero"], ["never"]),  # a mean of squares is not
-        helper.make_node("Where", ["never", "mean", "wanted"], [OUTPUT_NAME]),
+        helper.make_node("Where", ["never", "mean", "wanted"], ["answer"]),
+        *heads("answer"),
     ]
     return LearnedScorer.from_bytes(serialised(graph(nodes, initializer=[zero, wanted])), COVERAGE)
 
@@ -49,7 +50,8 @@ def test_only_the_node_with_the_strange_answer_gives_way():
     one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     nodes = [
         helper.make_node("Gather", [INPUT_NAME, "rank"], ["ranks"], axis=1),
-        helper.make_node("Sub", ["ranks", "one"], [OUTPUT_NAME]),
+        helper.make_node("Sub", ["one", "ranks"], ["less"]),
+        *heads("less"),
     ]
     scorer = LearnedScorer.from_bytes(serialised(graph(nodes, initializer=[rank, one])), COVERAGE)
     drafted = TREE.valid & (TREE.depths > 0)
