@@ -85,7 +85,7 @@ def many():
         (function(), "more than one plain graph"),
         (external(), "keeps values in another file"),
         (external_constant(), "keeps values in another file"),
-        (many(), "603 operations"),
+        (many(), "operations, a selector at most 512"),
         (graph(mean_of_features(), inputs=("inputs",)), "turns 'inputs' into"),
         (graph(mean_of_features(), outputs=("mean",)), "into 'mean', a selector"),
         (graph(mean_of_features(), outputs=(*OUTPUT_NAMES, "mean")), "a selector"),
