@@ -11,6 +11,7 @@ COMMANDS = {
     "bench": "compare policies in one interleaved run",
     "make-pair": "train a reference pair on the standard library",
     "profile": "measure this machine's latency table again",
+    "checkpoint": "inspect, verify, push or pull a checkpoint folder",
 }
 
 
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def usage() -> str:
     """The bare help text."""
-    lines = [f"  {name:10}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:12}{text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: treewright COMMAND [--config FILE] [options]",
@@ -76,7 +77,7 @@ def run(command: str, arguments: list[str]) -> int:
 
 
 def load(command: str):
-    """The function behind a command."""
+    """The function behind a command, or functions by the word that follows it."""
     match command:
         case "collect":
             from .collect.record import collect as function
@@ -92,6 +93,10 @@ def load(command: str):
             from .collect.make_pair.command import make_pair as function
         case "profile":
             from .collect.profile import profile as function
+        case "checkpoint":
+            from .controller.checkpoint.command import ACTIONS
+
+            return ACTIONS
         case _:
             raise AssertionError(command)
     return function

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -38,10 +39,10 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     for name, value in rows[0].items():
         table.add_column(name, justify="left" if isinstance(value, str) else "right")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(escape(str(value)) for value in row.values()))
     terminal = Console()
     output = terminal if terminal.is_terminal else Console(width=PIPE_WIDTH)
-    output.print(title, style="bold", highlight=False)
+    output.print(title, style="bold", highlight=False, markup=False)
     output.print(table)
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import faults
 import pytest
+from checkpoints import reseal
 from treewright import cli
 from treewright.collect.trace import TABLES, TraceFolder, files
 
@@ -210,6 +211,7 @@ def test_a_foreign_output_folder_is_left_alone(runs, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("precious")
     refused(["train", "--traces", runs / "traces", "--out", tmp_path], "is no checkpoint folder", capsys)
     refused(["collect", "--out", tmp_path, *FEW], "is no trace folder", capsys)
+    refused(["checkpoint", "verify", "--folder", tmp_path], "is no checkpoint folder", capsys)
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
@@ -222,16 +224,19 @@ def test_traces_of_another_run_are_not_mixed(runs, capsys):
     [
         (lambda config: config.update(schema_version=99), "schema 99"),
         (lambda config: config.update(feature_version=99), "needs feature set 99"),
-        (lambda config: config.pop("sha256"), "damaged"),
         (lambda config: config.update(tokenizer_sha256="0" * 64), "tokenizer differs"),
     ],
 )
 def test_a_foreign_or_newer_checkpoint_is_refused(change, complaint, damaged, capsys):
-    config = json.loads((damaged / "selector" / "config.json").read_text())
-    change(config)
-    (damaged / "selector" / "config.json").write_text(json.dumps(config))
+    reseal(damaged / "selector", change)
     arguments = ["generate", "--prompt", "x", "--speculation.selector", damaged / "selector"]
     refused(arguments, complaint, capsys)
+
+
+def test_an_edited_checkpoint_is_refused(damaged, capsys):
+    config = damaged / "selector" / "config.json"
+    config.write_text(config.read_text().replace('"budget": 32', '"budget": 33'))
+    refused(["serve", "--port", "0", "--speculation.selector", damaged / "selector"], "its own SHA-256", capsys)
 
 
 def test_a_damaged_checkpoint_is_refused(damaged, capsys):

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.numpy import save as save_safetensors
 
 from ..collect.trace import TraceFolder
-from ..controller.checkpoint import SelectorConfig, save_checkpoint
+from ..controller.checkpoint import SelectorConfig, require_replaceable, save_checkpoint
 from ..controller.console import print_json, print_table, progress
 from ..controller.errors import InputError
 from ..controller.features import FEATURES
@@ -68,8 +68,7 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
         fit: How the network is fitted
         limits: The largest tree the selector may draft
     """
-    if out.exists() and not (out / "config.json").exists():
-        raise InputError(f"{out} exists and is no checkpoint folder; choose a new output folder")
+    require_replaceable(out)
     folder = TraceFolder.open(traces)
     width = folder.header.width
     if limits.width > width:

@@ -1,11 +1,15 @@
 """The learned score: a checkpoint's network run by ONNX Runtime on the host."""
 
+import logging
+
 import numpy as np
 import onnxruntime
 
 from ..context import StepContext
 from ..features import node_features
 from ..tree import Array, DraftTree
+
+log = logging.getLogger(__name__)
 
 INPUT_NAME = "features"
 OUTPUT_NAMES = ("accept_log_probs", "coverage_log_probs")
@@ -17,6 +21,7 @@ class LearnedScorer:
     reads_history = True
 
     def __init__(self, session: onnxruntime.InferenceSession):
+        self.num_distrusted = 0
         self._session = session
         self._tree: DraftTree | None = None
         self._context: StepContext | None = None
@@ -45,18 +50,32 @@ class LearnedScorer:
         features = node_features(tree, context, known)
         answers = self._session.run(OUTPUT_NAMES, {INPUT_NAME: features.reshape(-1, features.shape[-1])})
         accept, coverage = (np.asarray(answer).reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
-        accept = np.minimum(accept, 0.0)
+        accept = self._trusted(accept, tree, known)
+        coverage = np.minimum(coverage, 0.0)  # NaN stays NaN, and the selector drafts nothing under it
         if known:
             accept = np.concatenate((self._accept[:, :known], accept), axis=1)
             coverage = np.concatenate((self._coverage[:, :known], coverage), axis=1)
         accept[:, 0] = 0.0
         self._tree, self._context, self._accept, self._coverage = tree, context, accept, coverage
 
+    def _trusted(self, scores: Array, tree: DraftTree, known: int = 0) -> Array:
+        """A copy of `scores` [B, N - known] of the later nodes; what is no finite log-probability is replaced."""
+        strange = ~((scores <= 0.0) & (scores > -np.inf))  # NaN compares false
+        if not strange.any():
+            return scores.copy()
+        num_strange = int((strange & (tree.depths[:, known:] > 0)).sum())
+        if num_strange and not self.num_distrusted:
+            log.warning("the selector answered with no log-probability; the drafter's confidence stands in")
+        self.num_distrusted += num_strange
+        return np.where(strange, np.minimum(tree.noisy_log_probs[:, known:], 0.0), scores)
+
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     """A CPU session for an exported selector graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; its warnings are about how the graph was exported
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    # Without a fallback it raises; with one it first prints to stdout, which belongs to the result.
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)

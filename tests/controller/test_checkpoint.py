@@ -5,36 +5,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from checkpoints import CONFIG, files, reseal, write
 from safetensors.numpy import save
 from trees import context, random_tree
-from treewright.controller.checkpoint import HASHED_FILES, Checkpoint, SelectorConfig, save_checkpoint
+from treewright.controller.checkpoint import HASHED_FILES, Checkpoint, save_checkpoint
+from treewright.controller.errors import InputError
 from treewright.controller.features import FEATURES, node_features
 from treewright.controller.model import AcceptModel
-from treewright.controller.selector import TreeLimits
-from treewright.train.export import export_onnx, golden_vectors
-
-CONFIG = SelectorConfig("tiny", "coupled", "0" * 64, TreeLimits(), (0.6, 0.1, 0.05), {"made by": "a test"})
-
-
-@pytest.fixture(scope="module")
-def files():
-    torch.manual_seed(1)
-    model = AcceptModel(len(FEATURES)).eval()
-    graph = export_onnx(model, len(FEATURES))
-    features = np.random.default_rng(0).normal(size=(8, len(FEATURES))).astype(np.float32)
-    return {
-        "model.safetensors": save({name: value.numpy() for name, value in model.state_dict().items()}),
-        "model.onnx": graph,
-        "golden.safetensors": save(golden_vectors(model, graph, features)),
-        "baselines.json": b"{}",
-        "metrics.json": b"{}",
-    }
+from treewright.train.export import export_onnx
 
 
 @pytest.fixture
-def folder(files, tmp_path):
-    save_checkpoint(tmp_path / "selector", CONFIG, files, "# card")
-    return tmp_path / "selector"
+def folder(tmp_path):
+    return write(tmp_path / "selector")
 
 
 def test_what_was_saved_loads_back(folder):
@@ -53,9 +36,16 @@ def test_the_learned_scorer_runs_the_network_of_the_weights(folder):
     assert (scores[:, 0] == 0).all()
 
 
-def test_saving_again_replaces_the_folder_whole(folder, files):
+def test_a_loaded_checkpoint_saves_the_same_bytes(folder, tmp_path):
+    Checkpoint.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()
+    }
+
+
+def test_saving_again_replaces_the_folder_whole(folder):
     (folder / "stray.txt").write_text("old")
-    save_checkpoint(folder, CONFIG, files, "# card")
+    write(folder)
     assert not (folder / "stray.txt").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["selector"]
 
@@ -74,34 +64,147 @@ def test_a_truncated_file_is_refused(folder, name):
         Checkpoint.from_pretrained(folder)
 
 
-def test_a_graph_that_misses_its_golden_vectors_is_refused(files, tmp_path):
+def test_a_graph_that_misses_its_golden_vectors_is_refused(tmp_path):
     torch.manual_seed(2)
-    other = export_onnx(AcceptModel(len(FEATURES)).eval(), len(FEATURES))
-    save_checkpoint(tmp_path / "selector", CONFIG, files | {"model.onnx": other}, "# card")
-    with pytest.raises(ValueError, match="golden vectors"):
-        Checkpoint.from_pretrained(tmp_path / "selector")
+    other = AcceptModel(len(FEATURES)).eval()
+    weights = {name: value.numpy() for name, value in other.state_dict().items()}
+    changed = {"model_onnx": export_onnx(other, len(FEATURES)), "model_safetensors": save(weights)}
+    with pytest.raises(ValueError, match="misses its golden vectors"):
+        Checkpoint.from_pretrained(write(tmp_path / "selector", **changed))
+
+
+@pytest.mark.parametrize("name", ["model", "plain"])
+def test_a_foreign_folder_is_never_replaced(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / ("config.json" if name == "model" else "notes.txt")).write_text('{"model_type": "llama"}')
+    before = [path.read_bytes() for path in (tmp_path / name).iterdir()]
+    with pytest.raises(InputError, match="is no checkpoint folder"):
+        save_checkpoint(tmp_path / name, CONFIG, files(), "# card")
+    assert [path.read_bytes() for path in (tmp_path / name).iterdir()] == before
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        write(tmp_path / "file" / "selector")
+
+
+def test_a_link_to_a_checkpoint_keeps_pointing_at_the_new_one(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    write(tmp_path / "link", metrics_json=b'{"epochs": 2}')
+    assert (tmp_path / "link").is_symlink()
+    assert Checkpoint.from_pretrained(folder).metrics == {"epochs": 2}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config.update(pair="another"),
+        lambda config: config["coverage"].__setitem__(0, 0.7),
+        lambda config: config["limits"].update(budget=31),
+        lambda config: config["sha256"].update({"model.onnx": "0" * 64}),
+    ],
+)
+def test_an_edited_config_does_not_match_its_own_hash(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="its own SHA-256"):
+        Checkpoint.from_pretrained(folder)
+
+
+def test_a_config_written_another_way_is_the_same_config(folder):
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()), sort_keys=True))
+    assert Checkpoint.from_pretrained(folder).config == CONFIG
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda config: config.update(limits={"depth": 3}), "damaged"),
-        (lambda config: config.update(surprise=1), "damaged"),
-        (lambda config: config.pop("coverage"), "damaged"),
-        (lambda config: config["limits"].update(width=0), "width is at least 1"),
+        (lambda config: config.update(schema_version=99), "schema 99"),
+        (lambda config: config.update(feature_version=99), "needs feature set 99"),
         (lambda config: config.update(features=["other"]), "feature set"),
+        (lambda config: config.update(schema_version=None), "names no versions"),
+        (lambda config: config.update(surprise=1), "unknown fields"),
+        (lambda config: config.pop("coverage"), "missing or unknown fields"),
+        (lambda config: config.update(limits={"depth": 3}), "unknown fields"),
+        (lambda config: config["limits"].update(width=0), "width is at least 1"),
+        (lambda config: config["limits"].update(budget=10**9), "budget is a whole number up to"),
+        (lambda config: config["limits"].update(max_depth=2.5), "max_depth is a whole number"),
+        (lambda config: config["limits"].update(max_depth="8"), "damaged"),
+        (lambda config: config.update(limits=None), "damaged"),
+        (lambda config: config.update(coverage=[]), "coverage is 1 to"),
+        (lambda config: config.update(coverage=[1.5]), "coverage is 1 to"),
+        (lambda config: config.update(coverage=["x"]), "coverage is 1 to"),
+        (lambda config: config.update(law="odd"), "law is one of"),
+        (lambda config: config.update(law=["coupled"]), "law is one of"),
+        (lambda config: config.update(pair="two\nlines"), "printable line"),
+        (lambda config: config.update(pair="\ud800"), "printable line"),
+        (lambda config: config.update(pair=7), "printable line"),
+        (lambda config: config.update(tokenizer_sha256="abc"), "no SHA-256"),
+        (lambda config: config.update(provenance=[]), "provenance"),
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused(folder, change, complaint):
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=complaint):
+def test_a_config_that_makes_no_sense_is_refused_though_its_hash_is_right(folder, change, complaint):
+    reseal(folder, change)
+    with pytest.raises(InputError, match=complaint):
         Checkpoint.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "null", '{"schema_version": 1}', "{"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "null",
+        "{",
+        "\0",
+        '{"schema_version": 1}',
+        '{"schema_version": 2, "feature_version": 1}',
+        '{"schema_version": NaN}',
+        '{"a": 1e999}',
+        "[" * 100_000,
+        '{"a":' * 40 + "1" + "}" * 40,
+    ],
+    ids=lambda content: content[:20],
+)
 def test_a_config_that_cannot_be_read_is_refused(folder, content):
     (folder / "config.json").write_text(content)
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(InputError, match=r"damaged|schema 1"):
+        Checkpoint.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("metrics.json", b"[1]", "no JSON object"),
+        ("metrics.json", b'{"a": Infinity}', "not finite"),
+        ("metrics.json", b"\xff", "no JSON"),
+        ("metrics.json", b" " * (5 << 20), "larger than 4 MiB"),
+        ("baselines.json", b'{"rank_probs": {"coupled": {"1.0": [2]}}}', "no probabilities"),
+        ("baselines.json", b'{"rank_probs": {"coupled": {"hot": [0.5]}}}', "no probabilities"),
+        ("baselines.json", b'{"rank_probs": {"coupled": {"1.0": []}}}', "no probabilities"),
+        ("baselines.json", b'{"rank_probs": [1]}', "no probabilities"),
+        ("model.safetensors", b"nothing", "holds no tensors"),
+        ("golden.safetensors", b"\xff" * 64, "holds no tensors"),
+        ("model.onnx", b"\0" * ((64 << 20) + 1), "larger than 64 MiB"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_though_its_hash_is_right(folder, name, content, complaint):
+    (folder / name).write_bytes(content)
+    reseal(folder)
+    with pytest.raises(InputError, match=complaint):
+        Checkpoint.from_pretrained(folder)
+
+
+def test_a_checkpoint_without_a_card_is_a_checkpoint(folder):
+    (folder / "README.md").unlink()
+    assert Checkpoint.from_pretrained(folder).card == ""
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(folder):
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").mkdir()
+    with pytest.raises(InputError, match=r"model.onnx is missing"):
         Checkpoint.from_pretrained(folder)

@@ -1,0 +1,76 @@
+"""The `checkpoint` command: look at a checkpoint folder, check it, and exchange it over the hub."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..console import print_json, print_table
+from ..scorers.learned import OUTPUT_NAMES
+from .folder import Checkpoint, download, require_replaceable
+
+
+def inspect(folder: Path) -> None:
+    """Print what a checkpoint is: pair, law, heads, limits, features, scores, how it was made.
+
+    Args:
+        folder: Checkpoint folder
+    """
+    checkpoint = Checkpoint.read(folder)
+    config = {name: value for name, value in asdict(checkpoint.config).items() if name != "provenance"}
+    facts = {**config, "heads": OUTPUT_NAMES, "weights": sum(value.size for value in checkpoint.weights.values())}
+    facts |= {"metrics": checkpoint.metrics, "versions": checkpoint.config.provenance.get("versions")}
+    print_table(f"Checkpoint {folder}", [{"fact": name, "value": _shown(value)} for name, value in facts.items()])
+    print_json({**_report("inspect", folder, checkpoint), **facts, "provenance": checkpoint.config.provenance})
+
+
+def verify(folder: Path) -> None:
+    """Check a checkpoint folder whole: hashes, values, graph, golden vectors; exit code 2 where anything is off.
+
+    Args:
+        folder: Checkpoint folder
+    """
+    print_json(_report("verify", folder, Checkpoint.read(folder)))
+
+
+def push(folder: Path, repo: str, private: bool = False) -> None:
+    """Verify a checkpoint folder and upload it to a hub repository, which is made if need be.
+
+    Args:
+        folder: Checkpoint folder
+        repo: Hub id, as user/name
+        private: Make a new repository private
+    """
+    checkpoint = Checkpoint.read(folder)
+    commit = checkpoint.push_to_hub(repo, private=private)
+    print_json({**_report("push", folder, checkpoint), "repo": repo, "commit": commit})
+
+
+def pull(repo: str, out: Path, revision: str | None = None) -> None:
+    """Download one commit of a checkpoint from the hub and verify it before it becomes a folder.
+
+    Args:
+        repo: Hub id, as user/name
+        out: Checkpoint folder to write; an existing checkpoint is replaced whole
+        revision: Commit, tag or branch; the default branch where none is given
+    """
+    require_replaceable(out)
+    fetched = download(repo, revision)
+    checkpoint = Checkpoint.read(fetched)
+    checkpoint.save_pretrained(out)
+    print_json({**_report("pull", out, checkpoint), "repo": repo, "commit": fetched.name})
+
+
+ACTIONS = {"inspect": inspect, "verify": verify, "push": push, "pull": pull}
+
+
+def _report(action: str, folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in checkpoint.files.items()}
+    golden = {"golden_vectors": len(next(iter(checkpoint.golden.values()))), "golden_miss": checkpoint.golden_miss}
+    return {"command": f"checkpoint {action}", "folder": str(folder), "verified": True, **golden, "sha256": hashes}
+
+
+def _shown(value: Any) -> str:
+    """One line of a table; what a stranger wrote goes through JSON, which escapes it."""
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

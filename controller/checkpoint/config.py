@@ -1,0 +1,95 @@
+"""`config.json`: what a selector is for, the hash of every file beside it, and a hash of itself."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..contract import COUPLED, FIXED
+from ..errors import InputError
+from ..features import FEATURE_VERSION, FEATURES
+from ..selector import TreeLimits
+from .documents import is_share, parse_object
+
+SCHEMA_VERSION = 2
+CONFIG_FILE = "config.json"
+HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
+LAWS = (COUPLED.name, FIXED.name)
+# A tree beyond this is no tree for one step; without a limit a config could ask for all of a machine's memory.
+LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096)
+MAX_NAME_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class SelectorConfig:
+    """`config.json`, less the hashes."""
+
+    pair: str
+    law: str
+    tokenizer_sha256: str
+    limits: TreeLimits
+    coverage: tuple[float, ...]  # share of reachable positions at which the target takes the rank-w child
+    provenance: dict[str, Any]
+    features: tuple[str, ...] = FEATURES
+    feature_version: int = FEATURE_VERSION
+    schema_version: int = SCHEMA_VERSION
+
+
+def config_json(config: SelectorConfig, files: dict[str, bytes]) -> bytes:
+    """`config.json` for `files`, sealed."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return json.dumps(seal({**asdict(config), "sha256": hashes}), indent=1).encode()
+
+
+def seal(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with the hash that covers all the others, the files' hashes included."""
+    hashes = {name: digest for name, digest in fields["sha256"].items() if name != CONFIG_FILE}
+    fields = {**fields, "sha256": hashes}
+    own = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return {**fields, "sha256": {**hashes, CONFIG_FILE: own}}
+
+
+def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
+    """The config and the hash of each file; versions are looked at before anything that may have changed with them."""
+    fields = parse_object(content, CONFIG_FILE)
+    schema, features = fields.get("schema_version"), fields.get("feature_version")
+    if not isinstance(schema, int) or not isinstance(features, int):
+        raise InputError("config.json names no versions; the folder is damaged or no checkpoint")
+    if schema != SCHEMA_VERSION:
+        raise InputError(f"the folder has schema {schema}, this build reads {SCHEMA_VERSION}; update or retrain")
+    hashes = fields.get("sha256")
+    if not isinstance(hashes, dict) or set(hashes) != {*HASHED_FILES, CONFIG_FILE}:
+        raise InputError("config.json does not list the hash of every file; the folder is damaged")
+    if features != FEATURE_VERSION or fields.get("features") != list(FEATURES):
+        raise InputError(
+            f"it needs feature set {features}, this build computes {FEATURE_VERSION}; retrain the selector"
+        )
+    if seal(fields)["sha256"] != hashes:
+        raise InputError("config.json does not match its own SHA-256; the folder is damaged")
+    del fields["sha256"]
+    try:
+        fields["features"], fields["coverage"] = tuple(fields["features"]), tuple(fields["coverage"])
+        config = SelectorConfig(**{**fields, "limits": TreeLimits(**fields["limits"])})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"config.json has missing or unknown fields ({error}); the folder is damaged") from error
+    _check(config)
+    return config, hashes
+
+
+def _check(config: SelectorConfig) -> None:
+    """InputError for the first value out of its range."""
+    if not isinstance(config.pair, str) or not config.pair.isprintable() or len(config.pair) > MAX_NAME_LENGTH:
+        raise InputError(f"the pair's name is a printable line of at most {MAX_NAME_LENGTH} letters; retrain")
+    if config.law not in LAWS:
+        raise InputError(f"the law is one of {', '.join(LAWS)}, got {config.law!r}; update or retrain")
+    if not isinstance(config.tokenizer_sha256, str) or not re.fullmatch("[0-9a-f]{64}", config.tokenizer_sha256):
+        raise InputError("tokenizer_sha256 is no SHA-256; retrain")
+    for name, largest in asdict(LARGEST).items():
+        value = getattr(config.limits, name)
+        if type(value) is not int or value > largest:
+            raise InputError(f"tree limit {name} is a whole number up to {largest}, got {value!r}; retrain")
+    if not 1 <= len(config.coverage) <= LARGEST.width or not all(map(is_share, config.coverage)):
+        raise InputError(f"coverage is 1 to {LARGEST.width} shares from 0 to 1; retrain")
+    if not isinstance(config.provenance, dict):
+        raise InputError("provenance is no JSON object; retrain")

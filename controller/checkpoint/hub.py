@@ -1,0 +1,86 @@
+"""The only talk with the Hugging Face hub: one repository per checkpoint, our file names and no others."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from httpx2 import HTTPError
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+
+from ..errors import InputError, first_line
+
+
+def is_hub_id(name: str) -> bool:
+    """Does it read `user/name`?"""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def download(repo_id: str, revision: str | None, files: Sequence[str], *, max_file_bytes: int) -> Path:
+    """The hub cache's folder of one commit, which its name is; sizes are looked at before anything is fetched.
+
+    Offline, a commit fetched before is found again.
+    """
+    with _as_sentences(repo_id, revision):
+        if not constants.is_offline_mode():
+            repository = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+            sizes = {file.rfilename: file.size or 0 for file in repository.siblings or ()}
+            revision = repository.sha
+            for name in files:
+                if sizes.get(name, 0) > max_file_bytes:
+                    raise InputError(f"{name} of {repo_id!r} is larger than {max_file_bytes >> 20} MiB: no selector")
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
+
+
+def upload(repo_id: str, folder: Path, files: Sequence[str], *, private: bool) -> str:
+    """One commit with the named files; its address."""
+    with _as_sentences(repo_id, None):
+        api = HfApi()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=list(files),
+            commit_message="Upload treewright selector",
+        )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _as_sentences(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turns what the hub's client raises into one InputError."""
+    if not is_hub_id(repo_id):
+        raise InputError(f"{repo_id!r} is no hub id; give user/name")
+    try:
+        yield
+    except InputError:
+        raise
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise InputError(
+            f"the hub shows no repository {repo_id!r} to this machine; check the name, or log in with `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"the hub's {repo_id!r} has no revision {revision!r}; give a commit, tag or branch") from error
+    except OfflineModeIsEnabled as error:
+        raise _offline(repo_id) from error
+    except (OSError, ValueError, HTTPError) as error:  # ValueError: a login page where JSON should be
+        if constants.is_offline_mode():
+            raise _offline(repo_id) from error
+        raise InputError(f"the hub does not answer for {repo_id!r} ({first_line(error)}); try again later") from error
+
+
+def _offline(repo_id: str) -> InputError:
+    return InputError(
+        f"the hub cannot be asked for {repo_id!r} because HF_HUB_OFFLINE is set, and no copy is cached; unset it"
+    )

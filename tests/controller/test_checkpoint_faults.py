@@ -1,0 +1,77 @@
+"""Random damage to every file of a checkpoint: refused in one sentence, or without any effect."""
+
+import numpy as np
+import pytest
+from checkpoints import reseal, write
+from trees import context, random_tree
+from treewright.controller.checkpoint import Checkpoint
+from treewright.controller.checkpoint.folder import FILES
+from treewright.controller.errors import InputError
+
+TREE = random_tree(np.random.default_rng(0), batch=2, levels=3)
+
+
+def damaged(content, generator):
+    """`content` with one bit flipped, cut short, or with a run of bytes blanked."""
+    place = int(generator.integers(len(content)))
+    match generator.integers(3):
+        case 0:
+            return content[:place] + bytes([content[place] ^ 1 << int(generator.integers(8))]) + content[place + 1 :]
+        case 1:
+            return content[:place]
+        case _:
+            length = min(int(generator.integers(1, 64)), len(content) - place)
+            return content[:place] + bytes(length) + content[place + length :]
+
+
+def loaded(folder):
+    """The checkpoint, or None where one sentence refuses it; anything else is raised."""
+    try:
+        return Checkpoint.from_pretrained(folder)
+    except InputError as error:
+        sentence = str(error)
+    assert len(sentence.splitlines()) == 1
+    return None
+
+
+def outcomes(folder, names, count, sealed):
+    """(file, checkpoint or None) of `count` damages, one at a time."""
+    generator = np.random.default_rng(count)
+    intact = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for number in range(count):
+        name = names[number % len(names)]
+        (folder / name).write_bytes(damaged(intact[name], generator))
+        if sealed:
+            reseal(folder)
+        yield name, loaded(folder)
+        for restored in (name, "config.json"):
+            (folder / restored).write_bytes(intact[restored])
+
+
+NUMBERS = [154, pytest.param(1001, marks=pytest.mark.slow)]  # multiples of the seven files
+
+
+@pytest.mark.parametrize("count", NUMBERS)
+def test_damage_is_refused_or_has_no_effect(tmp_path, count):
+    folder = write(tmp_path / "selector")
+    whole = Checkpoint.from_pretrained(folder)
+    scores, num_refused = whole.scorer().score(TREE, context(2)), 0
+    for name, checkpoint in outcomes(folder, FILES, count, sealed=False):
+        if checkpoint is None:
+            num_refused += 1
+            continue
+        assert name in ("config.json", "README.md")
+        assert (checkpoint.config, checkpoint.files) == (whole.config, whole.files)
+        np.testing.assert_array_equal(checkpoint.scorer().score(TREE, context(2)), scores)
+    assert num_refused >= count * 5 // len(FILES)  # every damage to the hashed files
+
+
+@pytest.mark.parametrize("count", NUMBERS)
+def test_damage_under_right_hashes_still_gives_log_probabilities(tmp_path, count):
+    """Whoever forges a checkpoint hashes it too: then the checks behind the hashes hold alone."""
+    names = ("model.onnx", "model.safetensors", "golden.safetensors", "baselines.json", "metrics.json")
+    for name, checkpoint in outcomes(write(tmp_path / "selector"), names, count, sealed=True):
+        if checkpoint is not None:
+            scores = checkpoint.scorer().score(TREE, context(2))
+            assert (scores[TREE.valid] <= 0).all(), name
+            assert np.isfinite(scores[TREE.valid]).all(), name
