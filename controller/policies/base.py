@@ -62,10 +62,10 @@ def chain_limits(depth: int) -> TreeLimits:
     return TreeLimits(max_depth=depth, width=1, frontier=1, budget=depth)
 
 
-def chain_frontier(tree: DraftTree, context: StepContext, wanted: Array) -> Array:
-    """[B, 1]: the last node of each chain that is `wanted` ([B] bool) longer and may grow; [B, 0] where none is."""
+def chain_frontier(tree: DraftTree, context: StepContext, max_depths: Array) -> Array:
+    """[B, 1]: the last node of each chain that may grow to `max_depths` [B] and was not ended before; else [B, 0]."""
     level, last = int(tree.depths.max()), tree.num_nodes - 1
-    growing = wanted & (last == level) & (level < context.max_depths)
+    growing = (last == level) & (level < np.minimum(max_depths, context.max_depths))
     return np.where(growing, last, -1)[:, None][:, : int(growing.any())]
 
 

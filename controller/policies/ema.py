@@ -32,7 +32,7 @@ class EmaChain:
         return int(np.clip(np.floor(self.average + self.margin + 0.5), 0, self.limits.max_depth))
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
-        return chain_frontier(tree, context, tree.num_nodes - 1 < self.depth)
+        return chain_frontier(tree, context, np.full(len(tree.num_nodes), self.depth))
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
         return keep_all(tree)

@@ -33,9 +33,10 @@ class ThresholdChain:
         self._pairs: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
-        last = (tree.num_nodes - 1)[:, None]
-        probs = np.exp(np.take_along_axis(tree.noisy_log_probs, last, axis=1)[:, 0])  # 1 at the root
-        return chain_frontier(tree, context, (last[:, 0] == 0) | (probs >= self.threshold))
+        last = tree.num_nodes - 1
+        probs = np.exp(tree.noisy_log_probs[np.arange(len(last)), last])
+        sure = (last == 0) | (probs >= self.threshold)  # the root was not drafted
+        return chain_frontier(tree, context, np.where(sure, self.limits.max_depth, 0))
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
         """The unsure token that ended a chain is verified too: without it nothing below the threshold is learnt."""

@@ -29,7 +29,7 @@ def drafted(policy, generator, step):
         assert (nodes >= 0).any()
         for row, some in enumerate(nodes):
             expanded = some[some >= 0]
-            assert (np.diff(some >= 0) <= 0).all()  # padding comes last
+            assert (np.diff((some >= 0).astype(int)) <= 0).all()  # padding comes last
             assert len(set(expanded)) == len(expanded)
             assert (tree.depths[row, expanded] == level).all()
             assert len(expanded) == 0 or level < step.max_depths[row]
