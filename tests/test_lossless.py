@@ -1,17 +1,24 @@
 """Tree decoding writes the target's own text, token for token, whatever drew the tree."""
 
+from functools import cache
+
 import numpy as np
 import plans
 import pytest
 import tiny
 import torch
 from treewright.controller.contract import COUPLED, FIXED
+from treewright.controller.features import FEATURES
+from treewright.controller.latency import LatencyTable
+from treewright.controller.model import AcceptModel
 from treewright.controller.objective import Objective
 from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.scorers.learned import LearnedScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.runtime.drafters.law import get_law
 from treewright.runtime.noise import KeyedNoise
+from treewright.train.export import export_onnx
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
 SETTINGS = [
@@ -65,8 +72,21 @@ SCORERS = {
     "random": lambda requests: RandomScorer(),
     "adversarial": lambda requests: WorstScorer(),
     "peeking": lambda requests: PeekingScorer(requests),
-    "learned": lambda requests: plans.checkpoint().scorer(),
+    "learned": lambda requests: LearnedScorer.from_bytes(random_graph(), np.array([0.6, 0.2, 0.1])),
 }
+
+
+@cache
+def random_graph():
+    """An exported network that was never trained."""
+    torch.manual_seed(5)
+    return export_onnx(AcceptModel(len(FEATURES)).eval(), len(FEATURES))
+
+
+# Verifying two nodes costs more than four, so that the choice rule has something to choose.
+TABLE = LatencyTable(
+    {"pair": "tiny"}, (1,), (256,), (1, 4), (((0.5, 0.6),),), (0, 1, 2, 4, 10), (((5.0, 5.2, 7.0, 6.0, 8.0),),)
+)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -89,7 +109,7 @@ def test_every_tree_writes_the_plain_text(settings, batch, scorer, law):
 def test_the_choice_rule_writes_the_plain_text(settings, batch, scorer):
     requests = tiny.requests(batch, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
-    selector = Selector(SCORERS[scorer](requests), LIMITS, objective=Objective(plans.TABLE))
+    selector = Selector(SCORERS[scorer](requests), LIMITS, objective=Objective(TABLE))
     trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0

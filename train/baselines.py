@@ -10,15 +10,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..controller.features import FEATURES
-from ..controller.policies.c2t import c2t_features
-from ..controller.policies.stop import stop_features
-from ..controller.selector import TreeLimits
 from ..controller.tree import Array
 from .data import Edges, Positions
 
 # A rank that was never taken still gets a chance: half an observation.
 PRIOR_COUNT = 0.5
-C2T_COLUMNS = ("path_noisy_log_prob", "noisy_log_prob", "entropy", "depth")
 
 
 def rank_tables(positions: Positions, width: int) -> dict[str, dict[str, list[float]]]:
@@ -58,36 +54,3 @@ def score_models(training: Edges, validation: Edges, learned: Array) -> dict[str
         }
         for name, probs in predictions.items()
     }
-
-
-def c2t_fit(edges: Edges) -> dict[str, Any]:
-    """C2T's classifier on reachable edges: will the text take the node, given that it came to the parent?"""
-    columns = {name: edges.features[:, FEATURES.index(name)] for name in C2T_COLUMNS}
-    joint = columns["path_noisy_log_prob"] + columns["noisy_log_prob"]
-    return _logistic(c2t_features(joint, columns["entropy"], columns["depth"]), edges.taken)
-
-
-def stop_fit(positions: Positions, limits: TreeLimits) -> dict[str, Any]:
-    """The stop rule on reachable levels: does the text run through the children of a node and on through theirs?"""
-    same_text = positions.text[1:] == positions.text[:-1]
-    covered = (positions.rank >= 0) & (positions.rank < limits.width)
-    gained = covered[:-1] & covered[1:]
-    probs = np.exp(positions.noisy_log_probs[:-1, : limits.width])  # cut candidates count 0
-    reach = positions.reach(limits.max_depth)[:-1]
-    features, labels = [np.zeros((0, 3))], [np.zeros(0)]
-    for depth in range(1, limits.max_depth):
-        rows = np.nonzero(same_text & (reach >= depth - 1))[0]
-        features.append(stop_features(probs[rows].max(axis=1), probs[rows].sum(axis=1), np.array(depth)))
-        labels.append(gained[rows])
-    return _logistic(np.concatenate(features), np.concatenate(labels))
-
-
-def _logistic(features: Array, labels: Array) -> dict[str, Any]:
-    """Weights and bias of the log odds; each class has half an observation at the origin, so that none is missing."""
-    model = LogisticRegression(max_iter=1000)
-    model.fit(
-        np.concatenate((features, np.zeros((2, features.shape[1])))),
-        np.concatenate((labels > 0, [False, True])),
-        sample_weight=np.concatenate((np.ones(len(labels)), [PRIOR_COUNT] * 2)),
-    )
-    return {"weights": model.coef_[0].tolist(), "bias": float(model.intercept_[0])}

@@ -23,11 +23,12 @@ from ..controller.errors import InputError
 from ..controller.features import FEATURES
 from ..controller.model import AcceptModel
 from ..controller.selector import TreeLimits
-from .baselines import c2t_fit, coverage, rank_tables, score_models, stop_fit
+from .baselines import coverage, rank_tables, score_models
 from .card import model_card
 from .data import EdgeData, Edges, Positions, reachable_edges, split_documents
 from .export import export_onnx, golden_vectors
 from .module import AcceptModule
+from .rules import rule_fits
 
 NUM_GOLDEN = 32
 
@@ -92,17 +93,13 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
         coverage=coverage(positions, folder.header.width),
         provenance=_provenance(folder, fit),
     )
-    baselines = {
-        "rank_probs": rank_tables(positions, folder.header.width),
-        # The candidates of the other law are not on record, so these two exist for the traces' own law.
-        "c2t": {folder.header.law: c2t_fit(training)},
-        "ltd": {folder.header.law: stop_fit(positions, limits)},
-    }
     files = {
         "model.safetensors": save_safetensors({name: value.numpy() for name, value in model.state_dict().items()}),
         "model.onnx": graph,
         "golden.safetensors": save_safetensors(golden),
-        "baselines.json": _json(baselines),
+        "baselines.json": _json(
+            {"rank_probs": rank_tables(positions, folder.header.width), **rule_fits(folder, limits)}
+        ),
         "metrics.json": _json(metrics),
     }
     save_checkpoint(out, config, files, model_card(config, metrics))

@@ -151,9 +151,6 @@ def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repe
             "nodes/step": row.get("nodes_per_step", "-"),
             "drafted/step": row.get("drafted_per_step", "-"),
             "accepted": f"{row['acceptance_rate']:.0%}" if "acceptance_rate" in row else "-",
-            "step ms p50/p95/p99": "/".join(f"{ms:.1f}" for ms in row["step_ms_p50_p95_p99"])
-            if "step_ms_p50_p95_p99" in row
-            else "-",
             "same text": f"{len(jobs) - row['texts_unlike_plain']}/{len(jobs)}" if "texts_unlike_plain" in row else "-",
             "controller": f"{row['controller_share']:.1%}" if "controller_share" in row else "-",
         }

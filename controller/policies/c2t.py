@@ -1,8 +1,7 @@
 """C2T (arXiv:2502.13652): a small classifier says which nodes will be accepted; branches it doubts are pruned.
 
-It sees three numbers of a node: joint probability of its path, entropy of the row that proposed it, depth. The paper
-fits 241 weights on whole trees; this is a logistic one fitted on edges whose parent was reached, the only ones a trace
-can judge, so its answer is conditional on the parent and multiplies along the path.
+It sees three numbers of a node: joint probability of its path, entropy of the row that proposed it, depth. The paper's
+has 241 weights; this is a logistic one, fitted like the paper's on all nodes of grown trees.
 """
 
 from typing import Any
@@ -27,14 +26,21 @@ def c2t_features(joint_log_probs: Array, entropies: Array, depths: Array) -> Arr
 class C2TScorer:
     """The classifier as a scorer; `fit` holds the `weights` [3] and the `bias` of log odds."""
 
+    reads_history = False
+
     def __init__(self, fit: dict[str, Any]):
         self._weights, self._bias = np.asarray(fit["weights"]), float(fit["bias"])
 
     def score(self, tree: DraftTree, context: StepContext) -> Array:
         features = c2t_features(tree.path_noisy_log_probs, tree.entropies, tree.depths)
-        scores = -np.logaddexp(0.0, -(features @ self._weights + self._bias))
-        scores[:, 0] = 0.0
-        return scores
+        log_values = -np.logaddexp(0.0, -(features @ self._weights + self._bias))
+        log_values[:, 0] = 0.0
+        above = np.maximum(tree.parents, 0)
+        for depth in range(1, tree.depths.max() + 1):  # a node is not reached but through its parent
+            rows, nodes = np.nonzero(tree.depths == depth)
+            capped = np.minimum(log_values[rows, nodes], log_values[rows, above[rows, nodes]])
+            log_values[rows, nodes] = capped
+        return log_values - np.take_along_axis(log_values, above, axis=1)
 
     def coverage(self, tree: DraftTree, context: StepContext) -> Array:
         return np.broadcast_to(np.log(TYPICAL_COVERAGE), (*tree.tokens.shape, len(TYPICAL_COVERAGE)))

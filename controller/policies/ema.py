@@ -19,6 +19,7 @@ class EmaChain:
     """
 
     looks = Looks.ANYTHING
+    reads_history = False
 
     def __init__(self, max_depth: int, *, decay: float, margin: float):
         self.limits = chain_limits(max_depth)

@@ -43,7 +43,7 @@ DELTAS_BUDGETS = ((0.4, 8), (0.2, 8), (0.6, 8), (0.1, 16), (0.2, 16), (0.4, 16),
 EMA_DECAYS_MARGINS = ((0.8, 1), (0.8, 0.5), (0.8, 0), (0.8, -0.5), (0.95, 1), (0.95, 0.5), (0.95, 0), (0.95, -0.5))
 DEPTHS_MISS_WEIGHTS = ((8, 0.75), (4, 0.75), (2, 0.75), (8, 0.5), (4, 0.5), (2, 0.5), (8, 0.25), (4, 0.25))
 C2T_DEPTHS_FLOORS = ((4, 0.1), (4, 0.05), (4, 0.2), (4, 0.3), (2, 0.05), (2, 0.1), (2, 0.2), (8, 0.2))
-STOP_GAINS_FLOORS = ((0.4, 0.1), (0.2, 0.1), (0.6, 0.1), (0.8, 0.1), (0.2, 0.2), (0.4, 0.2), (0.6, 0.2), (0.4, 0.05))
+STOP_GAINS_FLOORS = ((0.3, 0.1), (0.2, 0.1), (0.4, 0.1), (0.5, 0.1), (0.6, 0.1), (0.3, 0.2), (0.4, 0.2), (0.3, 0.05))
 THETA_SCALES = (1.0, 0.5, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0)
 
 Trial = tuple[dict[str, Any], Callable[[], ShapePolicy]]
@@ -74,9 +74,10 @@ def _rank_families(
     """Shapes that are the same at every step, thresholds aside."""
     largest, probs = checkpoint.config.limits, _rank_probs(checkpoint, law, temperature)
 
-    def static(depth: int, budget: int, **thresholds: float) -> ShapePolicy:
+    def static(depth: int, budget: int, min_prob: float = 0.0, path_prob: float = 0.0) -> ShapePolicy:
         limits = _within(largest, depth, budget, largest.frontier)
-        return Selector(RankScorer.from_rank_probs(probs, limits.max_depth), limits, **thresholds)
+        scorer = RankScorer.from_rank_probs(probs, limits.max_depth)
+        return Selector(scorer, limits, min_prob=min_prob, path_prob=path_prob)
 
     def sequoia(size: int | str) -> Trial:
         sizes = range(1, largest.budget + 1) if size == "priced" else [min(int(size), largest.budget)]
@@ -109,8 +110,8 @@ def _confidence_families(
     largest = checkpoint.config.limits
     coverage = tuple(_rank_probs(checkpoint, law, temperature))
 
-    def beam(depth: int, budget: int, **rules: float) -> ShapePolicy:
-        return Selector(ConfidenceScorer(), _within(largest, depth, budget, largest.width), **rules)
+    def beam(depth: int, budget: int, delta: float = 0.0) -> ShapePolicy:
+        return Selector(ConfidenceScorer(), _within(largest, depth, budget, largest.width), delta=delta)
 
     def choice(scale: float) -> ShapePolicy:
         return Selector(ConfidenceScorer(coverage), largest, objective=Objective(table, scale=scale))

@@ -1,7 +1,8 @@
 """Depth and size decided at every step by a small learned rule, after LTD (arXiv:2603.01639).
 
 LTD's two networks see the probabilities of the drafted nodes and the depth, and are trained by reinforcement. Here the
-depth rule is a logistic one, fitted on traces, and the size rule a floor under the probability of a verified node.
+depth rule is a logistic one, fitted on grown trees, and the size rule a floor under the probability of a verified
+node.
 """
 
 from typing import Any
@@ -16,22 +17,21 @@ from ..selector import Selector, TreeLimits
 from ..tree import Array, DraftTree
 
 
-def stop_features(max_probs: Array, sum_probs: Array, depths: Array) -> Array:
-    """[..., 3] from broadcastable columns [...]: of the children of one node, drafted at this depth, the largest
-    probability and the sum of them, each given the node and read through the law."""
-    return np.stack(np.broadcast_arrays(max_probs, sum_probs, depths), axis=-1)
+def stop_features(path_probs: Array, depth: int) -> Array:
+    """[3] from the path probabilities (read through the law) of the last level's nodes, and its depth."""
+    return np.array([path_probs.max(), path_probs.sum(), depth])
 
 
 class StopPolicy:
-    """Drafts another level while it promises at least `gain` more tokens, and verifies nodes no less likely than
-    `floor`.
+    """Drafts another level while the chance that it adds a token is at least `gain`, and verifies nodes no less likely
+    than `floor`.
 
-    `fit` (`weights` [3], `bias`) gives the log odds that the text, once at a node, runs through one of its children
-    and on through one of theirs; summed over the nodes of the last level but one, each by its path probability, this
-    is what another level promises. Inside a level the best nodes by confidence are expanded.
+    `fit` (`weights` [3], `bias`) gives the log odds of that chance. Inside a level the best nodes by confidence are
+    expanded.
     """
 
     looks = Looks.ANYTHING
+    reads_history = False
 
     def __init__(self, fit: dict[str, Any], limits: TreeLimits, *, gain: float, floor: float):
         self.limits = limits
@@ -49,18 +49,11 @@ class StopPolicy:
         return nodes[:, : int((nodes >= 0).sum(axis=1).max(initial=0))]
 
     def promise(self, tree: DraftTree, row: int, level: int) -> float:
-        """Tokens that a level below `level` is expected to add to one tree of the batch."""
-        last = np.nonzero(tree.depths[row] == level)[0]
-        if len(last) == 0:
+        """The chance that a level below `level` adds a token to one tree of the batch."""
+        probs = np.exp(tree.path_noisy_log_probs[row, tree.depths[row] == level].astype(np.float64))
+        if len(probs) == 0:
             return 0.0
-        above, family = np.unique(tree.parents[row, last], return_inverse=True)
-        probs = np.exp(tree.noisy_log_probs[row, last].astype(np.float64))
-        largest, total = np.zeros(len(above)), np.zeros(len(above))
-        np.maximum.at(largest, family, probs)
-        np.add.at(total, family, probs)
-        log_odds = stop_features(largest, total, np.array(level)) @ self._weights + self._bias
-        reached = np.exp(tree.path_noisy_log_probs[row, above].astype(np.float64))
-        return float((reached / (1.0 + np.exp(-log_odds))).sum())
+        return float(1.0 / (1.0 + np.exp(-(stop_features(probs, level) @ self._weights + self._bias))))
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
         return self._selector.keep(tree, context)

@@ -25,6 +25,7 @@ class ThresholdChain:
     """
 
     looks = Looks.ANYTHING
+    reads_history = False
 
     def __init__(self, max_depth: int, *, miss_weight: float):
         self.limits = chain_limits(max_depth)

@@ -1,11 +1,12 @@
 """Every plan obeys the protocol of a shape policy, and the ones that learn learn what they should."""
 
+from dataclasses import replace
+
 import numpy as np
 import plans
 import pytest
 from sklearn.metrics import roc_curve
 from trees import context, random_children, random_tree
-from treewright.controller.context import StepContext
 from treewright.controller.contract import FIXED
 from treewright.controller.policies.ema import EmaChain
 from treewright.controller.policies.grids import NUM_TRIALS, policy_grids
@@ -42,8 +43,7 @@ def test_a_plan_grows_and_keeps_trees_within_its_limits(key):
     for plan in plans.grids()[key]:
         policy = plan.build()
         for _ in range(6):
-            remaining = np.array([0, 1, 3, 40])
-            step = StepContext(np.full(4, 20), remaining, np.ones(4, np.float32), np.ones(4, np.float32))
+            step = replace(context(4), remaining=np.array([0, 1, 3, 40]))
             tree = drafted(policy, generator, step)
             nodes = policy.keep(tree, step)
             kept = tree.subtree(nodes)  # asserts that the kept nodes are parent-closed
@@ -164,19 +164,21 @@ def test_the_fit_equals_the_best_point_of_scikit_learns_roc_curve(miss_weight, s
     assert errors[thresholds == chosen] == pytest.approx(errors.min(), abs=1e-12)
 
 
-def test_the_stop_rule_promises_the_sum_over_the_nodes_of_the_level_above():
+def test_the_stop_rule_looks_at_the_whole_last_level():
     tree = random_tree(np.random.default_rng(3), levels=2)
-    policy = StopPolicy(plans.STOP, TreeLimits(), gain=0.0, floor=1e-9)
-    expected = 0.0
-    for above in np.nonzero(tree.depths[0] == 1)[0]:
-        probs = np.exp(tree.noisy_log_probs[0, tree.parents[0] == above].astype(np.float64))
-        if len(probs):
-            odds = np.dot(plans.STOP["weights"], [probs.max(), probs.sum(), 2]) + plans.STOP["bias"]
-            expected += np.exp(tree.path_noisy_log_probs[0, above]) / (1 + np.exp(-odds))
-    assert policy.promise(tree, 0, 2) == pytest.approx(expected, rel=1e-6)  # float32 log-probabilities
-    for gain, goes_on in ((expected * 0.99, True), (expected * 1.01, False)):
+    probs = np.exp(tree.path_noisy_log_probs[0, tree.depths[0] == 2].astype(np.float64))
+    odds = np.dot(plans.STOP["weights"], [probs.max(), probs.sum(), 2]) + plans.STOP["bias"]
+    chance = 1 / (1 + np.exp(-odds))
+    for gain, goes_on in ((chance * 0.999, True), (chance * 1.001, False)):
         policy = StopPolicy(plans.STOP, TreeLimits(), gain=gain, floor=1e-9)
         assert (policy.frontier(tree, context()).shape[1] > 0) == goes_on
+
+
+def test_the_stop_rule_verifies_no_node_below_its_floor():
+    tree = random_tree(np.random.default_rng(3), levels=3)
+    probs = np.exp(tree.path_noisy_log_probs[0])
+    policy = StopPolicy(plans.STOP, TreeLimits(), gain=0.5, floor=0.2)
+    assert policy.keep(tree, context()).tolist() == [np.nonzero(probs >= 0.2)[0].tolist()]
 
 
 def test_c2t_prunes_the_branches_it_doubts():
@@ -186,8 +188,8 @@ def test_c2t_prunes_the_branches_it_doubts():
     for node in range(1, len(values)):
         joint = max(tree.path_noisy_log_probs[0, node], -12.0)
         odds = np.dot(weights, [joint, tree.entropies[0, node], tree.depths[0, node]]) + plans.C2T["bias"]
-        values[node] = values[tree.parents[0, node]] / (1 + np.exp(-odds))
+        values[node] = min(values[tree.parents[0, node]], 1 / (1 + np.exp(-odds)))
     likely = np.nonzero(values >= plan.settings["floor"])[0]
     kept = plan.build().keep(tree, context())[0]
     assert 1 < len(likely) < len(values)
-    assert set(kept) == set(likely[np.argsort(-values[likely])][: plans.LIMITS.budget + 1])
+    assert set(kept) == set(likely[np.argsort(-values[likely], kind="stable")][: plans.LIMITS.budget + 1])
