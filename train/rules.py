@@ -81,4 +81,4 @@ def _logistic(features: Array, labels: Array) -> dict[str, Any]:
         np.concatenate((labels, [False, True])),
         sample_weight=np.concatenate((np.ones(len(labels)), [PRIOR_COUNT] * 2)),
     )
-    return {"weights": model.coef_[0].tolist(), "bias": float(model.intercept_[0])}
+    return {"weights": np.asarray(model.coef_)[0].tolist(), "bias": float(np.asarray(model.intercept_)[0])}
