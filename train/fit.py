@@ -30,6 +30,7 @@ from .card import model_card
 from .export import export_onnx, golden_vectors
 from .judge import judge
 from .module import SelectorModule
+from .rules import rule_fits
 from .stream import SelectorData
 
 NUM_GOLDEN = 32
@@ -103,7 +104,7 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
         "model.safetensors": save_safetensors({name: value.numpy() for name, value in model.state_dict().items()}),
         "model.onnx": graph,
         "golden.safetensors": save_safetensors(golden),
-        "baselines.json": _json({"rank_probs": rank_tables(folder)}),
+        "baselines.json": _json({"rank_probs": rank_tables(folder), **rule_fits(folder, limits)}),
         "metrics.json": _json(metrics),
     }
     save_checkpoint(out, config, files, model_card(config, metrics))
