@@ -6,10 +6,12 @@ from pathlib import Path
 from ..controller.checkpoint import Checkpoint
 from ..controller.contract import LawTerms
 from ..controller.errors import InputError
+from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
 from ..controller.objective import Objective
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
+from ..controller.shape_policy import ShapePolicy
 from ..controller.shapes import parse_paths
 from .decode import Decoder
 from .drafters.language_model import LanguageModelDrafter
@@ -35,6 +37,8 @@ class SpeculationConfig:
     """Branches whose cumulative path probability is below this are cut"""
     theta_scale: float = 1.0
     """Line search around the choice rule's tokens per millisecond; larger drafts less"""
+    guard: bool = True
+    """Turn speculation off while it is slower than plain decoding, and probe it again"""
 
 
 def build_decoder(pair: Pair, config: SpeculationConfig) -> Decoder:
@@ -48,7 +52,9 @@ def build_decoder(pair: Pair, config: SpeculationConfig) -> Decoder:
         scorer = RankScorer.from_paths(paths)
         limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
-        return tree_decoder(pair, get_law(config.law), selector)
+        path = cache_path(pair.latency_key)
+        table = LatencyTable.load(path) if config.guard and path.exists() else None
+        return tree_decoder(pair, get_law(config.law), Guard(selector, table) if config.guard else selector)
     return plain_decoder(pair)
 
 
@@ -57,7 +63,7 @@ def plain_decoder(pair: Pair) -> Decoder:
     return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
 
 
-def tree_decoder(pair: Pair, law: LawTerms, selector: Selector) -> Decoder:
+def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy) -> Decoder:
     """The loop with the pair's drafter under `law` and the walk."""
     return Decoder(
         Target(pair.target),
@@ -91,5 +97,6 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
     path = cache_path(pair.latency_key)
     if not path.exists():
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (ten seconds)")
-    selector = learned_selector(checkpoint, LatencyTable.load(path), theta_scale=config.theta_scale)
-    return tree_decoder(pair, get_law(checkpoint.config.law), selector)
+    table = LatencyTable.load(path)
+    selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
+    return tree_decoder(pair, get_law(checkpoint.config.law), Guard(selector, table) if config.guard else selector)

@@ -14,7 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 from treewright.controller.contract import COUPLED
-from treewright.controller.selector import Selector
+from treewright.controller.shape_policy import ShapePolicy
 from treewright.runtime.backends.transformers import TransformersModel
 from treewright.runtime.decode import Decoder, Request
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
@@ -71,7 +71,7 @@ def tokenizer() -> Tokenizer:
 def decoder(
     target: TransformersModel,
     drafter: TransformersModel | None = None,
-    selector: Selector | None = None,
+    selector: ShapePolicy | None = None,
     law=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
 ) -> Decoder:
