@@ -8,6 +8,7 @@ import tiny
 import torch
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.features import FEATURES
+from treewright.controller.guard import Guard
 from treewright.controller.latency import LatencyTable
 from treewright.controller.model import AcceptModel
 from treewright.controller.objective import Objective
@@ -111,6 +112,30 @@ def test_the_choice_rule_writes_the_plain_text(settings, batch, scorer):
     trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
+
+
+class PacedGuard(Guard):
+    """Is told that every step takes as long, although the table says otherwise; later, that drafting takes longer."""
+
+    num_steps = 0
+
+    def record(self, tree, context, level_widths, num_tokens, step_ms):
+        self.num_steps += 1
+        pace = 80.0 if self.num_steps < 25 or not level_widths else 600.0
+        super().record(tree, context, level_widths, num_tokens, pace)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_guard_that_switches_amid_the_text_writes_the_plain_text(settings, batch):
+    requests = tiny.requests(batch, **settings, max_tokens=90)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    guard = PacedGuard(Selector(ConfidenceScorer(), LIMITS), TABLE)
+    decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), guard)
+    streams = decoder.open_streams(requests)
+    drafted = [bool(record.level_widths) for record in decoder.steps(requests, streams)]
+    assert [text.token_ids for text in streams] == [text.token_ids for text in plain]
+    assert np.count_nonzero(np.diff(drafted)) >= 3  # drafting, plain, drafting, plain
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

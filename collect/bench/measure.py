@@ -63,6 +63,12 @@ def speed_up(runs: Sequence[Run], plain: Sequence[Run]) -> tuple[float, float, f
     return float(ratio(*samples)), float(interval.low), float(interval.high)
 
 
+def worst_decile(ratios: Sequence[float]) -> float:
+    """Mean of the lowest tenth, at least one: given each request's speed-up, what the unluckiest ones get."""
+    lowest = np.sort(ratios)[: -(-len(ratios) // 10)]
+    return float(lowest.mean())
+
+
 def summarise(policy: Policy, runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, Any]:
     """One row of the report."""
     ratio, low, high = speed_up(runs, plain)

@@ -25,13 +25,21 @@ class Clockwork:
         self.plain_run = 0
 
     def run(
-        self, num_tokens, block_efficiency, speculative_ms, plain_ms=PLAIN_MS, prompt_ms=0.0, catch_up_ms=0.0, **state
+        self,
+        num_tokens,
+        block_efficiency,
+        speculative_ms,
+        plain_ms=PLAIN_MS,
+        prompt_ms=0.0,
+        catch_up_ms=0.0,
+        hiccup_ms=0.0,
+        temperature=1.0,
     ):
         """One text. Returns how much faster it was than plain decoding, and for each step whether it drafted."""
         batch = len(self.roots.tokens)
         tokens, ms, position, drafted = 0, 0.0, 100, []
         while tokens < num_tokens:
-            now = context(batch, position, num_tokens + 10 - tokens, **state)
+            now = context(batch, position, num_tokens + 10 - tokens, temperature)
             drafts = self.policy.frontier(self.roots, now).shape[1] > 0
             assert self.policy.keep(self.roots, now).tolist() == [[0]] * batch
             block, step_ms = 1, plain_ms
@@ -39,8 +47,8 @@ class Clockwork:
                 block = 3 if self.generator.random() < (block_efficiency - 1) / 2 else 1
                 step_ms = speculative_ms + (catch_up_ms if self.plain_run > 1 else 0.0)
             self.plain_run = 0 if drafts else self.plain_run + 1
-            first_ms = 0.0 if drafted else prompt_ms
-            self.policy.record(self.roots, now, [1] * drafts, np.full(batch, block), step_ms + first_ms)
+            extra_ms = prompt_ms * (not drafted) + hiccup_ms * (not drafts and len(drafted) % 5 == 0)
+            self.policy.record(self.roots, now, [1] * drafts, np.full(batch, block), step_ms + extra_ms)
             tokens, ms, position = tokens + block, ms + step_ms, position + block
             drafted.append(drafts)
         return tokens * plain_ms / ms, np.array(drafted)
@@ -53,7 +61,7 @@ def test_a_losing_pair_costs_at_most_two_percent(block_efficiency, speculative_m
     clockwork = Clockwork(table, batch)
     speed_up, drafted = clockwork.run(5000, block_efficiency, speculative_ms, catch_up_ms=40.0)
     assert speed_up > 0.98
-    assert not drafted[-1]
+    assert drafted.mean() < 0.5
 
 
 @pytest.mark.parametrize(("speculative_ms", "steps"), [(25.0, 120), (40.0, 25)])
@@ -72,9 +80,7 @@ def test_a_winning_pair_stays_on_and_its_checks_cost_under_half_a_percent(table)
 
 def test_probes_of_a_losing_pair_become_rarer_up_to_a_limit():
     _, drafted = Clockwork().run(12_000, **LOSING)
-    starts = np.nonzero(drafted[1:] & ~drafted[:-1])[0]
-    probes = starts[np.diff(starts, prepend=0) > 2]  # a plain step amid speculation begins no probe
-    waits = np.diff(probes)
+    waits = np.diff(np.nonzero(drafted[2:] & ~drafted[1:-1] & ~drafted[:-2])[0])  # one plain step is only a check
     assert waits[0] < waits[1] and max(waits) < 5 * min(waits)
     assert len(waits) > 4
 
@@ -101,6 +107,22 @@ def test_a_table_that_does_not_fit_this_machine_is_corrected():
     block_efficiency, ms = WINNING.values()
     _, drafted = Clockwork().run(2000, block_efficiency, 3 * ms, plain_ms=3 * PLAIN_MS)
     assert drafted.mean() > 0.95
+
+
+def test_plain_steps_that_stumble_do_not_make_speculation_look_good():
+    _, drafted = Clockwork().run(5000, **LOSING, hiccup_ms=30 * PLAIN_MS)
+    assert drafted.mean() < 0.05
+
+
+def test_after_a_victory_the_guard_is_as_patient_as_at_first():
+    clockwork = Clockwork()
+    waits = []
+    for _ in range(2):
+        _, drafted = clockwork.run(3000, **LOSING)
+        off = int(np.nonzero(~drafted[1:] & ~drafted[:-1])[0][0])
+        waits.append(int(np.nonzero(drafted[off:])[0][0]))
+        clockwork.run(10_000, **WINNING)
+    assert waits[1] < 1.5 * waits[0]
 
 
 def test_the_drafters_catch_up_does_not_decide_a_probe():
