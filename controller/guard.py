@@ -51,7 +51,10 @@ class Guard:
         self._table = table
         self._ledgers: dict[tuple[int, float], Ledger] = {}  # by batch size and temperature
         self._next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
-        self._is_plain = False  # the step under way
+        # The step under way:
+        self._ledger: Ledger | None = None
+        self._goes_on = False  # the step is not the first of its texts
+        self._is_plain = False
 
     @property
     def looks(self) -> Looks:
@@ -63,39 +66,35 @@ class Guard:
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         if tree.tokens.shape[1] == 1:
-            ledger = self._ledger(context)
-            check = ledger.steps_to_check <= 0 and self._goes_on(context)
-            self._is_plain = check or not ledger.speculating
+            self._begin(context)
         if self._is_plain:
             return np.zeros((len(tree.tokens), 0), dtype=np.int64)
         return self._policy.frontier(tree, context)
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        if self._is_plain:
-            return np.zeros((len(tree.tokens), 1), dtype=np.int64)
         return self._policy.keep(tree, context)
 
     def record(
         self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array, step_ms: float
     ) -> None:
+        assert self._ledger is not None, "a step begins with its frontier"
         active = context.remaining > 0
-        ledger, counts = self._ledger(context), self._goes_on(context)
         self._next_positions = context.positions + np.where(active, num_tokens, 0)
         cost = step_ms / self._plain_price(context)
-        if self._is_plain and counts:
-            ledger.add_plain(cost)
-        elif not self._is_plain:
+        if not self._is_plain:
             self._policy.record(tree, context, level_widths, num_tokens, step_ms)
-            ledger.add_speculative(float(num_tokens[active].mean()), cost, counts=counts)
+            self._ledger.add_speculative(float(num_tokens[active].mean()), cost, counts=self._goes_on)
+        elif self._goes_on:
+            self._ledger.add_plain(cost)
 
-    def _ledger(self, context: StepContext) -> "Ledger":
+    def _begin(self, context: StepContext) -> None:
         key = (len(context.positions), round(float(context.temperatures.mean()), 1))
         if key not in self._ledgers:
             self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", has_price=self._table is not None)
-        return self._ledgers[key]
-
-    def _goes_on(self, context: StepContext) -> bool:
-        return np.array_equal(context.positions, self._next_positions)
+        self._ledger = self._ledgers[key]
+        self._goes_on = np.array_equal(context.positions, self._next_positions)
+        is_check = self._goes_on and self._ledger.steps_to_check <= 0
+        self._is_plain = is_check or not self._ledger.speculating
 
     def _plain_price(self, context: StepContext) -> float:
         """Milliseconds of a plain step by the table; 1 without one, and costs are milliseconds then."""
