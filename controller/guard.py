@@ -14,15 +14,16 @@ one plain step in CHECK_STEPS, to know what plain decoding takes.
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from statistics import median
+from time import perf_counter
 
 import numpy as np
 
 from .context import StepContext
 from .contract import Looks
 from .latency import LatencyTable
-from .selector import TreeLimits
-from .shape_policy import ShapePolicy
+from .selector import Selector, TreeLimits
 from .tree import Array, DraftTree
 
 CREDIT = 32.0  # tokens; a step's gain is noisy by a token or two, and what pays must not end by chance
@@ -38,56 +39,60 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """A shape policy around another: lets it draft while that pays, in milliseconds measured step by step.
+    """A shape policy around another: lets it draft while that pays by the `clock` (seconds).
 
-    There is one decision for the whole batch, kept by batch size and temperature. The latency table, where there is
-    one, says what a plain step costs before any was measured, and how that grows with the context. The clock decides
-    about shapes only: the same requests may draft other trees the next time, but the walk keeps their text the same.
-    The first step of a text reads its prompt and counts for neither side.
+    A step is timed from its first frontier to its record: drafting, target, verification and commits. There is one
+    decision for the whole batch, kept by batch size and temperature. The latency table, where there is one, says what
+    a plain step costs before any was measured, and how that grows with the context. The clock decides about shapes
+    only: the same requests may draft other trees the next time, but the walk keeps their text the same. The first step
+    of a text reads its prompt and counts for neither side.
     """
 
-    def __init__(self, policy: ShapePolicy, table: LatencyTable | None = None):
-        self._policy = policy
+    def __init__(
+        self, selector: Selector, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
+    ):
+        self._selector = selector
         self._table = table
+        self._clock = clock
         self._ledgers: dict[tuple[int, float], Ledger] = {}  # by batch size and temperature
         self._next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
         # The step under way:
         self._ledger: Ledger | None = None
+        self._started = 0.0
         self._goes_on = False  # the step is not the first of its texts
         self._is_plain = False
 
     @property
     def looks(self) -> Looks:
-        return self._policy.looks
+        return self._selector.looks
 
     @property
     def limits(self) -> TreeLimits:
-        return self._policy.limits
+        return self._selector.limits
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         if tree.tokens.shape[1] == 1:
             self._begin(context)
         if self._is_plain:
             return np.zeros((len(tree.tokens), 0), dtype=np.int64)
-        return self._policy.frontier(tree, context)
+        return self._selector.frontier(tree, context)
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        return self._policy.keep(tree, context)
+        return self._selector.keep(tree, context)
 
-    def record(
-        self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array, step_ms: float
-    ) -> None:
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
         assert self._ledger is not None, "a step begins with its frontier"
+        cost = (self._clock() - self._started) * 1e3 / self._plain_price(context)
         active = context.remaining > 0
         self._next_positions = context.positions + np.where(active, num_tokens, 0)
-        cost = step_ms / self._plain_price(context)
         if not self._is_plain:
-            self._policy.record(tree, context, level_widths, num_tokens, step_ms)
+            self._selector.record(tree, context, level_widths, num_tokens)
             self._ledger.add_speculative(float(num_tokens[active].mean()), cost, counts=self._goes_on)
         elif self._goes_on:
             self._ledger.add_plain(cost)
 
     def _begin(self, context: StepContext) -> None:
+        self._started = self._clock()
         key = (len(context.positions), round(float(context.temperatures.mean()), 1))
         if key not in self._ledgers:
             self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", has_price=self._table is not None)

@@ -32,7 +32,7 @@ class TreeLimits:
 
 
 class Selector:
-    """The shape policy that draws every tree; see the module's docstring for what the arguments turn it into.
+    """The only shape policy; see the module's docstring for what the arguments turn it into.
 
     `min_prob` drops the children of a node whose next-token maximum probability is below it; `path_prob` cuts a
     branch whose cumulative drafter probability is below it; `delta` ends drafting once a level adds less expected
@@ -92,10 +92,8 @@ class Selector:
             chosen.append(np.sort(order[row, : size + 1]))
         return _padded(chosen)
 
-    def record(
-        self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array, step_ms: float
-    ) -> None:
-        """Tell the objective what the step with the kept `tree` committed; it prices the step by its table."""
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
+        """Tell the objective what the step with the kept `tree` committed; widths are of its drafter levels."""
         if self.objective is None:
             return
         for row in np.nonzero(context.remaining > 0)[0].tolist():

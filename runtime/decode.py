@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from ..controller.context import StepContext
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
-from ..controller.shape_policy import ShapePolicy
+from ..controller.guard import Guard
+from ..controller.selector import Selector
 from ..controller.tree import Array, DraftTree
 from .backends.base import CHUNK
 from .drafters.base import Drafter
@@ -49,7 +50,7 @@ class Decoder:
         end_tokens: frozenset[int],
         *,
         drafter: Drafter | None = None,
-        selector: ShapePolicy | None = None,
+        selector: Selector | Guard | None = None,
         observer: Observer | None = None,
     ):
         assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"
@@ -138,12 +139,9 @@ class Decoder:
         if self._drafter is not None and self._selector is not None:
             drafted_path = np.where(path >= 0, np.take_along_axis(nodes, np.maximum(path, 0), axis=1), -1)
             self._drafter.commit(drafted, drafted_path, verdict.next_tokens, active)
+            self._selector.record(kept, context, widths, verdict.accepted_lengths + 1)
         num_emitted = emit(streams, kept, verdict.path, verdict.next_tokens)
         clock.charge("commit")
-        if self._selector is not None:
-            step_ms = sum(clock.spent.values())
-            self._selector.record(kept, context, widths, verdict.accepted_lengths + 1, step_ms)
-            clock.charge("controller")
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
 
     def _draft(

@@ -11,7 +11,6 @@ from ..controller.latency import LatencyTable, cache_path
 from ..controller.objective import Objective
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
-from ..controller.shape_policy import ShapePolicy
 from ..controller.shapes import parse_paths
 from .decode import Decoder
 from .drafters.language_model import LanguageModelDrafter
@@ -63,7 +62,7 @@ def plain_decoder(pair: Pair) -> Decoder:
     return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
 
 
-def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy) -> Decoder:
+def tree_decoder(pair: Pair, law: LawTerms, selector: Selector | Guard) -> Decoder:
     """The loop with the pair's drafter under `law` and the walk."""
     return Decoder(
         Target(pair.target),

@@ -114,15 +114,19 @@ def test_the_choice_rule_writes_the_plain_text(settings, batch, scorer):
     assert stats.num_kept > 0
 
 
-class PacedGuard(Guard):
-    """Is told that every step takes as long, although the table says otherwise; later, that drafting takes longer."""
+class PacedSelector(Selector):
+    """Its own clock says that every step takes as long, although the table differs; later, that drafting is slow."""
 
-    num_steps = 0
+    ticks = 0
+    drafting = 0.0
 
-    def record(self, tree, context, level_widths, num_tokens, step_ms):
-        self.num_steps += 1
-        pace = 80.0 if self.num_steps < 25 or not level_widths else 600.0
-        super().record(tree, context, level_widths, num_tokens, pace)
+    def clock(self):  # asked when a step begins and when it ends
+        self.ticks += 1
+        return 0.08 * self.ticks + self.drafting
+
+    def frontier(self, tree, context):
+        self.drafting += 0.2 * (self.ticks > 50)
+        return super().frontier(tree, context)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -130,8 +134,8 @@ class PacedGuard(Guard):
 def test_a_guard_that_switches_amid_the_text_writes_the_plain_text(settings, batch):
     requests = tiny.requests(batch, **settings, max_tokens=90)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
-    guard = PacedGuard(Selector(ConfidenceScorer(), LIMITS), TABLE)
-    decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), guard)
+    selector = PacedSelector(ConfidenceScorer(), LIMITS)
+    decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), Guard(selector, TABLE, clock=selector.clock))
     streams = decoder.open_streams(requests)
     drafted = [bool(record.level_widths) for record in decoder.steps(requests, streams)]
     assert [text.token_ids for text in streams] == [text.token_ids for text in plain]

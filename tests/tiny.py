@@ -14,7 +14,8 @@ from transformers import (
     Qwen3Config,
 )
 from treewright.controller.contract import COUPLED
-from treewright.controller.shape_policy import ShapePolicy
+from treewright.controller.guard import Guard
+from treewright.controller.selector import Selector
 from treewright.runtime.backends.transformers import TransformersModel
 from treewright.runtime.decode import Decoder, Request
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
@@ -71,7 +72,7 @@ def tokenizer() -> Tokenizer:
 def decoder(
     target: TransformersModel,
     drafter: TransformersModel | None = None,
-    selector: ShapePolicy | None = None,
+    selector: Selector | Guard | None = None,
     law=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
 ) -> Decoder:

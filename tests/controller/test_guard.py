@@ -15,11 +15,12 @@ LOSING = {"block_efficiency": 2.0, "speculative_ms": 30.0}
 
 
 class Clockwork:
-    """Asks and tells a policy what the decode loop would; step times and block efficiencies are given."""
+    """Asks and tells a policy what the decode loop would; its clock and the block efficiencies are made up."""
 
     def __init__(self, table: LatencyTable | None = TABLE, batch: int = 1, guarded: bool = True):
         selector = Selector(TableScorer([0.0]), TreeLimits(max_depth=1, width=1, frontier=1, budget=1))
-        self.policy = Guard(selector, table) if guarded else selector
+        self.now = 0.0
+        self.policy = Guard(selector, table, clock=lambda: self.now) if guarded else selector
         self.roots = DraftTree.from_roots(np.zeros(batch))
         self.generator = np.random.default_rng(1)
         self.plain_run = 0
@@ -39,16 +40,17 @@ class Clockwork:
         batch = len(self.roots.tokens)
         tokens, ms, position, drafted = 0, 0.0, 100, []
         while tokens < num_tokens:
-            now = context(batch, position, num_tokens + 10 - tokens, temperature)
-            drafts = self.policy.frontier(self.roots, now).shape[1] > 0
-            assert self.policy.keep(self.roots, now).tolist() == [[0]] * batch
+            state = context(batch, position, num_tokens + 10 - tokens, temperature)
+            drafts = self.policy.frontier(self.roots, state).shape[1] > 0
+            assert self.policy.keep(self.roots, state).tolist() == [[0]] * batch
             block, step_ms = 1, plain_ms
             if drafts:  # blocks of one token or of three, as often as makes the mean
                 block = 3 if self.generator.random() < (block_efficiency - 1) / 2 else 1
                 step_ms = speculative_ms + (catch_up_ms if self.plain_run > 1 else 0.0)
             self.plain_run = 0 if drafts else self.plain_run + 1
             extra_ms = prompt_ms * (not drafted) + hiccup_ms * (not drafts and len(drafted) % 5 == 0)
-            self.policy.record(self.roots, now, [1] * drafts, np.full(batch, block), step_ms + extra_ms)
+            self.now += (step_ms + extra_ms) / 1e3
+            self.policy.record(self.roots, state, [1] * drafts, np.full(batch, block))
             tokens, ms, position = tokens + block, ms + step_ms, position + block
             drafted.append(drafts)
         return tokens * plain_ms / ms, np.array(drafted)
