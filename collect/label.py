@@ -4,6 +4,7 @@ On-text positions sample the population of nodes a walk can reach, so no drafted
 drafter's candidates are what it would hang there, and the emitted token says which of them the target took.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from ..controller.tree import Array
 from ..runtime.backends.base import CHUNK, CachedModel
 from ..runtime.drafters.law import propose
 from ..runtime.sampling import Sampling, TokenSampler
+
+# Choices of a seed from here on are for labels; a request's own choices stay far below.
+OTHER_CHOICES = 1 << 31
 
 
 def read_rows(model: CachedModel, tokens: Array, first: int) -> Tensor:
@@ -30,6 +34,7 @@ def read_rows(model: CachedModel, tokens: Array, first: int) -> Tensor:
     return torch.cat(rows)
 
 
+@torch.inference_mode()
 def label_text(
     target: CachedModel,
     drafter: CachedModel,
@@ -38,30 +43,54 @@ def label_text(
     sampling: Sampling,
     law: LawTerms,
     width: int,
+    num_draws: int = 1,
 ) -> tuple[list[dict[str, Any]], int]:
-    """One row per generated token (columns of `trace.POSITIONS` less the text's own), and the number of ties.
+    """Rows per generated token (columns of `schema.POSITIONS` less the text's own), and the number of ties.
 
-    A tie is a position where the teacher-forced row draws another token than was emitted: its two best perturbed
-    scores are closer than the rounding difference between the two forwards.
+    The first row of a position is of the text's own noise. Further draws ask, with the models' rows at hand, what
+    target and drafter would have drawn there under other noise; greedy text has none. A tie is a position where the
+    teacher-forced row draws another token than was emitted: its two best perturbed scores are closer than the
+    rounding difference between the two forwards.
     """
     first = prompt_length - 1
     sampler = TokenSampler([sampling], target.vocabulary_size, target.device)
-    target_scores = sampler.warp(read_rows(target, tokens, first)[None])
-    draft_scores = sampler.warp(read_rows(drafter, tokens, first)[None])
+    target_scores = sampler.warp(read_rows(target, tokens, first)[None])[0]
+    draft_scores = sampler.warp(read_rows(drafter, tokens, first)[None])[0]
     positions = np.arange(prompt_length, len(tokens))
-    noise = sampler.noise(positions[None])
     emitted = tokens[prompt_length:]
-    drawn = (target_scores if noise is None else target_scores + noise).argmax(dim=-1)[0].cpu().numpy()
+    rows: list[dict[str, Any]] = []
+    num_ties = 0
+    for draw in range(num_draws if sampling.temperature > 0 else 1):
+        own = draw == 0
+        noise = sampler.noise(positions[None]) if own else _other_noise(sampling, draw, target, positions)
+        drawn = (target_scores if noise is None else target_scores + noise[0]).argmax(dim=-1).cpu().numpy()
+        if own:
+            num_ties = int((drawn != emitted).sum())
+        columns = {"position": positions, "draw": np.full(len(positions), draw)}
+        columns |= _columns(target_scores, draft_scores, noise, emitted if own else drawn, law, width)
+        lists = {name: values.tolist() for name, values in columns.items()}
+        rows += [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+    return rows, num_ties
 
-    target_log_probs, draft_log_probs = target_scores[0].log_softmax(-1), draft_scores[0].log_softmax(-1)
+
+def _other_noise(sampling: Sampling, draw: int, model: CachedModel, positions: Array) -> Tensor | None:
+    """The noise of another choice of the same seed, which no text of the run is drawn with."""
+    other = replace(sampling, choice=OTHER_CHOICES + draw)
+    return TokenSampler([other], model.vocabulary_size, model.device).noise(positions[None])
+
+
+def _columns(
+    target_scores: Tensor, draft_scores: Tensor, noise: Tensor | None, emitted: Array, law: LawTerms, width: int
+) -> dict[str, Any]:
+    """Columns [n] or [n, W] of warped rows [n, V] and `noise` [1, n, V], where the target drew `emitted` [n]."""
+    target_log_probs, draft_log_probs = target_scores.log_softmax(-1), draft_scores.log_softmax(-1)
     target_probs, draft_probs = target_log_probs.exp(), draft_log_probs.exp()
-    picked = torch.from_numpy(emitted)[:, None].to(target.device)
-    candidates = propose(draft_scores, noise if law is COUPLED else None, width)
-    fixed = propose(draft_scores, None, width)
+    picked = torch.from_numpy(emitted)[:, None].to(target_scores.device)
+    candidates = propose(draft_scores[None], noise if law is COUPLED else None, width)
+    fixed = propose(draft_scores[None], None, width)
     # A candidate the sampling cut is never drafted; its token matches nothing.
     tokens_drafted = np.where(np.isfinite(candidates.noisy_log_probs[0]), candidates.tokens[0], -1)
-    columns: dict[str, Any] = {
-        "position": positions,
+    return {
         "emitted": emitted,
         "rank": place_of(emitted, tokens_drafted),
         "fixed_rank": place_of(emitted, np.where(np.isfinite(fixed.log_probs[0]), fixed.tokens[0], -1)),
@@ -75,9 +104,6 @@ def label_text(
         "candidate_log_probs": candidates.log_probs[0],
         "candidate_noisy_log_probs": candidates.noisy_log_probs[0],
     }
-    lists = {name: values.tolist() for name, values in columns.items()}
-    rows = [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-    return rows, int((drawn != emitted).sum())
 
 
 def place_of(emitted: Array, candidates: Array) -> Array:

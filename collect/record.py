@@ -16,6 +16,7 @@ from ..runtime.drafters.law import get_law
 from ..runtime.pair import Pair, PairConfig, load_pair
 from ..runtime.sampling import Sampling
 from ..runtime.speculation import plain_decoder
+from .envelope import EnvelopeConfig, grow_envelopes
 from .label import label_text
 from .profile import ProfileConfig, cached_table
 from .prompts import Prompt, PromptConfig, load_prompts
@@ -44,7 +45,9 @@ def collect(
     profile: ProfileConfig = ProfileConfig(),
     law: str = "coupled",
     width: int = 4,
+    draws: int = 4,
     batch: int = 8,
+    envelopes: EnvelopeConfig = EnvelopeConfig(),
 ) -> None:
     """Record traces of a pair: texts, positions, candidate nodes, and the machine's latency table.
 
@@ -56,73 +59,97 @@ def collect(
         profile: What the latency table spans
         law: Drafting law: coupled or fixed
         width: Candidates recorded per position
+        draws: Noise draws labelled per position, the text's own first
         batch: Texts decoded at once
+        envelopes: The trees recorded for replay
     """
     drafting_law = get_law(law)
-    if width < 1 or batch < 1:
-        raise InputError(f"width and batch are at least 1, got {width} and {batch}")
+    if min(width, draws, batch) < 1:
+        raise InputError(f"width, draws and batch are at least 1, got {width}, {draws} and {batch}")
     if not texts.temperatures:
         raise InputError("no temperature is given; name at least one, such as [1.0]")
     chosen = load_prompts(prompts)
     models = load_pair(pair)
-    jobs = _plan(models, chosen, texts)
-    command = json.loads(json.dumps({"prompts": asdict(prompts), "texts": asdict(texts), "batch": batch}))
+    jobs = _plan(models, chosen, texts, envelopes)
+    settings = {"prompts": prompts, "texts": texts, "envelopes": envelopes}
+    command = {name: asdict(value) for name, value in settings.items()} | {"batch": batch, "draws": draws}
+    command = json.loads(json.dumps(command))
     header = TraceHeader(models.name, drafting_law.name, models.tokenizer_sha256, width, command)
     folder = TraceFolder.create(out, header)
     if not (out / "latency.json").exists():  # a resumed folder keeps the table it was begun with
         cached_table(models, profile).save(out / "latency.json")
     started = perf_counter()
+    recorder = Recorder(models, drafting_law, width, draws, envelopes)
     shards = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
     for number, shard in enumerate(track(shards, "collect: texts")):
         if number >= len(folder.shards):
-            folder.append(*_record(models, shard, drafting_law, width))
+            folder.append(recorder.record(shard))
     _report(folder, perf_counter() - started)
 
 
-def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig) -> list[tuple[Prompt, Request]]:
-    """One request per prompt, checked before anything is written."""
+@dataclass(frozen=True)
+class Job:
+    """One text to write and record."""
+
+    prompt: Prompt
+    request: Request
+    with_envelopes: bool
+
+
+def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig, envelopes: EnvelopeConfig) -> list[Job]:
+    """One job per prompt, checked before anything is written."""
     temperatures = texts.temperatures
     jobs = []
     for number, prompt in enumerate(prompts):
+        with_envelopes = number * envelopes.texts // len(prompts) < (number + 1) * envelopes.texts // len(prompts)
         sampling = Sampling(temperatures[number % len(temperatures)], top_p=texts.top_p, seed=texts.seed + number)
         request = Request(pair.tokenizer(prompt.text)["input_ids"], texts.max_tokens, sampling)
         check_request(request, pair.target.context_length)
-        jobs.append((prompt, request))
+        jobs.append(Job(prompt, request, with_envelopes))
     return jobs
 
 
-def _record(
-    pair: Pair, jobs: list[tuple[Prompt, Request]], law: LawTerms, width: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Decode and label one shard: rows of texts and of positions."""
-    started = perf_counter()
-    streams, _ = plain_decoder(pair).generate([request for _, request in jobs])
-    decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
-    texts, positions = [], []
-    for (prompt, request), stream in zip(jobs, streams, strict=True):
-        sampling, prompt_length = request.sampling, len(request.prompt_ids)
-        tokens = np.array([*request.prompt_ids, *stream.token_ids], dtype=np.int64)
-        rows, num_ties = label_text(pair.target, pair.drafter, tokens, prompt_length, sampling, law, width)
-        shared = {"text_id": f"{sampling.seed:08d}", "document": prompt.document}
-        shared |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        positions += [shared | row for row in rows]
-        texts.append(
-            shared
-            | {
-                "domain": prompt.domain,
-                "tokens": tokens.tolist(),
-                "prompt_length": prompt_length,
-                "top_k": sampling.top_k,
-                "seed": sampling.seed,
-                "num_ties": num_ties,
-                "decode_ms": decode_ms,
-            }
+@dataclass(frozen=True)
+class Recorder:
+    """Writes texts with the target and reduces both models' rows to trace rows."""
+
+    pair: Pair
+    law: LawTerms
+    width: int
+    draws: int
+    envelopes: EnvelopeConfig
+
+    def record(self, jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
+        """Decode and label the jobs as one batch: rows by table."""
+        started = perf_counter()
+        streams, _ = plain_decoder(self.pair).generate([job.request for job in jobs])
+        decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
+        rows: dict[str, list[dict[str, Any]]] = {"texts": [], "positions": [], "nodes": []}
+        for job, stream in zip(jobs, streams, strict=True):
+            self._label(job, stream.token_ids, decode_ms, rows)
+        return rows
+
+    def _label(self, job: Job, token_ids: list[int], decode_ms: float, rows: dict[str, list[dict[str, Any]]]) -> None:
+        sampling, prompt_length = job.request.sampling, len(job.request.prompt_ids)
+        tokens = np.array([*job.request.prompt_ids, *token_ids], dtype=np.int64)
+        target, drafter = self.pair.target, self.pair.drafter
+        shared = {"text_id": f"{sampling.seed:08d}", "document": job.prompt.document}
+        warp = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        positions, num_ties = label_text(
+            target, drafter, tokens, prompt_length, sampling, self.law, self.width, self.draws
         )
-    return texts, positions
+        rows["positions"] += [shared | warp | row for row in positions]
+        if job.with_envelopes:
+            envelopes = grow_envelopes(drafter, tokens, prompt_length, sampling, self.law, self.width, self.envelopes)
+            rows["nodes"] += [shared | row for row in envelopes]
+        facts = {"domain": job.prompt.domain, "tokens": tokens.tolist(), "prompt_length": prompt_length}
+        facts |= {"top_k": sampling.top_k, "seed": sampling.seed, "num_ties": num_ties, "decode_ms": decode_ms}
+        rows["texts"].append(shared | warp | facts)
 
 
 def _report(folder: TraceFolder, seconds: float) -> None:
     positions = folder.positions().to_pandas()
+    positions = positions[positions["draw"] == 0]
     rows = []
     for temperature, group in positions.groupby("temperature"):
         coverage = [float((group["rank"] == rank).mean()) for rank in range(folder.header.width)]

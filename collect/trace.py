@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ..controller.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TEXTS = pa.schema(
     [
@@ -37,9 +37,10 @@ POSITIONS = pa.schema(
         ("text_id", pa.string()),
         ("document", pa.string()),
         ("position", pa.int32()),  # index of the emitted token in its text
+        ("draw", pa.int32()),  # 0: the text's own noise; above: the same rows under other noise, no token emitted
         ("temperature", pa.float32()),
         ("top_p", pa.float32()),
-        ("emitted", pa.int32()),
+        ("emitted", pa.int32()),  # what the target draws here under the row's noise
         (
             "rank",
             pa.int32(),
@@ -57,6 +58,24 @@ POSITIONS = pa.schema(
         ("candidate_noisy_log_probs", pa.list_(pa.float32())),
     ]
 )
+
+
+NODES = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("document", pa.string()),
+        ("position", pa.int32()),  # index of the root in its text
+        ("tokens", pa.list_(pa.int32())),  # of the envelope's nodes, root first
+        ("parents", pa.list_(pa.int32())),
+        ("ranks", pa.list_(pa.int32())),
+        ("log_probs", pa.list_(pa.float32())),
+        ("noisy_log_probs", pa.list_(pa.float32())),
+        ("entropies", pa.list_(pa.float32())),
+        ("top_log_probs", pa.list_(pa.float32())),
+        ("expanded", pa.list_(pa.int32())),  # nodes whose children were drafted
+    ]
+)
+TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
 
 
 @dataclass(frozen=True)
@@ -118,31 +137,35 @@ class TraceFolder:
                     raise InputError(f"{path / name} is missing or damaged (SHA-256 differs); collect again")
         return folder
 
-    def append(self, texts: list[dict[str, Any]], positions: list[dict[str, Any]]) -> None:
-        """Seal one shard: both files first, then the manifest that makes them count."""
+    def append(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+        """Seal one shard, rows by table: all files first, then the manifest that makes them count."""
         number = len(self.shards)
         hashes = {}
-        for name, rows, schema in (("texts", texts, TEXTS), ("positions", positions, POSITIONS)):
+        for name, schema in TABLES.items():
             file = f"{name}-{number:05d}.parquet"
             temporary = self.path / f"{file}.tmp"
-            table = pa.Table.from_pylist(rows, schema=schema)
+            table = pa.Table.from_pylist(rows[name], schema=schema)
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
             temporary.replace(self.path / file)
             hashes[file] = _sha256(self.path / file)
-        self.shards.append({"num_texts": len(texts), "num_positions": len(positions), "sha256": hashes})
+        self.shards.append({"num_texts": len(rows["texts"]), "sha256": hashes})
         self._write_manifest()
 
     def texts(self) -> pa.Table:
-        return self._read("texts", TEXTS)
+        return self._read("texts")
 
     def positions(self) -> pa.Table:
         """All position rows, texts in order and each text's positions in order."""
-        return self._read("positions", POSITIONS)
+        return self._read("positions")
 
-    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
+    def nodes(self) -> pa.Table:
+        """All envelopes, texts in order and each text's roots in order."""
+        return self._read("nodes")
+
+    def _read(self, name: str) -> pa.Table:
         files = [file for shard in self.shards for file in shard["sha256"] if file.startswith(name)]
         tables = [pq.read_table(self.path / file, page_checksum_verification=True) for file in files]
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        return pa.concat_tables(tables) if tables else TABLES[name].empty_table()
 
     def _write_manifest(self) -> None:
         temporary = self.path / "manifest.json.tmp"

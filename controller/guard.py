@@ -23,7 +23,8 @@ import numpy as np
 from .context import StepContext
 from .contract import Looks
 from .latency import LatencyTable
-from .selector import Selector, TreeLimits
+from .policies.base import ShapePolicy
+from .selector import TreeLimits
 from .tree import Array, DraftTree
 
 CREDIT = 32.0  # tokens; a step's gain is noisy by a token or two, and what pays must not end by chance
@@ -49,7 +50,7 @@ class Guard:
     """
 
     def __init__(
-        self, selector: Selector, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
+        self, selector: ShapePolicy, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
     ):
         self._selector = selector
         self._table = table

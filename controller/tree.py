@@ -38,6 +38,7 @@ class DraftTree:
     noisy_log_probs: Array  # [B, N] float32, see `Children`; equals log_probs where the law adds no noise
     entropies: Array  # [B, N] float32
     top_log_probs: Array  # [B, N] float32
+    margins: Array  # [B, N] float32, noisy lead over the best sibling; of the best itself, over the second
     path_log_probs: Array  # [B, N] float32, log_probs added up from the root (left out) to the node
     path_noisy_log_probs: Array  # [B, N] float32, the same of noisy_log_probs
 
@@ -56,6 +57,7 @@ class DraftTree:
             noisy_log_probs=nothing,
             entropies=nothing,
             top_log_probs=nothing,
+            margins=nothing,
             path_log_probs=nothing,
             path_noisy_log_probs=nothing,
         )
@@ -108,6 +110,7 @@ class DraftTree:
         }
         for name in ("tokens", "log_probs", "noisy_log_probs"):
             new[name] = getattr(children, name).reshape(num_trees, -1)[rows, picks]
+        new["margins"] = _margins(children.noisy_log_probs).reshape(num_trees, -1)[rows, picks]
         for name in ("log_probs", "noisy_log_probs"):
             new[f"path_{name}"] = getattr(self, f"path_{name}")[rows, above] + new[name]
         columns: dict[str, Array] = {"num_nodes": num_nodes}
@@ -133,6 +136,14 @@ class DraftTree:
         columns["parents"] = np.where(parents >= 0, places[rows, parents], -1)
         assert (columns["parents"][:, 1:] >= 0)[kept[:, 1:]].all(), "the kept nodes are not parent-closed"
         return type(self)(**columns)
+
+
+def _margins(noisy_log_probs: Array) -> Array:
+    """[..., W] from siblings [..., W], best first; an only child leads by infinity."""
+    best = noisy_log_probs[..., :1]
+    second = noisy_log_probs[..., 1:2] if noisy_log_probs.shape[-1] > 1 else np.full_like(best, -np.inf)
+    with np.errstate(invalid="ignore"):  # where nothing is finite, nothing is drafted
+        return np.concatenate((best - second, noisy_log_probs[..., 1:] - best), axis=-1)
 
 
 PADDING = {"parents": -1, "depths": -1}

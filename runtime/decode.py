@@ -11,8 +11,7 @@ from tokenizers import Tokenizer
 from ..controller.context import StepContext
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
-from ..controller.guard import Guard
-from ..controller.selector import Selector
+from ..controller.policies.base import ShapePolicy
 from ..controller.tree import Array, DraftTree
 from .backends.base import CHUNK
 from .drafters.base import Drafter
@@ -50,7 +49,7 @@ class Decoder:
         end_tokens: frozenset[int],
         *,
         drafter: Drafter | None = None,
-        selector: Selector | Guard | None = None,
+        selector: ShapePolicy | None = None,
         observer: Observer | None = None,
     ):
         assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"

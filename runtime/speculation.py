@@ -8,7 +8,8 @@ from ..controller.contract import LawTerms
 from ..controller.errors import InputError
 from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
-from ..controller.objective import Objective
+from ..controller.policies.base import ShapePolicy
+from ..controller.policies.learned import learned_selector
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
 from ..controller.shapes import parse_paths
@@ -62,7 +63,7 @@ def plain_decoder(pair: Pair) -> Decoder:
     return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
 
 
-def tree_decoder(pair: Pair, law: LawTerms, selector: Selector | Guard) -> Decoder:
+def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy) -> Decoder:
     """The loop with the pair's drafter under `law` and the walk."""
     return Decoder(
         Target(pair.target),
@@ -83,12 +84,6 @@ def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
             f"of {pair.name!r}; train one on traces of this pair"
         )
     return checkpoint
-
-
-def learned_selector(checkpoint: Checkpoint, table: LatencyTable, *, theta_scale: float = 1.0) -> Selector:
-    """The learned score under the choice rule of this machine."""
-    objective = Objective(table, scale=theta_scale)
-    return Selector(checkpoint.scorer(), checkpoint.config.limits, objective=objective)
 
 
 def _learned(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:

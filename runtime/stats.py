@@ -74,5 +74,10 @@ class DecodeStats:
         return self.num_kept / self.num_steps if self.num_steps else 0.0
 
     @property
+    def acceptance_rate(self) -> float:
+        """Accepted share of the drafted nodes that were verified."""
+        return self.num_accepted / self.num_kept if self.num_kept else 0.0
+
+    @property
     def controller_share(self) -> float:
         return self.controller_ms / self.total_ms if self.total_ms else 0.0

@@ -47,14 +47,17 @@ def test_profile_measures_every_size(tmp_path, monkeypatch, capsys):
 
 
 def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
-    small = ["--measure.tune_prompts", "1", "--measure.tune_tokens", "4", "--measure.bench_prompts", "2"]
+    small = ["--measure.tune_prompts", "0", "--measure.bench_prompts", "2"]
     arguments = ["bench", "--selector", str(runs / "selector"), "--pair.threads", "1", *small]
     assert cli.main([*arguments, "--measure.temperatures", "[1.0]", "--measure.max_tokens", "6"]) == 0
     report = last_line(capsys)["temperatures"]["1"]["policies"]
     named = {(row["policy"], row["law"]) for row in report}
-    families = {"chain", "static", "EAGLE-2", "OPT-Tree"}
-    assert named >= {(family, law) for family in families for law in ("coupled", "fixed")} | {("learned", "coupled")}
-    assert named >= {("plain", "-"), ("transformers.generate", "-")}
+    families = {"chain", "static", "static, thresholds", "Sequoia", "EMA length", "online threshold"}
+    families |= {"EAGLE-2", "OPT-Tree", "choice, confidence"}
+    assert named == {(family, law) for family in families for law in ("coupled", "fixed")} | {
+        ("learned", "coupled"),
+        ("learned, guarded", "coupled"),
+    } | {(family, "-") for family in ("plain", "transformers.generate", "transformers assisted")}
     assert all(row["texts_unlike_plain"] == 0 for row in report if "texts_unlike_plain" in row)
 
 

@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import plans
 import pytest
 import tiny
 import torch
@@ -16,6 +17,7 @@ from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.learned import LearnedScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
+from treewright.runtime.drafters.law import get_law
 from treewright.runtime.noise import KeyedNoise
 from treewright.train.export import export_onnx
 
@@ -140,6 +142,19 @@ def test_a_guard_that_switches_amid_the_text_writes_the_plain_text(settings, bat
     drafted = [bool(record.level_widths) for record in decoder.steps(requests, streams)]
     assert [text.token_ids for text in streams] == [text.token_ids for text in plain]
     assert np.count_nonzero(np.diff(drafted)) >= 3  # drafting, plain, drafting, plain
+
+
+@pytest.mark.parametrize("key", plans.grids(), ids="/".join)
+def test_every_plan_writes_the_plain_text(key):
+    requests = tiny.requests(3, 0.8, max_tokens=10)
+    target, drafter = tiny.llama(), tiny.llama(noise=0.02)
+    plain, _ = tiny.decoder(target).generate(requests)
+    num_kept = 0
+    for plan in plans.grids()[key]:
+        trees, stats = tiny.decoder(target, drafter, plan.build(), get_law(plan.law)).generate(requests)
+        assert [text.token_ids for text in trees] == [text.token_ids for text in plain], plan.settings
+        num_kept += stats.num_kept
+    assert num_kept > 0
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -14,8 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 from treewright.controller.contract import COUPLED
-from treewright.controller.guard import Guard
-from treewright.controller.selector import Selector
+from treewright.controller.policies.base import ShapePolicy
 from treewright.runtime.backends.transformers import TransformersModel
 from treewright.runtime.decode import Decoder, Request
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
@@ -72,7 +71,7 @@ def tokenizer() -> Tokenizer:
 def decoder(
     target: TransformersModel,
     drafter: TransformersModel | None = None,
-    selector: Selector | Guard | None = None,
+    selector: ShapePolicy | None = None,
     law=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
 ) -> Decoder:

@@ -40,10 +40,10 @@ def write(folder, count=4, temperature=0.8, max_tokens=40) -> TraceFolder:
     streams, _ = tiny.decoder(target).generate(requests)
     traces = TraceFolder.create(folder, header())
     for start in range(0, count, 2):
-        texts, positions = [], []
+        table: dict = {"texts": [], "positions": [], "nodes": []}
         for number in range(start, min(start + 2, count)):
             text, rows = rows_of(requests[number], streams[number].token_ids, f"doc {number}", target, drafter)
-            texts.append(text)
-            positions += rows
-        traces.append(texts, positions)
+            table["texts"].append(text)
+            table["positions"] += rows
+        traces.append(table)
     return traces

@@ -28,6 +28,7 @@ from .card import model_card
 from .data import EdgeData, Edges, Positions, reachable_edges, split_documents
 from .export import export_onnx, golden_vectors
 from .module import AcceptModule
+from .rules import rule_fits
 
 NUM_GOLDEN = 32
 
@@ -96,7 +97,9 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
         "model.safetensors": save_safetensors({name: value.numpy() for name, value in model.state_dict().items()}),
         "model.onnx": graph,
         "golden.safetensors": save_safetensors(golden),
-        "baselines.json": _json({"rank_probs": rank_tables(positions, folder.header.width)}),
+        "baselines.json": _json(
+            {"rank_probs": rank_tables(positions, folder.header.width), **rule_fits(folder, limits)}
+        ),
         "metrics.json": _json(metrics),
     }
     save_checkpoint(out, config, files, model_card(config, metrics))

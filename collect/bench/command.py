@@ -2,7 +2,9 @@
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,21 @@ import torch
 
 from ...controller.console import print_json, print_table
 from ...controller.errors import InputError
+from ...controller.policies.base import PolicyPlan
+from ...controller.policies.grids import policy_grids
 from ...runtime.drafters.law import LAWS
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
 from ..profile import ProfileConfig, cached_table
 from ..prompts import Prompt, PromptConfig, load_prompts
-from .measure import Job, repeated_four_grams, run_interleaved, summarise, tuned
-from .policies import families, reference_policies
+from .measure import repeated_four_grams, run_interleaved, summarise, tuned
+from .policies import Job, guarded, planned_policy, reference_policies
 
 # Greedy runs of small models loop, which flatters every drafter.
 GREEDY_MAX_TOKENS = 48
+# Of a grid that replay has ranked, so many settings are run live.
+NUM_FINALISTS = 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class BenchConfig:
     max_tokens: int = 64
     """Tokens per prompt; the end-of-text token does not end a run"""
     tune_prompts: int = 6
-    """Prompts on which each policy's grid is tried; 0 takes the first setting of each grid, untuned"""
+    """Prompts on which each policy's grid is tried, or the two settings that replay found best; 0 tries none and takes
+    replay's best, or without replay the untuned first setting"""
     tune_tokens: int = 48
     """Tokens per prompt while tuning"""
     bench_prompts: int = 24
@@ -50,7 +57,7 @@ def bench(
     measure: BenchConfig = BenchConfig(),
     profile: ProfileConfig = ProfileConfig(),
 ) -> None:
-    """Compare plain, chain, static, EAGLE-2, OPT-Tree and learned trees in one interleaved run.
+    """Compare plain decoding, every baseline policy and the learned trees in one interleaved run.
 
     Args:
         selector: Checkpoint folder of the learned selector
@@ -69,19 +76,41 @@ def bench(
     reports = {}
     for temperature in measure.temperatures:
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
-        grids = families(models, laws, checkpoint, table, temperature)
-        chosen = [grid[0] for grid in grids.values()]
+        grids = policy_grids(checkpoint, table, laws, temperature)
+        grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        make = partial(planned_policy, models, table=table)
+        plans = [grid[0] for grid in grids.values()]
         if tune:
             jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tune, measure, temperature)]
-            chosen = tuned(grids, jobs, f"tune at T={temperature}")
+            plans = tuned([*grids.values()], make, jobs, f"tune at T={temperature}")
+        plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
         jobs = _jobs(models, held_out, measure, temperature)
-        policies = reference_policies(models, table) + chosen
+        policies = reference_policies(models, table) + [make(plan) for plan in plans]
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
-        rows = [summarise(policy, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
+        rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
-        _print(temperature, rows, jobs, repeated, is_tuned=bool(tune))
+        _print(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
         reports[f"{temperature:g}"] = {"repeated_four_grams": round(repeated, 3), "policies": rows}
     print_json({"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports})
+
+
+def finalists(
+    grids: Mapping[tuple[str, str], Sequence[PolicyPlan]], ranked: Mapping[str, Sequence[int]], temperature: float
+) -> dict[tuple[str, str], Sequence[PolicyPlan]]:
+    """Of each grid the settings that replay found best, best first; the whole grid where replay has not ranked it.
+
+    `ranked` holds places in a grid under "family|law|temperature".
+    """
+    chosen: dict[tuple[str, str], Sequence[PolicyPlan]] = {}
+    for (family, law), grid in grids.items():
+        key = f"{family}|{law}|{temperature:g}"
+        places = ranked[key][:NUM_FINALISTS] if key in ranked else range(len(grid))
+        if not 0 <= min(places) <= max(places) < len(grid):
+            raise InputError(
+                f"the checkpoint ranks settings {sorted(places)} of {family!r}, this build has {len(grid)}; retrain it"
+            )
+        chosen[family, law] = [grid[place] for place in places]
+    return chosen
 
 
 def conditions(pair: Pair) -> dict[str, Any]:
@@ -100,7 +129,12 @@ def conditions(pair: Pair) -> dict[str, Any]:
 def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:
     max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
     return [
-        Job(pair.tokenizer(prompt.text)["input_ids"], max_tokens, Sampling(temperature, seed=config.seed + number))
+        Job(
+            pair.tokenizer(prompt.text)["input_ids"],
+            max_tokens,
+            Sampling(temperature, seed=config.seed + number),
+            prompt.domain,
+        )
         for number, prompt in enumerate(prompts)
     ]
 
@@ -113,9 +147,11 @@ def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repe
             "tuned to" if is_tuned else "untuned settings": row["settings"],
             "tokens/s": row["tokens_per_second"],
             "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
+            "worst tenth": row["speed_up_worst_decile"],
             "block eff.": row.get("block_efficiency", "-"),
             "nodes/step": row.get("nodes_per_step", "-"),
             "drafted/step": row.get("drafted_per_step", "-"),
+            "accepted": f"{row['acceptance_rate']:.0%}" if "acceptance_rate" in row else "-",
             "same text": f"{len(jobs) - row['texts_unlike_plain']}/{len(jobs)}" if "texts_unlike_plain" in row else "-",
             "controller": f"{row['controller_share']:.1%}" if "controller_share" in row else "-",
         }

@@ -1,47 +1,48 @@
 """Interleaved runs of many policies on the same prompts, and the paired statistics of what came out."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
 
 from ...controller.console import track
-from ...runtime.sampling import Sampling
+from ...controller.policies.base import PolicyPlan
 from ...runtime.stats import DecodeStats
-from .policies import Policy, Run
-
-
-class Job(NamedTuple):
-    prompt_ids: list[int]
-    max_tokens: int
-    sampling: Sampling
+from .policies import Job, Policy, Run
 
 
 def run_interleaved(policies: Sequence[Policy], jobs: Sequence[Job], label: str) -> list[list[Run]]:
     """[policy][job]: every policy on every job; per job the order is shuffled, and a first short round is dropped."""
     generator = np.random.default_rng(0)
     for policy in policies:
-        policy.run(jobs[0].prompt_ids, 8, jobs[0].sampling)
+        policy.run(jobs[0]._replace(max_tokens=8))
     runs: list[list[Run]] = [[] for _ in policies]
     for job in track(jobs, label):
         for number in generator.permutation(len(policies)):
-            runs[number].append(policies[number].run(*job))
+            runs[number].append(policies[number].run(job))
     return runs
 
 
-def tuned(grids: Mapping[Any, Sequence[Policy]], jobs: Sequence[Job], label: str) -> list[Policy]:
-    """The policy of each grid with the most tokens per priced millisecond.
+def tuned(
+    grids: Sequence[Sequence[PolicyPlan]], make: Callable[[PolicyPlan], Policy], jobs: Sequence[Job], label: str
+) -> list[PolicyPlan]:
+    """The plan of each grid with the most tokens per priced millisecond.
 
     Steps are priced by the latency table: on few short texts a clock says more about the machine than about a policy.
     """
-    candidates = [policy for grid in grids.values() for policy in grid]
-    speeds = {
-        policy: sum(len(run.tokens) for run in runs) / sum(run.priced_ms for run in runs)
-        for policy, runs in zip(candidates, run_interleaved(candidates, jobs, label), strict=True)
-    }
-    return [max(grid, key=lambda policy: speeds[policy]) for grid in grids.values()]
+    plans = [plan for grid in grids for plan in grid]
+    runs = iter(run_interleaved([make(plan) for plan in plans], jobs, label))
+    chosen = []
+    for grid in grids:
+        speeds = [tokens_per_priced_ms(next(runs)) for _ in grid]
+        chosen.append(grid[int(np.argmax(speeds))])
+    return chosen
+
+
+def tokens_per_priced_ms(runs: Sequence[Run]) -> float:
+    return sum(len(run.tokens) for run in runs) / sum(run.priced_ms for run in runs)
 
 
 def tokens_per_second(runs: Sequence[Run]) -> float:
@@ -69,9 +70,21 @@ def worst_decile(ratios: Sequence[float]) -> float:
     return float(lowest.mean())
 
 
-def summarise(policy: Policy, runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, Any]:
-    """One row of the report."""
+def by_domain(jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, float]:
+    """Ratio of tokens per second to `plain` in each domain of the prompts."""
+    domains = [job.domain for job in jobs]
+    ratios = {}
+    for domain in dict.fromkeys(domains):
+        inside = [number for number, other in enumerate(domains) if other == domain]
+        seconds = [sum(of_policy[number].seconds for number in inside) for of_policy in (plain, runs)]
+        ratios[domain] = round(seconds[0] / seconds[1], 3)
+    return ratios
+
+
+def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, Any]:
+    """One row of the report; `runs` and `plain` are of `jobs`."""
     ratio, low, high = speed_up(runs, plain)
+    ratios = [before.seconds / after.seconds for before, after in zip(plain, runs, strict=True)]
     row: dict[str, Any] = {
         "policy": policy.family,
         "law": policy.law,
@@ -79,6 +92,8 @@ def summarise(policy: Policy, runs: Sequence[Run], plain: Sequence[Run]) -> dict
         "tokens_per_second": round(tokens_per_second(runs), 1),
         "speed_up": round(ratio, 3),
         "speed_up_95": [round(low, 3), round(high, 3)],
+        "speed_up_worst_decile": round(worst_decile(ratios), 3),
+        "speed_up_by_domain": by_domain(jobs, runs, plain),
     }
     stats = DecodeStats.merged(run.stats for run in runs if run.stats is not None)
     if stats.num_steps:
@@ -86,6 +101,7 @@ def summarise(policy: Policy, runs: Sequence[Run], plain: Sequence[Run]) -> dict
             "block_efficiency": round(stats.block_efficiency, 3),
             "nodes_per_step": round(stats.nodes_per_step, 2),
             "drafted_per_step": round(stats.num_drafted / stats.num_steps, 2),
+            "acceptance_rate": round(stats.acceptance_rate, 3),
             "controller_share": round(stats.controller_share, 4),
             "step_ms_p50_p95_p99": [round(float(value), 2) for value in np.percentile(stats.step_ms, [50, 95, 99])],
             "texts_unlike_plain": sum(a.tokens != b.tokens for a, b in zip(runs, plain, strict=True)),

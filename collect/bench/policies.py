@@ -1,35 +1,36 @@
-"""The policies under comparison, each a short grid of settings; every grid has the same number of trials.
-
-The first setting of a grid is what an untuned run takes.
-"""
+"""The policies under comparison as things that run: a plan with a decoder, and other loops for reference."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from ...controller.checkpoint import Checkpoint
-from ...controller.contract import LawTerms
+from ...controller.guard import Guard
 from ...controller.latency import LatencyTable
-from ...controller.objective import Objective
-from ...controller.scorers.confidence import ConfidenceScorer
-from ...controller.scorers.rank import RankScorer
-from ...controller.selector import Selector, TreeLimits
-from ...controller.shapes import chain
+from ...controller.policies.base import PolicyPlan
 from ...runtime.decode import Decoder, Request
+from ...runtime.drafters.law import get_law
 from ...runtime.pair import Pair
 from ...runtime.sampling import Sampling
-from ...runtime.speculation import learned_selector, plain_decoder, tree_decoder
+from ...runtime.speculation import plain_decoder, tree_decoder
 from ...runtime.stats import DecodeStats, StepRecord
 
-DEPTH, WIDTH, FRONTIER = 8, 4, 8
+
+class Job(NamedTuple):
+    """One text to write."""
+
+    prompt_ids: list[int]
+    max_tokens: int
+    sampling: Sampling
+    domain: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """One prompt continued by one policy."""
+    """One job done by one policy."""
 
     tokens: list[int]
     seconds: float
@@ -42,60 +43,41 @@ class Policy:
     """A policy with its settings fixed."""
 
     family: str
-    law: str  # "-" where nothing is drafted
+    law: str  # "-" where nothing is drafted under a law of ours
     settings: str
-    run: Callable[[list[int], int, Sampling], Run]
+    run: Callable[[Job], Run]
 
 
 def reference_policies(pair: Pair, table: LatencyTable) -> list[Policy]:
-    """Plain decoding in our loop and in transformers' own."""
-    return [
+    """Plain decoding in our loop and in transformers' own, and transformers' assisted generation as it comes.
+
+    The last needs embeddings of one width, and is left out for a pair without.
+    """
+    policies = [
         Policy("plain", "-", "", _runner(plain_decoder(pair), table)),
-        Policy("transformers.generate", "-", "", lambda *job: _generate(pair, *job)),
+        Policy("transformers.generate", "-", "", partial(_generate, pair)),
     ]
+    widths = {model.model.config.get_text_config().vocab_size for model in (pair.target, pair.drafter)}
+    if len(widths) == 1:
+        assisted = partial(_generate, pair, assistant_model=pair.drafter.model)
+        policies.append(Policy("transformers assisted", "-", "its defaults", assisted))
+    return policies
 
 
-def families(
-    pair: Pair, laws: list[LawTerms], checkpoint: Checkpoint, table: LatencyTable, temperature: float
-) -> dict[tuple[str, str], list[Policy]]:
-    """The grid of every tree policy, by (family, law)."""
-    grids: dict[tuple[str, str], list[Policy]] = {}
-
-    def add(family: str, law: LawTerms, settings: dict[str, Any], selector: Selector) -> None:
-        text = " ".join(f"{name}={value}" for name, value in settings.items())
-        policy = Policy(family, law.name, text, _runner(tree_decoder(pair, law, selector), table))
-        grids.setdefault((family, law.name), []).append(policy)
-
-    for law in laws:
-        rank_probs = checkpoint.baselines["rank_probs"][law.name]
-        rank_probs = rank_probs[min(rank_probs, key=lambda other: abs(float(other) - temperature))]
-        for depth in (3, 1, 2, 4, 6):
-            limits = TreeLimits(max_depth=depth, width=1, frontier=1, budget=depth)
-            add("chain", law, {"depth": depth}, Selector(RankScorer.from_paths(chain(depth)), limits))
-        for depth, budget in ((3, 8), (2, 4), (2, 8), (4, 12), (5, 16)):
-            limits = TreeLimits(max_depth=depth, width=WIDTH, frontier=2 * FRONTIER, budget=budget)
-            scorer = RankScorer.from_rank_probs(rank_probs, depth)
-            add("static", law, {"depth": depth, "budget": budget}, Selector(scorer, limits))
-        for depth, budget in ((3, 8), (2, 4), (2, 8), (4, 12), (5, 16)):
-            limits = TreeLimits(max_depth=depth, width=WIDTH, frontier=WIDTH, budget=budget)
-            add("EAGLE-2", law, {"depth": depth, "budget": budget}, Selector(ConfidenceScorer(), limits))
-        for delta, budget in ((0.4, 8), (0.2, 8), (0.2, 16), (0.4, 16), (0.6, 16)):
-            limits = TreeLimits(max_depth=DEPTH, width=WIDTH, frontier=WIDTH, budget=budget)
-            selector = Selector(ConfidenceScorer(), limits, delta=delta)
-            add("OPT-Tree", law, {"delta": delta, "budget": budget}, selector)
-        if law.name == checkpoint.config.law:
-            for scale in (1.0, 0.7, 0.85, 1.2, 1.4):
-                limits = checkpoint.config.limits
-                scorer = ConfidenceScorer(checkpoint.config.coverage)
-                selector = Selector(scorer, limits, objective=Objective(table, scale=scale))
-                add("choice, confidence", law, {"theta scale": scale}, selector)
-                add("learned", law, {"theta scale": scale}, learned_selector(checkpoint, table, theta_scale=scale))
-    return grids
+def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
+    """The plan with a decoder of its own and nothing learnt yet."""
+    decoder = tree_decoder(pair, get_law(plan.law), plan.build())
+    return Policy(plan.family, plan.law, plan.text, _runner(decoder, table))
 
 
-def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[list[int], int, Sampling], Run]:
-    def run(prompt_ids: list[int], max_tokens: int, sampling: Sampling) -> Run:
-        requests = [Request(prompt_ids, max_tokens, sampling, ignore_end=True)]
+def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
+    """The plan as `generate` and `serve` run it: behind the guard."""
+    return replace(plan, family=f"{plan.family}, guarded", build=lambda: Guard(plan.build(), table))
+
+
+def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[Job], Run]:
+    def run(job: Job) -> Run:
+        requests = [Request(job.prompt_ids, job.max_tokens, job.sampling, ignore_end=True)]
         started = perf_counter()
         (stream,) = streams = decoder.open_streams(requests)
         records = list(decoder.steps(requests, streams))
@@ -113,22 +95,28 @@ def _price(table: LatencyTable, record: StepRecord) -> float:
     return table.step_ms(record.level_widths, num_nodes, batch=1, context=context)
 
 
-def _generate(pair: Pair, prompt_ids: list[int], max_tokens: int, sampling: Sampling) -> Run:
-    """transformers' own plain loop; its noise is its own, so the text differs at T > 0."""
-    inputs = torch.tensor([prompt_ids], device=pair.target.device)
+def _generate(pair: Pair, job: Job, **options: Any) -> Run:
+    """transformers' own loop; its noise is its own, so the text differs at T > 0."""
+    inputs = torch.tensor([job.prompt_ids], device=pair.target.device)
     drawn: dict[str, Any] = {"do_sample": False}
-    if sampling.temperature > 0:
-        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    torch.manual_seed(sampling.seed)
+    if job.sampling.temperature > 0:
+        drawn = {
+            "do_sample": True,
+            "temperature": job.sampling.temperature,
+            "top_p": job.sampling.top_p,
+            "top_k": 0,
+        }
+    torch.manual_seed(job.sampling.seed)
     started = perf_counter()
     with torch.inference_mode():
         model: Any = pair.target.model
         output = model.generate(
             inputs,
             attention_mask=torch.ones_like(inputs),
-            max_new_tokens=max_tokens,
-            min_new_tokens=max_tokens,
+            max_new_tokens=job.max_tokens,
+            min_new_tokens=job.max_tokens,
             pad_token_id=0,
             **drawn,
+            **options,
         )
-    return Run(output[0, len(prompt_ids) :].tolist(), perf_counter() - started, None)
+    return Run(output[0, len(job.prompt_ids) :].tolist(), perf_counter() - started, None)

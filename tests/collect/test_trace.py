@@ -38,7 +38,9 @@ def test_a_run_killed_between_shard_and_manifest_resumes_behind_the_last_whole_s
     TraceFolder(folder.path, folder.header, content["shards"][:1])._write_manifest()
     resumed = TraceFolder.create(folder.path, traces.header())
     assert len(resumed.shards) == 1
-    resumed.append(*(table.to_pylist()[-2:] for table in (folder.texts(), folder.positions())))
+    resumed.append(
+        {"texts": folder.texts().to_pylist()[-2:], "positions": folder.positions().to_pylist()[-2:], "nodes": []}
+    )
     assert TraceFolder.open(folder.path).texts().num_rows == 4
 
 

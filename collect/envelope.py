@@ -1,0 +1,144 @@
+"""Envelopes: at each position of a text, a tree so bushy that every policy's tree lies inside it.
+
+Replay needs the drafted trees of policies that were never run. The drafter alone can say what they would have held,
+so each envelope is grown once, level by level, and stored. The roots of a text share one slot of the drafter's cache:
+the text is the trunk, and the trees hang at its tokens behind one mask.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..controller.contract import COUPLED, LawTerms
+from ..controller.errors import InputError
+from ..controller.tree import Array, Children, DraftTree
+from ..runtime.backends.base import CachedModel, append_text
+from ..runtime.drafters.law import propose
+from ..runtime.sampling import Sampling, TokenSampler
+
+# Roots grown by the same forwards; more would only widen their mask.
+ROOTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class EnvelopeConfig:
+    """The trees recorded for replay."""
+
+    texts: int = 0
+    """Texts recorded with an envelope at every position, spread evenly over the run; 0 for none"""
+    max_depth: int = 8
+    """Levels of an envelope"""
+    frontier: int = 12
+    """Nodes expanded per level, the likeliest first; a policy may expand fewer, and rarely others"""
+
+    def __post_init__(self) -> None:
+        if self.texts < 0 or self.max_depth < 1 or self.frontier < 1:
+            raise InputError(
+                "envelopes.texts is at least 0, max_depth and frontier at least 1, "
+                f"got {self.texts}, {self.max_depth} and {self.frontier}"
+            )
+
+
+@torch.inference_mode()
+def grow_envelopes(
+    drafter: CachedModel,
+    tokens: Array,
+    prompt_length: int,
+    sampling: Sampling,
+    law: LawTerms,
+    width: int,
+    config: EnvelopeConfig,
+) -> list[dict[str, Any]]:
+    """One row per root (columns of `schema.NODES` less the text's own), from the prompt's last token on.
+
+    A root too close to the end of `tokens` [n] for a draft to be of use has no envelope.
+    """
+    roots = np.arange(prompt_length - 1, len(tokens) - 2)
+    sampler = TokenSampler([sampling], drafter.vocabulary_size, drafter.device)
+    rows = []
+    for start in range(0, len(roots), ROOTS_AT_ONCE):
+        chosen = roots[start : start + ROOTS_AT_ONCE]
+        grove = _Grove(drafter, tokens[: chosen[-1] + 1], prompt_length - 1, chosen, sampler, law, width, config)
+        rows += grove.grow(depth_limits=np.minimum(config.max_depth, len(tokens) - 2 - chosen))
+    return rows
+
+
+class _Grove:
+    """The envelopes of a few neighbouring roots, as a batch of draft trees over one cache slot."""
+
+    def __init__(
+        self,
+        drafter: CachedModel,
+        tokens: Array,
+        first: int,
+        roots: Array,
+        sampler: TokenSampler,
+        law: LawTerms,
+        width: int,
+        config: EnvelopeConfig,
+    ):
+        self._drafter, self._sampler, self._law = drafter, sampler, law
+        self._roots, self._width, self._frontier = roots, width, config.frontier
+        capacity = len(tokens) + len(roots) * config.frontier * config.max_depth
+        drafter.open(1, capacity + 256)
+        append_text(drafter, [tokens[:first]])
+        text = tokens[None, first:]
+        size = text.shape[1]
+        logits = drafter.forward(text, first + np.arange(size)[None], np.tri(size, dtype=bool)[None])
+        self._root_logits = logits[0, roots - first][:, None]  # [R, 1, V]
+        self._visible = np.tri(size, dtype=bool)  # [rows, rows] over the text, then the drafted nodes
+        self._rows = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
+        self._tree = DraftTree.from_roots(tokens[roots])
+        self._expanded: list[list[int]] = [[] for _ in roots]
+
+    def grow(self, depth_limits: Array) -> list[dict[str, Any]]:
+        frontier = np.where(depth_limits > 0, 0, -1)[:, None]
+        level = 0
+        while (frontier >= 0).any():
+            for row, nodes in enumerate(frontier.tolist()):
+                self._expanded[row] += [node for node in nodes if node >= 0]
+            logits = self._root_logits if level == 0 else self._forward(frontier)
+            self._tree = self._tree.extend(frontier, self._propose(logits, self._roots + level + 1))
+            level += 1
+            frontier = self._next_frontier(level, depth_limits)
+        return [self._row(number) for number in range(len(self._roots))]
+
+    def _next_frontier(self, level: int, depth_limits: Array) -> Array:
+        """[R, F]: the likeliest nodes of the deepest level, -1 where a tree has fewer or ends here."""
+        tree = self._tree
+        open_nodes = (tree.depths == level) & (depth_limits > level)[:, None]
+        values = np.where(open_nodes, tree.path_noisy_log_probs, -np.inf)
+        order = np.argsort(-values, axis=1, kind="stable")[:, : self._frontier]
+        return np.where(np.take_along_axis(open_nodes, order, axis=1), order, -1)
+
+    def _forward(self, frontier: Array) -> torch.Tensor:
+        """[R, F, V] logits of the frontier nodes, all in one forward of the one slot."""
+        tree, (trees, places) = self._tree, np.nonzero(frontier >= 0)
+        nodes = frontier[trees, places]
+        known = np.full(tree.tokens.shape, -1)
+        known[:, : self._rows.shape[1]] = self._rows
+        num_old, num_new = len(self._visible), len(nodes)
+        visible = np.zeros((num_old + num_new, num_old + num_new), dtype=bool)
+        visible[:num_old, :num_old] = self._visible
+        visible[num_old:, :num_old] = self._visible[known[trees, tree.parents[trees, nodes]]]
+        visible[num_old:, num_old:] = np.eye(num_new, dtype=bool)
+        positions = self._roots[trees] + tree.depths[trees, nodes]
+        logits = self._drafter.forward(tree.tokens[trees, nodes][None], positions[None], visible[None, num_old:])[0]
+        known[trees, nodes] = num_old + np.arange(num_new)
+        self._rows, self._visible = known, visible
+        rows = logits.new_zeros((*frontier.shape, logits.shape[-1]))
+        rows[torch.from_numpy(trees), torch.from_numpy(places)] = logits
+        return rows
+
+    def _propose(self, logits: torch.Tensor, positions: Array) -> Children:
+        noise = self._sampler.noise(positions[None]) if self._law is COUPLED else None
+        shared = None if noise is None else noise[0][:, None]  # [R, 1, V]: the nodes of a level share a position
+        return propose(self._sampler.warp(logits[None])[0], shared, self._width)
+
+    def _row(self, number: int) -> dict[str, Any]:
+        tree, count = self._tree, int(self._tree.num_nodes[number])
+        columns: dict[str, Any] = {"position": int(self._roots[number]), "expanded": self._expanded[number]}
+        names = ("tokens", "parents", "ranks", "log_probs", "noisy_log_probs", "entropies", "top_log_probs")
+        return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}

@@ -1,0 +1,51 @@
+"""What bench tunes and reports, on policies whose speeds are known."""
+
+import pytest
+from treewright.collect.bench.command import finalists
+from treewright.collect.bench.measure import summarise, tuned, worst_decile
+from treewright.collect.bench.policies import Job, Policy, Run
+from treewright.controller.errors import InputError
+from treewright.controller.policies.base import PolicyPlan
+from treewright.runtime.sampling import Sampling
+
+GRID = [PolicyPlan("toy", "coupled", {"price": price}, lambda: None) for price in (3.0, 1.0, 2.0)]
+JOBS = [Job([1], 10, Sampling(), domain) for domain in ("code", "code", "prose")]
+
+
+def toy_policy(plan):
+    """Writes its tokens at the plan's price; the clock says the opposite."""
+    price = plan.settings["price"]
+    run = lambda job: Run([0] * job.max_tokens, 1 / price, None, price * job.max_tokens)  # noqa: E731
+    return Policy(plan.family, plan.law, plan.text, run)
+
+
+def test_each_grid_is_tuned_to_its_least_price():
+    assert tuned([GRID, GRID[2:]], toy_policy, JOBS, "tune") == [GRID[1], GRID[2]]
+
+
+def test_the_two_settings_that_replay_ranked_first_go_into_the_live_round():
+    grids = {("toy", "coupled"): GRID, ("toy", "fixed"): GRID}
+    chosen = finalists(grids, {"toy|coupled|0.6": [2, 0, 1], "toy|fixed|1": [1, 0]}, 0.6)
+    assert chosen == {("toy", "coupled"): [GRID[2], GRID[0]], ("toy", "fixed"): GRID}
+
+
+def test_a_ranking_of_another_grid_is_refused():
+    with pytest.raises(InputError, match="ranks settings"):
+        finalists({("toy", "coupled"): GRID}, {"toy|coupled|1": [1, 3]}, 1.0)
+
+
+def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():
+    plain = [Run([0] * 10, seconds, None) for seconds in (1.0, 1.0, 2.0)]
+    runs = [Run([0] * 10, seconds, None) for seconds in (0.5, 1.0, 4.0)]
+    row = summarise(toy_policy(GRID[0]), JOBS, runs, plain)
+    assert row["speed_up"] == round(4.0 / 5.5, 3)
+    assert row["speed_up_by_domain"] == {"code": 1.333, "prose": 0.5}
+    assert row["speed_up_worst_decile"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [([0.5], 0.5), ([2.0, 0.5, 1.0], 0.5), ([float(n) for n in range(20, 0, -1)], 1.5), ([1.0] * 10 + [0.25], 0.625)],
+)
+def test_the_worst_decile_is_the_mean_of_the_lowest_tenth(ratios, expected):
+    assert worst_decile(ratios) == expected
