@@ -132,9 +132,10 @@ class Decoder:
         kept, nodes, widths = drafted, np.zeros((len(roots), 1), dtype=np.int64), []
         if self._drafter is not None and self._selector is not None:
             drafted, widths = self._draft(drafted, context, sampler, clock)
-            nodes = self._selector.keep(drafted, context)
-            kept = drafted.subtree(nodes)
-            clock.charge("controller")
+            if widths:
+                nodes = self._selector.keep(drafted, context)
+                kept = drafted.subtree(nodes)
+                clock.charge("controller")
         rows = self._target.score(kept)
         clock.charge("target")
         verdict = self._verifier.verify(kept, rows, sampler, context.positions)

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..controller.checkpoint import Checkpoint
 from ..controller.contract import LawTerms
 from ..controller.errors import InputError
+from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.learned import learned_selector
@@ -36,6 +37,8 @@ class SpeculationConfig:
     """Branches whose cumulative path probability is below this are cut"""
     theta_scale: float = 1.0
     """Line search around the choice rule's tokens per millisecond; larger drafts less"""
+    guard: bool = True
+    """Turn speculation off while it is slower than plain decoding, and probe it again"""
 
 
 def build_decoder(pair: Pair, config: SpeculationConfig) -> Decoder:
@@ -49,7 +52,9 @@ def build_decoder(pair: Pair, config: SpeculationConfig) -> Decoder:
         scorer = RankScorer.from_paths(paths)
         limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
-        return tree_decoder(pair, get_law(config.law), selector)
+        path = cache_path(pair.latency_key)
+        table = LatencyTable.load(path) if config.guard and path.exists() else None
+        return tree_decoder(pair, get_law(config.law), Guard(selector, table) if config.guard else selector)
     return plain_decoder(pair)
 
 
@@ -86,5 +91,6 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
     path = cache_path(pair.latency_key)
     if not path.exists():
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (ten seconds)")
-    selector = learned_selector(checkpoint, LatencyTable.load(path), theta_scale=config.theta_scale)
-    return tree_decoder(pair, get_law(checkpoint.config.law), selector)
+    table = LatencyTable.load(path)
+    selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
+    return tree_decoder(pair, get_law(checkpoint.config.law), Guard(selector, table) if config.guard else selector)

@@ -59,7 +59,8 @@ def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
     families = {"chain", "static", "static, thresholds", "Sequoia", "EMA length", "online threshold"}
     families |= {"EAGLE-2", "OPT-Tree", "choice, confidence"}
     assert named == {(family, law) for family in families for law in ("coupled", "fixed")} | {
-        ("learned", "coupled")
+        ("learned", "coupled"),
+        ("learned, guarded", "coupled"),
     } | {(family, "-") for family in ("plain", "transformers.generate", "transformers assisted")}
     assert all(row["texts_unlike_plain"] == 0 for row in report if "texts_unlike_plain" in row)
 

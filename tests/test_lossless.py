@@ -9,6 +9,7 @@ import tiny
 import torch
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.features import FEATURES
+from treewright.controller.guard import Guard
 from treewright.controller.latency import LatencyTable
 from treewright.controller.model import AcceptModel
 from treewright.controller.objective import Objective
@@ -115,6 +116,34 @@ def test_the_choice_rule_writes_the_plain_text(settings, batch, scorer):
     trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
+
+
+class PacedSelector(Selector):
+    """Its own clock says that every step takes as long, although the table differs; later, that drafting is slow."""
+
+    ticks = 0
+    drafting = 0.0
+
+    def clock(self):  # asked when a step begins and when it ends
+        self.ticks += 1
+        return 0.08 * self.ticks + self.drafting
+
+    def frontier(self, tree, context):
+        self.drafting += 0.2 * (self.ticks > 50)
+        return super().frontier(tree, context)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_guard_that_switches_amid_the_text_writes_the_plain_text(settings, batch):
+    requests = tiny.requests(batch, **settings, max_tokens=90)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    selector = PacedSelector(ConfidenceScorer(), LIMITS)
+    decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), Guard(selector, TABLE, clock=selector.clock))
+    streams = decoder.open_streams(requests)
+    drafted = [bool(record.level_widths) for record in decoder.steps(requests, streams)]
+    assert [text.token_ids for text in streams] == [text.token_ids for text in plain]
+    assert np.count_nonzero(np.diff(drafted)) >= 3  # drafting, plain, drafting, plain
 
 
 @pytest.mark.parametrize("key", plans.grids(), ids="/".join)

@@ -21,7 +21,7 @@ from ...runtime.speculation import load_checkpoint
 from ..profile import ProfileConfig, cached_table
 from ..prompts import Prompt, PromptConfig, load_prompts
 from .measure import repeated_four_grams, run_interleaved, summarise, tuned
-from .policies import Job, planned_policy, reference_policies
+from .policies import Job, guarded, planned_policy, reference_policies
 
 # Greedy runs of small models loop, which flatters every drafter.
 GREEDY_MAX_TOKENS = 48
@@ -83,6 +83,7 @@ def bench(
         if tune:
             jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tune, measure, temperature)]
             plans = tuned([*grids.values()], make, jobs, f"tune at T={temperature}")
+        plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
         jobs = _jobs(models, held_out, measure, temperature)
         policies = reference_policies(models, table) + [make(plan) for plan in plans]
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")

@@ -1,13 +1,14 @@
 """The policies under comparison as things that run: a plan with a decoder, and other loops for reference."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
 
+from ...controller.guard import Guard
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...runtime.decode import Decoder, Request
@@ -67,6 +68,11 @@ def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
     """The plan with a decoder of its own and nothing learnt yet."""
     decoder = tree_decoder(pair, get_law(plan.law), plan.build())
     return Policy(plan.family, plan.law, plan.text, _runner(decoder, table))
+
+
+def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
+    """The plan as `generate` and `serve` run it: behind the guard."""
+    return replace(plan, family=f"{plan.family}, guarded", build=lambda: Guard(plan.build(), table))
 
 
 def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[Job], Run]:

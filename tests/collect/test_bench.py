@@ -2,7 +2,7 @@
 
 import pytest
 from treewright.collect.bench.command import finalists
-from treewright.collect.bench.measure import summarise, tuned
+from treewright.collect.bench.measure import summarise, tuned, worst_decile
 from treewright.collect.bench.policies import Job, Policy, Run
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
@@ -40,4 +40,12 @@ def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():
     row = summarise(toy_policy(GRID[0]), JOBS, runs, plain)
     assert row["speed_up"] == round(4.0 / 5.5, 3)
     assert row["speed_up_by_domain"] == {"code": 1.333, "prose": 0.5}
-    assert row["speed_up_worst_decile"] == 0.6  # between the slowest, 0.5, and the next, 1.0
+    assert row["speed_up_worst_decile"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [([0.5], 0.5), ([2.0, 0.5, 1.0], 0.5), ([float(n) for n in range(20, 0, -1)], 1.5), ([1.0] * 10 + [0.25], 0.625)],
+)
+def test_the_worst_decile_is_the_mean_of_the_lowest_tenth(ratios, expected):
+    assert worst_decile(ratios) == expected

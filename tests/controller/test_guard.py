@@ -1,0 +1,158 @@
+"""The guard bounds what speculation may lose, whatever it is told steps take. Times are given, not measured."""
+
+import numpy as np
+import pytest
+from trees import TableScorer, context
+from treewright.controller.guard import Guard
+from treewright.controller.latency import LatencyTable
+from treewright.controller.selector import Selector, TreeLimits
+from treewright.controller.tree import DraftTree
+
+PLAIN_MS = 10.0
+TABLE = LatencyTable({"pair": "toy"}, (1, 4), (64,), (1,), (((1.0,),),) * 2, (0, 1), (((10.0, 10.5),),) * 2)
+WINNING = {"block_efficiency": 2.4, "speculative_ms": 16.0}
+LOSING = {"block_efficiency": 2.0, "speculative_ms": 30.0}
+
+
+class Clockwork:
+    """Asks and tells a policy what the decode loop would; its clock and the block efficiencies are made up."""
+
+    def __init__(self, table: LatencyTable | None = TABLE, batch: int = 1, guarded: bool = True):
+        selector = Selector(TableScorer([0.0]), TreeLimits(max_depth=1, width=1, frontier=1, budget=1))
+        self.now = 0.0
+        self.policy = Guard(selector, table, clock=lambda: self.now) if guarded else selector
+        self.roots = DraftTree.from_roots(np.zeros(batch))
+        self.generator = np.random.default_rng(1)
+        self.plain_run = 0
+
+    def run(
+        self,
+        num_tokens,
+        block_efficiency,
+        speculative_ms,
+        plain_ms=PLAIN_MS,
+        prompt_ms=0.0,
+        catch_up_ms=0.0,
+        hiccup_ms=0.0,
+        temperature=1.0,
+    ):
+        """One text. Returns how much faster it was than plain decoding, and for each step whether it drafted."""
+        batch = len(self.roots.tokens)
+        tokens, ms, position, drafted = 0, 0.0, 100, []
+        while tokens < num_tokens:
+            state = context(batch, position, num_tokens + 10 - tokens, temperature)
+            drafts = self.policy.frontier(self.roots, state).shape[1] > 0
+            assert self.policy.keep(self.roots, state).tolist() == [[0]] * batch
+            block, step_ms = 1, plain_ms
+            if drafts:  # blocks of one token or of three, as often as makes the mean
+                block = 3 if self.generator.random() < (block_efficiency - 1) / 2 else 1
+                step_ms = speculative_ms + (catch_up_ms if self.plain_run > 1 else 0.0)
+            self.plain_run = 0 if drafts else self.plain_run + 1
+            extra_ms = prompt_ms * (not drafted) + hiccup_ms * (not drafts and len(drafted) % 5 == 0)
+            self.now += (step_ms + extra_ms) / 1e3
+            self.policy.record(self.roots, state, [1] * drafts, np.full(batch, block))
+            tokens, ms, position = tokens + block, ms + step_ms, position + block
+            drafted.append(drafts)
+        return tokens * plain_ms / ms, np.array(drafted)
+
+
+@pytest.mark.parametrize("table", [TABLE, None], ids=["table", "no table"])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("block_efficiency", "speculative_ms"), [(1.0, 100.0), (1.2, 30.0), (2.0, 25.0), (2.0, 21.0)])
+def test_a_losing_pair_costs_at_most_two_percent(block_efficiency, speculative_ms, batch, table):
+    clockwork = Clockwork(table, batch)
+    speed_up, drafted = clockwork.run(5000, block_efficiency, speculative_ms, catch_up_ms=40.0)
+    assert speed_up > 0.98
+    assert drafted.mean() < 0.5
+
+
+@pytest.mark.parametrize(("speculative_ms", "steps"), [(25.0, 120), (40.0, 25)])
+def test_a_losing_pair_is_switched_off_soon(speculative_ms, steps):
+    _, drafted = Clockwork().run(400, 2.0, speculative_ms)
+    assert not drafted[steps:].any()
+
+
+@pytest.mark.parametrize("table", [TABLE, None], ids=["table", "no table"])
+def test_a_winning_pair_stays_on_and_its_checks_cost_under_half_a_percent(table):
+    guarded, drafted = Clockwork(table).run(10_000, **WINNING)
+    free, _ = Clockwork(guarded=False).run(10_000, **WINNING)
+    assert drafted.mean() > 0.99
+    assert guarded > 0.995 * free
+
+
+def test_probes_of_a_losing_pair_become_rarer_up_to_a_limit():
+    _, drafted = Clockwork().run(12_000, **LOSING)
+    waits = np.diff(np.nonzero(drafted[2:] & ~drafted[1:-1] & ~drafted[:-2])[0])  # one plain step is only a check
+    assert waits[0] < waits[1] and max(waits) < 5 * min(waits)
+    assert len(waits) > 4
+
+
+def test_speculation_that_begins_to_pay_comes_back_and_one_that_ceases_to_goes():
+    clockwork = Clockwork()
+    for _ in range(2):
+        _, drafted = clockwork.run(4000, **LOSING)
+        assert not drafted[-500:].all() and drafted.mean() < 0.1
+        _, drafted = clockwork.run(10_000, **WINNING)
+        assert drafted[-500:].mean() > 0.99
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_a_machine_that_changes_its_pace_for_both_ends_nothing(factor):
+    clockwork = Clockwork()
+    clockwork.run(2000, **WINNING)
+    block_efficiency, ms = WINNING.values()
+    _, drafted = clockwork.run(2000, block_efficiency, ms * factor, plain_ms=PLAIN_MS * factor)
+    assert drafted.mean() > 0.97
+
+
+def test_a_table_that_does_not_fit_this_machine_is_corrected():
+    block_efficiency, ms = WINNING.values()
+    _, drafted = Clockwork().run(2000, block_efficiency, 3 * ms, plain_ms=3 * PLAIN_MS)
+    assert drafted.mean() > 0.95
+
+
+def test_plain_steps_that_stumble_do_not_make_speculation_look_good():
+    _, drafted = Clockwork().run(5000, **LOSING, hiccup_ms=30 * PLAIN_MS)
+    assert drafted.mean() < 0.05
+
+
+def test_after_a_victory_the_guard_is_as_patient_as_at_first():
+    clockwork = Clockwork()
+    waits = []
+    for _ in range(2):
+        _, drafted = clockwork.run(3000, **LOSING)
+        off = int(np.nonzero(~drafted[1:] & ~drafted[:-1])[0][0])
+        waits.append(int(np.nonzero(drafted[off:])[0][0]))
+        clockwork.run(10_000, **WINNING)
+    assert waits[1] < 1.5 * waits[0]
+
+
+def test_the_drafters_catch_up_does_not_decide_a_probe():
+    clockwork = Clockwork()
+    clockwork.run(1000, **LOSING)
+    _, drafted = clockwork.run(6000, **WINNING, catch_up_ms=300.0)  # 30 tokens' time, and a probe may lose 8
+    assert drafted[-1000:].mean() > 0.99
+
+
+def test_reading_the_prompt_counts_for_neither_side():
+    clockwork = Clockwork()
+    steps = np.concatenate([clockwork.run(20, **WINNING, prompt_ms=5000.0)[1] for _ in range(100)])
+    assert steps.mean() > 0.98
+    clockwork = Clockwork()
+    clockwork.run(400, **LOSING)
+    steps = np.concatenate([clockwork.run(20, **LOSING, prompt_ms=5000.0)[1] for _ in range(100)])
+    assert steps.mean() < 0.05
+
+
+def test_temperatures_are_judged_apart():
+    clockwork = Clockwork()
+    for _ in range(20):
+        _, cold = clockwork.run(100, **WINNING, temperature=0.0)
+        _, warm = clockwork.run(100, **LOSING, temperature=1.0)
+    assert cold.mean() > 0.9 and not warm.any()
+
+
+def test_a_guard_has_the_looks_and_limits_of_its_policy():
+    selector = Selector(TableScorer([0.0]), TreeLimits(budget=3))
+    guard = Guard(selector)
+    assert (guard.looks, guard.limits) == (selector.looks, selector.limits)
