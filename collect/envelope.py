@@ -32,6 +32,8 @@ class EnvelopeConfig:
     """Levels of an envelope"""
     frontier: int = 12
     """Nodes expanded per level, the likeliest first; a policy may expand fewer, and rarely others"""
+    laws: tuple[str, ...] = ("coupled", "fixed")
+    """Drafting laws to grow them under; greedy text needs one, for there all laws are the same"""
 
     def __post_init__(self) -> None:
         if self.texts < 0 or self.max_depth < 1 or self.frontier < 1:
@@ -139,6 +141,7 @@ class _Grove:
 
     def _row(self, number: int) -> dict[str, Any]:
         tree, count = self._tree, int(self._tree.num_nodes[number])
-        columns: dict[str, Any] = {"position": int(self._roots[number]), "expanded": self._expanded[number]}
+        columns: dict[str, Any] = {"position": int(self._roots[number]), "law": self._law.name}
+        columns["expanded"] = self._expanded[number]
         names = ("tokens", "parents", "ranks", "log_probs", "noisy_log_probs", "entropies", "top_log_probs")
         return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}

@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..controller.console import print_json, print_table, track
-from ..controller.contract import LawTerms
 from ..controller.errors import InputError
 from ..runtime.decode import Request, check_request
 from ..runtime.drafters.law import get_law
 from ..runtime.pair import Pair, PairConfig, load_pair
 from ..runtime.sampling import Sampling
-from ..runtime.speculation import plain_decoder
-from .envelope import EnvelopeConfig, grow_envelopes
-from .label import label_text
+from .envelope import EnvelopeConfig
 from .profile import ProfileConfig, cached_table
 from .prompts import Prompt, PromptConfig, load_prompts
+from .recorder import Job, Recorder
 from .trace import PRIVACY, TraceFolder, TraceHeader, merge_folders, parse_shard
 
 
@@ -120,15 +118,6 @@ def _without_names(prompts: list[Prompt]) -> list[Prompt]:
     return [replace(prompt, document=f"document {numbers[prompt.document]}") for prompt in prompts]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One text to write and record."""
-
-    prompt: Prompt
-    request: Request
-    with_envelopes: bool
-
-
 def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig, envelopes: EnvelopeConfig) -> list[Job]:
     """One job per prompt, checked before anything is written."""
     temperatures = texts.temperatures
@@ -141,44 +130,6 @@ def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig, envelopes: Envel
         check_request(request, pair.target.context_length)
         jobs.append(Job(prompt, request, number in enveloped))
     return jobs
-
-
-@dataclass(frozen=True)
-class Recorder:
-    """Writes texts with the target and reduces both models' rows to trace rows."""
-
-    pair: Pair
-    law: LawTerms
-    width: int
-    draws: int
-    envelopes: EnvelopeConfig
-
-    def record(self, jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
-        """Decode and label the jobs as one batch: rows by table."""
-        started = perf_counter()
-        streams, _ = plain_decoder(self.pair).generate([job.request for job in jobs])
-        decode_ms = (perf_counter() - started) * 1e3 / len(jobs)
-        rows: dict[str, list[dict[str, Any]]] = {"texts": [], "positions": [], "nodes": []}
-        for job, stream in zip(jobs, streams, strict=True):
-            self._label(job, stream.token_ids, decode_ms, rows)
-        return rows
-
-    def _label(self, job: Job, token_ids: list[int], decode_ms: float, rows: dict[str, list[dict[str, Any]]]) -> None:
-        sampling, prompt_length = job.request.sampling, len(job.request.prompt_ids)
-        tokens = np.array([*job.request.prompt_ids, *token_ids], dtype=np.int64)
-        target, drafter = self.pair.target, self.pair.drafter
-        shared = {"text_id": f"{sampling.seed:08d}", "document": job.prompt.document}
-        warp = {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        positions, num_ties = label_text(
-            target, drafter, tokens, prompt_length, sampling, self.law, self.width, self.draws
-        )
-        rows["positions"] += [shared | warp | row for row in positions]
-        if job.with_envelopes:
-            envelopes = grow_envelopes(drafter, tokens, prompt_length, sampling, self.law, self.width, self.envelopes)
-            rows["nodes"] += [shared | row for row in envelopes]
-        facts = {"domain": job.prompt.domain, "tokens": tokens.tolist(), "prompt_length": prompt_length}
-        facts |= {"top_k": sampling.top_k, "seed": sampling.seed, "num_ties": num_ties, "decode_ms": decode_ms}
-        rows["texts"].append(shared | warp | facts)
 
 
 def _report(folder: TraceFolder, seconds: float) -> None:

@@ -68,6 +68,10 @@ class Guard:
         return self._selector.looks
 
     @property
+    def reads_history(self) -> bool:
+        return self._selector.reads_history
+
+    @property
     def limits(self) -> TreeLimits:
         return self._selector.limits
 

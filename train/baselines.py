@@ -37,11 +37,6 @@ def rank_tables(folder: TraceFolder) -> dict[str, dict[str, list[float]]]:
     return tables
 
 
-def mean_coverage(nodes: Rows, width: int) -> tuple[float, ...]:
-    """Share of reachable nodes behind which the target takes the rank-w candidate."""
-    return tuple(float((nodes.label == rank).mean()) for rank in range(width))
-
-
 def baseline_probs(training: Rows, validation: Rows) -> dict[str, Array]:
     """Probabilities that simpler models give the validation edges."""
     confidence = FEATURES.index("noisy_log_prob")

@@ -5,6 +5,7 @@ import logging
 import math
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,19 +20,22 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.numpy import save as save_safetensors
 
 from ..collect.trace import TraceFolder
-from ..controller.checkpoint import SelectorConfig, require_replaceable, save_checkpoint
+from ..controller.checkpoint import Checkpoint, SelectorConfig, require_replaceable, save_checkpoint
 from ..controller.console import print_json, print_table, progress
 from ..controller.errors import InputError
 from ..controller.features import FEATURES
+from ..controller.latency import LatencyTable
 from ..controller.model import SelectorModel
 from ..controller.selector import TreeLimits
-from .baselines import mean_coverage, rank_tables
+from .baselines import rank_tables
 from .card import model_card
 from .export import export_onnx, golden_vectors
 from .judge import judge
 from .module import SelectorModule
+from .recording import Recording, read_recordings
 from .rules import rule_fits
 from .stream import SelectorData
+from .tuning import LAWS, compare, tune
 
 NUM_GOLDEN = 32
 
@@ -92,19 +96,28 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
     metrics["positions"] = data.num_positions
     graph = export_onnx(model, len(FEATURES))
     golden = golden_vectors(model, graph, edges.features[:NUM_GOLDEN])
+    recordings = {law: read_recordings(folder, law) for law in LAWS}
+    trained_on, held_out = _by_document(recordings, fit.validation_share)
+    baselines: dict[str, Any] = {"rank_probs": rank_tables(folder), **rule_fits(trained_on, limits)}
     config = SelectorConfig(
         pair=folder.header.pair,
         law=folder.header.law,
         tokenizer_sha256=folder.header.tokenizer_sha256,
         limits=limits,
-        coverage=mean_coverage(data.training[1], width),
         provenance=_provenance(folder, fit),
     )
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    if any(trained_on.values()) and any(held_out.values()):
+        checkpoint = Checkpoint(config, graph, weights, golden, baselines, metrics)
+        table = LatencyTable.load(traces / "latency.json")
+        baselines["tuned"] = tune(checkpoint, table, trained_on)
+        metrics["replay"] = compare(checkpoint, table, held_out, baselines["tuned"])
+        _print_replay(metrics["replay"])
     files = {
-        "model.safetensors": save_safetensors({name: value.numpy() for name, value in model.state_dict().items()}),
+        "model.safetensors": save_safetensors(weights),
         "model.onnx": graph,
         "golden.safetensors": save_safetensors(golden),
-        "baselines.json": _json({"rank_probs": rank_tables(folder), **rule_fits(folder, limits)}),
+        "baselines.json": _json(baselines),
         "metrics.json": _json(metrics),
     }
     save_checkpoint(out, config, files, model_card(config, metrics))
@@ -156,6 +169,32 @@ class EpochProgress(Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._display.stop()
+
+
+def _by_document(
+    recordings: Mapping[str, list[Recording]], share: float
+) -> tuple[dict[str, list[Recording]], dict[str, list[Recording]]]:
+    """Recordings by law: of documents the network was trained on, and of held-out ones; laws without any left out."""
+    sides: tuple[dict[str, list[Recording]], dict[str, list[Recording]]] = ({}, {})
+    for law, texts in recordings.items():
+        for text in texts:
+            sides[text.document < share * 2**32].setdefault(law, []).append(text)
+    return sides
+
+
+def _print_replay(rows: list[dict[str, Any]]) -> None:
+    for temperature in sorted({row["temperature"] for row in rows}):
+        shown = [
+            {
+                name: row[name]
+                for name in ("policy", "law", "settings", "speed_up", "block_efficiency", "nodes_per_step")
+            }
+            for row in rows
+            if row["temperature"] == temperature
+        ]
+        print_table(
+            f"Replay at T = {temperature:g}: tuned policies on held-out texts, priced by the latency table", shown
+        )
 
 
 def _provenance(folder: TraceFolder, fit: FitConfig) -> dict[str, Any]:

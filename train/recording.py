@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..collect.trace import TraceFolder
-from ..controller.errors import InputError
 from ..controller.history import histories
 from ..controller.tree import Array, Children, DraftTree
+from .data import document_number
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Recording:
 
     text_id: str
     domain: str
+    document: int  # see `data.document_number`
     tokens: Array  # [n] prompt and continuation
     prompt_length: int
     temperature: float
@@ -65,30 +66,30 @@ class RecordedDrafter:
         return tree.extend(frontier, children)
 
 
-def read_recordings(folder: TraceFolder) -> list[Recording]:
-    """Every text that was recorded with envelopes; InputError where there is none."""
-    envelopes: dict[str, dict[int, Envelope]] = {}
-    for text_id, position, envelope in _envelopes(folder):
-        envelopes.setdefault(text_id, {})[position] = envelope
-    if not envelopes:
-        raise InputError(
-            f"{folder.path} holds no envelopes, so no policy can be replayed on it; collect with envelopes.texts above 0"
-        )
+def read_recordings(folder: TraceFolder, law: str) -> list[Recording]:
+    """Every text that was recorded with envelopes of the law, greedy ones under any; none where nothing was."""
+    if folder.header.omitted or not folder.header.command["envelopes"]["texts"]:
+        return []
+    envelopes: dict[tuple[str, str], dict[int, Envelope]] = {}
+    for text_id, position, of_law, envelope in _envelopes(folder):
+        envelopes.setdefault((text_id, of_law), {})[position] = envelope
     history = _histories(folder)
-    texts = folder.read("texts", ("text_id", "domain", "tokens", "prompt_length", "temperature", "top_p"))
+    texts = folder.read("texts", ("text_id", "domain", "document", "tokens", "prompt_length", "temperature", "top_p"))
     return [
         Recording(
             text_id=row["text_id"],
             domain=row["domain"],
+            document=document_number(row["document"]),
             tokens=np.array(row["tokens"]),
             prompt_length=row["prompt_length"],
             temperature=row["temperature"],
             top_p=row["top_p"],
             history=history[row["text_id"]],
-            envelopes=envelopes[row["text_id"]],
+            envelopes=envelopes[row["text_id"], of_law],
         )
         for row in texts.to_pylist()
-        if row["text_id"] in envelopes
+        for of_law in folder.header.command["envelopes"]["laws"]
+        if (row["text_id"], of_law) in envelopes and (of_law == law or row["temperature"] == 0)
     ]
 
 
@@ -98,17 +99,18 @@ def _histories(folder: TraceFolder) -> dict[str, Array]:
     log_probs, entropies = (table[name].to_numpy()[own] for name in ("target_log_prob", "target_entropy"))
     text_ids = table["text_id"].to_numpy()[own].astype(str)
     names, first = np.unique(text_ids, return_index=True)
-    return {name: histories(log_probs[text_ids == name], entropies[text_ids == name]) for name in names[first.argsort()]}
+    return {
+        name: histories(log_probs[text_ids == name], entropies[text_ids == name]) for name in names[first.argsort()]
+    }
 
 
-def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, Envelope]]:
+def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, str, Envelope]]:
     width = folder.header.width
     names = ("tokens", "parents", "ranks", "expanded", "log_probs", "noisy_log_probs", "entropies", "top_log_probs")
-    table = folder.read("nodes", ("text_id", "position", *names))
+    table = folder.read("nodes", ("text_id", "position", "law", *names))
     lists = {name: _split(table[name]) for name in names}
-    for number, (text_id, position) in enumerate(
-        zip(table["text_id"].to_pylist(), table["position"].to_pylist(), strict=True)
-    ):
+    keys = zip(*(table[name].to_pylist() for name in ("text_id", "position", "law")), strict=True)
+    for number, (text_id, position, law) in enumerate(keys):
         row = {name: values[number] for name, values in lists.items()}
         nodes = np.arange(1, len(row["tokens"]))
         children = np.full((len(row["tokens"]), width), -1)
@@ -116,7 +118,7 @@ def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, Envelope]]:
         expanded = np.zeros(len(row["tokens"]), dtype=bool)
         expanded[row["expanded"]] = True
         columns = {name: row[name] for name in names if name not in ("parents", "ranks", "expanded")}
-        yield text_id, position, Envelope(children=children, expanded=expanded, **columns)
+        yield text_id, position, law, Envelope(children=children, expanded=expanded, **columns)
 
 
 def _split(column) -> list[Array]:

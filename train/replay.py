@@ -13,7 +13,7 @@ import numpy as np
 
 from ..controller.context import StepContext
 from ..controller.latency import LatencyTable
-from ..controller.selector import Selector
+from ..controller.policies.base import ShapePolicy
 from ..controller.tree import Array, DraftTree
 from .recording import RecordedDrafter, Recording
 
@@ -67,7 +67,7 @@ class StepTrace:
 
 def replay(
     recordings: Sequence[Recording],
-    selector: Selector,
+    selector: ShapePolicy,
     table: LatencyTable,
     observer: Callable[[StepTrace], None] | None = None,
 ) -> list[ReplayStats]:
@@ -76,7 +76,7 @@ def replay(
 
 
 def _replay_text(
-    recording: Recording, selector: Selector, table: LatencyTable, observer: Callable[[StepTrace], None] | None
+    recording: Recording, selector: ShapePolicy, table: LatencyTable, observer: Callable[[StepTrace], None] | None
 ) -> ReplayStats:
     stats = ReplayStats()
     tokens, root = recording.tokens, recording.prompt_length - 1
@@ -109,7 +109,7 @@ def _replay_text(
 
 
 def _draft(
-    recording: Recording, root: int, selector: Selector, context: StepContext
+    recording: Recording, root: int, selector: ShapePolicy, context: StepContext
 ) -> tuple[DraftTree, list[int], int]:
     """The tree the selector grows, the widths of its levels, and how often it asked beyond the envelope."""
     tree = DraftTree.from_roots(recording.tokens[root : root + 1])

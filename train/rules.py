@@ -1,17 +1,17 @@
 """Fits of the small rules some baselines prune and stop by, on the recorded envelopes grown as a beam would."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from ..collect.trace import TraceFolder
 from ..controller.policies.c2t import c2t_features
 from ..controller.policies.stop import stop_features
 from ..controller.selector import TreeLimits
 from ..controller.tree import Array
+from .recording import Recording
 
 # A class that never occurs still gets half an observation.
 PRIOR_COUNT = 0.5
@@ -26,35 +26,31 @@ class Level(NamedTuple):
     on_text: Array  # [n] bool, whether the text runs through the node
 
 
-def rule_fits(folder: TraceFolder, limits: TreeLimits) -> dict[str, dict[str, Any]]:
-    """Weights and bias of C2T's classifier (`c2t`) and of the stop rule (`ltd`) by law; empty without envelopes.
-
-    The envelopes were drafted under the law of the traces, so the fits hold for that one.
-    """
-    trees = list(grown_levels(folder, limits))
-    if not trees:
-        return {}
-    return {"c2t": {folder.header.law: c2t_fit(trees)}, "ltd": {folder.header.law: stop_fit(trees)}}
+def rule_fits(recordings: Mapping[str, Sequence[Recording]], limits: TreeLimits) -> dict[str, dict[str, Any]]:
+    """Weights and bias of C2T's classifier (`c2t`) and of the stop rule (`ltd`) by law, from recordings by law."""
+    fits: dict[str, dict[str, Any]] = {"c2t": {}, "ltd": {}}
+    for law, of_law in recordings.items():
+        trees = [tree for recording in of_law for tree in grown_levels(recording, limits)]
+        fits["c2t"][law], fits["ltd"][law] = c2t_fit(trees), stop_fit(trees)
+    return fits
 
 
-def grown_levels(folder: TraceFolder, limits: TreeLimits) -> Iterator[list[Level]]:
+def grown_levels(recording: Recording, limits: TreeLimits) -> Iterator[list[Level]]:
     """Of each envelope the levels of a beam that expands the `limits.width` likeliest nodes of a level."""
-    texts = {row["text_id"]: np.array(row["tokens"]) for row in folder.texts().to_pylist()}
-    for row in folder.nodes().to_pylist():
-        following = texts[row["text_id"]][row["position"] + 1 :]
-        tokens, parents, ranks = (np.array(row[name]) for name in ("tokens", "parents", "ranks"))
-        log_probs, entropies = np.array(row["noisy_log_probs"]), np.array(row["entropies"])
-        paths, on_text = np.zeros(len(tokens)), np.arange(len(tokens)) == 0
+    for root, envelope in recording.envelopes.items():
+        following = recording.tokens[root + 1 :]
+        paths, on_text = np.zeros(len(envelope.tokens)), np.arange(len(envelope.tokens)) == 0
         levels: list[Level] = []
         frontier = np.zeros(1, dtype=np.int64)
         while len(levels) < limits.max_depth:
-            level = np.nonzero(np.isin(parents, frontier) & (ranks < limits.width))[0]
+            children = envelope.children[frontier, : limits.width]
+            drafted = children >= 0
+            level, above = children[drafted], np.broadcast_to(frontier[:, None], children.shape)[drafted]
             if len(level) == 0:
                 break
-            above = parents[level]
-            paths[level] = paths[above] + log_probs[level]
-            on_text[level] = on_text[above] & (tokens[level] == following[len(levels)])
-            levels.append(Level(len(levels) + 1, paths[level], entropies[level], on_text[level]))
+            paths[level] = paths[above] + envelope.noisy_log_probs[level]
+            on_text[level] = on_text[above] & (envelope.tokens[level] == following[len(levels)])
+            levels.append(Level(len(levels) + 1, paths[level], envelope.entropies[level], on_text[level]))
             frontier = level[np.argsort(-paths[level], kind="stable")][: limits.width]
         yield levels
 

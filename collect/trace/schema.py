@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TEXTS = pa.schema(
     [
@@ -58,6 +58,7 @@ NODES = pa.schema(
         ("text_id", pa.string()),
         ("document", pa.string()),
         ("position", pa.int32()),  # index of the root in its text
+        ("law", pa.string()),
         ("tokens", pa.list_(pa.int32())),  # of the envelope's nodes, root first
         ("parents", pa.list_(pa.int32())),
         ("ranks", pa.list_(pa.int32())),

@@ -10,7 +10,7 @@ from ..contract import COUPLED, FIXED
 from ..errors import InputError
 from ..features import FEATURE_VERSION, FEATURES
 from ..selector import TreeLimits
-from .documents import is_share, parse_object
+from .documents import parse_object
 
 SCHEMA_VERSION = 2
 CONFIG_FILE = "config.json"
@@ -29,7 +29,6 @@ class SelectorConfig:
     law: str
     tokenizer_sha256: str
     limits: TreeLimits
-    coverage: tuple[float, ...]  # share of reachable positions at which the target takes the rank-w child
     provenance: dict[str, Any]
     features: tuple[str, ...] = FEATURES
     feature_version: int = FEATURE_VERSION
@@ -69,7 +68,7 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
         raise InputError("config.json does not match its own SHA-256; the folder is damaged")
     del fields["sha256"]
     try:
-        fields["features"], fields["coverage"] = tuple(fields["features"]), tuple(fields["coverage"])
+        fields["features"] = tuple(fields["features"])
         config = SelectorConfig(**{**fields, "limits": TreeLimits(**fields["limits"])})
     except (KeyError, TypeError) as error:
         raise InputError(f"config.json has missing or unknown fields ({error}); the folder is damaged") from error
@@ -89,7 +88,5 @@ def _check(config: SelectorConfig) -> None:
         value = getattr(config.limits, name)
         if type(value) is not int or value > largest:
             raise InputError(f"tree limit {name} is a whole number up to {largest}, got {value!r}; retrain")
-    if not 1 <= len(config.coverage) <= LARGEST.width or not all(map(is_share, config.coverage)):
-        raise InputError(f"coverage is 1 to {LARGEST.width} shares from 0 to 1; retrain")
     if not isinstance(config.provenance, dict):
         raise InputError("provenance is no JSON object; retrain")

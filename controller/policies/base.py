@@ -21,6 +21,11 @@ class ShapePolicy(Protocol):
         ...
 
     @property
+    def reads_history(self) -> bool:
+        """Whether `context.history` has to be kept up to date."""
+        ...
+
+    @property
     def limits(self) -> TreeLimits:
         """The largest tree it drafts."""
         ...

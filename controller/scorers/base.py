@@ -9,7 +9,10 @@ from ..tree import Array, DraftTree
 class Scorer(Protocol):
     """Both answers are log-probabilities <= 0 (-inf: never), functions of tree and context alone."""
 
-    reads_history: bool  # whether `context.history` has to be kept up to date
+    @property
+    def reads_history(self) -> bool:
+        """Whether `context.history` has to be kept up to date."""
+        ...
 
     def score(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, N]: log-probability that the target's text takes the node, given it runs through the parent."""

@@ -14,6 +14,10 @@ class FloorScorer:
         self._scorer = scorer
         self._floor = np.log(floor)
 
+    @property
+    def reads_history(self) -> bool:
+        return self._scorer.reads_history
+
     def score(self, tree: DraftTree, context: StepContext) -> Array:
         edges = self._scorer.score(tree, context)
         return np.where(tree.path_sums(np.minimum(edges, 0.0)) < self._floor, -np.inf, edges)

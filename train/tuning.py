@@ -1,0 +1,105 @@
+"""Tuning by replay: every policy tries its whole grid on the same recorded texts, priced by the same latency table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..controller.checkpoint import Checkpoint
+from ..controller.console import track
+from ..controller.contract import COUPLED, FIXED
+from ..controller.latency import LatencyTable
+from ..controller.policies.base import PolicyPlan
+from ..controller.policies.grids import policy_grids
+from ..controller.tree import Array
+from .oracle import clairvoyant_ms
+from .recording import Recording
+from .replay import ReplayStats, replay
+
+LAWS = {law.name: law for law in (COUPLED, FIXED)}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan and what it came to on each text."""
+
+    plan: PolicyPlan
+    runs: list[ReplayStats]
+
+    @property
+    def total(self) -> ReplayStats:
+        return ReplayStats.merged(self.runs)
+
+
+def tune(
+    checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]
+) -> dict[str, list[int]]:
+    """Places in the grid, best first, under "family|law|temperature"; recordings by law, of training documents."""
+    ranked = {}
+    for law, temperature, texts in _settings(recordings):
+        grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
+        for (family, _), grid in track(list(grids.items()), f"tune: {law}, T={temperature:g}"):
+            speeds = [trial.total.tokens_per_ms for trial in _try(grid, texts, table)]
+            order = np.argsort([-speed for speed in speeds], kind="stable").tolist()
+            ranked[f"{family}|{law}|{temperature:g}"] = order
+    return ranked
+
+
+def compare(
+    checkpoint: Checkpoint,
+    table: LatencyTable,
+    recordings: Mapping[str, Sequence[Recording]],
+    ranked: Mapping[str, Sequence[int]],
+) -> list[dict[str, Any]]:
+    """One row per tuned policy on recordings of other documents, and one for the clairvoyant."""
+    rows = []
+    for law, temperature, texts in _settings(recordings):
+        grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
+        best = [grid[ranked[f"{family}|{law}|{temperature:g}"][0]] for (family, _), grid in grids.items()]
+        trials = _try(best, texts, table)
+        rows += [_row(trial.plan.family, law, temperature, trial.plan.text, trial.total) for trial in trials]
+        ideal_ms = sum(clairvoyant_ms(text, table) for text in texts)
+        plain = trials[0].total
+        ideal = ReplayStats(num_tokens=plain.num_tokens, priced_ms=ideal_ms, plain_ms=plain.plain_ms)
+        rows.append(_row("clairvoyant", law, temperature, "", ideal))
+    return rows
+
+
+def gain(runs: Sequence[ReplayStats], others: Sequence[ReplayStats], seed: int = 0) -> tuple[float, float, float]:
+    """Priced time of `others` over that of `runs` on the same texts, with a bootstrap 95 % interval over texts."""
+    ms: Array = np.array([[run.priced_ms for run in group] for group in (others, runs)])
+    picks = np.random.default_rng(seed).integers(ms.shape[1], size=(2000, ms.shape[1]))
+    drawn = ms[:, picks].sum(axis=2)
+    low, high = np.percentile(drawn[0] / drawn[1], [2.5, 97.5])
+    return float(ms[0].sum() / ms[1].sum()), float(low), float(high)
+
+
+def _settings(recordings: Mapping[str, Sequence[Recording]]) -> list[tuple[str, float, list[Recording]]]:
+    """(law, temperature, texts); greedy texts under one law only, for there both laws are the same."""
+    found = []
+    for law, texts in recordings.items():
+        for temperature in sorted({round(text.temperature, 3) for text in texts}):
+            if temperature > 0 or law == COUPLED.name:
+                found.append((law, temperature, [text for text in texts if round(text.temperature, 3) == temperature]))
+    return found
+
+
+def _try(grid: Sequence[PolicyPlan], texts: Sequence[Recording], table: LatencyTable) -> list[Trial]:
+    return [Trial(plan, replay(texts, plan.build(), table)) for plan in grid]
+
+
+def _row(family: str, law: str, temperature: float, settings: str, stats: ReplayStats) -> dict[str, Any]:
+    steps = max(1, stats.num_steps)
+    return {
+        "policy": family,
+        "law": law,
+        "temperature": temperature,
+        "settings": settings,
+        "tokens_per_second": round(1e3 * stats.tokens_per_ms, 1),
+        "speed_up": round(stats.speed_up, 3),
+        "block_efficiency": round(stats.block_efficiency, 3),
+        "levels_per_step": round(stats.num_levels / steps, 2),
+        "nodes_per_step": round(stats.num_kept / steps, 2),
+        "outside": stats.num_outside,
+    }
