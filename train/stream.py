@@ -73,7 +73,7 @@ class SelectorData(lightning.LightningDataModule):
                     samples[held_out, kind] = _sample(joined, keep, generator)
         if any(len(samples[held_out, 0].label) == 0 for held_out in (False, True) if samples) or not samples:
             raise InputError(
-                f"{self.folder.path} has no rows of documents to train on or none to hold out; collect on more documents"
+                f"{self.folder.path} has no documents to train on or none to hold out; collect on more documents"
             )
         return (samples[False, 0], samples[False, 1]), (samples[True, 0], samples[True, 1])
 
