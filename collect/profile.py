@@ -1,17 +1,22 @@
 """Measures a latency table: interleaved medians of drafter levels and target steps through the real code path."""
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from statistics import median
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from ..controller.console import print_json, print_table, track
+from ..controller.context import StepContext
 from ..controller.contract import COUPLED
+from ..controller.history import START
 from ..controller.latency import LatencyTable, cache_path
+from ..controller.objective import Objective
+from ..controller.scorers.confidence import ConfidenceScorer
+from ..controller.selector import Selector, TreeLimits
 from ..controller.tree import Array, Children, DraftTree
 from ..runtime.backends.base import CHUNK
 from ..runtime.drafters.language_model import LanguageModelDrafter
@@ -56,9 +61,18 @@ def profile(pair: PairConfig = PairConfig(), sizes: ProfileConfig = ProfileConfi
         for batch, by_context in zip(table.batches, tables, strict=True)
         for context, cells in zip(table.contexts, by_context, strict=True)
     ]
+    print_table("Median milliseconds of a step's first drafter level", _root_rows(table))
     for kind in ("drafter level, by width", "target step, by nodes"):
         print_table("Median milliseconds", [row for row in rows if row["kind"] == kind])
     print_json({"command": "profile", "file": str(cache_path(models.latency_key)), **table.as_dict()})
+
+
+def _root_rows(table: LatencyTable) -> list[dict[str, float]]:
+    return [
+        {"batch": batch, "context": context, "ms": round(ms, 2)}
+        for batch, by_context in zip(table.batches, table.root_ms, strict=True)
+        for context, ms in zip(table.contexts, by_context, strict=True)
+    ]
 
 
 def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
@@ -82,77 +96,108 @@ def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
         for context in config.contexts
     }
 
-    def table(kind: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
-        return tuple(tuple(cells[batch, context][kind] for context in config.contexts) for batch in config.batches)
+    def table(kind: str) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        return tuple(
+            tuple(getattr(cells[batch, context], kind) for context in config.contexts) for batch in config.batches
+        )
 
     return LatencyTable(
         key=pair.latency_key,
         batches=config.batches,
         contexts=config.contexts,
+        root_ms=tuple(tuple(cells[batch, context].root for context in config.contexts) for batch in config.batches),
         widths=config.widths,
-        draft_ms=table(0),
+        draft_ms=table("draft"),
         nodes=config.nodes,
-        verify_ms=table(1),
+        verify_ms=table("verify"),
     )
 
 
-def _measure_cell(
-    pair: Pair, batch: int, context: int, config: ProfileConfig
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Median ms by width and by node count, for one batch size behind one context length."""
-    generator = np.random.default_rng(0)
-    vocabulary_size = pair.target.vocabulary_size
-    texts = [generator.integers(vocabulary_size, size=context) for _ in range(batch)]
-    sampler = TokenSampler([Sampling(seed=slot) for slot in range(batch)], vocabulary_size, pair.target.device)
-    target, drafter = Target(pair.target), LanguageModelDrafter(pair.drafter, COUPLED)
-    capacity = context + max(CHUNK, *config.nodes, *config.widths) + 1
-    target.start(texts, capacity)
-    drafter.start(texts, capacity)
-    roots = DraftTree.from_roots(np.array([text[-1] for text in texts]))
-    root_frontier = np.zeros((batch, 1), dtype=np.int64)
-    verifier = WalkVerifier()
-    nobody = np.zeros(batch, dtype=bool)
-    no_path = np.zeros((batch, 0), dtype=np.int64)
-    positions = np.full(batch, context - 1)
+class Cell(NamedTuple):
+    """Median milliseconds for one batch size behind one context length."""
 
-    def level(width: int) -> Callable[[], None]:
-        frontier = np.broadcast_to(np.arange(1, width + 1), (batch, width)).copy()
+    root: float
+    draft: tuple[float, ...]  # by width
+    verify: tuple[float, ...]  # by node count
 
-        def run() -> None:
-            drafter.expand(bushy, frontier, 4, sampler)
-            drafter.commit(bushy, no_path, roots.tokens[:, 0], nobody)
 
-        return run
-
-    def step(num_nodes: int) -> Callable[[], None]:
-        tree = _bush(roots, num_nodes, vocabulary_size)
-
-        def run() -> None:
-            rows = target.score(tree)
-            verifier.verify(tree, rows, sampler, positions)
-            target.commit(no_path, nobody)
-
-        return run
-
-    drafter.expand(roots, root_frontier, 1, sampler)
-    drafter.commit(roots, no_path, roots.tokens[:, 0], nobody)
-    bushy = _bush(roots, max(config.widths), vocabulary_size)
-    jobs: dict[tuple[str, int], Callable[[], None]] = {("draft", width): level(width) for width in {1, *config.widths}}
-    jobs |= {("verify", count): step(count) for count in config.nodes}
+def _measure_cell(pair: Pair, batch: int, context: int, config: ProfileConfig) -> Cell:
+    bench = _Workbench(pair, batch, context, config)
+    names = [("root", 1), *(("draft", width) for width in config.widths), *(("verify", n) for n in config.nodes)]
     times = defaultdict(list)
     order = Random(0)
-    names = [*(("draft", width) for width in config.widths), *(("verify", count) for count in config.nodes)]
     for _ in track(range(config.repeats), f"profile: batch {batch}, context {context}"):
         order.shuffle(names)
         for kind, size in names:
-            jobs["draft", 1]()  # in life, too, a level or a step comes right after a drafter level
+            # In life, a first level comes right after a target step, and all else right after a drafter level.
+            bench.verify(0) if kind == "root" else bench.draft(1)
             start = perf_counter()
-            jobs[kind, size]()
+            getattr(bench, kind)(size)
             times[kind, size].append((perf_counter() - start) * 1e3)
-    return (
+    return Cell(
+        round(median(times["root", 1]), 4),
         tuple(round(median(times["draft", width]), 4) for width in config.widths),
         tuple(round(median(times["verify", count]), 4) for count in config.nodes),
     )
+
+
+class _Workbench:
+    """The parts of a decode step, each with what the controller does for it, to be run by themselves."""
+
+    def __init__(self, pair: Pair, batch: int, context: int, config: ProfileConfig):
+        generator = np.random.default_rng(0)
+        vocabulary_size = pair.target.vocabulary_size
+        texts = [generator.integers(vocabulary_size, size=context) for _ in range(batch)]
+        self._sampler = TokenSampler(
+            [Sampling(seed=slot) for slot in range(batch)], vocabulary_size, pair.target.device
+        )
+        self._target, self._drafter = Target(pair.target), LanguageModelDrafter(pair.drafter, COUPLED)
+        self._verifier = WalkVerifier()
+        # A root level leaves two tokens more behind it, each time it is run.
+        capacity = context + 4 * config.repeats + max(CHUNK, *config.nodes, *config.widths) + 1
+        self._target.start(texts, capacity)
+        self._drafter.start(texts, capacity)
+        self._roots = DraftTree.from_roots(np.array([text[-1] for text in texts]))
+        self._trees = {size: _bush(self._roots, size, vocabulary_size) for size in {*config.nodes, *config.widths}}
+        self._widest = self._trees[max(config.widths)]
+        prices = LatencyTable({}, (1,), (1,), ((1.0,),), (1,), (((1.0,),),), (0,), (((1.0,),),))
+        limits = TreeLimits(frontier=max(config.widths), budget=max(config.nodes))
+        self._selector = Selector(ConfidenceScorer(), limits, objective=Objective(prices))
+        self._context = StepContext(
+            positions=np.full(batch, context - 1),
+            remaining=np.full(batch, 64),
+            temperatures=self._sampler.temperatures,
+            top_ps=self._sampler.top_ps,
+            history=np.tile(START, (batch, 1)),
+        )
+        self._batch = batch
+        self.root(1)
+
+    def root(self, width: int) -> None:
+        """A step's first level: read the two tokens that were committed last, hang children under the root."""
+        self._selector.frontier(self._roots, self._context)
+        frontier = np.zeros((self._batch, width), dtype=np.int64)
+        tree = self._drafter.expand(self._roots, frontier, self._selector.limits.width, self._sampler)
+        path, everyone = np.ones((self._batch, 1), dtype=np.int64), np.ones(self._batch, dtype=bool)
+        self._drafter.commit(tree, path, self._roots.tokens[:, 0], everyone)
+
+    def draft(self, width: int) -> None:
+        """A later level that expands `width` nodes per request."""
+        tree = replace(self._widest)  # a new object, or the selector would remember its scores
+        self._selector.frontier(tree, self._context)
+        frontier = np.broadcast_to(np.arange(1, width + 1), (self._batch, width)).copy()
+        self._drafter.expand(tree, frontier, self._selector.limits.width, self._sampler)
+        nobody, no_path = np.zeros(self._batch, dtype=bool), np.zeros((self._batch, 0), dtype=np.int64)
+        self._drafter.commit(tree, no_path, self._roots.tokens[:, 0], nobody)
+
+    def verify(self, num_nodes: int) -> None:
+        """A target step over `num_nodes` drafted nodes per request, root left out."""
+        tree = replace(self._trees[num_nodes])
+        if num_nodes:
+            self._selector.keep(tree, self._context)
+        rows = self._target.score(tree)
+        self._verifier.verify(tree, rows, self._sampler, self._context.positions)
+        self._target.commit(np.zeros((self._batch, 0), dtype=np.int64), np.zeros(self._batch, dtype=bool))
 
 
 def _bush(roots: DraftTree, num_nodes: int, vocabulary_size: int) -> DraftTree:

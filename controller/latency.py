@@ -15,7 +15,7 @@ import platformdirs
 from .errors import InputError
 from .tree import Array
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,19 @@ class LatencyTable:
     key: dict[str, str]  # pair, engine, device, dtype, threads: where the numbers hold
     batches: tuple[int, ...]
     contexts: tuple[int, ...]
-    widths: tuple[int, ...]  # nodes expanded by one drafter level, per request
+    root_ms: tuple[tuple[float, ...], ...]  # [batch][context]: a step's first level, which reads what was committed
+    widths: tuple[int, ...]  # nodes expanded by a later drafter level, per request
     draft_ms: tuple[tuple[tuple[float, ...], ...], ...]
     nodes: tuple[int, ...]  # drafted nodes verified, root left out, per request
     verify_ms: tuple[tuple[tuple[float, ...], ...], ...]
 
-    def draft_costs(self, max_width: int, *, batch: int, context: int) -> Array:
-        """[max_width + 1] ms of one drafter level by the number of nodes it expands; entry 0 is 0."""
-        costs = self._costs("draft_ms", max_width, batch, context).copy()
+    def draft_costs(self, max_width: int, *, level: int, batch: int, context: int) -> Array:
+        """[max_width + 1] ms of a step's drafter level, the decision to draft it included, by the number of nodes it
+        expands; level 0 expands the root. Entry 0 is 0."""
+        if level == 0:
+            costs = np.full(max_width + 1, self.root_ms[_bucket(self.batches, batch)][_bucket(self.contexts, context)])
+        else:
+            costs = self._costs("draft_ms", max_width, batch, context).copy()
         costs[0] = 0.0
         return costs
 
@@ -45,9 +50,14 @@ class LatencyTable:
 
     def step_ms(self, level_widths: Sequence[int], num_nodes: int, *, batch: int, context: int) -> float:
         """Price of a step: its drafter levels by the nodes each expands, and `num_nodes` drafted nodes verified."""
-        levels = self.draft_costs(max(level_widths, default=0), batch=batch, context=context)
         verify = self.verify_costs(num_nodes, batch=batch, context=context)
-        return float(sum(levels[width] for width in level_widths) + verify[num_nodes])
+        if not level_widths:
+            return float(verify[num_nodes])
+        first, later = (
+            self.draft_costs(max(level_widths), level=level, batch=batch, context=context) for level in (0, 1)
+        )
+        levels = first[level_widths[0]] + sum(later[width] for width in level_widths[1:])
+        return float(levels + verify[num_nodes])
 
     def _costs(self, name: str, largest: int, batch: int, context: int) -> Array:
         batch_index = _bucket(self.batches, batch)

@@ -140,7 +140,9 @@ class Selector:
         probs = np.exp(-np.sort(-log_values[1:]))
         predicted = np.exp(log_values[nodes, None] + coverage)
         batch, position = len(context.positions), int(context.positions[row])
-        draft_costs = self.objective.table.draft_costs(self.limits.frontier, batch=batch, context=position) / batch
+        level = 0 if nodes[0] == 0 else 1
+        draft_costs = self.objective.table.draft_costs(self.limits.frontier, level=level, batch=batch, context=position)
+        draft_costs = draft_costs / batch
         theta = self._theta(context, row)
         return best_width(probs, predicted, draft_costs, self._verify_costs(context, row), theta, self._widths)
 

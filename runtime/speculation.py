@@ -16,7 +16,7 @@ from ..controller.shapes import parse_paths
 from .decode import Decoder
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.law import get_law
-from .pair import Pair
+from .pair import REFERENCE, Pair, reference_folder
 from .target import Target
 from .verification.walk import WalkVerifier
 
@@ -26,7 +26,7 @@ class SpeculationConfig:
     """Which trees are drafted; with neither a selector nor a tree, decoding is plain."""
 
     selector: Path | None = None
-    """Checkpoint folder of a learned selector"""
+    """Checkpoint folder of a learned selector; `reference` is the one that ships with the reference pair"""
     tree: str | None = None
     """A static tree instead, as a list of paths: "[(0,), (1,), (0, 0)]" """
     law: str = "coupled"
@@ -76,8 +76,10 @@ def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy) -> Decoder:
 
 
 def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
-    """A checkpoint that fits the pair; InputError where it was trained for another tokenizer."""
-    checkpoint = Checkpoint.from_pretrained(folder)
+    """A checkpoint that fits the pair, `reference` for the one that ships with the reference pair; InputError where it
+    was trained for another tokenizer."""
+    shipped = folder == Path(REFERENCE) and not folder.exists()
+    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector" if shipped else folder)
     if checkpoint.config.tokenizer_sha256 != pair.tokenizer_sha256:
         raise InputError(
             f"selector {folder} was trained for the pair {checkpoint.config.pair!r}, whose tokenizer differs from that "

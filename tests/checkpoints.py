@@ -17,7 +17,7 @@ from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES
 from treewright.controller.selector import TreeLimits
 from treewright.train.export import export_onnx, golden_vectors
 
-CONFIG = SelectorConfig("tiny", "coupled", "0" * 64, TreeLimits(), (0.6, 0.1, 0.05), {"made by": "a test"})
+CONFIG = SelectorConfig("tiny", "coupled", "0" * 64, TreeLimits(), {"made by": "a test"})
 BASELINES = {"rank_probs": {law: {"1.00": [0.6, 0.1, 0.05]} for law in ("coupled", "fixed")}}
 
 

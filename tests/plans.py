@@ -7,7 +7,7 @@ from treewright.controller.checkpoint import Checkpoint, SelectorConfig
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.features import FEATURES
 from treewright.controller.latency import LatencyTable
-from treewright.controller.model import AcceptModel
+from treewright.controller.model import SelectorModel
 from treewright.controller.policies.grids import policy_grids
 from treewright.controller.selector import TreeLimits
 from treewright.train.export import export_onnx
@@ -16,7 +16,14 @@ LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
 RANK_PROBS = {"0.00": [0.7, 0.1, 0.05], "1.00": [0.5, 0.2, 0.1]}
 # Verifying two nodes costs more than four, so that a price has something to choose.
 TABLE = LatencyTable(
-    {"pair": "tiny"}, (1,), (256,), (1, 4), (((0.5, 0.6),),), (0, 1, 2, 4, 10), (((5.0, 5.2, 7.0, 6.0, 8.0),),)
+    key={"pair": "tiny"},
+    batches=(1,),
+    contexts=(256,),
+    root_ms=((0.5,),),
+    widths=(1, 4),
+    draft_ms=(((0.5, 0.6),),),
+    nodes=(0, 1, 2, 4, 10),
+    verify_ms=(((5.0, 5.2, 7.0, 6.0, 8.0),),),
 )
 C2T = {"weights": [1.1, -0.1, 0.05], "bias": 0.1}
 STOP = {"weights": [2.0, 1.0, -0.1], "bias": -1.5}
@@ -25,15 +32,15 @@ STOP = {"weights": [2.0, 1.0, -0.1], "bias": -1.5}
 @cache
 def checkpoint() -> Checkpoint:
     torch.manual_seed(5)
-    graph = export_onnx(AcceptModel(len(FEATURES)).eval(), len(FEATURES))
-    config = SelectorConfig("tiny", "coupled", "0" * 64, LIMITS, (0.6, 0.2, 0.1), {})
+    graph = export_onnx(SelectorModel(len(FEATURES), 3).eval(), len(FEATURES))
+    config = SelectorConfig("tiny", "coupled", "0" * 64, LIMITS, {})
     laws = ("coupled", "fixed")
     baselines = {
         "rank_probs": dict.fromkeys(laws, RANK_PROBS),
         "c2t": dict.fromkeys(laws, C2T),
         "ltd": dict.fromkeys(laws, STOP),
     }
-    return Checkpoint(config, graph, {}, {}, baselines, {})
+    return Checkpoint(config, {"model.onnx": graph}, {}, {}, 0.0, baselines, {}, card="")
 
 
 def grids(temperature: float = 1.0):

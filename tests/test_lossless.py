@@ -88,7 +88,14 @@ def random_graph():
 
 # Verifying two nodes costs more than four, so that the choice rule has something to choose.
 TABLE = LatencyTable(
-    {"pair": "tiny"}, (1,), (256,), (1, 4), (((0.5, 0.6),),), (0, 1, 2, 4, 10), (((5.0, 5.2, 7.0, 6.0, 8.0),),)
+    key={"pair": "tiny"},
+    batches=(1,),
+    contexts=(256,),
+    root_ms=((0.5,),),
+    widths=(1, 4),
+    draft_ms=(((0.5, 0.6),),),
+    nodes=(0, 1, 2, 4, 10),
+    verify_ms=(((5.0, 5.2, 7.0, 6.0, 8.0),),),
 )
 
 

@@ -1,11 +1,15 @@
 """Small trace folders of the tiny pair, made with the collector's own parts."""
 
+from dataclasses import asdict
+
 import numpy as np
 import tiny
+from treewright.collect.envelope import EnvelopeConfig, grow_envelopes
 from treewright.collect.label import label_text
 from treewright.collect.trace import TraceFolder, TraceHeader
 from treewright.controller.contract import COUPLED
 from treewright.runtime.decode import Request
+from treewright.runtime.drafters.law import get_law
 
 WIDTH = 3
 
@@ -15,11 +19,11 @@ def header(**changes) -> TraceHeader:
     return TraceHeader(**settings | changes)
 
 
-def rows_of(request: Request, token_ids, document: str, target, drafter, law=COUPLED):
+def rows_of(request: Request, token_ids, document: str, target, drafter, law=COUPLED, draws=1):
     """(text row, position rows) of one written text."""
     tokens = np.array([*request.prompt_ids, *token_ids])
     sampling, prompt_length = request.sampling, len(request.prompt_ids)
-    rows, num_ties = label_text(target, drafter, tokens, prompt_length, sampling, law, WIDTH)
+    rows, num_ties = label_text(target, drafter, tokens, prompt_length, sampling, law, WIDTH, draws)
     shared = {"text_id": f"{sampling.seed:08d}", "document": document}
     shared |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
     text = shared | {
@@ -34,14 +38,28 @@ def rows_of(request: Request, token_ids, document: str, target, drafter, law=COU
     return text, [shared | row for row in rows]
 
 
-def write(folder, count=4, temperature=0.8, max_tokens=40) -> TraceFolder:
+def envelopes_of(request: Request, token_ids, document: str, drafter, config: EnvelopeConfig):
+    """Node rows of one written text, under every law of the configuration."""
+    tokens = np.array([*request.prompt_ids, *token_ids])
+    shared = {"text_id": f"{request.sampling.seed:08d}", "document": document}
+    grown = [
+        grow_envelopes(drafter, tokens, len(request.prompt_ids), request.sampling, get_law(law), WIDTH, config)
+        for law in config.laws
+    ]
+    return [shared | row for rows in grown for row in rows]
+
+
+def write(folder, count=4, temperature=0.8, max_tokens=40, draws=1, envelopes=EnvelopeConfig()) -> TraceFolder:
     """A folder of `count` plainly written texts, one document each, in shards of two."""
     requests = tiny.requests(count, temperature, max_tokens)
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     streams, _ = tiny.decoder(target).generate(requests)
-    with TraceFolder.create(folder, header(), shard_texts=2) as traces:
+    command = {"seed": 1, "envelopes": asdict(envelopes)}
+    with TraceFolder.create(folder, header(command=command), shard_texts=2) as traces:
         for number, (request, stream) in enumerate(zip(requests, streams, strict=True)):
-            text, positions = rows_of(request, stream.token_ids, f"doc {number}", target, drafter)
-            traces.append({"texts": [text], "positions": positions, "nodes": []})
+            document = f"doc {number}"
+            text, positions = rows_of(request, stream.token_ids, document, target, drafter, draws=draws)
+            nodes = envelopes_of(request, stream.token_ids, document, drafter, envelopes) if envelopes.texts else []
+            traces.append({"texts": [text], "positions": positions, "nodes": nodes})
         traces.finish()
     return traces

@@ -47,12 +47,13 @@ class RecordedDrafter:
         self._places = np.zeros(1, dtype=np.int64)  # [N] envelope node of each node of the tree
         self.num_outside = 0  # nodes asked for that the envelope does not expand
 
-    def expand(self, tree: DraftTree, frontier: Array) -> DraftTree:
-        """The one tree with children under `frontier` [1, F]; a node the envelope does not expand stays a leaf."""
+    def expand(self, tree: DraftTree, frontier: Array, width: int) -> DraftTree:
+        """The one tree with up to `width` children under each node of `frontier` [1, F]; a node the envelope does not
+        expand stays a leaf."""
         envelope = self._envelope
         above = self._places[frontier[0]]
         self.num_outside += int((~envelope.expanded[above]).sum())
-        nodes = envelope.children[above]  # [F, W]
+        nodes = envelope.children[above, :width]
         drafted = nodes >= 0
         some_child = nodes[:, 0]
         children = Children(

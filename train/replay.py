@@ -120,7 +120,7 @@ def _draft(
     drafter = RecordedDrafter(envelope)
     while (frontier := selector.frontier(tree, context)).shape[1]:
         widths.append(frontier.shape[1])
-        tree = drafter.expand(tree, frontier)
+        tree = drafter.expand(tree, frontier, selector.limits.width)
     return tree, widths, drafter.num_outside
 
 

@@ -9,7 +9,9 @@ from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.tree import DraftTree
 
 PLAIN_MS = 10.0
-TABLE = LatencyTable({"pair": "toy"}, (1, 4), (64,), (1,), (((1.0,),),) * 2, (0, 1), (((10.0, 10.5),),) * 2)
+TABLE = LatencyTable(
+    {"pair": "toy"}, (1, 4), (64,), ((1.0,),) * 2, (1,), (((1.0,),),) * 2, (0, 1), (((10.0, 10.5),),) * 2
+)
 WINNING = {"block_efficiency": 2.4, "speculative_ms": 16.0}
 LOSING = {"block_efficiency": 2.0, "speculative_ms": 30.0}
 

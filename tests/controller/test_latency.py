@@ -9,6 +9,7 @@ TABLE = LatencyTable(
     key={"pair": "toy", "threads": "1"},
     batches=(1, 4),
     contexts=(100, 200),
+    root_ms=((1.2, 1.7), (3.2, 3.7)),
     widths=(1, 4),
     draft_ms=(((1.0, 2.0), (1.5, 2.5)), ((3.0, 4.0), (3.5, 4.5))),
     nodes=(0, 2, 4),
@@ -26,8 +27,8 @@ def test_the_last_slope_is_carried_on_but_never_falls():
 
 
 def test_batch_and_context_take_the_next_measured_bucket():
-    assert TABLE.draft_costs(1, batch=2, context=101).tolist() == [0.0, 3.5]
-    assert TABLE.draft_costs(1, batch=9, context=999).tolist() == [0.0, 3.5]
+    assert TABLE.draft_costs(1, level=1, batch=2, context=101).tolist() == [0.0, 3.5]
+    assert TABLE.draft_costs(1, level=1, batch=9, context=999).tolist() == [0.0, 3.5]
 
 
 def test_a_step_costs_its_levels_and_its_verification():

@@ -17,6 +17,7 @@ TABLE = LatencyTable(
     key={"pair": "toy"},
     batches=(1,),
     contexts=(4096,),
+    root_ms=((1.0,),),
     widths=(1, 2, 4),
     draft_ms=(((1.0, 1.1, 1.9),),),
     nodes=NODES,
@@ -61,7 +62,9 @@ def test_the_choice_rule_equals_brute_force_on_a_staircase(theta):
 
 def test_the_search_goes_on_past_a_node_that_does_not_pay():
     tree = random_tree(np.random.default_rng(2), levels=1)
-    table = LatencyTable({"pair": "toy"}, (1,), (64,), (1,), (((1.0,),),), (0, 1, 2, 3), (((10.0, 30.0, 30.0, 30.0),),))
+    table = LatencyTable(
+        {"pair": "toy"}, (1,), (64,), ((1.0,),), (1,), (((1.0,),),), (0, 1, 2, 3), (((10.0, 30.0, 30.0, 30.0),),)
+    )
     edges = np.log([1.0, 0.5, 0.5, 0.5])
     objective = Objective(table, theta=0.06)  # one node: 0.5 - 1.2 < 0; three nodes: 1.5 - 1.2 > 0
     assert Selector(TableScorer(edges), TreeLimits(), objective=objective).keep(tree, context()).shape == (1, 4)

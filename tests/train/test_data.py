@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 import tiny
 import traces
+from treewright.controller.errors import InputError
 from treewright.controller.features import FEATURES, node_features
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
-from treewright.train.data import Positions, reachable_edges, split_documents
+from treewright.train.data import read_rows
+from treewright.train.stream import SelectorData
 
 MAX_DEPTH = 4
+
+
+class WatchfulScorer(ConfidenceScorer):
+    """Confidence that asks for the text's history, as the learned score does."""
+
+    reads_history = True
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +25,14 @@ def folder(tmp_path_factory):
     return traces.write(tmp_path_factory.mktemp("runs") / "traces")
 
 
+def rows_of(folder):
+    """All (edges, nodes) of a folder."""
+    parts = list(read_rows(folder, MAX_DEPTH, np.arange(len(folder.shards))))
+    return tuple(type(rows[0]).joined(list(rows)) for rows in zip(*parts, strict=True))
+
+
 def test_edges_equal_a_loop_over_roots_and_depths(folder):
-    rows = folder.positions().to_pylist()
+    rows = [row for row in folder.positions().to_pylist() if row["draw"] == 0]
     expected = []
     for root in range(len(rows)):
         path, path_noisy = 0.0, 0.0
@@ -33,10 +47,10 @@ def test_edges_equal_a_loop_over_roots_and_depths(folder):
                 break
             path += row["candidate_log_probs"][row["rank"]]
             path_noisy += row["candidate_noisy_log_probs"][row["rank"]]
-    edges = reachable_edges(Positions.read(folder), MAX_DEPTH)
+    edges, _ = rows_of(folder)
     columns = [FEATURES.index(n) for n in ("rank", "path_log_prob", "path_noisy_log_prob", "noisy_log_prob")]
     # Both sides sorted by row; float32 columns are compared as such, hence the tolerance.
-    got = np.column_stack((edges.depth, edges.features[:, columns], edges.taken))
+    got = np.column_stack((edges.depth, edges.features[:, columns], edges.label))
     wanted = np.array(expected)
     order, wanted_order = (np.lexsort(np.round(rows, 3).T) for rows in (got, wanted))
     np.testing.assert_allclose(got[order], wanted[wanted_order], atol=2e-3)
@@ -45,13 +59,15 @@ def test_edges_equal_a_loop_over_roots_and_depths(folder):
 def test_an_edge_has_the_features_that_serving_computes_for_the_node(folder):
     """Every accepted node of a live run is found among the training edges, features and all."""
     requests = tiny.requests(1, 0.8, 40)
-    selector = Selector(ConfidenceScorer(), TreeLimits(MAX_DEPTH, traces.WIDTH, 3, 12))
+    selector = Selector(WatchfulScorer(), TreeLimits(MAX_DEPTH, traces.WIDTH, 3, 12))
     decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector)
-    edges = reachable_edges(Positions.read(folder), MAX_DEPTH)
-    taken = edges.features[edges.taken == 1]
+    edges, nodes = rows_of(folder)
+    taken = edges.features[edges.label == 1]
+    roots = nodes.features[nodes.depth == 0]
     compared = 0
     for record in decoder.steps(requests, decoder.open_streams(requests)):
         features = node_features(record.kept, record.context)
+        assert np.abs(roots - features[0, 0]).max(axis=1).min() < 1e-4
         accepted = record.verdict.path[0][: record.num_emitted[0]]
         for node in accepted[accepted >= 0]:
             assert np.abs(taken - features[0, node]).max(axis=1).min() < 1e-4
@@ -59,14 +75,33 @@ def test_an_edge_has_the_features_that_serving_computes_for_the_node(folder):
     assert compared > 10
 
 
+def test_other_noise_draws_label_the_same_nodes_anew(tmp_path):
+    """Coverage over many draws comes near the drafter's agreement, and draw 0 stays what the text says."""
+    one, many = (traces.write(tmp_path / str(draws), draws=draws) for draws in (1, 5))
+    edges, nodes = rows_of(one)
+    more_edges, more_nodes = rows_of(many)
+    assert len(more_nodes.label) == 5 * len(nodes.label)
+    assert len(more_edges.label) == 5 * len(edges.label)
+    assert more_nodes.label.tolist()[::5] == nodes.label.tolist()
+
+
 def test_no_document_is_on_both_sides_of_the_split(folder):
-    edges = reachable_edges(Positions.read(folder), MAX_DEPTH)
-    training, validation = split_documents(edges, 0.25, seed=0)
-    assert not set(training.document) & set(validation.document)
-    assert len(training.taken) + len(validation.taken) == len(edges.taken)
+    edges, _ = rows_of(folder)
+    held_out = edges.held_out(0.5)
+    assert not set(edges.document[held_out]) & set(edges.document[~held_out])
+    assert 0 < held_out.sum() < len(held_out)
 
 
 def test_one_document_is_too_few(tmp_path):
-    edges = reachable_edges(Positions.read(traces.write(tmp_path / "one", count=1)), MAX_DEPTH)
-    with pytest.raises(ValueError, match="one document only"):
-        split_documents(edges, 0.25, seed=0)
+    folder = traces.write(tmp_path / "one", count=1)
+    settings = {"max_depth": MAX_DEPTH, "validation_share": 0.25, "batch_size": 64, "share": 1.0, "seed": 0}
+    with pytest.raises(InputError, match="no documents to train on or none to hold out"):
+        SelectorData(folder, **settings)
+
+
+def test_an_epoch_sees_every_training_row_once_and_no_held_out_one(folder):
+    data = SelectorData(folder, max_depth=MAX_DEPTH, validation_share=0.5, batch_size=64, share=1.0, seed=0)
+    seen = np.concatenate([batch.edge_features.numpy() for batch in data.train_dataloader()])
+    edges, _ = rows_of(folder)
+    wanted = edges.features[~edges.held_out(0.5)]
+    np.testing.assert_array_equal(seen[np.lexsort(seen.T)], wanted[np.lexsort(wanted.T)])

@@ -5,15 +5,15 @@ import onnx
 import pytest
 import torch
 from treewright.controller.features import FEATURES
-from treewright.controller.model import AcceptModel
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAME, open_session
+from treewright.controller.model import SelectorModel
+from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
 from treewright.train.export import export_onnx
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = AcceptModel(len(FEATURES)).eval()
+    model = SelectorModel(len(FEATURES), 4).eval()
     model.standardise(torch.randn(100, len(FEATURES)) * 3 + 1)
     return model
 
@@ -27,15 +27,17 @@ def graph(model):
 @pytest.mark.parametrize("nodes", [1, 2, 37, 500])
 def test_graph_and_model_agree_for_any_number_of_nodes(model, graph, nodes, spread):
     features = spread * torch.randn(nodes, len(FEATURES), generator=torch.Generator().manual_seed(nodes))
-    (answers,) = open_session(graph).run([OUTPUT_NAME], {INPUT_NAME: features.numpy()})
+    answers = open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features.numpy()})
     with torch.inference_mode():
-        np.testing.assert_allclose(answers, model(features).numpy(), rtol=1e-5, atol=1e-6)
+        for head, expected in zip(answers, model(features), strict=True):
+            np.testing.assert_allclose(head, expected.numpy(), rtol=1e-5, atol=2e-5)
 
 
 def test_answers_are_log_probabilities(graph):
     features = np.random.default_rng(0).normal(size=(200, len(FEATURES))).astype(np.float32) * 50
-    (answers,) = open_session(graph).run([OUTPUT_NAME], {INPUT_NAME: features})
-    assert (answers <= 0).all()
+    accept, coverage = open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features})
+    assert (accept <= 0).all()
+    assert (np.exp(coverage).sum(axis=1) <= 1 + 1e-6).all()
 
 
 def test_the_graph_names_its_dimension_and_holds_no_paths(graph):

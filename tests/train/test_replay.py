@@ -1,0 +1,91 @@
+"""Replay is exact: on recorded text a policy does what it did live, and no shape beats the clairvoyant."""
+
+import numpy as np
+import plans
+import pytest
+import tiny
+import traces
+from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.trace import TraceFolder
+from treewright.runtime.drafters.law import get_law
+from treewright.train.oracle import clairvoyant_ms
+from treewright.train.recording import read_recordings
+from treewright.train.replay import ReplayStats, replay
+from treewright.train.tuning import compare, gain, tune
+
+# As bushy as the grown trees can be, so that no policy asks for what was not recorded.
+EVERYTHING = EnvelopeConfig(texts=4, max_depth=4, frontier=100)
+COUNT, TEMPERATURE, MAX_TOKENS = 4, 0.8, 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "traces"
+    return traces.write(path, COUNT, TEMPERATURE, MAX_TOKENS, envelopes=EVERYTHING)
+
+
+def live(plan):
+    """Per text and step: widths of the drafted levels, tokens of the kept nodes, accepted length."""
+    policy = plan.build()
+    steps = []
+    for request in tiny.requests(COUNT, TEMPERATURE, MAX_TOKENS):
+        decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), policy, get_law(plan.law))
+        for record in decoder.steps([request], decoder.open_streams([request])):
+            steps.append((record.level_widths, record.kept.tokens[0].tolist(), int(record.verdict.accepted_lengths[0])))
+    return steps
+
+
+def replayed(plan, recordings):
+    steps = []
+    replay(
+        recordings,
+        plan.build(),
+        plans.TABLE,
+        lambda step: steps.append((step.widths, step.kept.tokens[0].tolist(), step.accepted_length)),
+    )
+    return steps
+
+
+FAMILIES = ("EAGLE-2", "OPT-Tree", "choice, confidence", "learned", "C2T", "EMA length")
+
+
+@pytest.mark.parametrize("key", [key for key in plans.grids() if key[0] in FAMILIES], ids=str)
+def test_a_policy_takes_the_same_steps_as_live(folder, key):
+    recordings = read_recordings(folder, key[1])
+    for plan in plans.grids(TEMPERATURE)[key][:2]:
+        assert replayed(plan, recordings) == live(plan)
+
+
+def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
+    recordings = {law: read_recordings(folder, law) for law in ("coupled", "fixed")}
+    ranked = tune(plans.checkpoint(), plans.TABLE, recordings)
+    rows = compare(plans.checkpoint(), plans.TABLE, recordings, ranked)
+    for law, texts in recordings.items():
+        fastest = sum(clairvoyant_ms(text, plans.TABLE) for text in texts)
+        for (family, of_law), grid in plans.grids(TEMPERATURE).items():
+            if of_law != law:
+                continue
+            priced = [ReplayStats.merged(replay(texts, plan.build(), plans.TABLE)).priced_ms for plan in grid]
+            assert min(priced) >= fastest - 1e-9
+            assert ranked[f"{family}|{law}|{TEMPERATURE:g}"][0] == int(np.argmin(priced))
+    assert {row["policy"] for row in rows} == {key[0] for key in plans.grids()} | {"clairvoyant"}
+
+
+def test_a_replay_emits_every_recorded_token_once(folder):
+    recordings = read_recordings(folder, "coupled")
+    for plan in plans.grids(TEMPERATURE)["learned", "coupled"][:1]:
+        runs = replay(recordings, plan.build(), plans.TABLE)
+        assert [run.num_tokens for run in runs] == [len(text.tokens) - text.prompt_length for text in recordings]
+        assert not sum(run.num_outside for run in runs)
+
+
+def test_gain_is_the_ratio_of_the_summed_times():
+    slow, fast = [ReplayStats(priced_ms=6.0), ReplayStats(priced_ms=2.0)], [ReplayStats(priced_ms=4.0)] * 2
+    middle, low, high = gain(fast, slow)
+    assert middle == 1.0
+    assert low == 0.5
+    assert high == 1.5
+
+
+def test_a_folder_without_envelopes_has_no_recordings(tmp_path):
+    assert read_recordings(TraceFolder.open(traces.write(tmp_path / "bare", count=1).path), "coupled") == []
