@@ -10,6 +10,45 @@ from .corpus import Document
 
 # Of the held-out modules, this share serves measuring; the others serve collecting, training and tuning.
 BENCH_PERCENT = 30
+# Prompts of a kind the pair never read, for measuring only.
+UNLIKE = (
+    (
+        "Dear Margaret, thank you for your letter of the fourteenth. The garden has come on well since "
+        "the rain, and the roses by the south wall are in full"
+    ),
+    ("Ingredients: 300 g flour, 2 eggs, 180 ml milk, a pinch of salt. Whisk the eggs with half of the milk, then"),
+    (
+        "SELECT customers.name, SUM(orders.total) AS spent FROM customers JOIN orders ON "
+        "orders.customer_id = customers.id WHERE"
+    ),
+    (
+        '{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": {"type": "Point", '
+        '"coordinates": [13.40, 52.52]}, "properties": {'
+    ),
+    (
+        "Once upon a time, in a village at the edge of a deep forest, there lived a clockmaker who had "
+        "three daughters. The eldest"
+    ),
+    "Le petit chat noir dort sur la chaise pres de la fenetre. Quand il entend la pluie, il",
+    (
+        "<html>\n<head><title>Opening hours</title></head>\n<body>\n<h1>Welcome to the museum</h1>\n<p>We "
+        "are open from Tuesday to"
+    ),
+    (
+        "Minutes of the meeting of 3 May. Present: Ms Alvarez, Mr Okoye, Dr Lindqvist. 1. The minutes of "
+        "the last meeting were approved. 2. The treasurer reported"
+    ),
+    (
+        "Q: A train leaves at nine and travels at 80 km per hour. Another leaves at ten and travels at "
+        "120 km per hour. When do they meet? A:"
+    ),
+    "#include <stdio.h>\n\nint main(void) {\n    int i, total = 0;\n    for (i = 0; i < 10; i++) {",
+    (
+        "The committee finds that the defendant, having been duly notified, failed to appear; whereas "
+        "the terms of the agreement provide that"
+    ),
+    "Monday: light rain, 12 degrees. Tuesday: sunny spells, 15 degrees. Wednesday:",
+)
 
 
 def cut_prompts(
@@ -38,6 +77,10 @@ def cut_prompts(
                 document = chosen[number % len(chosen)]
                 prompt = _cut(tokenizer, document.text, num_tokens, generator)
                 rows.append({"split": split, "domain": domain, "document": document.module, "prompt": prompt})
+    rows += [
+        {"split": "bench", "domain": "unlike", "document": f"unlike {number}", "prompt": prompt}
+        for number, prompt in enumerate(UNLIKE, start=1)
+    ]
     return rows
 
 
