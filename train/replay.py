@@ -120,7 +120,9 @@ def _draft(
     drafter = RecordedDrafter(envelope)
     while (frontier := selector.frontier(tree, context)).shape[1]:
         widths.append(frontier.shape[1])
-        tree = drafter.expand(tree, frontier)
+        num_nodes, tree = tree.num_nodes[0], drafter.expand(tree, frontier)
+        if tree.num_nodes[0] == num_nodes:  # all of it beyond the envelope: the policy would ask the same again
+            break
     return tree, widths, drafter.num_outside
 
 

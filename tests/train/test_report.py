@@ -10,7 +10,8 @@ import traces
 from treewright.controller.checkpoint import Checkpoint, SelectorConfig
 from treewright.controller.latency import LatencyTable
 from treewright.controller.policies.grids import policy_grids
-from treewright.controller.selector import TreeLimits
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.selector import Selector, TreeLimits
 from treewright.train.oracle import clairvoyant_ms
 from treewright.train.recording import read_recordings
 from treewright.train.replay import ReplayStats, replay
@@ -116,6 +117,20 @@ def test_steps_priced_anew_cost_what_a_replay_at_those_prices_costs(checkpoint, 
     for _, prices in machine_regimes(TABLE):
         np.testing.assert_allclose(run.text_ms(prices), [s.priced_ms for s in replay(texts, plan.build(), prices)])
     assert run.token_ms(TABLE).sum() == pytest.approx(run.total.priced_ms)
+
+
+class Contrary(ConfidenceScorer):
+    """Prefers what the drafter likes least, which no envelope expands."""
+
+    def score(self, tree, context):
+        return np.where(tree.depths > 0, -1.0 / (1.0 - tree.noisy_log_probs), 0.0)
+
+
+def test_drafting_ends_where_a_policy_asks_only_beyond_the_envelope(recordings):
+    policy = Selector(Contrary(), TreeLimits(max_depth=4, width=3, frontier=1, budget=12))
+    total = ReplayStats.merged(replay(at(recordings["fixed"], 0.8), policy, TABLE))
+    assert total.num_outside > 0
+    assert total.num_levels <= 4 * total.num_steps
 
 
 def test_the_imagined_machines_charge_levels_and_nodes_in_plain_steps():

@@ -8,6 +8,7 @@ import numpy as np
 from ...controller.checkpoint import Checkpoint
 from ...controller.latency import LatencyTable
 from ...controller.policies.grids import policy_grids
+from ...controller.scorers.base import Scorer
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.rank import RankScorer
 from ...controller.selector import Selector, TreeLimits
@@ -106,7 +107,7 @@ def budget_curves(
     sizes = [*(budget for budget in BUDGETS if budget < largest), largest]
     rank_probs = checkpoint.baselines["rank_probs"][checkpoint.config.law]
     ranks = rank_probs[min(rank_probs, key=lambda other: abs(float(other) - temperature))]
-    scorers: dict[str, Callable[[], Any]] = {
+    scorers: dict[str, Callable[[], Scorer]] = {
         "learned": checkpoint.scorer,
         "confidence": ConfidenceScorer,
         "rank": lambda: RankScorer.from_rank_probs(ranks, depth),

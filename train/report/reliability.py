@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ...controller.model import SelectorModel
+from ...controller.tree import Array
 from ..calibration import expected_calibration_error, reliability
 from ..stream import SelectorData
 
@@ -30,7 +31,7 @@ def reliability_curves(model: SelectorModel, data: SelectorData) -> dict[str, li
     }
 
 
-def _curve(name: str, probs: np.ndarray, taken: np.ndarray) -> dict[str, Any]:
+def _curve(name: str, probs: Array, taken: Array) -> dict[str, Any]:
     return {
         "name": name,
         "rows": len(probs),
