@@ -7,7 +7,7 @@ import tiny
 from treewright.collect.envelope import EnvelopeConfig, grow_envelopes
 from treewright.collect.label import label_text
 from treewright.collect.trace import TraceFolder, TraceHeader
-from treewright.controller.contract import COUPLED
+from treewright.controller.contract import COUPLED, FIXED
 from treewright.runtime.decode import Request
 from treewright.runtime.drafters.law import get_law
 
@@ -60,6 +60,27 @@ def write(folder, count=4, temperature=0.8, max_tokens=40, draws=1, envelopes=En
             document = f"doc {number}"
             text, positions = rows_of(request, stream.token_ids, document, target, drafter, draws=draws)
             nodes = envelopes_of(request, stream.token_ids, document, drafter, envelopes) if envelopes.texts else []
+            traces.append({"texts": [text], "positions": positions, "nodes": nodes})
+        traces.finish()
+    return traces
+
+
+def write_enveloped(folder, temperatures=(0.8,), max_tokens=24) -> TraceFolder:
+    """A folder of one text per temperature, one document and domain each, with envelopes under both laws."""
+    target, drafter = tiny.llama(), tiny.llama(noise=0.02)
+    config = EnvelopeConfig(len(temperatures), max_depth=4, frontier=6)
+    command = {"seed": 1, "envelopes": {"texts": config.texts, "laws": ["coupled", "fixed"]}}
+    with TraceFolder.create(folder, header(command=command)) as traces:
+        for number, temperature in enumerate(temperatures):
+            request = tiny.requests(number + 1, temperature, max_tokens)[number]
+            (stream,), _ = tiny.decoder(target).generate([request])
+            text, positions = rows_of(request, stream.token_ids, f"doc {number}", target, drafter)
+            text["domain"] = f"domain {number % 2}"
+            shared = {name: text[name] for name in ("text_id", "document")}
+            nodes = []
+            for law in (COUPLED, FIXED) if temperature else (COUPLED,):
+                arguments = np.array(text["tokens"]), text["prompt_length"], request.sampling, law, WIDTH, config
+                nodes += [shared | row for row in grow_envelopes(drafter, *arguments)]
             traces.append({"texts": [text], "positions": positions, "nodes": nodes})
         traces.finish()
     return traces

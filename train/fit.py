@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.numpy import save as save_safetensors
 
 from ..collect.trace import TraceFolder
+from ..collect.trace.files import write_synced
 from ..controller.checkpoint import Checkpoint, SelectorConfig, require_replaceable, save_checkpoint
 from ..controller.console import print_json, print_table
 from ..controller.errors import InputError
@@ -22,6 +23,9 @@ from .card import model_card
 from .export import export_onnx, golden_vectors
 from .judge import judge
 from .recording import Recording, read_recordings
+from .report.document import report_page
+from .report.reliability import reliability_curves
+from .report.study import essentials, study
 from .rules import rule_fits
 from .stream import SelectorData
 from .trainer import FitConfig, fit_selector
@@ -30,7 +34,13 @@ from .tuning import LAWS, compare, tune
 NUM_GOLDEN = 32
 
 
-def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLimits = TreeLimits()) -> None:
+def train(
+    traces: Path,
+    out: Path,
+    fit: FitConfig = FitConfig(),
+    limits: TreeLimits = TreeLimits(),
+    report: bool = True,
+) -> None:
     """Learn a selector from a trace folder and write its checkpoint folder.
 
     Args:
@@ -38,6 +48,7 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
         out: Checkpoint folder to write; an existing checkpoint is replaced whole
         fit: How the network is fitted
         limits: The largest tree the selector may draft
+        report: Study the policies on held-out texts and write OUT.logs/report.html
     """
     require_replaceable(out)
     folder = TraceFolder.open(traces)
@@ -56,7 +67,8 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
         share=fit.row_share,
         seed=fit.seed,
     )
-    model, epochs = fit_selector(data, fit, width, out.with_name(f"{out.name}.logs"))
+    logs = out.with_name(f"{out.name}.logs")
+    model, epochs = fit_selector(data, fit, width, logs)
     edges, _ = data.held_out
     metrics = {**judge(model, data), "epochs": epochs, "training_edges": data.num_edges}
     metrics["positions"] = data.num_positions
@@ -78,14 +90,22 @@ def train(traces: Path, out: Path, fit: FitConfig = FitConfig(), limits: TreeLim
         "model.onnx": graph,
         "golden.safetensors": save_safetensors(golden),
     }
+    numbers = None
     if any(trained_on.values()) and any(held_out.values()):
         checkpoint = Checkpoint(config, files, weights, golden, 0.0, baselines, metrics, card="")
         table = LatencyTable.load(traces / "latency.json")
         baselines["tuned"] = tune(checkpoint, table, trained_on)
         metrics["replay"] = compare(checkpoint, table, held_out, baselines["tuned"])
         _print_replay(metrics["replay"])
+        if report:
+            numbers = study(checkpoint, table, held_out, baselines["tuned"])
+            metrics["study"] = essentials(numbers)
     files |= {"baselines.json": _json(baselines), "metrics.json": _json(metrics)}
     save_checkpoint(out, config, files, model_card(config, metrics))
+    if report:
+        facts = {"Pair": config.pair, "Law": config.law, "Positions": data.num_positions, "Epochs": epochs}
+        html = report_page(facts, reliability_curves(model, data), numbers)
+        write_synced(logs / "report.html", html.encode())
     rows = [{"score": name, **values} for name, values in metrics["scores"].items()]
     print_table(f"Held-out reachable edges ({len(edges.label)} of {len(set(edges.document))} documents)", rows)
     print_json({"command": "train", "out": str(out), "seconds": round(perf_counter() - started, 1), "metrics": metrics})

@@ -120,7 +120,10 @@ def _draft(
     drafter = RecordedDrafter(envelope)
     while (frontier := selector.frontier(tree, context)).shape[1]:
         widths.append(frontier.shape[1])
+        num_nodes = tree.num_nodes[0]
         tree = drafter.expand(tree, frontier, selector.limits.width)
+        if tree.num_nodes[0] == num_nodes:  # all of it beyond the envelope: the policy would ask the same again
+            break
     return tree, widths, drafter.num_outside
 
 

@@ -57,7 +57,7 @@ def test_a_policy_takes_the_same_steps_as_live(folder, key):
 
 
 def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
-    recordings = {law: read_recordings(folder, law) for law in ("coupled", "fixed")}
+    recordings = {law: read_recordings(folder, law)[:1] for law in ("coupled", "fixed")}
     ranked = tune(plans.checkpoint(), plans.TABLE, recordings)
     rows = compare(plans.checkpoint(), plans.TABLE, recordings, ranked)
     for law, texts in recordings.items():

@@ -6,43 +6,36 @@ import numpy as np
 import pytest
 import tiny
 import traces
-from treewright.collect.envelope import EnvelopeConfig, grow_envelopes
-from treewright.collect.trace import TraceFolder
-from treewright.controller.contract import COUPLED
+from treewright.collect.envelope import EnvelopeConfig
 from treewright.controller.policies.c2t import c2t_features
 from treewright.controller.policies.stop import stop_features
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
+from treewright.train.recording import read_recordings
 from treewright.train.rules import Level, c2t_fit, grown_levels, rule_fits, stop_fit
 
 LIMITS = TreeLimits(max_depth=3, width=2, frontier=2, budget=100)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def recording(tmp_path_factory):
     """One text with an envelope at every position."""
-    (request,) = tiny.requests(1, 0.8, max_tokens=40)
-    target, drafter = tiny.llama(), tiny.llama(noise=0.02)
-    (stream,), _ = tiny.decoder(target).generate([request])
-    text, positions = traces.rows_of(request, stream.token_ids, "doc", target, drafter)
-    tokens, config = np.array(text["tokens"]), EnvelopeConfig(1, max_depth=4, frontier=6)
-    envelopes = grow_envelopes(drafter, tokens, text["prompt_length"], request.sampling, COUPLED, traces.WIDTH, config)
-    shared = {name: text[name] for name in ("text_id", "document")}
-    folder = TraceFolder.create(tmp_path_factory.mktemp("runs") / "traces", traces.header())
-    folder.append({"texts": [text], "positions": positions, "nodes": [shared | row for row in envelopes]})
-    return folder
+    envelopes = EnvelopeConfig(1, max_depth=4, frontier=6, laws=("coupled",))
+    folder = traces.write(tmp_path_factory.mktemp("runs") / "traces", count=1, envelopes=envelopes)
+    (recording,) = read_recordings(folder, "coupled")
+    return recording
 
 
 def log_odds(fit, features):
     return features @ np.asarray(fit["weights"]) + fit["bias"]
 
 
-def test_the_levels_are_those_of_a_live_beam(folder):
+def test_the_levels_are_those_of_a_live_beam(recording):
     """The first step of the recorded request drafts and accepts what the first envelope says."""
     (request,) = tiny.requests(1, 0.8, max_tokens=40)
     decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), Selector(ConfidenceScorer(), LIMITS))
     record = next(decoder.steps([request], decoder.open_streams([request])))
-    levels = next(grown_levels(folder, LIMITS))
+    levels = next(grown_levels(recording, LIMITS))
     assert [level.depth for level in levels] == [1, 2, 3]
     for level in levels:
         drafted = np.nonzero(record.drafted.depths[0] == level.depth)[0]
@@ -62,21 +55,25 @@ def test_c2t_recovers_the_classifier_that_made_the_labels():
     np.testing.assert_allclose([*fit["weights"], fit["bias"]], [*made_by["weights"], made_by["bias"]], atol=0.15)
 
 
-def test_the_stop_rule_predicts_as_many_gains_as_it_saw(folder):
+def test_the_stop_rule_predicts_as_many_gains_as_it_saw(recording):
     """The score equation of a logistic fit, within the half observation of each class that the prior adds."""
-    trees = list(grown_levels(folder, LIMITS))
+    trees = list(grown_levels(recording, LIMITS))
     pairs = [pair for tree in trees for pair in pairwise(tree)]
     rows = np.array([stop_features(np.exp(level.path_log_probs), level.depth) for level, _ in pairs])
     predicted = 1 / (1 + np.exp(-log_odds(stop_fit(trees), rows)))
     assert predicted.sum() == pytest.approx(sum(below.on_text.any() for _, below in pairs), abs=1)
 
 
-def test_a_class_that_never_occurs_is_still_fitted(folder):
-    trees = [[level._replace(on_text=level.on_text | True) for level in tree] for tree in grown_levels(folder, LIMITS)]
+def test_a_class_that_never_occurs_is_still_fitted(recording):
+    trees = [
+        [level._replace(on_text=level.on_text | True) for level in tree] for tree in grown_levels(recording, LIMITS)
+    ]
     for fit in (c2t_fit(trees), stop_fit(trees)):
         assert np.isfinite([*fit["weights"], fit["bias"]]).all()
 
 
-def test_traces_without_envelopes_give_no_rules(folder, tmp_path):
-    assert set(rule_fits(folder, LIMITS)) == {"c2t", "ltd"}
-    assert rule_fits(traces.write(tmp_path / "plain", count=1), LIMITS) == {}
+def test_each_law_has_its_own_rules(recording):
+    assert rule_fits({}, LIMITS) == {"c2t": {}, "ltd": {}}
+    fits = rule_fits({"coupled": [recording]}, LIMITS)
+    assert fits.keys() == {"c2t", "ltd"}
+    assert all(by_law.keys() == {"coupled"} for by_law in fits.values())

@@ -1,0 +1,42 @@
+"""Predicted against observed frequencies of both heads, on held-out reachable rows."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...controller.model import SelectorModel
+from ...controller.tree import Array
+from ..calibration import expected_calibration_error, reliability
+from ..stream import SelectorData
+
+
+def reliability_curves(model: SelectorModel, data: SelectorData) -> dict[str, list[dict[str, Any]]]:
+    """Of the accept head one curve per depth, of the coverage head one per rank: rows of (mean prediction, observed
+    frequency), in bins of equal counts."""
+    edges, nodes = data.held_out
+    with torch.inference_mode():
+        accept = model(torch.from_numpy(edges.features)).accept.exp().numpy()
+        coverage = model(torch.from_numpy(nodes.features)).coverage.exp().numpy()
+    depths = np.unique(edges.depth).tolist()
+    return {
+        "accept": [
+            _curve(f"depth {depth}", accept[edges.depth == depth], edges.label[edges.depth == depth])
+            for depth in depths
+        ],
+        "coverage": [
+            _curve(f"rank {rank + 1}", coverage[:, rank], (nodes.label == rank).astype(float))
+            for rank in range(coverage.shape[1])
+        ],
+    }
+
+
+def _curve(name: str, probs: Array, taken: Array) -> dict[str, Any]:
+    return {
+        "name": name,
+        "rows": len(probs),
+        "mean_predicted": float(probs.mean()),
+        "observed": float(taken.mean()),
+        "ece": expected_calibration_error(probs, taken),
+        "points": [[predicted, observed] for _, predicted, observed in reliability(probs, taken)],
+    }

@@ -1,0 +1,129 @@
+"""Every step of a replayed policy, kept one by one, so that it can be binned and priced anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...controller.context import StepContext
+from ...controller.contract import Looks
+from ...controller.latency import LatencyTable
+from ...controller.policies.base import PolicyPlan, ShapePolicy
+from ...controller.scorers.confidence import ConfidenceScorer
+from ...controller.scorers.learned import LearnedScorer
+from ...controller.selector import Selector, TreeLimits
+from ...controller.tree import Array, DraftTree
+from ..recording import Recording
+from ..replay import ReplayStats, StepTrace, replay
+
+
+@dataclass(frozen=True)
+class Step:
+    root: int
+    widths: tuple[int, ...]  # nodes expanded by each drafter level
+    num_kept: int
+    num_accepted: int
+    num_tokens: int
+    expected: float | None  # predicted accepted length, where the policy has one
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan replayed over texts: sums and steps per text, in the order of the texts."""
+
+    plan: PolicyPlan
+    texts: Sequence[Recording]
+    stats: list[ReplayStats]
+    steps: list[list[Step]]
+
+    @property
+    def label(self) -> str:
+        """The policy under its law, as figures and tables name it."""
+        return f"{self.plan.family} ({self.plan.law})"
+
+    @property
+    def total(self) -> ReplayStats:
+        return ReplayStats.merged(self.stats)
+
+    def text_ms(self, table: LatencyTable) -> Array:
+        """[texts] ms: the same steps on another machine; right for a policy that does not look at prices."""
+        return np.array([sum(_price(step, table) for step in steps) for steps in self.steps])
+
+    def token_ms(self, table: LatencyTable) -> Array:
+        """[tokens] ms of each written token, text after text; a step's time is shared evenly by its tokens."""
+        return self.per_token([_price(step, table) / step.num_tokens for steps in self.steps for step in steps])
+
+    def per_token(self, values: Sequence[float]) -> Array:
+        """[tokens]: the value of each step, repeated for its tokens."""
+        return np.repeat(values, [step.num_tokens for steps in self.steps for step in steps])
+
+
+def watch(plan: PolicyPlan, texts: Sequence[Recording], table: LatencyTable) -> Run:
+    """Replay the plan as `replay` does, one policy over all texts."""
+    policy = _Watched(plan.build())
+    stats, steps = [], []
+    for text in texts:
+        seen: list[StepTrace] = []
+        policy.expected.clear()
+        stats += replay([text], policy, table, seen.append)
+        last = len(text.tokens) - 1
+        steps.append(
+            [
+                Step(
+                    root=trace.root,
+                    widths=tuple(trace.widths),
+                    num_kept=int(trace.kept.num_nodes[0]) - 1,
+                    num_accepted=trace.accepted_length,
+                    num_tokens=min(trace.accepted_length + 1, last - trace.root),
+                    expected=expected,
+                )
+                for trace, expected in zip(seen, policy.expected, strict=True)
+            ]
+        )
+    return Run(plan, texts, stats, steps)
+
+
+class _Watched:
+    """A policy that also notes E(A), the sum of the predicted path probabilities of the nodes it keeps."""
+
+    def __init__(self, policy: ShapePolicy):
+        self._policy = policy
+        self.expected: list[float | None] = []
+
+    @property
+    def looks(self) -> Looks:
+        return self._policy.looks
+
+    @property
+    def reads_history(self) -> bool:
+        return self._policy.reads_history
+
+    @property
+    def limits(self) -> TreeLimits:
+        return self._policy.limits
+
+    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
+        return self._policy.frontier(tree, context)
+
+    def keep(self, tree: DraftTree, context: StepContext) -> Array:
+        nodes = self._policy.keep(tree, context)
+        self.expected.append(_expected_length(self._policy, tree, nodes, context))
+        return nodes
+
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
+        self._policy.record(tree, context, level_widths, num_tokens)
+
+
+def _expected_length(policy: ShapePolicy, tree: DraftTree, nodes: Array, context: StepContext) -> float | None:
+    """None for a policy whose score is no probability of its own context."""
+    if not isinstance(policy, Selector) or not isinstance(policy.scorer, ConfidenceScorer | LearnedScorer):
+        return None
+    if tree.tokens.shape[1] == 1:
+        return 0.0
+    edges = np.asarray(policy.scorer.score(tree, context), dtype=np.float64)
+    paths = tree.path_sums(np.minimum(edges, 0.0))
+    return float(np.exp(paths[0, nodes[0, 1:]]).sum())
+
+
+def _price(step: Step, table: LatencyTable) -> float:
+    return table.step_ms(step.widths, step.num_kept, batch=1, context=step.root)
