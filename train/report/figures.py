@@ -56,7 +56,7 @@ def lengths_figure(name: str, rows: Sequence[dict[str, Any]]) -> str:
             axes.plot([0, largest], [0, largest], color=INK, linewidth=0.8, linestyle=":", label="perfect")
             axes.set(xlabel="expected accepted tokens per step", title=f"T = {row['temperature']:g}")
         panels[0].set_ylabel("realised accepted tokens per step")
-        panels[0].legend(loc="upper left")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return _svg(figure, name)
 
 
@@ -65,9 +65,9 @@ def intervals_figure(
 ) -> str:
     """Ratios with their intervals, (value, low, high) each, one panel per (title, rows); the line stands at 1."""
     with matplotlib.rc_context(STYLE):
-        most = max(len(rows) for _, rows in groups)
-        figure = Figure(figsize=(SIZE[0], len(groups) * (0.75 + 0.26 * most)), layout="constrained")
-        panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
+        heights = [0.75 + 0.26 * len(rows) for _, rows in groups]
+        figure = Figure(figsize=(SIZE[0], sum(heights)), layout="constrained")
+        panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
         for axes, (title, rows) in zip(panels, groups, strict=True):
             for place, (label, (value, low, high)) in enumerate(reversed(rows)):
                 colour = COLOURS[1] if highlight and label.startswith(highlight) else COLOURS[0]

@@ -14,7 +14,13 @@ def gain_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         "bootstrap interval over texts. Every policy runs with the settings tuned on other documents. The clairvoyant "
         "knows the text beforehand: no policy can pass it, and part of the gap to it cannot be closed by anyone."
     )
-    panels = [(f"T = {row['temperature']:g}", [(p["policy"], p["speed_up"]) for p in row["policies"]]) for row in rows]
+    panels = [
+        (
+            f"T = {row['temperature']:g}; clairvoyant: {row['clairvoyant_speed_up']:.2f} times",
+            [(policy["policy"], policy["speed_up"]) for policy in row["policies"]],
+        )
+        for row in rows
+    ]
     svg = intervals_figure("speed-up", panels, "speed-up over plain decoding (times)", highlight="learned")
     parts = [figure(svg, "Speed-up of every policy over plain decoding, with intervals.")]
     parts.append(
