@@ -122,7 +122,7 @@ class _Grove:
         known = np.full(tree.tokens.shape, -1)
         known[:, : self._rows.shape[1]] = self._rows
         num_old, num_new = len(self._visible), len(nodes)
-        visible = np.zeros((num_old + num_new, num_old + num_new), dtype=bool)
+        visible: Array = np.zeros((num_old + num_new, num_old + num_new), dtype=bool)
         visible[:num_old, :num_old] = self._visible
         visible[num_old:, :num_old] = self._visible[known[trees, tree.parents[trees, nodes]]]
         visible[num_old:, num_old:] = np.eye(num_new, dtype=bool)

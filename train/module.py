@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -35,7 +36,7 @@ class SelectorModule(lightning.LightningModule):
         losses = {"val_loss": accept + coverage, "val_accept_loss": accept, "val_coverage_loss": coverage}
         self.log_dict(losses, batch_size=len(batch.taken))
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=self._learning_rate, weight_decay=0.01)
         pace = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self._learning_rate, total_steps=self._num_steps, pct_start=0.1

@@ -33,7 +33,7 @@ class RowStream(IterableDataset[Batch]):
         for edges, nodes in read_rows(data.folder, data.max_depth, order):
             kept = [rows.select(~rows.held_out(data.validation_share)) for rows in (edges, nodes)]
             chosen = [_sample(rows, data.share, generator) for rows in kept]
-            yield from batches(*chosen, data.batch_size)
+            yield from batches(chosen[0], chosen[1], data.batch_size)
 
 
 class SelectorData(lightning.LightningDataModule):

@@ -90,4 +90,4 @@ def _cut(tokenizer: PreTrainedTokenizerFast, text: str, num_tokens: int, generat
     early = [start for start in starts if start < 0.7 * len(text)]
     start = early[generator.integers(len(early))]
     ids = tokenizer(text[start : start + 20 * num_tokens])["input_ids"][:num_tokens]
-    return tokenizer.decode(ids)
+    return str(tokenizer.decode(ids))

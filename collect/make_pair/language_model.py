@@ -5,7 +5,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -52,7 +52,6 @@ class ModelSize:
             tie_word_embeddings=True,
             bos_token_id=0,
             eos_token_id=0,
-            attn_implementation="sdpa",
         )
         model = LlamaForCausalLM(config)
         with torch.no_grad():
@@ -163,7 +162,7 @@ class Snapshots(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if folder := self._folders.get(trainer.current_epoch + 1):
-            save_model(pl_module.model, folder)
+            save_model(cast(LanguageModule, pl_module).model, folder)
 
 
 def fit_model(
@@ -202,4 +201,5 @@ def fit_model(
 
 def save_model(model: LlamaForCausalLM, folder: Path) -> None:
     """Write a bfloat16 copy."""
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    halved: Any = copy.deepcopy(model)
+    halved.to(torch.bfloat16).save_pretrained(folder)

@@ -49,7 +49,9 @@ class LearnedScorer:
         known = int(self._tree.num_nodes.min()) if grown and self._tree is not None else 0
         features = node_features(tree, context, known)
         answers = self._session.run(OUTPUT_NAMES, {INPUT_NAME: features.reshape(-1, features.shape[-1])})
-        accept, coverage = (np.asarray(answer).reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
+        accept, coverage = (
+            answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in map(np.asarray, answers)
+        )
         accept = self._trusted(accept, tree, known)
         coverage = np.minimum(coverage, 0.0)  # NaN stays NaN, and the selector drafts nothing under it
         if known:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 # Replaced by `currentColor`, so that a figure is readable on a light and on a dark page.
 INK = "#010203"
 COLOURS = ("#3b8fd6", "#e08a1e", "#2fa37a", "#c65d9b", "#8c7ae6", "#b0892b")
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 11,

@@ -114,7 +114,7 @@ def machine_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield section("What would other machines gain?", words, figure(svg, described), table("Machines", shown))
 
 
-def budget_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def budget_sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         return
     words = (

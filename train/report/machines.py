@@ -38,6 +38,7 @@ def machine_regimes(table: LatencyTable) -> Iterator[tuple[dict[str, float], Lat
                     key=table.key,
                     batches=(1,),
                     contexts=table.contexts[-1:],
+                    root_ms=((level * plain_ms,),),
                     widths=(1,),
                     draft_ms=(((level * plain_ms,),),),
                     nodes=(0, 1),
