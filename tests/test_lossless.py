@@ -11,7 +11,7 @@ from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.features import FEATURES
 from treewright.controller.guard import Guard
 from treewright.controller.latency import LatencyTable
-from treewright.controller.model import AcceptModel
+from treewright.controller.model import SelectorModel
 from treewright.controller.objective import Objective
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.learned import LearnedScorer
@@ -75,7 +75,7 @@ SCORERS = {
     "random": lambda requests: RandomScorer(),
     "adversarial": lambda requests: WorstScorer(),
     "peeking": lambda requests: PeekingScorer(requests),
-    "learned": lambda requests: LearnedScorer.from_bytes(random_graph(), np.array([0.6, 0.2, 0.1])),
+    "learned": lambda requests: LearnedScorer.from_bytes(random_graph()),
 }
 
 
@@ -83,7 +83,7 @@ SCORERS = {
 def random_graph():
     """An exported network that was never trained."""
     torch.manual_seed(5)
-    return export_onnx(AcceptModel(len(FEATURES)).eval(), len(FEATURES))
+    return export_onnx(SelectorModel(len(FEATURES), 4).eval(), len(FEATURES))
 
 
 # Verifying two nodes costs more than four, so that the choice rule has something to choose.

@@ -11,7 +11,7 @@ from trees import context, random_tree
 from treewright.controller.checkpoint import HASHED_FILES, Checkpoint, save_checkpoint
 from treewright.controller.errors import InputError
 from treewright.controller.features import FEATURES, node_features
-from treewright.controller.model import AcceptModel
+from treewright.controller.model import SelectorModel
 from treewright.train.export import export_onnx
 
 
@@ -26,14 +26,18 @@ def test_what_was_saved_loads_back(folder):
 
 def test_the_learned_scorer_runs_the_network_of_the_weights(folder):
     checkpoint = Checkpoint.from_pretrained(folder)
-    model = AcceptModel(len(FEATURES))
+    model = SelectorModel(len(FEATURES), 3)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in checkpoint.weights.items()})
     tree = random_tree(np.random.default_rng(0), batch=2, levels=3)
     with torch.inference_mode():
-        expected = model(torch.from_numpy(node_features(tree, context(2)))).numpy()
+        features = torch.from_numpy(node_features(tree, context(2)))
+        accept, coverage = model(features.flatten(0, 1))
+    expected = accept.numpy().reshape(features.shape[:2])
     scores = checkpoint.scorer().score(tree, context(2))
     np.testing.assert_allclose(scores[:, 1:], expected[:, 1:], atol=1e-5)
     assert (scores[:, 0] == 0).all()
+    answers = checkpoint.scorer().coverage(tree, context(2))
+    np.testing.assert_allclose(answers, coverage.numpy().reshape(answers.shape), atol=1e-5)
 
 
 def test_a_loaded_checkpoint_saves_the_same_bytes(folder, tmp_path):
@@ -66,7 +70,7 @@ def test_a_truncated_file_is_refused(folder, name):
 
 def test_a_graph_that_misses_its_golden_vectors_is_refused(tmp_path):
     torch.manual_seed(2)
-    other = AcceptModel(len(FEATURES)).eval()
+    other = SelectorModel(len(FEATURES), 3).eval()
     weights = {name: value.numpy() for name, value in other.state_dict().items()}
     changed = {"model_onnx": export_onnx(other, len(FEATURES)), "model_safetensors": save(weights)}
     with pytest.raises(ValueError, match="misses its golden vectors"):

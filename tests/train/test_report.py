@@ -22,7 +22,9 @@ from treewright.train.report.study import essentials, study
 from treewright.train.tuning import LAWS, gain
 
 TEMPERATURES = (0.8, 0.8, 0.8, 0.0)
-TABLE = LatencyTable({}, (1,), (64,), (1, 4), (((1.0, 1.5),),), (0, 1, 8, 16), (((10.0, 10.2, 11.0, 13.0),),))
+TABLE = LatencyTable(
+    {}, (1,), (64,), ((1.0,),), (1, 4), (((1.0, 1.5),),), (0, 1, 8, 16), (((10.0, 10.2, 11.0, 13.0),),)
+)
 CURVES = {
     head: [{"name": "depth 1", "rows": 3, "mean_predicted": 0.5, "observed": 0.4, "ece": 0.1, "points": [[0.5, 0.4]]}]
     for head in ("accept", "coverage")
