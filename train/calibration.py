@@ -14,8 +14,8 @@ def score_probs(probs: Array, taken: Array) -> dict[str, float]:
     """Brier score, log loss in nats and expected calibration error of probabilities [n] for outcomes [n]."""
     clipped = np.clip(probs, 1e-6, 1 - 1e-6)
     return {
-        "brier": round(float(brier_score_loss(taken, clipped)), 5),
-        "log_loss": round(float(log_loss(taken, clipped)), 5),
+        "brier": round(float(brier_score_loss(taken, clipped, labels=[0, 1])), 5),
+        "log_loss": round(float(log_loss(taken, clipped, labels=[0, 1])), 5),
         "ece": round(expected_calibration_error(clipped, taken), 5),
     }
 

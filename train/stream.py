@@ -52,7 +52,7 @@ class SelectorData(lightning.LightningDataModule):
         super().__init__()
         self.folder, self.max_depth, self.validation_share = folder, max_depth, validation_share
         self.batch_size, self.share, self.seed = batch_size, share, seed
-        self.num_edges = self.num_positions = 0  # training edges; positions of all documents
+        self.num_edges = self.num_positions = 0  # training edges; positions of all documents, once per noise draw
         self.training, self.held_out = self._survey()
 
     def _survey(self) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:

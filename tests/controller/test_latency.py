@@ -32,7 +32,7 @@ def test_batch_and_context_take_the_next_measured_bucket():
 
 
 def test_a_step_costs_its_levels_and_its_verification():
-    assert TABLE.step_ms([1, 3], 2, batch=1, context=100) == 1.0 + 2.0 + 12.0
+    assert TABLE.step_ms([1, 3], 2, batch=1, context=100) == 1.2 + 2.0 + 12.0
     assert TABLE.step_ms([], 0, batch=1, context=100) == 10.0
 
 
