@@ -90,8 +90,8 @@ class _Grove:
         size = text.shape[1]
         logits = drafter.forward(text, first + np.arange(size)[None], np.tri(size, dtype=bool)[None])
         self._root_logits = logits[0, roots - first][:, None]  # [R, 1, V]
-        self._visible = np.tri(size, dtype=bool)  # [rows, rows] over the text, then the drafted nodes
-        self._rows = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
+        self._visible: Array = np.tri(size, dtype=bool)  # [rows, rows] over the text, then the drafted nodes
+        self._rows: Array = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
         self._tree = DraftTree.from_roots(tokens[roots])
         self._expanded: list[list[int]] = [[] for _ in roots]
 
