@@ -38,9 +38,10 @@ class Positions:
         draws = table["draw"].to_numpy()
         own = np.nonzero(draws == 0)[0]
         columns = {name: table[name].to_numpy()[own] for name in OWN_COLUMNS}
-        text = np.unique(columns["text_id"].astype(str), return_inverse=True)[1]
-        # The rows of a text's other draws stand in the order of its positions, as its own rows do.
-        order = np.lexsort((draws, table["position"].to_numpy(), table["text_id"].to_numpy().astype(str)))
+        every_text = _in_order(table["text_id"].to_numpy())
+        text = every_text[own]
+        # A text's other draws stand behind its own rows, position by position as they do.
+        order = np.lexsort((draws, table["position"].to_numpy(), every_text))
         place = np.cumsum(draws[order] == 0) - 1
         shape = (len(own), int(draws.max(initial=0)) + 1)
 
@@ -52,8 +53,6 @@ class Positions:
         def candidates(name: str) -> Array:
             return table[name].combine_chunks().flatten().to_numpy().reshape(-1, width)
 
-        sorted_own = order[draws[order] == 0]
-        assert (sorted_own == own).all(), "a folder's texts come in order"
         history = np.concatenate(
             [
                 histories(columns["target_log_prob"][text == number], columns["target_entropy"][text == number])
@@ -83,6 +82,12 @@ class Positions:
             if self.text[row] == self.text[row - 1] and self.rank[row - 1, 0] >= 0:
                 reach[row] = min(reach[row - 1] + 1, max_depth)
         return reach
+
+
+def _in_order(names: Array) -> Array:
+    """[n]: each name's number, counted in the order of first appearance."""
+    _, first, which = np.unique(names.astype(str), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[which]
 
 
 # What training reads of the position rows; no token ids, so that it works without them.
