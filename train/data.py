@@ -121,10 +121,6 @@ class Rows:
     document: Array  # [m] int64, see `document_number`
     depth: Array  # [m]
 
-    def held_out(self, share: float) -> Array:
-        """[m] bool: whether a row's document is kept for validation."""
-        return self.document < share * 2**32
-
     def select(self, rows: Array) -> Self:
         return type(self)(*(getattr(self, column.name)[rows] for column in fields(self)))
 
@@ -203,8 +199,15 @@ def _shifted(sums: Array, values: Array, back: int) -> Array:
 
 
 def document_number(name: str) -> int:
-    """0 … 2^32 - 1, the same on every machine: validation takes the documents of the lowest numbers."""
+    """0 … 2^32 - 1, the same on every machine."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
+
+
+def held_out_documents(folder: TraceFolder, share: float) -> Array:
+    """Numbers of the documents kept for validation: that share of them, the lowest numbers first, at least one."""
+    names = set(folder.read("texts", ["document"])["document"].to_pylist())
+    numbers = sorted(document_number(name) for name in names)
+    return np.array(numbers[: max(1, round(share * len(numbers)))], dtype=np.int64)
 
 
 def read_rows(folder: TraceFolder, max_depth: int, order: Array) -> Iterator[tuple[Rows, Rows]]:

@@ -75,7 +75,7 @@ def train(
     graph = export_onnx(model, len(FEATURES))
     golden = golden_vectors(model, graph, edges.features[:NUM_GOLDEN])
     recordings = {law: read_recordings(folder, law) for law in LAWS}
-    trained_on, held_out = _by_document(recordings, fit.validation_share)
+    trained_on, held_out = _by_document(recordings, set(data.documents.tolist()))
     baselines: dict[str, Any] = {"rank_probs": rank_tables(folder), **rule_fits(trained_on, limits)}
     config = SelectorConfig(
         pair=folder.header.pair,
@@ -112,13 +112,13 @@ def train(
 
 
 def _by_document(
-    recordings: Mapping[str, list[Recording]], share: float
+    recordings: Mapping[str, list[Recording]], documents: set[int]
 ) -> tuple[dict[str, list[Recording]], dict[str, list[Recording]]]:
     """Recordings by law: of documents the network was trained on, and of held-out ones; laws without any left out."""
     sides: tuple[dict[str, list[Recording]], dict[str, list[Recording]]] = ({}, {})
     for law, texts in recordings.items():
         for text in texts:
-            sides[text.document < share * 2**32].setdefault(law, []).append(text)
+            sides[text.document in documents].setdefault(law, []).append(text)
     return sides
 
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..collect.trace import TraceFolder
 from ..controller.errors import InputError
-from .data import Rows, read_rows
+from .data import Rows, held_out_documents, read_rows
 from .module import Batch
 
 # Held-out rows kept at hand; more would not make a loss of a small network any surer.
@@ -31,7 +31,7 @@ class RowStream(IterableDataset[Batch]):
         generator = np.random.default_rng((data.seed, self._epoch))
         order = generator.permutation(len(data.folder.shards))
         for edges, nodes in read_rows(data.folder, data.max_depth, order):
-            kept = [rows.select(~rows.held_out(data.validation_share)) for rows in (edges, nodes)]
+            kept = [rows.select(~np.isin(rows.document, data.documents)) for rows in (edges, nodes)]
             chosen = [_sample(rows, data.share, generator) for rows in kept]
             yield from batches(chosen[0], chosen[1], data.batch_size)
 
@@ -50,7 +50,8 @@ class SelectorData(lightning.LightningDataModule):
         seed: int,
     ):
         super().__init__()
-        self.folder, self.max_depth, self.validation_share = folder, max_depth, validation_share
+        self.folder, self.max_depth = folder, max_depth
+        self.documents = held_out_documents(folder, validation_share)
         self.batch_size, self.share, self.seed = batch_size, share, seed
         self.num_edges = self.num_positions = 0  # training edges; positions of all documents, once per noise draw
         self.training, self.held_out = self._survey()
@@ -61,11 +62,11 @@ class SelectorData(lightning.LightningDataModule):
         order = np.arange(len(self.folder.shards))
         samples: dict[tuple[bool, int], Rows] = {}
         for pair in read_rows(self.folder, self.max_depth, order):
-            self.num_edges += int((~pair[0].held_out(self.validation_share)).sum())
+            self.num_edges += int((~np.isin(pair[0].document, self.documents)).sum())
             self.num_positions += int((pair[1].depth == 0).sum())
             for held_out in (False, True):
                 for kind, rows in enumerate(pair):
-                    parts = [rows.select(rows.held_out(self.validation_share) == held_out)]
+                    parts = [rows.select(np.isin(rows.document, self.documents) == held_out)]
                     if (held_out, kind) in samples:
                         parts.append(samples[held_out, kind])
                     joined = Rows.joined(parts)

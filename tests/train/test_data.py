@@ -86,10 +86,10 @@ def test_other_noise_draws_label_the_same_nodes_anew(tmp_path):
 
 
 def test_no_document_is_on_both_sides_of_the_split(folder):
-    edges, _ = rows_of(folder)
-    held_out = edges.held_out(0.5)
-    assert not set(edges.document[held_out]) & set(edges.document[~held_out])
-    assert 0 < held_out.sum() < len(held_out)
+    data = SelectorData(folder, max_depth=MAX_DEPTH, validation_share=0.5, batch_size=64, share=1.0, seed=0)
+    (training, _), (held_out, _) = data.training, data.held_out
+    assert len(set(held_out.document)) == len(set(training.document)) == 2
+    assert not set(held_out.document) & set(training.document)
 
 
 def test_one_document_is_too_few(tmp_path):
@@ -103,5 +103,5 @@ def test_an_epoch_sees_every_training_row_once_and_no_held_out_one(folder):
     data = SelectorData(folder, max_depth=MAX_DEPTH, validation_share=0.5, batch_size=64, share=1.0, seed=0)
     seen = np.concatenate([batch.edge_features.numpy() for batch in data.train_dataloader()])
     edges, _ = rows_of(folder)
-    wanted = edges.features[~edges.held_out(0.5)]
+    wanted = edges.features[~np.isin(edges.document, data.documents)]
     np.testing.assert_array_equal(seen[np.lexsort(seen.T)], wanted[np.lexsort(wanted.T)])
