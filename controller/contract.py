@@ -41,6 +41,7 @@ class VerifierTerms:
 COUPLED = LawTerms("coupled", sampled=False)
 FIXED = LawTerms("fixed", sampled=False)
 WALK = VerifierTerms("walk", laws=frozenset({COUPLED.name, FIXED.name}), tolerates=Looks.ANYTHING)
+LAWS = {law.name: law for law in (COUPLED, FIXED)}  # of the walk
 
 
 def unsound_reason(

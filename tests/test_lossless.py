@@ -10,7 +10,6 @@ import torch
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.features import FEATURES
 from treewright.controller.guard import Guard
-from treewright.controller.latency import LatencyTable
 from treewright.controller.model import SelectorModel
 from treewright.controller.objective import Objective
 from treewright.controller.scorers.confidence import ConfidenceScorer
@@ -86,19 +85,6 @@ def random_graph():
     return export_onnx(SelectorModel(len(FEATURES), 4).eval(), len(FEATURES))
 
 
-# Verifying two nodes costs more than four, so that the choice rule has something to choose.
-TABLE = LatencyTable(
-    key={"pair": "tiny"},
-    batches=(1,),
-    contexts=(256,),
-    root_ms=((0.5,),),
-    widths=(1, 4),
-    draft_ms=(((0.5, 0.6),),),
-    nodes=(0, 1, 2, 4, 10),
-    verify_ms=(((5.0, 5.2, 7.0, 6.0, 8.0),),),
-)
-
-
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("scorer", SCORERS)
@@ -119,7 +105,7 @@ def test_every_tree_writes_the_plain_text(settings, batch, scorer, law):
 def test_the_choice_rule_writes_the_plain_text(settings, batch, scorer):
     requests = tiny.requests(batch, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
-    selector = Selector(SCORERS[scorer](requests), LIMITS, objective=Objective(TABLE))
+    selector = Selector(SCORERS[scorer](requests), LIMITS, objective=Objective(plans.TABLE))
     trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
@@ -146,7 +132,7 @@ def test_a_guard_that_switches_amid_the_text_writes_the_plain_text(settings, bat
     requests = tiny.requests(batch, **settings, max_tokens=90)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     selector = PacedSelector(ConfidenceScorer(), LIMITS)
-    decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), Guard(selector, TABLE, clock=selector.clock))
+    decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), Guard(selector, plans.TABLE, clock=selector.clock))
     streams = decoder.open_streams(requests)
     drafted = [bool(record.level_widths) for record in decoder.steps(requests, streams)]
     assert [text.token_ids for text in streams] == [text.token_ids for text in plain]

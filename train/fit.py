@@ -14,6 +14,7 @@ from ..collect.trace import TraceFolder
 from ..collect.trace.files import write_synced
 from ..controller.checkpoint import Checkpoint, SelectorConfig, require_replaceable, save_checkpoint
 from ..controller.console import print_json, print_table
+from ..controller.contract import LAWS
 from ..controller.errors import InputError
 from ..controller.features import FEATURES
 from ..controller.latency import LatencyTable
@@ -29,7 +30,7 @@ from .report.study import essentials, study
 from .rules import rule_fits
 from .stream import SelectorData
 from .trainer import FitConfig, fit_selector
-from .tuning import LAWS, compare, tune
+from .tuning import compare, tune
 
 NUM_GOLDEN = 32
 

@@ -99,9 +99,9 @@ def _histories(folder: TraceFolder) -> dict[str, Array]:
     own = np.nonzero(table["draw"].to_numpy() == 0)[0]
     log_probs, entropies = (table[name].to_numpy()[own] for name in ("target_log_prob", "target_entropy"))
     text_ids = table["text_id"].to_numpy()[own].astype(str)
-    names, first = np.unique(text_ids, return_index=True)
     return {
-        name: histories(log_probs[text_ids == name], entropies[text_ids == name]) for name in names[first.argsort()]
+        name: histories(log_probs[text_ids == name], entropies[text_ids == name])
+        for name in np.unique(text_ids).tolist()
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..controller.checkpoint import Checkpoint
 from ..controller.console import track
-from ..controller.contract import COUPLED, FIXED
+from ..controller.contract import COUPLED, LAWS
 from ..controller.latency import LatencyTable
 from ..controller.policies.base import PolicyPlan
 from ..controller.policies.grids import policy_grids
@@ -19,7 +19,6 @@ from .replay import ReplayStats, replay
 
 # Texts of a temperature that a grid is tried on; with more the ranking hardly changes, and each costs a minute.
 MOST_TEXTS = 12
-LAWS = {law.name: law for law in (COUPLED, FIXED)}
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from ...controller.console import print_json, print_table
+from ...controller.contract import LAWS
 from ...controller.errors import InputError
 from ...controller.policies.base import PolicyPlan
 from ...controller.policies.grids import policy_grids
-from ...runtime.drafters.law import LAWS
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint

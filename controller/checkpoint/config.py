@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..contract import COUPLED, FIXED
+from ..contract import LAWS
 from ..errors import InputError
 from ..features import FEATURE_VERSION, FEATURES
 from ..selector import TreeLimits
@@ -15,7 +15,6 @@ from .documents import parse_object
 SCHEMA_VERSION = 2
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
-LAWS = (COUPLED.name, FIXED.name)
 # A tree beyond this is no tree for one step; without a limit a config could ask for all of a machine's memory.
 LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096)
 MAX_NAME_LENGTH = 200
@@ -80,7 +79,7 @@ def _check(config: SelectorConfig) -> None:
     """InputError for the first value out of its range."""
     if not isinstance(config.pair, str) or not config.pair.isprintable() or len(config.pair) > MAX_NAME_LENGTH:
         raise InputError(f"the pair's name is a printable line of at most {MAX_NAME_LENGTH} letters; retrain")
-    if config.law not in LAWS:
+    if config.law not in tuple(LAWS):
         raise InputError(f"the law is one of {', '.join(LAWS)}, got {config.law!r}; update or retrain")
     if not isinstance(config.tokenizer_sha256, str) or not re.fullmatch("[0-9a-f]{64}", config.tokenizer_sha256):
         raise InputError("tokenizer_sha256 is no SHA-256; retrain")

@@ -7,11 +7,9 @@ Fixed: rank by the drafter's probability. At T = 0 the two are the same.
 
 from torch import Tensor
 
-from ...controller.contract import COUPLED, FIXED, LawTerms
+from ...controller.contract import LAWS, LawTerms
 from ...controller.errors import InputError
 from ...controller.tree import Children
-
-LAWS = {law.name: law for law in (COUPLED, FIXED)}
 
 
 def get_law(name: str) -> LawTerms:

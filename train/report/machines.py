@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...controller.checkpoint import Checkpoint
+from ...controller.contract import LAWS
 from ...controller.latency import LatencyTable
 from ...controller.policies.grids import policy_grids
 from ...controller.scorers.base import Scorer
@@ -15,7 +16,7 @@ from ...controller.selector import Selector, TreeLimits
 from ..oracle import clairvoyant_ms
 from ..recording import Envelope, Recording
 from ..replay import ReplayStats, replay
-from ..tuning import LAWS, gain
+from ..tuning import gain
 from .steps import Run, watch
 
 DRAFTER_LEVELS = (0.1, 0.25)  # plain target steps per drafter level, whatever its width

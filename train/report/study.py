@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from ...controller.checkpoint import Checkpoint
+from ...controller.contract import LAWS
 from ...controller.latency import LatencyTable
 from ...controller.policies.grids import policy_grids
 from ...controller.tree import Array
 from ..oracle import clairvoyant_ms
 from ..recording import Recording
 from ..replay import ReplayStats
-from ..tuning import LAWS, gain
+from ..tuning import gain
 from .machines import budget_curves, machine_gains
 from .steps import Run, watch
 
