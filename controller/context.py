@@ -1,6 +1,9 @@
 """What a shape decision may know besides the tree: the state of each request when its step begins."""
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from .tree import Array
 
@@ -19,3 +22,8 @@ class StepContext:
     def max_depths(self) -> Array:
         """[B]: the deepest node that could still be emitted (a step always adds one token to its path)."""
         return self.remaining - 1
+
+    @cached_property
+    def conditions(self) -> Array:
+        """[B, 2 + H] float32: temperature, top_p and history, what features know besides the tree."""
+        return np.concatenate((self.temperatures[:, None], self.top_ps[:, None], self.history), axis=1)

@@ -17,17 +17,17 @@ START = np.array((-2.0, 2.0, -2.0, -2.0), dtype=np.float32)
 LEAST_LOG_PROB = -8.0
 
 
-def advance(history: Array, log_prob: float, entropy: float) -> Array:
-    """[H] after one more token with the target's `log_prob`, drawn from a row of that `entropy`."""
+def advance(history: list[float], log_prob: float, entropy: float) -> list[float]:
+    """The H values after one more token with the target's `log_prob`, drawn from a row of that `entropy`."""
     clipped = max(log_prob, LEAST_LOG_PROB)
-    means = (decay * mean + (1 - decay) * clipped for decay, mean in zip(DECAYS, history[2:], strict=True))
-    return np.array((clipped, entropy, *means), dtype=np.float32)
+    means = [decay * mean + (1 - decay) * clipped for decay, mean in zip(DECAYS, history[2:], strict=True)]
+    return [clipped, entropy, *means]
 
 
 def histories(log_probs: Array, entropies: Array) -> Array:
     """[n, H]: what is known before each token of one text was written, from its columns [n]."""
     rows = np.empty((len(log_probs), len(HISTORY)), dtype=np.float32)
-    history = START
+    history = START.tolist()
     for number, (log_prob, entropy) in enumerate(zip(log_probs.tolist(), entropies.tolist(), strict=True)):
         rows[number] = history
         history = advance(history, log_prob, entropy)

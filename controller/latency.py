@@ -37,16 +37,15 @@ class LatencyTable:
     def draft_costs(self, max_width: int, *, level: int, batch: int, context: int) -> Array:
         """[max_width + 1] ms of a step's drafter level, the decision to draft it included, by the number of nodes it
         expands; level 0 expands the root. Entry 0 is 0."""
+        cell = _bucket(self.batches, batch), _bucket(self.contexts, context)
         if level == 0:
-            costs = np.full(max_width + 1, self.root_ms[_bucket(self.batches, batch)][_bucket(self.contexts, context)])
-        else:
-            costs = self._costs("draft_ms", max_width, batch, context).copy()
-        costs[0] = 0.0
-        return costs
+            return _staircase((1,), (self.root_ms[cell[0]][cell[1]],), max_width, 0.0)
+        return _staircase(self.widths, self.draft_ms[cell[0]][cell[1]], max_width, 0.0)
 
     def verify_costs(self, max_nodes: int, *, batch: int, context: int) -> Array:
         """[max_nodes + 1] ms of one target step by the number of drafted nodes; entry 0 is a plain step."""
-        return self._costs("verify_ms", max_nodes, batch, context)
+        cell = _bucket(self.batches, batch), _bucket(self.contexts, context)
+        return _staircase(self.nodes, self.verify_ms[cell[0]][cell[1]], max_nodes)
 
     def step_ms(self, level_widths: Sequence[int], num_nodes: int, *, batch: int, context: int) -> float:
         """Price of a step: its drafter levels by the nodes each expands, and `num_nodes` drafted nodes verified."""
@@ -58,12 +57,6 @@ class LatencyTable:
         )
         levels = first[level_widths[0]] + sum(later[width] for width in level_widths[1:])
         return float(levels + verify[num_nodes])
-
-    def _costs(self, name: str, largest: int, batch: int, context: int) -> Array:
-        batch_index = _bucket(self.batches, batch)
-        context_index = _bucket(self.contexts, context)
-        sizes = self.widths if name == "draft_ms" else self.nodes
-        return _staircase(sizes, getattr(self, name)[batch_index][context_index], largest)
 
     def save(self, path: Path) -> None:
         """Write JSON atomically."""
@@ -101,12 +94,17 @@ def _bucket(sizes: tuple[int, ...], size: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _staircase(sizes: tuple[int, ...], costs: tuple[float, ...], largest: int) -> Array:
+def _staircase(
+    sizes: tuple[int, ...], costs: tuple[float, ...], largest: int, for_nothing: float | None = None
+) -> Array:
+    """[largest + 1] costs by size, entry 0 `for_nothing` if that is given."""
     wanted = np.arange(largest + 1)
     stairs = np.asarray(costs)[np.minimum(np.searchsorted(sizes, wanted), len(sizes) - 1)]
     if len(sizes) > 1:
         slope = max(0.0, (costs[-1] - costs[-2]) / (sizes[-1] - sizes[-2]))
         stairs = stairs + slope * np.maximum(wanted - sizes[-1], 0)
+    if for_nothing is not None:
+        stairs[0] = for_nothing
     stairs.setflags(write=False)
     return stairs
 

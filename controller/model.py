@@ -5,6 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+# Share of the training rows beyond each bound of a feature.
+OUTLIERS = 1e-3
+
 
 class Predictions(NamedTuple):
     """Log-probabilities, <= 0."""
@@ -20,11 +23,15 @@ class SelectorModel(nn.Module):
     before anything is drafted whether to speculate at all.
     """
 
-    mean: Tensor  # [F] of the training features
+    low: Tensor  # [F] features are clipped to the bulk of the training features, so that no stray one dominates
+    high: Tensor  # [F]
+    mean: Tensor  # [F] of the clipped training features
     scale: Tensor  # [F]
 
     def __init__(self, num_features: int, width: int, hidden_size: int = 32):
         super().__init__()
+        self.register_buffer("low", torch.full((num_features,), torch.finfo().min))
+        self.register_buffer("high", torch.full((num_features,), torch.finfo().max))
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
         self.trunk = nn.Sequential(
@@ -34,14 +41,20 @@ class SelectorModel(nn.Module):
         self.coverage_head = nn.Linear(hidden_size, width + 1)  # the last class: none of the candidates
 
     def standardise(self, features: Tensor) -> None:
-        """Take mean and scale from training features [n, F]; a constant feature keeps scale 1."""
-        scale = features.std(dim=0)
-        self.mean.copy_(features.mean(dim=0))
+        """Take bounds, mean and scale from training features [n, F], all finite; a constant one keeps scale 1."""
+        ordered = features.sort(dim=0).values
+        outliers = int(len(features) * OUTLIERS)
+        self.low.copy_(ordered[outliers])
+        self.high.copy_(ordered[-1 - outliers])
+        clipped = features.clamp(self.low, self.high)
+        scale = clipped.std(dim=0)
+        self.mean.copy_(clipped.mean(dim=0))
         self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
 
     def logits(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """[n] log-odds of acceptance and [n, W + 1] unnormalised coverage scores for features [n, F]."""
-        hidden = self.trunk((features - self.mean) / self.scale)
+        clipped = torch.minimum(torch.maximum(features, self.low), self.high)
+        hidden = self.trunk((clipped - self.mean) / self.scale)
         return self.accept_head(hidden).squeeze(-1), self.coverage_head(hidden)
 
     def forward(self, features: Tensor) -> Predictions:

@@ -37,20 +37,21 @@ def best_width(
     """How many frontier nodes to expand in one more drafter level; 0 where drafting on does not pay.
 
     `predicted` [F, W] holds the expected probabilities of the children of each frontier node, best node first.
+    `probs` are those of the drafted nodes, in any order.
     Expanding the first f of them is worth J(S + predicted children) - J(S) - theta * t_level(f).
     """
+    widths = [width for width in widths if width <= len(predicted)]
+    # Row 0: what is drafted; row k: with the children of the first widths[k - 1] nodes besides. No node: -inf.
+    pool = np.full((len(widths) + 1, len(probs) + predicted[: max(widths, default=0)].size), -np.inf)
+    pool[:, : len(probs)] = probs
+    for row, width in enumerate(widths, start=1):
+        pool[row, len(probs) : len(probs) + predicted[:width].size] = predicted[:width].ravel()
+    pool.sort(axis=1)
     budget = len(verify_costs) - 1
-    _, worth_now = best_size(probs[:budget], verify_costs, theta)
-    best, best_gain = 0, 0.0
-    for width in widths:
-        if width > len(predicted):
-            break
-        union = -np.sort(-np.concatenate((probs, predicted[:width].ravel())))
-        _, worth = best_size(union[:budget], verify_costs, theta)
-        gain = worth - worth_now - theta * float(draft_costs[width])
-        if gain > best_gain:
-            best, best_gain = width, gain
-    return best
+    sums = np.cumsum(pool[:, ::-1][:, :budget], axis=1)
+    worth = (sums - theta * verify_costs[1 : sums.shape[1] + 1]).max(axis=1, initial=-theta * verify_costs[0])
+    gains = worth[1:] - worth[0] - theta * draft_costs[widths]
+    return widths[int(gains.argmax())] if len(widths) and gains.max() > 0 else 0
 
 
 class Objective:

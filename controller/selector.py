@@ -15,6 +15,8 @@ from .objective import Objective, best_size, best_width
 from .scorers.base import Scorer
 from .tree import Array, DraftTree
 
+NOTHING: Array = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class TreeLimits:
@@ -58,7 +60,8 @@ class Selector:
         self.delta = delta
         self.objective = objective
         self._widths = [2**power for power in range(limits.frontier.bit_length()) if 2**power <= limits.frontier]
-        self._graded: tuple[DraftTree, Array] | None = None  # frontier and keep ask about the same tree
+        # What was asked about last, and its values: frontier and keep ask about one tree, a step about a growing one.
+        self._graded: tuple[DraftTree, StepContext, Array] | None = None
 
     @property
     def reads_history(self) -> bool:
@@ -69,19 +72,32 @@ class Selector:
         level = int(tree.depths.max())
         log_values = self._log_values(tree, context)
         coverage = self.scorer.coverage(tree, context)[:, :, : self.limits.width]
-        open_nodes = (tree.depths == level) & np.isfinite(log_values) & np.isfinite(coverage.max(axis=2))
-        open_nodes &= (level < np.minimum(self.limits.max_depth, context.max_depths))[:, None]
-        open_nodes &= log_values >= self._worst_kept(log_values)[:, None]
-        chosen = []
-        for row in range(len(open_nodes)):
-            nodes = np.nonzero(open_nodes[row])[0]
-            nodes = nodes[np.argsort(-log_values[row, nodes], kind="stable")][: self.limits.frontier]
-            if len(nodes) and level and self.delta and self._level_gain(tree, log_values, row, level) < self.delta:
-                nodes = nodes[:0]
-            if len(nodes) and self.objective is not None:
-                nodes = nodes[: self._paying_width(log_values[row], coverage[row, nodes], nodes, context, row)]
-            chosen.append(nodes)
-        return _padded(chosen)
+        depths = tree.depths
+        open_rows = (level < np.minimum(self.limits.max_depth, context.max_depths)).tolist()
+        return _padded(
+            [
+                self._expanded(row, np.nonzero(depths[row] == level)[0], tree, log_values[row], coverage[row], context)
+                if is_open
+                else NOTHING
+                for row, is_open in enumerate(open_rows)
+            ]
+        )
+
+    def _expanded(
+        self, row: int, nodes: Array, tree: DraftTree, log_values: Array, coverage: Array, context: StepContext
+    ) -> Array:
+        """Of one tree's deepest `nodes` those to expand, best first."""
+        values = log_values[nodes]
+        worth_it = np.isfinite(values) & np.isfinite(coverage[nodes].max(axis=1, initial=-np.inf))
+        worth_it &= values >= self._worst_kept(log_values)
+        order = np.argsort(-values, kind="stable")
+        nodes = nodes[order[worth_it[order]]][: self.limits.frontier]
+        level = int(tree.depths[row, nodes[0]]) if len(nodes) else 0
+        if level and self.delta and self._level_gain(tree, log_values, row, level) < self.delta:
+            return NOTHING
+        if len(nodes) and self.objective is not None:
+            nodes = nodes[: self._paying_width(log_values, coverage[nodes], nodes, context, row)]
+        return nodes
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, K]: nodes to verify, ascending, the root first, -1 behind each tree's last; parent-closed."""
@@ -108,43 +124,45 @@ class Selector:
 
     def _log_values(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""
-        if self._graded is not None and self._graded[0] is tree:
-            return self._graded[1]
+        graded = self._graded
+        if graded is not None and graded[0] is tree:
+            return graded[2]
         if tree.tokens.shape[1] == 1:
-            return np.zeros(tree.tokens.shape)
-        edges = np.asarray(self.scorer.score(tree, context), dtype=np.float64)
-        if self.min_prob > 0:
-            edges = np.where(tree.top_log_probs < np.log(self.min_prob), -np.inf, edges)
-        log_values = tree.path_sums(np.minimum(edges, 0.0))
-        if self.path_prob > 0:
-            log_values = np.where(tree.path_log_probs < np.log(self.path_prob), -np.inf, log_values)
-        self._graded = (tree, log_values)
+            log_values = np.zeros(tree.tokens.shape)
+        else:
+            edges = np.minimum(self.scorer.score(tree, context), 0.0, dtype=np.float64)
+            if self.min_prob > 0:
+                edges = np.where(tree.top_log_probs < np.log(self.min_prob), -np.inf, edges)
+            if graded is not None and graded[1] is context:  # the same step: one more level
+                log_values = tree.path_sums(edges, graded[2])
+            else:
+                log_values = tree.path_sums(edges)
+            if self.path_prob > 0:
+                log_values = np.where(tree.path_log_probs < np.log(self.path_prob), -np.inf, log_values)
+        self._graded = (tree, context, log_values)
         return log_values
 
-    def _worst_kept(self, log_values: Array) -> Array:
-        """[B]: the value of the last node within the budget; below it no descendant can be kept either."""
+    def _worst_kept(self, log_values: Array) -> float:
+        """The value of the last of one tree's nodes within the budget; below it no descendant can be kept either."""
         budget = self.limits.budget
-        if log_values.shape[1] - 1 <= budget:
-            return np.full(len(log_values), -np.inf)
-        return -np.partition(-log_values, budget, axis=1)[:, budget]
+        return -np.inf if len(log_values) - 1 <= budget else float(-np.partition(-log_values, budget)[budget])
 
     def _level_gain(self, tree: DraftTree, log_values: Array, row: int, level: int) -> float:
         """Expected accepted tokens that the last level added, best budget against best budget (OPT-Tree)."""
-        probs = np.exp(log_values[row, 1:])
+        probs = np.exp(log_values[1:])
         before = np.where(tree.depths[row, 1:] < level, probs, 0.0)
         budget = self.limits.budget
         return float(np.sort(probs)[::-1][:budget].sum() - np.sort(before)[::-1][:budget].sum())
 
     def _paying_width(self, log_values: Array, coverage: Array, nodes: Array, context: StepContext, row: int) -> int:
         assert self.objective is not None
-        probs = np.exp(-np.sort(-log_values[1:]))
+        probs = np.exp(log_values[1:])
         predicted = np.exp(log_values[nodes, None] + coverage)
         batch, position = len(context.positions), int(context.positions[row])
         level = 0 if nodes[0] == 0 else 1
         draft_costs = self.objective.table.draft_costs(self.limits.frontier, level=level, batch=batch, context=position)
-        draft_costs = draft_costs / batch
         theta = self._theta(context, row)
-        return best_width(probs, predicted, draft_costs, self._verify_costs(context, row), theta, self._widths)
+        return best_width(probs, predicted, draft_costs / batch, self._verify_costs(context, row), theta, self._widths)
 
     def _verify_costs(self, context: StepContext, row: int) -> Array:
         assert self.objective is not None

@@ -1,12 +1,25 @@
 """The draft tree: a batch of token trees as padded arrays, nodes in drafting order, node 0 the root."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+# The columns of a tree's two blocks, in their order.
+LINKS = ("tokens", "parents", "depths", "ranks")
+NUMBERS = (
+    "log_probs",
+    "noisy_log_probs",
+    "entropies",
+    "top_log_probs",
+    "margins",
+    "path_log_probs",
+    "path_noisy_log_probs",
+)
+MOST_MARGIN = 12.0  # nats; a lead this long is as good as any
 
 
 class Children(NamedTuple):
@@ -26,58 +39,99 @@ class Children(NamedTuple):
 class DraftTree:
     """A batch of draft trees; the attention mask and the path sums follow from `parents`, so they are methods.
 
+    The columns of a kind lie in one block, so that a level is hung in, and features are read, by a few copies.
     `entropies` and `top_log_probs` describe the drafter's row that *proposed* the node, hence its parent's row.
     """
 
     num_nodes: Array  # [B] int64, root included
-    tokens: Array  # [B, N] int64, the root is the last committed token
-    parents: Array  # [B, N] int64, parents[b, i] < i; -1 at the root and at padding
-    depths: Array  # [B, N] int64, 0 at the root, -1 at padding
-    ranks: Array  # [B, N] int64, place among the siblings in the law's order
-    log_probs: Array  # [B, N] float32, drafter's log q(token | path); 0 at the root
-    noisy_log_probs: Array  # [B, N] float32, see `Children`; equals log_probs where the law adds no noise
-    entropies: Array  # [B, N] float32
-    top_log_probs: Array  # [B, N] float32
-    margins: Array  # [B, N] float32, noisy lead over the best sibling; of the best itself, over the second
-    path_log_probs: Array  # [B, N] float32, log_probs added up from the root (left out) to the node
-    path_noisy_log_probs: Array  # [B, N] float32, the same of noisy_log_probs
+    links: Array  # [B, N, 4] int64: see LINKS
+    numbers: Array  # [B, N, 7] float32: see NUMBERS; 0 at the root and at padding
 
     @classmethod
     def from_roots(cls, tokens: Array) -> Self:
         """The trees of B lone roots: what plain decoding verifies."""
-        column = np.asarray(tokens, dtype=np.int64)[:, None]
-        zeros, nothing = np.zeros_like(column), np.zeros(column.shape, dtype=np.float32)
-        return cls(
-            num_nodes=np.ones(len(column), dtype=np.int64),
-            tokens=column,
-            parents=zeros - 1,
-            depths=zeros,
-            ranks=zeros,
-            log_probs=nothing,
-            noisy_log_probs=nothing,
-            entropies=nothing,
-            top_log_probs=nothing,
-            margins=nothing,
-            path_log_probs=nothing,
-            path_noisy_log_probs=nothing,
-        )
+        links = np.zeros((len(tokens), 1, len(LINKS)), dtype=np.int64)
+        links[:, 0, 0] = tokens
+        links[:, 0, 1] = -1
+        numbers = np.zeros((len(tokens), 1, len(NUMBERS)), dtype=np.float32)
+        return cls(np.ones(len(tokens), dtype=np.int64), links, numbers)
+
+    @property
+    def tokens(self) -> Array:
+        """[B, N]; the root is the last committed token."""
+        return self.links[:, :, 0]
+
+    @property
+    def parents(self) -> Array:
+        """[B, N], parents[b, i] < i; -1 at the root and at padding."""
+        return self.links[:, :, 1]
+
+    @property
+    def depths(self) -> Array:
+        """[B, N], 0 at the root, -1 at padding."""
+        return self.links[:, :, 2]
+
+    @property
+    def ranks(self) -> Array:
+        """[B, N], place among the siblings in the law's order."""
+        return self.links[:, :, 3]
+
+    @property
+    def log_probs(self) -> Array:
+        """[B, N], drafter's log q(token | path)."""
+        return self.numbers[:, :, 0]
+
+    @property
+    def noisy_log_probs(self) -> Array:
+        """[B, N], see `Children`; equals log_probs where the law adds no noise."""
+        return self.numbers[:, :, 1]
+
+    @property
+    def entropies(self) -> Array:
+        """[B, N], nats."""
+        return self.numbers[:, :, 2]
+
+    @property
+    def top_log_probs(self) -> Array:
+        """[B, N]."""
+        return self.numbers[:, :, 3]
+
+    @property
+    def margins(self) -> Array:
+        """[B, N], see `sibling_margins`."""
+        return self.numbers[:, :, 4]
+
+    @property
+    def path_log_probs(self) -> Array:
+        """[B, N], log_probs added up from the root (left out) to the node."""
+        return self.numbers[:, :, 5]
+
+    @property
+    def path_noisy_log_probs(self) -> Array:
+        """[B, N], the same of noisy_log_probs."""
+        return self.numbers[:, :, 6]
 
     @property
     def valid(self) -> Array:
         """[B, N] bool: true at nodes, false at padding."""
         return np.arange(self.tokens.shape[1]) < self.num_nodes[:, None]
 
-    def path_sums(self, values: Array) -> Array:
+    def path_sums(self, values: Array, known: Array | None = None) -> Array:
         """[B, N]: `values` added up from the root (left out) to each node; 0 at the root, -inf at padding.
 
         Parent plus child, level by level: with values <= 0 a child never exceeds its parent through rounding,
-        which is what keeps the N best nodes parent-closed.
+        which is what keeps the N best nodes parent-closed. `known` are the sums [B, fewer] of the same trees before
+        their last level was drafted.
         """
-        sums = np.where(self.valid, values, -np.inf)
-        sums[:, 0] = 0.0
-        for depth in range(1, self.depths.max() + 1):
+        sums = np.full(self.tokens.shape, -np.inf)
+        if known is None:
+            sums[:, 0] = 0.0
+        else:
+            sums[:, : known.shape[1]] = known
+        deepest = int(self.depths.max())
+        for depth in range(1 if known is None else deepest, deepest + 1):
             rows, nodes = np.nonzero(self.depths == depth)
-            sums[rows, nodes] += sums[rows, self.parents[rows, nodes]]
+            sums[rows, nodes] = values[rows, nodes] + sums[rows, self.parents[rows, nodes]]
         return sums
 
     def ancestors(self) -> Array:
@@ -96,55 +150,55 @@ class DraftTree:
         """The tree with `children` hung under `frontier` ([B, F] nodes, -1 where a tree has fewer)."""
         num_trees, _, width = children.tokens.shape
         chosen = (frontier >= 0)[:, :, None] & np.isfinite(children.noisy_log_probs)
-        chosen = chosen.reshape(num_trees, -1)  # [B, F * W]
-        rows, picks = np.nonzero(chosen)
-        places = (self.num_nodes[:, None] + np.cumsum(chosen, axis=1) - 1)[rows, picks]
-        num_nodes = self.num_nodes + chosen.sum(axis=1)
-        above = np.repeat(frontier, width, axis=1)[rows, picks]
-        new: dict[str, Array] = {
-            "parents": above,
-            "depths": self.depths[rows, above] + 1,
-            "ranks": picks % width,
-            "entropies": children.entropies[rows, picks // width],
-            "top_log_probs": children.top_log_probs[rows, picks // width],
-        }
-        for name in ("tokens", "log_probs", "noisy_log_probs"):
-            new[name] = getattr(children, name).reshape(num_trees, -1)[rows, picks]
-        new["margins"] = sibling_margins(children.noisy_log_probs).reshape(num_trees, -1)[rows, picks]
-        for name in ("log_probs", "noisy_log_probs"):
-            new[f"path_{name}"] = getattr(self, f"path_{name}")[rows, above] + new[name]
-        columns: dict[str, Array] = {"num_nodes": num_nodes}
-        for name, values in new.items():
-            old = getattr(self, name)
-            grown = np.full((num_trees, num_nodes.max()), PADDING.get(name, 0), dtype=old.dtype)
-            grown[:, : old.shape[1]] = old
-            grown[rows, places] = values
-            columns[name] = grown
-        return type(self)(**columns)
+        rows, picks = np.nonzero(chosen.reshape(num_trees, -1))  # picks count through [F, W]
+        counts = np.bincount(rows, minlength=num_trees)
+        places = self.num_nodes[rows] + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+        expanded, ranks = np.divmod(picks, width)
+        above = frontier[rows, expanded]
+        parents = self.numbers[rows, above]
+        drafted = (rows, expanded, ranks)
+        links = np.stack((children.tokens[drafted], above, self.links[rows, above, 2] + 1, ranks), axis=1)
+        numbers = np.empty((len(rows), len(NUMBERS)), dtype=np.float32)
+        numbers[:, 0] = children.log_probs[drafted]
+        numbers[:, 1] = children.noisy_log_probs[drafted]
+        numbers[:, 2] = children.entropies[rows, expanded]
+        numbers[:, 3] = children.top_log_probs[rows, expanded]
+        numbers[:, 4] = sibling_margins(children.noisy_log_probs)[drafted]
+        numbers[:, 5:] = parents[:, 5:] + numbers[:, :2]
+        num_nodes = self.num_nodes + counts
+        grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())))
+        for old, wider, new in ((self.links, grown.links, links), (self.numbers, grown.numbers, numbers)):
+            wider[:, : old.shape[1]] = old
+            wider[rows, places] = new
+        return grown
 
     def subtree(self, nodes: Array) -> Self:
         """The tree of `nodes` ([B, K], ascending, root first, parent-closed, -1 behind each tree's last)."""
-        kept = nodes >= 0
-        rows = np.arange(len(nodes))[:, None]
+        trees, order = np.nonzero(nodes >= 0)
+        kept = nodes[trees, order]
         places = np.full(self.tokens.shape, -1)
-        tree_rows, order = np.nonzero(kept)
-        places[tree_rows, nodes[tree_rows, order]] = order
-        columns: dict[str, Array] = {"num_nodes": kept.sum(axis=1)}
-        for name in COLUMNS:
-            columns[name] = np.where(kept, getattr(self, name)[rows, nodes], PADDING.get(name, 0))
-        parents = columns["parents"]
-        columns["parents"] = np.where(parents >= 0, places[rows, parents], -1)
-        assert (columns["parents"][:, 1:] >= 0)[kept[:, 1:]].all(), "the kept nodes are not parent-closed"
-        return type(self)(**columns)
+        places[trees, kept] = order
+        smaller = type(self)((nodes >= 0).sum(axis=1), *_blank(*nodes.shape))
+        links = self.links[trees, kept]
+        links[:, 1] = np.where(order > 0, places[trees, links[:, 1]], -1)
+        assert (links[order > 0, 1] >= 0).all(), "the kept nodes are not parent-closed"
+        smaller.links[trees, order] = links
+        smaller.numbers[trees, order] = self.numbers[trees, kept]
+        return smaller
 
 
 def sibling_margins(noisy_log_probs: Array) -> Array:
-    """[..., W] from siblings [..., W], best first; an only child leads by infinity."""
+    """[..., W] noisy lead over the best sibling, of the best itself over the second, from siblings [..., W], best
+    first; an only child leads by `MOST_MARGIN`."""
     best = noisy_log_probs[..., :1]
     second = noisy_log_probs[..., 1:2] if noisy_log_probs.shape[-1] > 1 else np.full_like(best, -np.inf)
     with np.errstate(invalid="ignore"):  # where nothing is finite, nothing is drafted
-        return np.concatenate((best - second, noisy_log_probs[..., 1:] - best), axis=-1)
+        leads = np.concatenate((best - second, noisy_log_probs[..., 1:] - best), axis=-1)
+    return np.minimum(leads, MOST_MARGIN)
 
 
-PADDING = {"parents": -1, "depths": -1}
-COLUMNS = tuple(field.name for field in fields(DraftTree) if field.name != "num_nodes")
+def _blank(num_trees: int, width: int) -> tuple[Array, Array]:
+    """Links and numbers of padding alone."""
+    links = np.zeros((num_trees, width, len(LINKS)), dtype=np.int64)
+    links[:, :, 1:3] = -1
+    return links, np.zeros((num_trees, width, len(NUMBERS)), dtype=np.float32)

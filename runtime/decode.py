@@ -109,7 +109,7 @@ class Decoder:
                 remaining=np.array([stream.remaining for stream in streams]),
                 temperatures=sampler.temperatures,
                 top_ps=sampler.top_ps,
-                history=history.values.copy(),
+                history=history.values.astype(np.float32),
             )
             record = self._step(roots, context, sampler, streams, history)
             if self._observer is not None:

@@ -11,10 +11,10 @@ from .verification.base import Verdict
 
 
 class TextHistory:
-    """`values` [B, H] float32 in the order of `controller.history.HISTORY`."""
+    """`values` [B, H] in the order of `controller.history.HISTORY`; float64, to be those of a text read at once."""
 
     def __init__(self, num_texts: int):
-        self.values = np.tile(START, (num_texts, 1))
+        self.values = np.tile(START.astype(np.float64), (num_texts, 1))
 
     def record(self, tree: DraftTree, rows: Tensor, verdict: Verdict, sampler: TokenSampler, active: Array) -> None:
         """Add the accepted path and the next token of each active text, by the target's logits `rows` [B, N, V]."""
@@ -28,8 +28,9 @@ class TextHistory:
         # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
         entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(-1).float().cpu().numpy()
         picked = log_probs.gather(-1, torch.from_numpy(drawn)[..., None].to(rows.device))[..., 0].float().cpu().numpy()
-        for slot in np.nonzero(active)[0]:
-            for place in range(counts[slot]):
-                self.values[slot] = advance(
-                    self.values[slot], float(picked[slot, place]), float(entropies[slot, place])
-                )
+        for slot in np.nonzero(active)[0].tolist():
+            history = self.values[slot].tolist()
+            tokens = slice(int(counts[slot]))
+            for surprise in zip(picked[slot, tokens].tolist(), entropies[slot, tokens].tolist(), strict=True):
+                history = advance(history, *surprise)
+            self.values[slot] = history

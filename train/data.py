@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..collect.trace import TraceFolder
-from ..controller.features import edge_features
+from ..controller.features import stack_features
 from ..controller.history import histories
-from ..controller.tree import Array, sibling_margins
+from ..controller.tree import NUMBERS, Array, sibling_margins
 
 # Shards whose rows are mixed before they are cut into batches: memory stays flat however long the traces are.
 SHARDS_AT_ONCE = 2
@@ -73,6 +73,11 @@ class Positions:
             log_probs=spread(candidates("candidate_log_probs"), 0.0),
             noisy_log_probs=spread(candidates("candidate_noisy_log_probs"), -np.inf),
         )
+
+    @property
+    def conditions(self) -> Array:
+        """[n, 2 + H]: see `StepContext.conditions`."""
+        return np.concatenate((self.temperature[:, None], self.top_p[:, None], self.history), axis=1)
 
     def reach(self, max_depth: int) -> Array:
         """[n]: how many tokens right before a position were among the candidates in an unbroken run, at most
@@ -139,21 +144,23 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
     edges, nodes = [], [_root_rows(positions)]
     for depth in range(1, max_depth + 1):
         rows = slots[reach >= depth - 1]
-        features = edge_features(
-            log_probs=positions.log_probs[rows],
-            noisy_log_probs=positions.noisy_log_probs[rows],
-            ranks=np.arange(width),
-            entropies=positions.entropy[rows, None, None],
-            top_log_probs=positions.top_log_prob[rows, None, None],
-            margins=sibling_margins(positions.noisy_log_probs[rows]),
-            depths=np.array(depth),
-            path_log_probs=path[rows, None, None],
-            path_noisy_log_probs=noisy_path[rows, None, None],
-            temperatures=positions.temperature[rows, None, None],
-            top_ps=positions.top_p[rows, None, None],
-            history=positions.history[rows - depth + 1, None, None],
+        log_probs, noisy = positions.log_probs[rows], positions.noisy_log_probs[rows]
+        numbers = (
+            log_probs,
+            noisy,
+            positions.entropy[rows, None, None],
+            positions.top_log_prob[rows, None, None],
+            sibling_margins(noisy),
+            path[rows, None, None] + log_probs,
+            noisy_path[rows, None, None] + noisy,
         )
-        drafted = np.isfinite(positions.noisy_log_probs[rows])
+        features = stack_features(
+            np.stack(np.broadcast_arrays(*numbers), axis=-1),
+            np.arange(width),
+            np.array(depth),
+            positions.conditions[rows - depth + 1, None, None],
+        )
+        drafted = np.isfinite(noisy)
         taken = (positions.rank[rows, :, None] == np.arange(width)).astype(np.float32)
         document = np.broadcast_to(positions.document[rows, None, None], taken.shape)
         edges.append(Rows(features[drafted], taken[drafted], document[drafted], np.full(drafted.sum(), depth)))
@@ -169,16 +176,10 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
 
 def _root_rows(positions: Positions) -> Rows:
     """The roots before anything is drafted."""
-    zeros = np.zeros(len(positions.text), dtype=np.float32)
-    names = ("log_probs", "noisy_log_probs", "ranks", "entropies", "top_log_probs", "margins", "depths")
-    names += ("path_log_probs", "path_noisy_log_probs")
-    features = edge_features(
-        **dict.fromkeys(names, zeros),
-        temperatures=positions.temperature,
-        top_ps=positions.top_p,
-        history=positions.history,
-    )
-    return _node_rows(positions, features, np.arange(len(zeros)), 0)
+    count = len(positions.text)
+    nothing = np.zeros((count, len(NUMBERS)), dtype=np.float32)
+    features = stack_features(nothing, np.array(0), np.array(0), positions.conditions)
+    return _node_rows(positions, features, np.arange(count), 0)
 
 
 def _node_rows(positions: Positions, features: Array, following: Array, depth: int) -> Rows:

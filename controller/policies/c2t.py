@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..context import StepContext
-from ..features import LEAST_LOG_PROB
 from ..scorers.confidence import TYPICAL_COVERAGE
 from ..scorers.floor import FloorScorer
 from ..selector import Selector, TreeLimits
 from ..tree import Array, DraftTree
+
+# Log-probabilities below this say no more than "never".
+LEAST_LOG_PROB = -12.0
 
 
 def c2t_features(joint_log_probs: Array, entropies: Array, depths: Array) -> Array:

@@ -62,9 +62,9 @@ class LearnedScorer:
 
     def _trusted(self, scores: Array, tree: DraftTree, known: int = 0) -> Array:
         """A copy of `scores` [B, N - known] of the later nodes; what is no finite log-probability is replaced."""
-        strange = ~((scores <= 0.0) & (scores > -np.inf))  # NaN compares false
-        if not strange.any():
+        if scores.max() <= 0.0 and scores.min() > -np.inf:  # NaN compares false
             return scores.copy()
+        strange = ~((scores <= 0.0) & (scores > -np.inf))
         num_strange = int((strange & (tree.depths[:, known:] > 0)).sum())
         if num_strange and not self.num_distrusted:
             log.warning("the selector answered with no log-probability; the drafter's confidence stands in")

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from ...controller.errors import InputError, first_line
 from ...controller.tree import Array
 from ..cache import TreeCache
+from .attention import TREE_ATTENTION
 
 
 class TransformersModel:
@@ -20,6 +21,7 @@ class TransformersModel:
         reason = unsupported_reason(model)
         if reason is not None:
             raise InputError(reason)
+        model.set_attn_implementation(TREE_ATTENTION)
         self.model = model.eval()
         self.vocabulary_size = vocabulary_size
         self.context_length: int = model.config.max_position_embeddings
@@ -81,7 +83,8 @@ class TransformersModel:
         return output.logits
 
     def _mask(self, visible: Array) -> Tensor | None:
-        """[B, 1, n, rows] bool over all cache rows; None where every row is seen, as in plain decoding."""
+        """[B, 1, n, rows] to be added to the scores of all cache rows, 0 where a row is seen and -inf elsewhere; None
+        where every row is seen, as in plain decoding. Kernels would turn a bool mask into this one in every layer."""
         cache = self._open_cache
         if visible.shape[1] == 1 and visible.all() and (cache.lengths + cache.num_tree_rows == cache.end).all():
             return None
@@ -89,7 +92,8 @@ class TransformersModel:
         for slot, length in enumerate(cache.lengths):
             mask[slot, :, :length] = True
             mask[slot, :, length : length + cache.num_tree_rows] = visible[slot]
-        return torch.from_numpy(mask[:, None]).to(self.device)
+        seen = torch.from_numpy(mask[:, None]).to(self.device)
+        return torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device).masked_fill_(~seen, -torch.inf)
 
     def commit(self, rows: Array) -> None:
         self._open_cache.commit(rows)
@@ -98,7 +102,7 @@ class TransformersModel:
 def unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why this model cannot be decoded as a tree, in a sentence; None where it can."""
     config = model.config
-    if config._attn_implementation != "sdpa":
+    if config._attn_implementation not in ("sdpa", TREE_ATTENTION):
         return f"tree decoding needs sdpa attention, the model uses {config._attn_implementation!r}; load it with sdpa"
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         return f"sliding-window attention ({config.sliding_window} tokens) is not supported; use a full-attention model"

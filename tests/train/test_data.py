@@ -41,8 +41,10 @@ def test_edges_equal_a_loop_over_roots_and_depths(folder):
             if place >= len(rows) or rows[place]["text_id"] != rows[root]["text_id"]:
                 break
             row = rows[place]
-            for rank, noisy in enumerate(row["candidate_noisy_log_probs"]):
-                expected.append((depth, rank, path, path_noisy, max(noisy, -12.0), float(row["rank"] == rank)))
+            candidates = zip(row["candidate_log_probs"], row["candidate_noisy_log_probs"], strict=True)
+            for rank, (log_prob, noisy) in enumerate(candidates):
+                taken = float(row["rank"] == rank)
+                expected.append((depth, rank, path + log_prob, path_noisy + noisy, noisy, taken))
             if row["rank"] < 0:
                 break
             path += row["candidate_log_probs"][row["rank"]]
