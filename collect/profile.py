@@ -75,12 +75,6 @@ def _root_rows(table: LatencyTable) -> list[dict[str, float]]:
     ]
 
 
-def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
-    """This machine's stored table, measured first where there is none."""
-    path = cache_path(pair.latency_key)
-    return LatencyTable.load(path) if path.exists() else renew_table(pair, config)
-
-
 def renew_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
     """Measure this machine's table and store it in the user cache."""
     table = measure(pair, config)

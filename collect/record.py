@@ -16,9 +16,10 @@ from ..runtime.drafters.law import get_law
 from ..runtime.pair import Pair, PairConfig, load_pair
 from ..runtime.sampling import Sampling
 from .envelope import EnvelopeConfig
-from .profile import ProfileConfig, cached_table
+from .profile import ProfileConfig
 from .prompts import Prompt, PromptConfig, load_prompts
 from .recorder import Job, Recorder
+from .table_cache import cached_table
 from .trace import PRIVACY, TraceFolder, TraceHeader, merge_folders, parse_shard
 
 

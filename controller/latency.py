@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -50,20 +52,27 @@ class LatencyTable:
     def step_ms(self, level_widths: Sequence[int], num_nodes: int, *, batch: int, context: int) -> float:
         """Price of a step: its drafter levels by the nodes each expands, and `num_nodes` drafted nodes verified."""
         verify = self.verify_costs(num_nodes, batch=batch, context=context)
+        return self.levels_ms(level_widths, batch=batch, context=context) + float(verify[num_nodes])
+
+    def levels_ms(self, level_widths: Sequence[int], *, batch: int, context: int) -> float:
+        """Price of a step's drafter levels alone."""
         if not level_widths:
-            return float(verify[num_nodes])
+            return 0.0
         first, later = (
             self.draft_costs(max(level_widths), level=level, batch=batch, context=context) for level in (0, 1)
         )
-        levels = first[level_widths[0]] + sum(later[width] for width in level_widths[1:])
-        return float(levels + verify[num_nodes])
+        return float(first[level_widths[0]] + sum(later[width] for width in level_widths[1:]))
 
     def save(self, path: Path) -> None:
-        """Write JSON atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.as_dict(), indent=1))
-        temporary.replace(path)
+        """Write JSON, whole or not at all: InputError where the disk refuses, and an older table stays as it was."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, json.dumps(self.as_dict(), indent=1).encode())
+        except OSError as error:
+            raise InputError(
+                f"latency table {path} cannot be written ({error.strerror or error}); mend that and run the same "
+                "command again"
+            ) from error
 
     def as_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
@@ -76,6 +85,8 @@ class LatencyTable:
             version = content.pop("schema_version")
             tables = {name: _tuples(value) for name, value in content.items() if name != "key"}
             if version == SCHEMA_VERSION:
+                if not all(_is_positive(tables[name]) for name in ("root_ms", "draft_ms", "verify_ms")):
+                    raise ValueError("a price is not above 0")
                 return cls(key=content["key"], **tables)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"no latency table can be read from {path} ({error}); run `treewright profile`") from error
@@ -87,6 +98,21 @@ def cache_path(key: dict[str, str]) -> Path:
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     name = "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in key["pair"])
     return platformdirs.user_cache_path("treewright") / "latency" / f"{name}-{digest}.json"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Fill a temporary file beside `path`, then rename; two profiles at once do not share one."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _bucket(sizes: tuple[int, ...], size: int) -> int:
@@ -107,6 +133,10 @@ def _staircase(
         stairs[0] = for_nothing
     stairs.setflags(write=False)
     return stairs
+
+
+def _is_positive(value: Any) -> bool:
+    return all(map(_is_positive, value)) if isinstance(value, tuple) else value > 0
 
 
 def _tuples(value: Any) -> Any:

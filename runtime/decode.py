@@ -135,7 +135,7 @@ class Decoder:
             if widths:
                 nodes = self._selector.keep(drafted, context)
                 kept = drafted.subtree(nodes)
-                clock.charge("controller")
+            clock.charge("controller", "keep")
         rows = self._target.score(kept)
         clock.charge("target")
         verdict = self._verifier.verify(kept, rows, sampler, context.positions)
@@ -156,30 +156,31 @@ class Decoder:
     def _draft(
         self, tree: DraftTree, context: StepContext, sampler: TokenSampler, clock: "Clock"
     ) -> tuple[DraftTree, list[int]]:
-        """Grow the candidates level by level until the selector's frontier is empty."""
+        """Grow the candidates level by level until the frontier is empty; the caller charges that last decision."""
         assert self._drafter is not None and self._selector is not None
         widths = []
         while True:
             frontier = self._selector.frontier(tree, context)
-            clock.charge("controller")
             if frontier.shape[1] == 0:
                 return tree, widths
+            clock.charge("controller")
             widths.append(frontier.shape[1])
             tree = self._drafter.expand(tree, frontier, self._selector.limits.width, sampler)
             clock.charge("draft")
 
 
 class Clock:
-    """Milliseconds since the last charge, booked under a name."""
+    """Milliseconds since the last charge, booked under every name given."""
 
     def __init__(self) -> None:
-        phases = ("draft_ms", "controller_ms", "target_ms", "verify_ms", "commit_ms")
+        phases = ("draft_ms", "controller_ms", "target_ms", "verify_ms", "commit_ms", "keep_ms")
         self.spent: dict[str, float] = dict.fromkeys(phases, 0.0)
         self._last = perf_counter()
 
-    def charge(self, name: str) -> None:
+    def charge(self, *names: str) -> None:
         now = perf_counter()
-        self.spent[f"{name}_ms"] += (now - self._last) * 1e3
+        for name in names:
+            self.spent[f"{name}_ms"] += (now - self._last) * 1e3
         self._last = now
 
 

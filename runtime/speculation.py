@@ -13,10 +13,11 @@ from ..controller.policies.learned import learned_selector
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
 from ..controller.shapes import parse_paths
-from .decode import Decoder
+from .decode import Decoder, Observer
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.law import get_law
 from .pair import REFERENCE, Pair, reference_folder
+from .table_fit import FitTotals, TableWatch
 from .target import Target
 from .verification.walk import WalkVerifier
 
@@ -41,12 +42,15 @@ class SpeculationConfig:
     """Turn speculation off while it is slower than plain decoding, and probe it again"""
 
 
-def build_decoder(pair: Pair, config: SpeculationConfig) -> Decoder:
-    """The decoder a configuration asks for; InputError where it cannot be built or would not be lossless."""
+def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None = None) -> Decoder:
+    """The decoder a configuration asks for; InputError where it cannot be built or would not be lossless.
+
+    Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`.
+    """
     if config.selector is not None and config.tree is not None:
         raise InputError("a selector and a static tree are both given; choose one of them")
     if config.selector is not None:
-        return _learned(pair, config, config.selector)
+        return _learned(pair, config, config.selector, fit)
     if config.tree is not None:
         paths = parse_paths(config.tree)
         scorer = RankScorer.from_paths(paths)
@@ -54,7 +58,8 @@ def build_decoder(pair: Pair, config: SpeculationConfig) -> Decoder:
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
         path = cache_path(pair.latency_key)
         table = LatencyTable.load(path) if config.guard and path.exists() else None
-        return tree_decoder(pair, get_law(config.law), Guard(selector, table) if config.guard else selector)
+        policy = Guard(selector, table) if config.guard else selector
+        return tree_decoder(pair, get_law(config.law), policy, TableWatch(table, fit) if table is not None else None)
     return plain_decoder(pair)
 
 
@@ -63,7 +68,7 @@ def plain_decoder(pair: Pair) -> Decoder:
     return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
 
 
-def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy) -> Decoder:
+def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy, observer: Observer | None = None) -> Decoder:
     """The loop with the pair's drafter under `law` and the walk."""
     return Decoder(
         Target(pair.target),
@@ -72,6 +77,7 @@ def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy) -> Decoder:
         pair.end_tokens,
         drafter=LanguageModelDrafter(pair.drafter, law),
         selector=selector,
+        observer=observer,
     )
 
 
@@ -88,11 +94,12 @@ def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
     return checkpoint
 
 
-def _learned(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
+def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None) -> Decoder:
     checkpoint = load_checkpoint(folder, pair)
     path = cache_path(pair.latency_key)
     if not path.exists():
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (ten seconds)")
     table = LatencyTable.load(path)
     selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
-    return tree_decoder(pair, get_law(checkpoint.config.law), Guard(selector, table) if config.guard else selector)
+    policy = Guard(selector, table) if config.guard else selector
+    return tree_decoder(pair, get_law(checkpoint.config.law), policy, TableWatch(table, fit))

@@ -24,6 +24,17 @@ class StepRecord:
     target_ms: float
     verify_ms: float
     commit_ms: float
+    keep_ms: float = 0.0  # of controller_ms, what came behind the last level: to draft no further, and what to keep
+
+    @property
+    def drafting_ms(self) -> float:
+        """The drafter's levels, each with the decision to draft it: what a latency table prices as levels."""
+        return self.draft_ms + self.controller_ms - self.keep_ms
+
+    @property
+    def verifying_ms(self) -> float:
+        """All the rest of the step: what a latency table prices as a target step."""
+        return self.keep_ms + self.target_ms + self.verify_ms + self.commit_ms
 
     @property
     def total_ms(self) -> float:

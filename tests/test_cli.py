@@ -50,11 +50,23 @@ def test_profile_measures_every_size(tmp_path, monkeypatch, capsys):
     assert [len(batch[0]) for batch in table["draft_ms"]] == [2, 2]
 
 
+def test_a_table_that_cannot_be_stored_is_refused_after_profiling(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    sizes = ["--sizes.repeats", "1", "--sizes.nodes", "[0]", "--sizes.widths", "[1]", "--sizes.contexts", "[32]"]
+    assert cli.main(["profile", "--pair.threads", "1", *sizes]) == 2
+    output = capsys.readouterr()
+    assert "cannot be written (Not a directory)" in output.err.splitlines()[-1]
+    assert output.out == ""
+
+
 def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
     small = ["--measure.tune_prompts", "0", "--measure.bench_prompts", "2"]
     arguments = ["bench", "--selector", str(runs / "selector"), "--pair.threads", "1", *small]
     assert cli.main([*arguments, "--measure.temperatures", "[1.0]", "--measure.max_tokens", "6"]) == 0
-    report = last_line(capsys)["temperatures"]["1"]["policies"]
+    of_temperature = last_line(capsys)["temperatures"]["1"]
+    assert of_temperature["table_fit"].keys() == {"drafting", "verifying", "fits"}
+    report = of_temperature["policies"]
     named = {(row["policy"], row["law"]) for row in report}
     families = {"chain", "static", "static, thresholds", "Sequoia", "EMA length", "online threshold"}
     families |= {"EAGLE-2", "OPT-Tree", "choice, confidence"}
@@ -80,7 +92,7 @@ def test_two_machines_collect_what_one_does(runs, tmp_path, capsys):
     refused([*merged, f"[{machines[1]}]"], "of 2 shards 1 is missing", capsys)
     assert cli.main([*map(str, merged), f"[{machines[0]}, {machines[1]}]"]) == 0
     both, alone = (TraceFolder.open(path) for path in (tmp_path / "merged", runs / "traces"))
-    assert both.files == alone.files
+    assert both.files.keys() == alone.files.keys()
     for table in TABLES:
         columns = [name for name in TABLES[table].names if name != "decode_ms"]
         ours, theirs = (folder.read(table, columns).to_pylist() for folder in (both, alone))

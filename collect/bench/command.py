@@ -18,9 +18,11 @@ from ...controller.policies.grids import policy_grids
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
-from ..profile import ProfileConfig, cached_table
+from ...runtime.table_fit import PartRatios
+from ..profile import ProfileConfig
 from ..prompts import Prompt, PromptConfig, load_prompts
-from .measure import repeated_four_grams, run_interleaved, summarise, tuned
+from ..table_cache import cached_table
+from .measure import repeated_four_grams, run_interleaved, summarise, table_fit, tuned
 from .policies import Job, guarded, planned_policy, reference_policies
 
 # Greedy runs of small models loop, which flatters every drafter.
@@ -90,7 +92,13 @@ def bench(
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
         _print(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
-        reports[f"{temperature:g}"] = {"repeated_four_grams": round(repeated, 3), "policies": rows}
+        fit = table_fit(runs)
+        print(fit_sentence(fit))
+        reports[f"{temperature:g}"] = {
+            "repeated_four_grams": round(repeated, 3),
+            "policies": rows,
+            "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
+        }
     print_json({"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports})
 
 
@@ -111,6 +119,15 @@ def finalists(
             )
         chosen[family, law] = [grid[place] for place in places]
     return chosen
+
+
+def fit_sentence(fit: PartRatios | None) -> str:
+    """How the latency table, by which policies choose and are tuned, agrees with the clock that measured them."""
+    if fit is None:
+        return "No step says whether the latency table fits; measure more tokens."
+    if fit.fit:
+        return f"The latency table fits: {fit.text}."
+    return f"Warning: the latency table does not fit: {fit.text}. Run `treewright profile`, then bench again."
 
 
 def conditions(pair: Pair) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from scipy.stats import bootstrap
 from ...controller.console import track
 from ...controller.policies.base import PolicyPlan
 from ...runtime.stats import DecodeStats
+from ...runtime.table_fit import PartRatios
 from .policies import Job, Policy, Run
 
 
@@ -107,6 +108,12 @@ def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: S
             "texts_unlike_plain": sum(a.tokens != b.tokens for a, b in zip(runs, plain, strict=True)),
         }
     return row
+
+
+def table_fit(runs: Sequence[Sequence[Run]]) -> PartRatios | None:
+    """What the steps of all policies' runs took over what the latency table says; None where no step tells."""
+    steps = [step for of_policy in runs for run in of_policy for step in run.ratios]
+    return PartRatios.medians(steps) if steps else None
 
 
 def repeated_four_grams(texts: Sequence[Sequence[int]]) -> float:

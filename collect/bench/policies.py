@@ -17,6 +17,7 @@ from ...runtime.pair import Pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import plain_decoder, tree_decoder
 from ...runtime.stats import DecodeStats, StepRecord
+from ...runtime.table_fit import PartRatios, StepRatios
 
 
 class Job(NamedTuple):
@@ -36,6 +37,7 @@ class Run:
     seconds: float
     stats: DecodeStats | None  # None for a loop that is not ours
     priced_ms: float = 0.0  # what its steps cost by the latency table
+    ratios: tuple[PartRatios, ...] = ()  # what they took over that, of the steps that tell
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,12 @@ def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[Job], Run]:
         (stream,) = streams = decoder.open_streams(requests)
         records = list(decoder.steps(requests, streams))
         seconds = perf_counter() - started
-        stats = DecodeStats()
+        stats, steps = DecodeStats(), StepRatios(table)
         for record in records:
             stats.add(record)
-        return Run(stream.token_ids, seconds, stats, sum(_price(table, record) for record in records))
+        priced_ms = sum(_price(table, record) for record in records)
+        ratios = (steps.of(record) for record in records)
+        return Run(stream.token_ids, seconds, stats, priced_ms, tuple(step for step in ratios if step is not None))
 
     return run
 

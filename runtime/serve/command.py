@@ -14,6 +14,7 @@ from ...controller.console import print_json
 from ...controller.errors import InputError
 from ..pair import PairConfig, load_pair
 from ..speculation import SpeculationConfig, build_decoder
+from ..table_fit import FitTotals
 from .app import create_app
 from .worker import Totals, Worker
 
@@ -37,11 +38,11 @@ def serve(
     if max_queue < 1:
         raise InputError(f"max_queue is at least 1, got {max_queue}")
     listener = listen(host, port)
-    totals = Totals()
+    totals, fit = Totals(), FitTotals()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with listener, suppress(KeyboardInterrupt):
         models = load_pair(pair)
-        with Worker(build_decoder(models, speculation), max_queue=max_queue, totals=totals) as worker:
+        with Worker(build_decoder(models, speculation, fit), max_queue=max_queue, totals=totals) as worker:
             app = create_app(
                 worker,
                 lambda text: models.tokenizer(text)["input_ids"],
@@ -51,7 +52,7 @@ def serve(
             server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
             print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
             server.run(sockets=[listener])
-    print_json({"command": "serve", **asdict(totals)})
+    print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,12 +1,13 @@
 """What bench tunes and reports, on policies whose speeds are known."""
 
 import pytest
-from treewright.collect.bench.command import finalists
-from treewright.collect.bench.measure import summarise, tuned, worst_decile
+from treewright.collect.bench.command import finalists, fit_sentence
+from treewright.collect.bench.measure import summarise, table_fit, tuned, worst_decile
 from treewright.collect.bench.policies import Job, Policy, Run
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.table_fit import PartRatios
 
 GRID = [PolicyPlan("toy", "coupled", {"price": price}, lambda: None) for price in (3.0, 1.0, 2.0)]
 JOBS = [Job([1], 10, Sampling(), domain) for domain in ("code", "code", "prose")]
@@ -41,6 +42,27 @@ def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():
     assert row["speed_up"] == round(4.0 / 5.5, 3)
     assert row["speed_up_by_domain"] == {"code": 1.333, "prose": 0.5}
     assert row["speed_up_worst_decile"] == 0.5
+
+
+def test_the_tables_fit_is_the_median_over_the_steps_of_all_policies():
+    runs = [
+        [Run([0], 1.0, None, 1.0, (PartRatios(1.0, 1.1), PartRatios(1.4, 1.2))), Run([0], 1.0, None)],
+        [Run([0], 1.0, None, 1.0, (PartRatios(1.6, 0.9),))],
+    ]
+    assert table_fit(runs) == PartRatios(1.4, 1.1)
+    assert table_fit([[Run([0], 1.0, None)]]) is None
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        (PartRatios(1.1, 1.2), "The latency table fits: drafter levels take 1.10 times"),
+        (PartRatios(1.4, 1.0), "Warning: the latency table does not fit: drafter levels take 1.40 times"),
+        (None, "No step says"),
+    ],
+)
+def test_bench_says_whether_its_prices_agree_with_its_clock(fit, said):
+    assert fit_sentence(fit).startswith(said)
 
 
 @pytest.mark.parametrize(

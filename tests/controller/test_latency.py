@@ -1,8 +1,15 @@
 """The latency table is a staircase, stored and read back whole."""
 
+import errno
 import json
+import resource
+from dataclasses import replace
+from itertools import count
 
+import faults
 import pytest
+from treewright.controller import latency
+from treewright.controller.errors import InputError
 from treewright.controller.latency import LatencyTable
 
 TABLE = LatencyTable(
@@ -41,6 +48,45 @@ def test_a_stored_table_reads_back_equal(tmp_path):
     assert LatencyTable.load(tmp_path / "table.json") == TABLE
 
 
+OLDER = replace(TABLE, contexts=(100, 300))
+
+
+def test_a_write_cut_short_is_a_sentence_and_leaves_the_older_table_alone(tmp_path):
+    OLDER.save(tmp_path / "table.json")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"table.json cannot be written \(File too large\)"):
+            TABLE.save(tmp_path / "table.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
+    assert LatencyTable.load(tmp_path / "table.json") == OLDER
+
+
+def test_whichever_operation_fails_the_older_table_or_the_new_one_is_there(tmp_path, monkeypatch):
+    OLDER.save(tmp_path / "table.json")
+    refusals = []
+    for failing in count(1):
+        monkeypatch.setattr(latency, "os", faults.FailingOs(failing, errno.ENOSPC))
+        try:
+            TABLE.save(tmp_path / "table.json")
+            break
+        except InputError as refusal:
+            refusals.append(str(refusal))
+        assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
+        assert LatencyTable.load(tmp_path / "table.json") == OLDER
+    assert len(refusals) == 2  # the file reaches the disk, then takes its name
+    assert all("cannot be written (No space left on device)" in refusal for refusal in refusals)
+    assert LatencyTable.load(tmp_path / "table.json") == TABLE
+
+
+def test_a_place_that_cannot_be_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        TABLE.save(tmp_path / "file" / "table.json")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [("not json", "cannot|no latency table"), ("{}", "no latency table"), ('{"schema_version": 99}', "schema 99")],
@@ -48,6 +94,13 @@ def test_a_stored_table_reads_back_equal(tmp_path):
 def test_a_damaged_or_newer_table_is_refused(tmp_path, content, complaint):
     (tmp_path / "table.json").write_text(content)
     with pytest.raises(ValueError, match=complaint):
+        LatencyTable.load(tmp_path / "table.json")
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("nan")])
+def test_a_table_with_a_price_that_no_step_can_have_is_refused(tmp_path, price):
+    replace(TABLE, root_ms=((1.2, price), (3.2, 3.7))).save(tmp_path / "table.json")
+    with pytest.raises(InputError, match="a price is not above 0"):
         LatencyTable.load(tmp_path / "table.json")
 
 
