@@ -1,5 +1,6 @@
 """The selector's network: features of a drafted node to what the target will do there."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,11 +34,15 @@ class SelectorModel(nn.Module):
         self.accept_head = nn.Linear(hidden_size, 1)
         self.coverage_head = nn.Linear(hidden_size, width + 1)  # the last class: none of the candidates
 
-    def standardise(self, features: Tensor) -> None:
-        """Take mean and scale from training features [n, F]; a constant feature keeps scale 1."""
+    def standardise(self, features: Tensor, held: Sequence[int] = ()) -> None:
+        """Take mean and scale from training features [n, F]; a constant feature keeps scale 1.
+
+        A column of `held` gets an infinite scale: whatever stands there, the network sees its mean.
+        """
         scale = features.std(dim=0)
         self.mean.copy_(features.mean(dim=0))
         self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+        self.scale[list(held)] = torch.inf
 
     def logits(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """[n] log-odds of acceptance and [n, W + 1] unnormalised coverage scores for features [n, F]."""
