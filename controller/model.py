@@ -1,5 +1,6 @@
 """The selector's network: features of a drafted node to what the target will do there."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,8 +41,11 @@ class SelectorModel(nn.Module):
         self.accept_head = nn.Linear(hidden_size, 1)
         self.coverage_head = nn.Linear(hidden_size, width + 1)  # the last class: none of the candidates
 
-    def standardise(self, features: Tensor) -> None:
-        """Take bounds, mean and scale from training features [n, F], all finite; a constant one keeps scale 1."""
+    def standardise(self, features: Tensor, held: Sequence[int] = ()) -> None:
+        """Take bounds, mean and scale from training features [n, F], all finite; a constant one keeps scale 1.
+
+        A column of `held` gets an infinite scale: whatever stands there, the network sees its mean.
+        """
         ordered = features.sort(dim=0).values
         outliers = int(len(features) * OUTLIERS)
         self.low.copy_(ordered[outliers])
@@ -50,6 +54,7 @@ class SelectorModel(nn.Module):
         scale = clipped.std(dim=0)
         self.mean.copy_(clipped.mean(dim=0))
         self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+        self.scale[list(held)] = torch.inf
 
     def logits(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """[n] log-odds of acceptance and [n, W + 1] unnormalised coverage scores for features [n, F]."""

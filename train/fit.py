@@ -1,7 +1,6 @@
-"""The `train` command: fit the accept head on traces, compare it, export it, write the checkpoint folder."""
+"""The `train` command: fit the network on traces, compare it, export it, write the checkpoint folder."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,23 +13,26 @@ from ..collect.trace import TraceFolder
 from ..collect.trace.files import write_synced
 from ..controller.checkpoint import Checkpoint, SelectorConfig, require_replaceable, save_checkpoint
 from ..controller.console import print_json, print_table
-from ..controller.contract import LAWS
 from ..controller.errors import InputError
 from ..controller.features import FEATURES
 from ..controller.latency import LatencyTable
 from ..controller.selector import TreeLimits
+from .ablation import ablate, feature_groups, print_ablation
 from .baselines import rank_tables
 from .card import model_card
+from .drafters import drafter_strength, earlier_rows, strength_rows
 from .export import export_onnx, golden_vectors
 from .judge import judge
-from .recording import Recording, read_recordings
+from .plan import print_plan, training_plan
+from .recording import read_recordings
 from .report.document import report_page
 from .report.reliability import reliability_curves
 from .report.study import essentials, study
 from .rules import rule_fits
+from .split import by_document
 from .stream import SelectorData
 from .trainer import FitConfig, fit_selector
-from .tuning import compare, tune
+from .tuning import compare_tuned, tune
 
 NUM_GOLDEN = 32
 
@@ -41,6 +43,9 @@ def train(
     fit: FitConfig = FitConfig(),
     limits: TreeLimits = TreeLimits(),
     report: bool = True,
+    plan: bool = False,
+    ablation: bool = False,
+    compare: tuple[Path, ...] = (),
 ) -> None:
     """Learn a selector from a trace folder and write its checkpoint folder.
 
@@ -50,6 +55,9 @@ def train(
         fit: How the network is fitted
         limits: The largest tree the selector may draft
         report: Study the policies on held-out texts and write OUT.logs/report.html
+        plan: Write nothing, but print what the run would do and about how long its fits would take
+        ablation: Fit again without each group of features, and tell what the group is worth and what it costs
+        compare: Checkpoint folders of runs on the same target with other drafters, to draw beside this one
     """
     require_replaceable(out)
     folder = TraceFolder.open(traces)
@@ -59,6 +67,7 @@ def train(
             f"limits.width is {limits.width}, but the traces hold {width} candidates per position; "
             "collect with a larger width or lower the limit"
         )
+    drafters = earlier_rows(compare, folder.header.tokenizer_sha256)
     started = perf_counter()
     data = SelectorData(
         folder,
@@ -68,15 +77,20 @@ def train(
         share=fit.row_share,
         seed=fit.seed,
     )
+    if plan:
+        num_fits = 1 + ablation * len(feature_groups())
+        planned = training_plan(folder, out, data, fit, limits, num_fits=num_fits)
+        print_plan(planned)
+        print_json({"command": "train", "plan": planned})
+        return
     logs = out.with_name(f"{out.name}.logs")
     model, epochs = fit_selector(data, fit, width, logs)
     edges, _ = data.held_out
-    metrics = {**judge(model, data), "epochs": epochs, "training_edges": data.num_edges}
-    metrics["positions"] = data.num_positions
+    metrics: dict[str, Any] = {**judge(model, data), "epochs": epochs, "training_edges": data.num_edges}
+    metrics |= {"positions": data.num_positions, "drafter": drafter_strength(folder)}
     graph = export_onnx(model, len(FEATURES))
     golden = golden_vectors(model, graph, edges.features[:NUM_GOLDEN])
-    recordings = {law: read_recordings(folder, law) for law in LAWS}
-    trained_on, held_out = _by_document(recordings, set(data.documents.tolist()))
+    trained_on, held_out = by_document(read_recordings(folder), set(data.documents.tolist()))
     baselines: dict[str, Any] = {"rank_probs": rank_tables(folder), **rule_fits(trained_on, limits)}
     config = SelectorConfig(
         pair=folder.header.pair,
@@ -91,36 +105,33 @@ def train(
         "model.onnx": graph,
         "golden.safetensors": save_safetensors(golden),
     }
-    numbers = None
-    if any(trained_on.values()) and any(held_out.values()):
-        checkpoint = Checkpoint(config, files, weights, golden, 0.0, baselines, metrics, card="")
+    numbers = table = None
+    checkpoint = Checkpoint(config, files, weights, golden, 0.0, baselines, metrics, card="")
+    if trained_on and held_out:
         table = LatencyTable.load(traces / "latency.json")
         baselines["tuned"] = tune(checkpoint, table, trained_on)
-        metrics["replay"] = compare(checkpoint, table, held_out, baselines["tuned"])
+        metrics["replay"] = compare_tuned(checkpoint, table, held_out, baselines["tuned"])
         _print_replay(metrics["replay"])
         if report:
             numbers = study(checkpoint, table, held_out, baselines["tuned"])
             metrics["study"] = essentials(numbers)
+    if ablation:
+        metrics["ablation"] = ablate(model, checkpoint, data, fit, logs / "ablation", table=table, recordings=held_out)
+        print_ablation(metrics["ablation"])
+    if compare:
+        drafters += strength_rows(str(out), config.law, metrics)
+        print_table("Drafters of one target: speed-ups in replay", drafters)
     files |= {"baselines.json": _json(baselines), "metrics.json": _json(metrics)}
     save_checkpoint(out, config, files, model_card(config, metrics))
     if report:
         facts = {"Pair": config.pair, "Law": config.law, "Positions": data.num_positions, "Epochs": epochs}
-        html = report_page(facts, reliability_curves(model, data), numbers)
+        curves = reliability_curves(model, data)
+        html = report_page(facts, curves, numbers, ablation=metrics.get("ablation"), drafters=drafters)
         write_synced(logs / "report.html", html.encode())
     rows = [{"score": name, **values} for name, values in metrics["scores"].items()]
     print_table(f"Held-out reachable edges ({len(edges.label)} of {len(set(edges.document))} documents)", rows)
-    print_json({"command": "train", "out": str(out), "seconds": round(perf_counter() - started, 1), "metrics": metrics})
-
-
-def _by_document(
-    recordings: Mapping[str, list[Recording]], documents: set[int]
-) -> tuple[dict[str, list[Recording]], dict[str, list[Recording]]]:
-    """Recordings by law: of documents the network was trained on, and of held-out ones; laws without any left out."""
-    sides: tuple[dict[str, list[Recording]], dict[str, list[Recording]]] = ({}, {})
-    for law, texts in recordings.items():
-        for text in texts:
-            sides[text.document in documents].setdefault(law, []).append(text)
-    return sides
+    summary = {"command": "train", "out": str(out), "seconds": round(perf_counter() - started, 1), "metrics": metrics}
+    print_json(summary | ({"drafters": drafters} if compare else {}))
 
 
 def _print_replay(rows: list[dict[str, Any]]) -> None:

@@ -15,9 +15,7 @@ from .stream import SelectorData
 def judge(model: SelectorModel, data: SelectorData) -> dict[str, Any]:
     """The metrics of a checkpoint, less what replay says."""
     edges, nodes = data.held_out
-    with torch.inference_mode():
-        learned = model(torch.from_numpy(edges.features)).accept.exp().numpy()
-        coverage = model(torch.from_numpy(nodes.features)).coverage.exp().numpy()
+    learned, coverage = held_out_probs(model, data)
     probs = {**baseline_probs(data.training[0], edges), "learned": learned}
     skill = skill_interval(
         (learned - edges.label) ** 2, (probs["isotonic confidence"] - edges.label) ** 2, edges.document
@@ -26,11 +24,19 @@ def judge(model: SelectorModel, data: SelectorData) -> dict[str, Any]:
         "scores": {name: score_probs(values, edges.label) for name, values in probs.items()},
         "by_depth": by_depth(learned, edges.label, edges.depth),
         "brier_skill_over_isotonic": [round(value, 4) for value in skill],
-        "coverage": _coverage_scores(coverage, nodes.label),
+        "coverage": coverage_scores(coverage, nodes.label),
     }
 
 
-def _coverage_scores(probs: Array, labels: Array) -> dict[str, Any]:
+def held_out_probs(model: SelectorModel, data: SelectorData) -> tuple[Array, Array]:
+    """[edges] of the accept head and [nodes, W] of the coverage head."""
+    edges, nodes = data.held_out
+    with torch.inference_mode():
+        accept = model(torch.from_numpy(edges.features)).accept.exp().numpy()
+        return accept, model(torch.from_numpy(nodes.features)).coverage.exp().numpy()
+
+
+def coverage_scores(probs: Array, labels: Array) -> dict[str, Any]:
     """Log loss in nats of the coverage head beside that of the constant shares, and each rank's calibration error."""
     width = probs.shape[1]
     shares = np.bincount(labels, minlength=width + 1) / len(labels)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..collect.trace import TraceFolder
+from ..controller.contract import LAWS
 from ..controller.history import histories
 from ..controller.tree import Array, Children, DraftTree
 from .data import document_number
@@ -67,31 +68,44 @@ class RecordedDrafter:
         return tree.extend(frontier, children)
 
 
-def read_recordings(folder: TraceFolder, law: str) -> list[Recording]:
-    """Every text that was recorded with envelopes of the law, greedy ones under any; none where nothing was."""
-    if folder.header.omitted or not folder.header.command["envelopes"]["texts"]:
-        return []
+def read_recordings(folder: TraceFolder) -> dict[str, list[Recording]]:
+    """By law, every text that was recorded with envelopes of that law; greedy ones stand under every law."""
+    recordings: dict[str, list[Recording]] = {law: [] for law in LAWS}
+    if not holds_recordings(folder):
+        return recordings
     envelopes: dict[tuple[str, str], dict[int, Envelope]] = {}
-    for text_id, position, of_law, envelope in _envelopes(folder):
-        envelopes.setdefault((text_id, of_law), {})[position] = envelope
+    for text_id, position, law, envelope in _envelopes(folder):
+        envelopes.setdefault((text_id, law), {})[position] = envelope
     history = _histories(folder)
     texts = folder.read("texts", ("text_id", "domain", "document", "tokens", "prompt_length", "temperature", "top_p"))
-    return [
-        Recording(
-            text_id=row["text_id"],
-            domain=row["domain"],
-            document=document_number(row["document"]),
-            tokens=np.array(row["tokens"]),
-            prompt_length=row["prompt_length"],
-            temperature=row["temperature"],
-            top_p=row["top_p"],
-            history=history[row["text_id"]],
-            envelopes=envelopes[row["text_id"], of_law],
-        )
-        for row in texts.to_pylist()
-        for of_law in folder.header.command["envelopes"]["laws"]
-        if (row["text_id"], of_law) in envelopes and (of_law == law or row["temperature"] == 0)
-    ]
+    for row in texts.to_pylist():
+        for law in folder.header.command["envelopes"]["laws"]:
+            if (row["text_id"], law) not in envelopes:
+                continue
+            recording = Recording(
+                text_id=row["text_id"],
+                domain=row["domain"],
+                document=document_number(row["document"]),
+                tokens=np.array(row["tokens"]),
+                prompt_length=row["prompt_length"],
+                temperature=row["temperature"],
+                top_p=row["top_p"],
+                history=history[row["text_id"]],
+                envelopes=envelopes[row["text_id"], law],
+            )
+            for like in laws_of(law, row["temperature"]):
+                recordings[like].append(recording)
+    return recordings
+
+
+def holds_recordings(folder: TraceFolder) -> bool:
+    """Replay needs the tokens and the envelopes."""
+    return not folder.header.omitted and bool(folder.header.command["envelopes"]["texts"])
+
+
+def laws_of(law: str, temperature: float) -> tuple[str, ...]:
+    """The laws that an envelope grown under `law` is one of: without noise all laws draft the same."""
+    return (law,) if temperature > 0 else tuple(LAWS)
 
 
 def _histories(folder: TraceFolder) -> dict[str, Array]:

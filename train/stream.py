@@ -1,11 +1,14 @@
 """The Lightning data module: rows streamed from sealed shards, so that memory does not grow with the traces."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import copy
+from time import perf_counter
+from typing import Self
 
 import lightning
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..collect.trace import TraceFolder
 from ..controller.errors import InputError
@@ -36,6 +39,19 @@ class RowStream(IterableDataset[Batch]):
             yield from batches(chosen[0], chosen[1], data.batch_size)
 
 
+class BatchList(Dataset[Batch]):
+    """Batches that are the same at every epoch."""
+
+    def __init__(self, batches: Sequence[Batch]):
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self._batches[index]
+
+
 class SelectorData(lightning.LightningDataModule):
     """Batches of reachable edges and nodes; the documents of the held-out rows are never trained on."""
 
@@ -53,8 +69,12 @@ class SelectorData(lightning.LightningDataModule):
         self.folder, self.max_depth = folder, max_depth
         self.documents = held_out_documents(folder, validation_share)
         self.batch_size, self.share, self.seed = batch_size, share, seed
-        self.num_edges = self.num_positions = 0  # training edges; positions of all documents, once per noise draw
+        self.held: tuple[int, ...] = ()  # feature columns the fit sees at their mean
+        self.num_edges = self.num_held_out_edges = 0
+        self.num_positions = 0  # of all documents, once per noise draw
+        started = perf_counter()
         self.training, self.held_out = self._survey()
+        self.survey_seconds = perf_counter() - started  # of one pass over all shards, which every epoch makes anew
 
     def _survey(self) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
         """Samples of the training and of the held-out rows, (edges, nodes) each, from one pass over all shards."""
@@ -62,7 +82,9 @@ class SelectorData(lightning.LightningDataModule):
         order = np.arange(len(self.folder.shards))
         samples: dict[tuple[bool, int], Rows] = {}
         for pair in read_rows(self.folder, self.max_depth, order):
-            self.num_edges += int((~np.isin(pair[0].document, self.documents)).sum())
+            num_held_out = int(np.isin(pair[0].document, self.documents).sum())
+            self.num_held_out_edges += num_held_out
+            self.num_edges += len(pair[0].document) - num_held_out
             self.num_positions += int((pair[1].depth == 0).sum())
             for held_out in (False, True):
                 for kind, rows in enumerate(pair):
@@ -78,6 +100,12 @@ class SelectorData(lightning.LightningDataModule):
             )
         return (samples[False, 0], samples[False, 1]), (samples[True, 0], samples[True, 1])
 
+    def without(self, columns: Sequence[int]) -> Self:
+        """The same rows, to be fitted with these feature columns held at their mean."""
+        other = copy(self)
+        other.held = tuple(columns)
+        return other
+
     @property
     def num_batches(self) -> int:
         """Training batches of one epoch, roughly: what the schedule of the step size is laid out for."""
@@ -88,7 +116,7 @@ class SelectorData(lightning.LightningDataModule):
         return DataLoader(RowStream(self, epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(list(batches(*self.held_out, 8 * self.batch_size)), batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(BatchList(list(batches(*self.held_out, 8 * self.batch_size))), batch_size=None)
 
 
 def batches(edges: Rows, nodes: Rows, batch_size: int) -> Iterator[Batch]:

@@ -4,6 +4,8 @@ import json
 import logging
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,19 +55,9 @@ def fit_selector(data: SelectorData, config: FitConfig, width: int, logs: Path) 
     `logs` keeps the losses (metrics.csv) and, while the fit runs, its last state: a killed fit of the same settings on
     the same traces goes on from its last epoch.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(config.threads)
-    lightning.seed_everything(config.seed, verbose=False)
-    model = SelectorModel(len(FEATURES), width, config.hidden_size)
-    edges, nodes = data.training
-    model.standardise(torch.from_numpy(np.concatenate((edges.features, nodes.features))))
-    # The data module counts its batches roughly; the schedule must not end before the last of them.
-    num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + 16 * config.max_epochs
-    module = SelectorModule(model, config.learning_rate, num_steps)
+    module = new_module(data, config, width)
     best, state, last = _checkpoints(data, config, logs)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator="cpu",
             max_epochs=config.max_epochs,
@@ -82,10 +74,32 @@ def fit_selector(data: SelectorData, config: FitConfig, width: int, logs: Path) 
     return module.model.eval(), trainer.current_epoch
 
 
+def new_module(data: SelectorData, config: FitConfig, width: int) -> SelectorModule:
+    """An untrained network that knows the features' scales, with its schedule."""
+    torch.set_num_threads(config.threads)
+    lightning.seed_everything(config.seed, verbose=False)
+    model = SelectorModel(len(FEATURES), width, config.hidden_size)
+    edges, nodes = data.training
+    model.standardise(torch.from_numpy(np.concatenate((edges.features, nodes.features))), data.held)
+    # The data module counts its batches roughly; the schedule must not end before the last of them.
+    num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + 16 * config.max_epochs
+    return SelectorModule(model, config.learning_rate, num_steps)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning without its advice."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        yield
+
+
 def _checkpoints(data: SelectorData, config: FitConfig, logs: Path) -> tuple[ModelCheckpoint, ModelCheckpoint, Path]:
     """Savers of the best and of the last epoch, and the file of the last; what another fit left is removed."""
     logs.mkdir(parents=True, exist_ok=True)
-    identity = json.dumps({"fit": asdict(config), "shards": data.folder.shards}, sort_keys=True)
+    identity = json.dumps({"fit": asdict(config), "shards": data.folder.shards, "held": data.held}, sort_keys=True)
     if not (logs / "fit.json").exists() or (logs / "fit.json").read_text() != identity:
         for file in (*logs.glob("*.ckpt"), *logs.glob("metrics*.csv")):
             file.unlink()

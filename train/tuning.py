@@ -8,7 +8,7 @@ import numpy as np
 
 from ..controller.checkpoint import Checkpoint
 from ..controller.console import track
-from ..controller.contract import COUPLED, LAWS
+from ..controller.contract import LAWS
 from ..controller.latency import LatencyTable
 from ..controller.policies.base import PolicyPlan
 from ..controller.policies.grids import policy_grids
@@ -16,6 +16,7 @@ from ..controller.tree import Array
 from .oracle import clairvoyant_ms
 from .recording import Recording
 from .replay import ReplayStats, replay
+from .split import by_setting
 
 # Texts of a temperature that a grid is tried on; with more the ranking hardly changes, and each costs a minute.
 MOST_TEXTS = 12
@@ -38,7 +39,7 @@ def tune(
 ) -> dict[str, list[int]]:
     """Places in the grid, best first, under "family|law|temperature"; recordings by law, of training documents."""
     ranked = {}
-    for law, temperature, texts in _settings(recordings):
+    for law, temperature, texts in by_setting(recordings):
         texts = texts[:MOST_TEXTS]
         grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
         for (family, _), grid in track(list(grids.items()), f"tune: {law}, T={temperature:g}"):
@@ -48,7 +49,7 @@ def tune(
     return ranked
 
 
-def compare(
+def compare_tuned(
     checkpoint: Checkpoint,
     table: LatencyTable,
     recordings: Mapping[str, Sequence[Recording]],
@@ -56,7 +57,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """One row per tuned policy on recordings of other documents, and one for the clairvoyant."""
     rows = []
-    for law, temperature, texts in _settings(recordings):
+    for law, temperature, texts in by_setting(recordings):
         grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
         best = [grid[ranked[f"{family}|{law}|{temperature:g}"][0]] for (family, _), grid in grids.items()]
         trials = _try(best, texts, table)
@@ -75,16 +76,6 @@ def gain(runs: Sequence[ReplayStats], others: Sequence[ReplayStats], seed: int =
     drawn = ms[:, picks].sum(axis=2)
     low, high = np.percentile(drawn[0] / drawn[1], [2.5, 97.5])
     return float(ms[0].sum() / ms[1].sum()), float(low), float(high)
-
-
-def _settings(recordings: Mapping[str, Sequence[Recording]]) -> list[tuple[str, float, list[Recording]]]:
-    """(law, temperature, texts); greedy texts under one law only, for there both laws are the same."""
-    found = []
-    for law, texts in recordings.items():
-        for temperature in sorted({round(text.temperature, 3) for text in texts}):
-            if temperature > 0 or law == COUPLED.name:
-                found.append((law, temperature, [text for text in texts if round(text.temperature, 3) == temperature]))
-    return found
 
 
 def _try(grid: Sequence[PolicyPlan], texts: Sequence[Recording], table: LatencyTable) -> list[Trial]:

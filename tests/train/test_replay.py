@@ -11,7 +11,7 @@ from treewright.runtime.drafters.law import get_law
 from treewright.train.oracle import clairvoyant_ms
 from treewright.train.recording import read_recordings
 from treewright.train.replay import ReplayStats, replay
-from treewright.train.tuning import compare, gain, tune
+from treewright.train.tuning import compare_tuned, gain, tune
 
 # As bushy as the grown trees can be, so that no policy asks for what was not recorded.
 EVERYTHING = EnvelopeConfig(texts=4, max_depth=4, frontier=100)
@@ -51,15 +51,15 @@ FAMILIES = ("EAGLE-2", "OPT-Tree", "choice, confidence", "learned", "C2T", "EMA 
 
 @pytest.mark.parametrize("key", [key for key in plans.grids() if key[0] in FAMILIES], ids=str)
 def test_a_policy_takes_the_same_steps_as_live(folder, key):
-    recordings = read_recordings(folder, key[1])
+    recordings = read_recordings(folder)[key[1]]
     for plan in plans.grids(TEMPERATURE)[key][:2]:
         assert replayed(plan, recordings) == live(plan)
 
 
 def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
-    recordings = {law: read_recordings(folder, law)[:1] for law in ("coupled", "fixed")}
+    recordings = {law: texts[:1] for law, texts in read_recordings(folder).items()}
     ranked = tune(plans.checkpoint(), plans.TABLE, recordings)
-    rows = compare(plans.checkpoint(), plans.TABLE, recordings, ranked)
+    rows = compare_tuned(plans.checkpoint(), plans.TABLE, recordings, ranked)
     for law, texts in recordings.items():
         fastest = sum(clairvoyant_ms(text, plans.TABLE) for text in texts)
         for (family, of_law), grid in plans.grids(TEMPERATURE).items():
@@ -72,7 +72,7 @@ def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_faste
 
 
 def test_a_replay_emits_every_recorded_token_once(folder):
-    recordings = read_recordings(folder, "coupled")
+    recordings = read_recordings(folder)["coupled"]
     for plan in plans.grids(TEMPERATURE)["learned", "coupled"][:1]:
         runs = replay(recordings, plan.build(), plans.TABLE)
         assert [run.num_tokens for run in runs] == [len(text.tokens) - text.prompt_length for text in recordings]
@@ -88,4 +88,5 @@ def test_gain_is_the_ratio_of_the_summed_times():
 
 
 def test_a_folder_without_envelopes_has_no_recordings(tmp_path):
-    assert read_recordings(TraceFolder.open(traces.write(tmp_path / "bare", count=1).path), "coupled") == []
+    folder = TraceFolder.open(traces.write(tmp_path / "bare", count=1).path)
+    assert read_recordings(folder) == {"coupled": [], "fixed": []}

@@ -22,7 +22,7 @@ def recording(tmp_path_factory):
     """One text with an envelope at every position."""
     envelopes = EnvelopeConfig(1, max_depth=4, frontier=6, laws=("coupled",))
     folder = traces.write(tmp_path_factory.mktemp("runs") / "traces", count=1, envelopes=envelopes)
-    (recording,) = read_recordings(folder, "coupled")
+    (recording,) = read_recordings(folder)["coupled"]
     return recording
 
 

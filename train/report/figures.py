@@ -1,7 +1,7 @@
 """Figures of the report as SVG text to stand inside an HTML page; ink takes the page's own colour."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from itertools import cycle
 from typing import Any
@@ -100,6 +100,28 @@ def budgets_figure(name: str, rows: Sequence[dict[str, Any]], value: str, axis: 
             axes.set(xlabel="node budget", title=f"T = {temperature:g}")
         panels[0].set_ylabel(axis)
         panels[0].legend()
+        return _svg(figure, name)
+
+
+def drafters_figure(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Speed-ups against the share of first choices taken, one panel per temperature, one line per policy."""
+    temperatures = sorted({row["temperature"] for row in rows})
+    with matplotlib.rc_context(STYLE):
+        figure, panels = _figure(len(temperatures), share_y=True)
+        for axes, temperature in zip(panels, temperatures, strict=True):
+            here = sorted(
+                ((row["first_choice"], row) for row in rows if row["temperature"] == temperature),
+                key=lambda pair: pair[0],
+            )
+            for colour, policy in zip(COLOURS, ("learned", "choice, confidence", "best static"), strict=False):
+                points = [(share, row[policy]) for share, row in here]
+                axes.plot(*_columns(points), color=colour, marker="o", markersize=4, label=policy)
+            bound = [(share, row["clairvoyant"]) for share, row in here]
+            axes.plot(*_columns(bound), color=INK, marker="o", markersize=3, linestyle=":", label="clairvoyant")
+            axes.grid(axis="y", color=INK, alpha=0.15)
+            axes.set(xlabel="first choice taken (share)", title=f"T = {temperature:g}")
+        panels[0].set_ylabel("speed-up over plain decoding (times)")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         return _svg(figure, name)
 
 

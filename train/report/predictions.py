@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .figures import lengths_figure, reliability_figure
-from .page import figure, section, table
+from .page import figure, interval, section, table
 
 
 def calibration_sections(curves: Mapping[str, Any]) -> Iterator[str]:
@@ -41,14 +41,19 @@ def length_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     words = (
         "Before a step, a policy expects to get as many drafted tokens accepted as the path probabilities of its kept "
         "nodes add up to, E(A). Each point is a tenth of its steps; on the dotted line it gets what it expects, below "
-        "it less. r is the correlation over single steps, each of which accepts a whole number of tokens by chance."
+        "it less; the binned slope is that of these points, 1 where promises are kept, with its 95 % interval over "
+        "texts. r is the correlation over single steps. A step accepts a whole number of tokens by chance, so even "
+        "exact predictions would not reach 1: r attainable is what they would reach if every kept node came true "
+        "exactly as often as predicted."
     )
     fits = [
         {
             "T": f"{row['temperature']:g}",
             "policy": policy,
             "r": fit["r"],
+            "r attainable": fit["r_attainable"],
             "slope": fit["slope"],
+            "binned slope (95 %)": interval(fit["block_slope"]),
             "mean expected (tokens)": fit["mean_expected"],
             "mean accepted (tokens)": fit["mean_accepted"],
         }

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...controller.model import SelectorModel
 from ...controller.tree import Array
 from ..calibration import expected_calibration_error, reliability
+from ..judge import held_out_probs
 from ..stream import SelectorData
 
 
@@ -15,9 +15,7 @@ def reliability_curves(model: SelectorModel, data: SelectorData) -> dict[str, li
     """Of the accept head one curve per depth, of the coverage head one per rank: rows of (mean prediction, observed
     frequency), in bins of equal counts."""
     edges, nodes = data.held_out
-    with torch.inference_mode():
-        accept = model(torch.from_numpy(edges.features)).accept.exp().numpy()
-        coverage = model(torch.from_numpy(nodes.features)).coverage.exp().numpy()
+    accept, coverage = held_out_probs(model, data)
     depths = np.unique(edges.depth).tolist()
     return {
         "accept": [

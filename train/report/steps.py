@@ -24,7 +24,12 @@ class Step:
     num_kept: int
     num_accepted: int
     num_tokens: int
-    expected: float | None  # predicted accepted length, where the policy has one
+    masses: tuple[float, ...] | None  # predicted chance that depth 1, 2, ... is accepted, where the policy has one
+
+    @property
+    def expected(self) -> float | None:
+        """Predicted accepted length, E(A)."""
+        return None if self.masses is None else float(sum(self.masses))
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def watch(plan: PolicyPlan, texts: Sequence[Recording], table: LatencyTable) -> 
     stats, steps = [], []
     for text in texts:
         seen: list[StepTrace] = []
-        policy.expected.clear()
+        policy.masses.clear()
         stats += replay([text], policy, table, seen.append)
         last = len(text.tokens) - 1
         steps.append(
@@ -75,20 +80,20 @@ def watch(plan: PolicyPlan, texts: Sequence[Recording], table: LatencyTable) -> 
                     num_kept=int(trace.kept.num_nodes[0]) - 1,
                     num_accepted=trace.accepted_length,
                     num_tokens=min(trace.accepted_length + 1, last - trace.root),
-                    expected=expected,
+                    masses=masses,
                 )
-                for trace, expected in zip(seen, policy.expected, strict=True)
+                for trace, masses in zip(seen, policy.masses, strict=True)
             ]
         )
     return Run(plan, texts, stats, steps)
 
 
 class _Watched:
-    """A policy that also notes E(A), the sum of the predicted path probabilities of the nodes it keeps."""
+    """A policy that also notes the path probabilities it predicts for the nodes it keeps, added up by depth."""
 
     def __init__(self, policy: ShapePolicy):
         self._policy = policy
-        self.expected: list[float | None] = []
+        self.masses: list[tuple[float, ...] | None] = []
 
     @property
     def looks(self) -> Looks:
@@ -107,22 +112,23 @@ class _Watched:
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
         nodes = self._policy.keep(tree, context)
-        self.expected.append(_expected_length(self._policy, tree, nodes, context))
+        self.masses.append(_depth_masses(self._policy, tree, nodes, context))
         return nodes
 
     def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
         self._policy.record(tree, context, level_widths, num_tokens)
 
 
-def _expected_length(policy: ShapePolicy, tree: DraftTree, nodes: Array, context: StepContext) -> float | None:
+def _depth_masses(policy: ShapePolicy, tree: DraftTree, nodes: Array, context: StepContext) -> tuple[float, ...] | None:
     """None for a policy whose score is no probability of its own context."""
     if not isinstance(policy, Selector) or not isinstance(policy.scorer, ConfidenceScorer | LearnedScorer):
         return None
     if tree.tokens.shape[1] == 1:
-        return 0.0
+        return ()
     edges = np.asarray(policy.scorer.score(tree, context), dtype=np.float64)
-    paths = tree.path_sums(np.minimum(edges, 0.0))
-    return float(np.exp(paths[0, nodes[0, 1:]]).sum())
+    kept = nodes[0, 1:]
+    probs = np.exp(tree.path_sums(np.minimum(edges, 0.0))[0, kept])
+    return tuple(np.bincount(tree.depths[0, kept], weights=probs)[1:].tolist())
 
 
 def _price(step: Step, table: LatencyTable) -> float:

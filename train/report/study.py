@@ -15,6 +15,7 @@ from ..oracle import clairvoyant_ms
 from ..recording import Recording
 from ..replay import ReplayStats
 from ..tuning import gain
+from .lengths import has_expectations, lengths
 from .machines import budget_curves, machine_gains
 from .steps import Run, watch
 
@@ -22,7 +23,6 @@ LEARNED = "learned"
 # Texts replayed per temperature; the report shall not take longer than the training.
 MOST_TEXTS = 30
 NUM_ENTROPY_BINS = 5
-NUM_LENGTH_BINS = 10
 
 
 def study(
@@ -61,6 +61,10 @@ def essentials(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
             "gain": [round(value, 4) for value in row["gain"]],
             "gap_closed": round(row["gap_closed"], 4),
             "correlation": {name: round(fit["r"], 4) for name, fit in row["lengths"].items()},
+            "correlation_attainable": {name: round(fit["r_attainable"], 4) for name, fit in row["lengths"].items()},
+            "block_slope": {
+                name: [round(value, 4) for value in fit["block_slope"]] for name, fit in row["lengths"].items()
+            },
         }
         for row in numbers["temperatures"]
     ]
@@ -97,7 +101,7 @@ def _temperature(temperature: float, runs: Sequence[Run], table: LatencyTable) -
         "best_baseline": best.label,
         "gain": list(gain(learned.stats, best.stats)),
         "gap_closed": (best.total.priced_ms - learned.total.priced_ms) / gap if gap > 0 else 0.0,
-        "lengths": {run.label: _lengths(run) for run in runs if _has_expectations(run)},
+        "lengths": {run.label: lengths(run) for run in runs if has_expectations(run)},
         "by_domain": _gains(learned, best, table, _domains(learned)),
         "by_entropy": _gains(learned, best, table, _entropy_bins(learned)),
         "by_levels": _gains(learned, best, table, _drafted_levels(learned)),
@@ -116,27 +120,6 @@ def _policy(run: Run, learned: Run) -> dict[str, Any]:
         "levels_per_step": total.num_levels / max(1, total.num_steps),
         "nodes_per_step": total.num_kept / max(1, total.num_steps),
         "outside": total.num_outside,
-    }
-
-
-def _has_expectations(run: Run) -> bool:
-    return all(step.expected is not None for steps in run.steps for step in steps)
-
-
-def _lengths(run: Run) -> dict[str, Any]:
-    """Expected against realised accepted length per step: correlation, line of least squares, bins of equal counts."""
-    pairs = [(step.expected or 0.0, step.num_accepted) for steps in run.steps for step in steps]
-    expected, accepted = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    spread = len(expected) > 1 and expected.std() > 0 and accepted.std() > 0
-    r = float(np.corrcoef(expected, accepted)[0, 1]) if spread else 0.0
-    slope = r * float(accepted.std() / expected.std()) if spread else 0.0
-    parts = np.array_split(np.argsort(expected, kind="stable"), NUM_LENGTH_BINS)
-    return {
-        "r": r,
-        "slope": slope,
-        "mean_expected": float(expected.mean()),
-        "mean_accepted": float(accepted.mean()),
-        "bins": [[float(expected[part].mean()), float(accepted[part].mean())] for part in parts if len(part)],
     }
 
 

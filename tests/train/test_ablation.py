@@ -1,0 +1,134 @@
+"""The ablation: groups that cover the features once, networks that cannot see a group, time charged to every step."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import plans
+import pytest
+import torch
+import traces
+from treewright.collect.envelope import EnvelopeConfig
+from treewright.controller.features import FEATURES
+from treewright.controller.model import SelectorModel
+from treewright.controller.objective import Objective
+from treewright.controller.policies.learned import learned_selector
+from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
+from treewright.controller.selector import Selector
+from treewright.train.ablation import NOTHING, ablate, feature_groups
+from treewright.train.export import export_onnx
+from treewright.train.feature_cost import NotingScorer, StepCost
+from treewright.train.recording import read_recordings
+from treewright.train.replay import ReplayStats, replay
+from treewright.train.report.document import report_page
+from treewright.train.stream import SelectorData
+from treewright.train.trainer import FitConfig
+
+FIT = FitConfig(max_epochs=1, batch_size=128, row_share=1.0)
+GROUP = {"law's noise": feature_groups()["law's noise"]}
+NOISE = [FEATURES.index(name) for name in GROUP["law's noise"]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    envelopes = EnvelopeConfig(2, max_depth=4, frontier=4, laws=("coupled",))
+    return traces.write(tmp_path_factory.mktemp("runs") / "traces", count=2, max_tokens=16, envelopes=envelopes)
+
+
+@pytest.fixture(scope="module")
+def recordings(folder):
+    return {"coupled": read_recordings(folder)["coupled"]}
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """A checkpoint whose learned policy was tuned to the first theta scale, 1."""
+    checkpoint = plans.checkpoint()
+    return replace(checkpoint, baselines=checkpoint.baselines | {"tuned": {"learned|coupled|0.8": [0, 1]}})
+
+
+@pytest.fixture(scope="module")
+def ablation(folder, recordings, tuned, tmp_path_factory):
+    """Without the law's noise, beside a network that was never trained."""
+    torch.manual_seed(5)  # the one of `plans.checkpoint`
+    model = SelectorModel(len(FEATURES), traces.WIDTH).eval()
+    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=128, share=1.0, seed=0)
+    logs = tmp_path_factory.mktemp("logs")
+    return ablate(model, tuned, data, FIT, logs, table=plans.TABLE, recordings=recordings, groups=GROUP)
+
+
+def test_every_feature_belongs_to_exactly_one_group():
+    grouped = [name for names in feature_groups().values() for name in names]
+    assert sorted(grouped) == sorted(FEATURES)
+
+
+def test_columns_of_no_known_group_stand_together():
+    assert "other" not in feature_groups(("rank", "depth"))
+    groups = feature_groups(("rank", "hidden_0", "depth", "hidden_1"))
+    assert groups == {"rank": ["rank"], "depth": ["depth"], "other": ["hidden_0", "hidden_1"]}
+
+
+def test_a_network_does_not_see_a_held_column():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(50, len(FEATURES), generator=generator)
+    model = SelectorModel(len(FEATURES), 3).eval()
+    model.standardise(features, NOISE)
+    at_mean, moved = features.clone(), features.clone()
+    at_mean[:, NOISE] = features[:, NOISE].mean(dim=0)
+    moved[:, NOISE] += 7.0
+    session = open_session(export_onnx(model, len(FEATURES)))
+    with torch.inference_mode():
+        wanted = model(at_mean)
+        for seen in (features, moved):
+            assert all(torch.equal(*pair) for pair in zip(model(seen), wanted, strict=True))
+            exported = session.run(OUTPUT_NAMES, {INPUT_NAME: seen.numpy()})
+            for head, expected in zip(exported, wanted, strict=True):
+                np.testing.assert_allclose(head, expected.numpy(), rtol=1e-5, atol=2e-5)
+
+
+def test_what_a_fit_without_columns_is_given_stays_as_it_was(folder):
+    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=128, share=1.0, seed=0)
+    reduced = data.without(NOISE)
+    assert (data.held, reduced.held) == ((), tuple(NOISE))
+    assert reduced.training is data.training
+
+
+def test_the_replay_of_the_whole_is_that_of_the_tuned_policy(ablation, recordings, tuned):
+    texts = recordings["coupled"]
+    runs = replay(texts, learned_selector(tuned, plans.TABLE, theta_scale=1.0), plans.TABLE)
+    total = ReplayStats.merged(runs)
+    whole, without = ablation["replays"]
+    assert (whole["without"], without["without"]) == (NOTHING, "law's noise")
+    assert whole["speed_up"] == round(total.speed_up, 3)
+    assert (whole["gain_of_whole"], whole["low"], whole["high"]) == (1.0, 1.0, 1.0)
+    cost_ms = 1e-3 * ablation["fits"][0]["cost_us"] * total.num_steps
+    charged = total.plain_ms / (total.priced_ms + cost_ms)
+    assert whole["speed_up_charged"] == pytest.approx(charged, abs=1e-3)  # both rounded
+
+
+def test_the_rows_are_json_and_the_report_shows_them(ablation):
+    assert json.loads(json.dumps(ablation, allow_nan=False)) == ablation
+    curve = {"name": "1", "rows": 3, "mean_predicted": 0.5, "observed": 0.4, "ece": 0.1, "points": [[0.5, 0.4]]}
+    curves = {"accept": [curve], "coverage": [curve]}
+    page = report_page({}, curves, None, ablation=ablation)
+    title = "Which features are worth their time?"
+    assert title in page and "law&#x27;s noise" in page
+    assert title not in report_page({}, curves, None)
+
+
+def test_a_groups_cost_is_its_share_of_the_columns_and_what_a_narrower_network_saves():
+    num = len(FEATURES)
+    cost = StepCost(features_us=3.0 * num, network_us={num: 20.0, num - 2: 19.0, num - 1: 20.5})
+    assert cost.total_us == 3.0 * num + 20.0
+    assert cost.of_columns(2) == pytest.approx(6.0 + 1.0)
+    assert cost.of_columns(1) == pytest.approx(3.0)  # a narrower network that timed slower saves nothing
+
+
+def test_every_node_a_step_drafts_is_noted_once(recordings, tuned):
+    """At the text's last root nothing was recorded, and no score is asked for."""
+    noting = NotingScorer(tuned.scorer())
+    policy = Selector(noting, plans.LIMITS, objective=Objective(plans.TABLE))
+    text, drafted = recordings["coupled"][0], {}
+    replay([text], policy, plans.TABLE, lambda step: drafted.update({step.root: int(step.drafted.num_nodes[0])}))
+    noted = sum(int(tree.num_nodes[0]) - first for tree, _, first in noting.calls)
+    assert noted == sum(count for root, count in drafted.items() if root in text.envelopes)

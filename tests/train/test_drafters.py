@@ -1,0 +1,78 @@
+"""Drafters of one target side by side: what each run says of its drafter, and which runs may stand there."""
+
+import checkpoints
+import pytest
+import traces
+from checkpoints import reseal
+from earlier_runs import metrics, run
+from treewright.controller.errors import InputError
+from treewright.train.drafters import drafter_strength, earlier_rows, strength_rows
+from treewright.train.report.document import report_page
+
+CURVES = {
+    head: [{"name": "depth 1", "rows": 3, "mean_predicted": 0.5, "observed": 0.4, "ece": 0.1, "points": [[0.5, 0.4]]}]
+    for head in ("accept", "coverage")
+}
+
+
+def test_a_drafters_strength_is_that_of_a_loop_over_positions(tmp_path):
+    folder = traces.write(tmp_path / "traces", count=3, draws=2)
+    rows = folder.positions().to_pylist()
+    (told,) = drafter_strength(folder)
+    assert told == {
+        "temperature": 0.8,
+        "positions": len(rows),
+        "overlap": round(sum(row["overlap"] for row in rows) / len(rows), 4),
+        "first_choice": round(sum(row["rank"] == 0 for row in rows) / len(rows), 4),
+        "first_choice_fixed": round(sum(row["fixed_rank"] == 0 for row in rows) / len(rows), 4),
+    }
+
+
+def test_a_row_holds_the_best_static_tree_under_the_law_of_the_run():
+    cold, warm = strength_rows("late", "coupled", metrics())
+    assert (warm["run"], warm["temperature"], warm["first_choice"]) == ("late", 1.0, 0.6)
+    assert (warm["best static"], warm["which"]) == (1.3, "static")
+    assert (warm["learned"], warm["choice, confidence"], warm["clairvoyant"]) == (1.5, 1.4, 2.5)
+    assert cold["learned"] == 2.0
+
+
+def test_a_temperature_without_a_learned_policy_is_left_out():
+    assert [row["temperature"] for row in strength_rows("late", "fixed", metrics())] == [0.0]
+    assert strength_rows("late", "coupled", {"drafter": metrics()["drafter"]}) == []
+
+
+def test_earlier_runs_are_read_from_verified_folders(tmp_path):
+    folders = [run(tmp_path / name, **metrics(share)) for name, share in (("early", 0.4), ("mid", 0.5))]
+    rows = earlier_rows(folders, checkpoints.CONFIG.tokenizer_sha256)
+    assert rows == [
+        row
+        for folder, share in zip(folders, (0.4, 0.5), strict=True)
+        for row in strength_rows(str(folder), "coupled", metrics(share))
+    ]
+    (folders[0] / "metrics.json").write_text("{}")
+    with pytest.raises(InputError, match="SHA-256"):
+        earlier_rows(folders, checkpoints.CONFIG.tokenizer_sha256)
+
+
+def test_runs_that_cannot_stand_beside_are_refused(tmp_path):
+    whole = run(tmp_path / "whole", **metrics())
+    with pytest.raises(InputError, match="another tokenizer"):
+        earlier_rows([whole], "1" * 64)
+    reseal(whole, lambda config: config.update(tokenizer_sha256="1" * 64))
+    assert len(earlier_rows([whole], "1" * 64)) == 2
+    refused = {
+        "cannot be compared": run(tmp_path / "older", epochs=1),
+        "replayed no held-out texts": run(tmp_path / "bare", drafter=metrics()["drafter"]),
+    }
+    for words, folder in refused.items():
+        with pytest.raises(InputError, match=words):
+            earlier_rows([folder], checkpoints.CONFIG.tokenizer_sha256)
+
+
+def test_the_report_draws_them_only_where_they_were_asked_for():
+    title = "What does a stronger drafter bring?"
+    rows = strength_rows("<early>", "coupled", metrics(0.4)) + strength_rows("late", "coupled", metrics(0.6))
+    page = report_page({}, CURVES, None, drafters=rows)
+    assert title in page and "&lt;early&gt;" in page
+    assert page.count("<svg") == 3
+    assert title not in report_page({}, CURVES, None)

@@ -1,0 +1,80 @@
+"""A plan counts what training would do, and leaves the disk as it was."""
+
+import json
+from pathlib import Path
+
+import plans
+import pytest
+import traces
+from treewright import cli
+from treewright.collect.envelope import EnvelopeConfig
+from treewright.controller.contract import LAWS
+from treewright.controller.policies.grids import policy_grids
+from treewright.train.ablation import feature_groups
+from treewright.train.recording import read_recordings
+from treewright.train.split import by_document, by_setting
+from treewright.train.stream import SelectorData
+
+FIT = ["--fit.batch_size", "64", "--fit.row_share", "1.0", "--fit.max_epochs", "5", "--fit.validation_share", "0.5"]
+LIMITS = ["--limits.max_depth", "4", "--limits.width", "3", "--limits.frontier", "4", "--limits.budget", "10"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four texts of which three have envelopes."""
+    path = tmp_path_factory.mktemp("runs") / "traces"
+    folder = traces.write(path, max_tokens=12, envelopes=EnvelopeConfig(4, max_depth=2, frontier=2))
+    plans.TABLE.save(path / "latency.json")
+    return folder
+
+
+def plan_of(folder, out, capsys, *more):
+    arguments = ["train", "--plan", "true", "--traces", str(folder.path), "--out", str(out), *FIT, *LIMITS, *more]
+    assert cli.main(arguments) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])["plan"]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
+    plan = plan_of(folder, tmp_path / "selector", capsys)
+    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=64, share=1.0, seed=0)
+    assert (plan["training_edges"], plan["held_out_edges"]) == (data.num_edges, len(data.held_out[0].label))
+    assert (plan["training_documents"], plan["held_out_documents"]) == (2, 2)
+    assert plan["positions"] == data.num_positions == 48
+    assert plan["texts"] == [{"domain": "toy", "temperature": 0.8, "texts": 4}]
+    assert plan["steps_at_most"] == 5 * plan["batches_per_epoch"] == 5 * data.num_batches
+    assert plan["about_fit_seconds_at_most"] >= 0
+
+
+def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
+    plan = plan_of(folder, tmp_path / "selector", capsys)
+    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=64, share=1.0, seed=0)
+    training, held_out = by_document(read_recordings(folder), set(data.documents.tolist()))
+    wanted = []
+    for (law, temperature, texts), (*_, others) in zip(by_setting(training), by_setting(held_out), strict=True):
+        grids = policy_grids(plans.checkpoint(), plans.TABLE, [LAWS[law]], temperature)
+        settings = sum(len(grid) for grid in grids.values())
+        wanted.append((law, len(grids), settings, settings * len(texts) + len(grids) * len(others)))
+    names = ("law", "families", "settings", "replays")
+    assert [tuple(row[name] for name in names) for row in plan["replays"]] == wanted
+    assert [law for law, *_ in wanted] == ["coupled", "fixed"]
+
+
+def test_it_writes_nothing(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = contents(folder.path)
+    assert not plan_of(folder, tmp_path / "selector", capsys)["out_exists"]
+    assert contents(folder.path) == before
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_an_ablation_is_one_more_fit_per_group(folder, tmp_path, capsys):
+    assert plan_of(folder, tmp_path / "selector", capsys, "--ablation", "true")["fits"] == 1 + len(feature_groups())
+
+
+def test_traces_without_envelopes_plan_no_replays(tmp_path, capsys):
+    bare = traces.write(tmp_path / "bare", max_tokens=12)
+    assert plan_of(bare, tmp_path / "selector", capsys)["replays"] == []

@@ -1,0 +1,177 @@
+"""What a training run would do: `treewright train --plan true` counts and times, and writes nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from ..collect.trace import TraceFolder
+from ..controller.checkpoint import Checkpoint, SelectorConfig
+from ..controller.console import print_table
+from ..controller.contract import LAWS
+from ..controller.latency import LatencyTable
+from ..controller.policies.grids import policy_grids
+from ..controller.selector import TreeLimits
+from .baselines import rank_tables
+from .data import document_number
+from .recording import holds_recordings, laws_of
+from .split import by_document, by_setting
+from .stream import SelectorData
+from .trainer import FitConfig, new_module, quiet_lightning
+from .tuning import MOST_TEXTS
+
+# Training batches that the estimate is made from.
+NUM_TIMED = 12
+# Rules that no fit has made yet: the grids only have to be counted.
+UNFITTED = {"weights": [0.0] * 3, "bias": 0.0}
+
+
+class PlannedText(NamedTuple):
+    document: int  # see `data.document_number`
+    temperature: float
+
+
+def training_plan(
+    folder: TraceFolder, out: Path, data: SelectorData, fit: FitConfig, limits: TreeLimits, *, num_fits: int
+) -> dict[str, Any]:
+    """`num_fits` networks are fitted one after the other; `data` has just read the whole folder once."""
+    names = set(folder.read("texts", ["document"])["document"].to_pylist())
+    batch_seconds, validation_seconds = time_fit(data, fit, folder.header.width)
+    epoch_seconds = data.survey_seconds + data.num_batches * batch_seconds + validation_seconds
+    return {
+        "traces": str(folder.path),
+        "out": str(out),
+        "out_exists": out.exists(),
+        "positions": data.num_positions,
+        "training_documents": len(names) - len(data.documents),
+        "held_out_documents": len(data.documents),
+        "training_edges": data.num_edges,
+        "held_out_edges": data.num_held_out_edges,
+        "texts": _texts(folder),
+        "fits": num_fits,
+        "batches_per_epoch": data.num_batches,
+        "steps_at_most": data.num_batches * fit.max_epochs,
+        "about_fit_seconds_at_most": round(num_fits * fit.max_epochs * epoch_seconds, 1),
+        "replays": _replays(folder, data, limits),
+    }
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """The plan as tables; what is there once comes first."""
+    facts = {name: value for name, value in plan.items() if not isinstance(value, list)}
+    print_table(
+        "A training run would do this; nothing is written",
+        [{"what": name.replace("_", " "), "planned": str(value)} for name, value in facts.items()],
+    )
+    print_table("Texts of the traces", plan["texts"])
+    if plan["replays"]:
+        print_table("Replays that tune and compare the policies", plan["replays"])
+
+
+def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
+    table = (
+        folder.read("texts", ["domain", "temperature"])
+        .group_by(["domain", "temperature"])
+        .aggregate([([], "count_all")])
+    )
+    rows = sorted((row["domain"], round(row["temperature"], 3), row["count_all"]) for row in table.to_pylist())
+    return [{"domain": domain, "temperature": temperature, "texts": count} for domain, temperature, count in rows]
+
+
+def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> list[dict[str, Any]]:
+    """One row per law and temperature that policies are tuned for."""
+    training, held_out = by_document(_recorded(folder), set(data.documents.tolist()))
+    if not training or not held_out:
+        return []
+    header = folder.header
+    baselines = {"rank_probs": rank_tables(folder)}
+    baselines |= {rule: dict.fromkeys(training, UNFITTED) for rule in ("c2t", "ltd")}
+    config = SelectorConfig(header.pair, header.law, header.tokenizer_sha256, limits, {})
+    unfitted = Checkpoint(config, {}, {}, {}, 0.0, baselines, {}, card="")
+    prices = LatencyTable.load(folder.path / "latency.json")
+    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(held_out)}
+    rows = []
+    for law, temperature, texts in by_setting(training):
+        grids = policy_grids(unfitted, prices, [LAWS[law]], temperature)
+        tuned_on, compared_on = min(len(texts), MOST_TEXTS), compared.get((law, temperature), 0)
+        settings = sum(map(len, grids.values()))
+        rows.append(
+            {
+                "law": law,
+                "temperature": temperature,
+                "families": len(grids),
+                "settings": settings,
+                "tuned_texts": tuned_on,
+                "compared_texts": compared_on,
+                "replays": settings * tuned_on + len(grids) * compared_on,
+            }
+        )
+    return rows
+
+
+def _recorded(folder: TraceFolder) -> dict[str, list[PlannedText]]:
+    """The texts `read_recordings` would read, without their envelopes."""
+    found: dict[str, list[PlannedText]] = {law: [] for law in LAWS}
+    if not holds_recordings(folder):
+        return found
+    grown = folder.read("nodes", ["text_id", "law"]).group_by(["text_id", "law"]).aggregate([])
+    pairs = {(row["text_id"], row["law"]) for row in grown.to_pylist()}
+    for row in folder.read("texts", ["text_id", "document", "temperature"]).to_pylist():
+        text = PlannedText(document_number(row["document"]), row["temperature"])
+        for law in folder.header.command["envelopes"]["laws"]:
+            if (row["text_id"], law) in pairs:
+                for like in laws_of(law, text.temperature):
+                    found[like].append(text)
+    return found
+
+
+class FitTimes(NamedTuple):
+    batch_seconds: float
+    validation_seconds: float
+
+
+def time_fit(data: SelectorData, config: FitConfig, width: int) -> FitTimes:
+    """What a training batch and a validation take here, from the first batches of a fit that is thrown away."""
+    clock = Clock()
+    with quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            limit_train_batches=NUM_TIMED,
+            num_sanity_val_steps=0,
+            callbacks=[clock],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(new_module(data, config, width), data)
+    return FitTimes(median(clock.batch_seconds), clock.validation_seconds)
+
+
+class Clock(Callback):
+    """Notes how long each training batch and the last validation took."""
+
+    def __init__(self) -> None:
+        self.batch_seconds: list[float] = []
+        self.validation_seconds = 0.0
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch_start = perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.batch_seconds.append(perf_counter() - self._batch_start)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._validation_start = perf_counter()
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.validation_seconds = perf_counter() - self._validation_start
