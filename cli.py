@@ -84,7 +84,10 @@ def load(command: str):
         case "train":
             from .train.fit import train as function
         case "serve":
-            from .runtime.serve.command import serve as function
+            from .collect.served import ServedTexts
+            from .runtime.serve.command import serve_command
+
+            return serve_command(ServedTexts.open)  # the server cannot import what records
         case "generate":
             from .runtime.generate import generate as function
         case "bench":

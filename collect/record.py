@@ -1,8 +1,7 @@
-"""The `collect` command: let the target write, let the drafter look, and keep what a selector can learn from."""
+"""The `collect` command: texts of the target, what the drafter would have made of them, and what a step costs."""
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,30 +10,15 @@ import numpy as np
 
 from ..controller.console import print_json, print_table, track
 from ..controller.errors import InputError
-from ..runtime.decode import Request, check_request
 from ..runtime.drafters.law import get_law
-from ..runtime.pair import Pair, PairConfig, load_pair
-from ..runtime.sampling import Sampling
+from ..runtime.pair import PairConfig, load_pair
 from .envelope import EnvelopeConfig
 from .profile import ProfileConfig
-from .prompts import Prompt, PromptConfig, load_prompts
-from .recorder import Job, Recorder
+from .prompts import PromptConfig
+from .recorder import Recorder
+from .source import PromptedTexts, StoredTexts, TextConfig, TextSource
 from .table_cache import cached_table
 from .trace import PRIVACY, TraceFolder, TraceHeader, merge_folders, parse_shard
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """How the target writes the texts that are recorded."""
-
-    temperatures: tuple[float, ...] = (0.0, 0.6, 1.0)
-    """Temperatures, dealt out to the prompts in turn"""
-    top_p: float = 1.0
-    """Nucleus cut of all texts, 1 for none"""
-    max_tokens: int = 64
-    """Tokens written per prompt"""
-    seed: int = 1
-    """Seed of the first text; each text takes the next"""
 
 
 def collect(
@@ -50,6 +34,7 @@ def collect(
     envelopes: EnvelopeConfig = EnvelopeConfig(),
     privacy: str = "tokens",
     shard: str = "1/1",
+    relabel: Path | None = None,
     merge: tuple[Path, ...] = (),
 ) -> None:
     """Record traces of a pair: texts, positions, candidate nodes, and the machine's latency table.
@@ -63,13 +48,16 @@ def collect(
         law: Drafting law: coupled or fixed
         width: Candidates recorded per position
         draws: Noise draws labelled per position, the text's own first
-        batch: Texts decoded at once
+        batch: Texts decoded, or read again, before they are stored together
         envelopes: The trees recorded for replay
         privacy: tokens, or features to leave out token ids and document names; numbers about a text always stay
         shard: i/n records every n-th text from the i-th on, so that n machines share one run
+        relabel: Write no texts, but label those of this folder anew, which `collect` or `serve --record` wrote
         merge: Collect nothing, but put the folders of all n shards of one run together
     """
     started = perf_counter()
+    if merge and relabel:
+        raise InputError("merge and relabel are both given; merge the shards first, then relabel the whole")
     if merge:
         _report(merge_folders(out, merge), perf_counter() - started)
         return
@@ -79,58 +67,52 @@ def collect(
     if privacy not in PRIVACY:
         raise InputError(f"privacy is one of {', '.join(PRIVACY)}, got {privacy!r}")
     shard_number, num_shards = parse_shard(shard)
-    if not texts.temperatures:
-        raise InputError("no temperature is given; name at least one, such as [1.0]")
-    chosen = load_prompts(prompts)
-    if num_shards > len(chosen):
-        raise InputError(f"{len(chosen)} prompts cannot be shared among {num_shards} machines; use fewer shards")
-    settings = {"prompts": prompts, "texts": texts, "envelopes": envelopes}
-    command = {name: asdict(value) for name, value in settings.items()} | {"batch": batch, "draws": draws}
-    command = json.loads(json.dumps(command | _prompts_seen(chosen, privacy)))
-    if privacy == "features":
-        chosen = _without_names(chosen)
+    source = _source(relabel, prompts, texts)
+    num_texts = len(source.documents)
+    if num_shards > num_texts:
+        raise InputError(f"{num_texts} texts cannot be shared among {num_shards} machines; use fewer shards")
+    command = source.settings | {"envelopes": asdict(envelopes), "batch": batch, "draws": draws}
+    command = json.loads(json.dumps(command | _texts_seen(source, privacy)))
+    names = _names(source.documents, privacy)
     models = load_pair(pair)
-    jobs = _plan(models, chosen, texts, envelopes)[shard_number - 1 :: num_shards]
+    take = source.open(models)
+    # Not every k-th: that could keep step with the temperatures or the domains, which come in turn, too.
+    enveloped = set(np.random.default_rng(texts.seed).permutation(num_texts)[: envelopes.texts].tolist())
+    numbers = range(num_texts)[shard_number - 1 :: num_shards]
     recorder = Recorder(models, drafting_law, width, draws, envelopes)
     identity = models.name, drafting_law.name, models.tokenizer_sha256
     with TraceFolder.create(out, TraceHeader(*identity, width, command, shard, PRIVACY[privacy])) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was begun with
             table = cached_table(models, profile)
             folder.attach("latency.json", json.dumps(table.as_dict(), indent=1).encode())
-        batches = [jobs[start : start + batch] for start in range(folder.num_texts, len(jobs), batch)]
+        batches = [numbers[start : start + batch] for start in range(folder.num_texts, len(numbers), batch)]
         for together in track(batches, "collect: texts"):
-            folder.append(recorder.record(together))
+            written = [replace(text, document=names[text.document]) for text in take(together)]
+            folder.append(recorder.record(written, [number in enveloped for number in together]))
         folder.finish()
     _report(folder, perf_counter() - started)
 
 
-def _prompts_seen(prompts: list[Prompt], privacy: str) -> dict[str, Any]:
-    """Tells a resumed run and the other machines whether their prompts are the same ones."""
-    if privacy == "features":  # a hash could confirm a guess
-        return {"num_prompts": len(prompts)}
-    content = json.dumps([asdict(prompt) for prompt in prompts]).encode()
-    return {"num_prompts": len(prompts), "prompts_sha256": hashlib.sha256(content).hexdigest()}
+def _source(relabel: Path | None, prompts: PromptConfig, texts: TextConfig) -> TextSource:
+    if relabel is None:
+        return PromptedTexts.load(prompts, texts)
+    if prompts != PromptConfig() or texts != TextConfig():
+        raise InputError(f"the texts to relabel are those of {relabel}; leave out all options of prompts and texts")
+    return StoredTexts.load(relabel)
 
 
-def _without_names(prompts: list[Prompt]) -> list[Prompt]:
-    """Documents by number. Unlike a salted hash this is the same after a resume and on every machine, so no document
-    gets two names and stands on both sides of a split; and it tells no more than the order of the texts does."""
-    numbers = {document: number for number, document in enumerate(dict.fromkeys(p.document for p in prompts))}
-    return [replace(prompt, document=f"document {numbers[prompt.document]}") for prompt in prompts]
+def _texts_seen(source: TextSource, privacy: str) -> dict[str, Any]:
+    """Tells a resumed run and the other machines whether their texts are the same ones."""
+    number = {"num_texts": len(source.documents)}
+    return number if privacy == "features" else number | {"texts_sha256": source.digest}  # a hash could confirm a guess
 
 
-def _plan(pair: Pair, prompts: list[Prompt], texts: TextConfig, envelopes: EnvelopeConfig) -> list[Job]:
-    """One job per prompt, checked before anything is written."""
-    temperatures = texts.temperatures
-    # Not every k-th: that could keep step with the temperatures or the domains, which come in turn, too.
-    enveloped = set(np.random.default_rng(texts.seed).permutation(len(prompts))[: envelopes.texts].tolist())
-    jobs = []
-    for number, prompt in enumerate(prompts):
-        sampling = Sampling(temperatures[number % len(temperatures)], top_p=texts.top_p, seed=texts.seed + number)
-        request = Request(pair.tokenizer(prompt.text)["input_ids"], texts.max_tokens, sampling)
-        check_request(request, pair.target.context_length)
-        jobs.append(Job(prompt, request, number in enveloped))
-    return jobs
+def _names(documents: list[str], privacy: str) -> dict[str, str]:
+    """What each document is called in the folder: by number where names are left out. Unlike a salted hash this is the
+    same after a resume and on every machine, so no document gets two names and stands on both sides of a split; and it
+    tells no more than the order of the texts does."""
+    names = list(dict.fromkeys(documents))
+    return {name: name if privacy != "features" else f"document {number}" for number, name in enumerate(names)}
 
 
 def _report(folder: TraceFolder, seconds: float) -> None:

@@ -124,7 +124,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_resumes(failing, runs, tmp_path, 
     [
         (["--privacy", "odd"], "privacy is one of tokens, features"),
         (["--shard", "3/2"], "a shard is written i/n"),
-        (["--shard", "7/7"], "6 prompts cannot be shared among 7 machines"),
+        (["--shard", "7/7"], "6 texts cannot be shared among 7 machines"),
     ],
 )
 def test_an_impossible_collection_is_refused(arguments, complaint, tmp_path, capsys):

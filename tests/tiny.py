@@ -10,6 +10,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
 )
@@ -18,6 +19,7 @@ from treewright.controller.policies.base import ShapePolicy
 from treewright.runtime.backends.transformers import TransformersModel
 from treewright.runtime.decode import Decoder, Request
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
@@ -66,6 +68,13 @@ def tokenizer() -> Tokenizer:
     words = Tokenizer(WordLevel({f"w{token}": token for token in range(VOCABULARY_SIZE)}, unk_token="w0"))
     words.pre_tokenizer = WhitespaceSplit()
     return words
+
+
+def pair(drafter_noise: float = 0.02, name: str = "tiny") -> Pair:
+    """A target and a drafter of the same seed."""
+    words = PreTrainedTokenizerFast(tokenizer_object=tokenizer())
+    config = PairConfig(target=f"{name}-target", drafter=f"{name}-drafter", dtype="float64")
+    return Pair(llama(), llama(noise=drafter_noise), words, frozenset(), config)
 
 
 def decoder(

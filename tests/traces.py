@@ -6,6 +6,7 @@ import numpy as np
 import tiny
 from treewright.collect.envelope import EnvelopeConfig, grow_envelopes
 from treewright.collect.label import label_text
+from treewright.collect.text import Text
 from treewright.collect.trace import TraceFolder, TraceHeader
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.runtime.decode import Request
@@ -24,18 +25,10 @@ def rows_of(request: Request, token_ids, document: str, target, drafter, law=COU
     tokens = np.array([*request.prompt_ids, *token_ids])
     sampling, prompt_length = request.sampling, len(request.prompt_ids)
     rows, num_ties = label_text(target, drafter, tokens, prompt_length, sampling, law, WIDTH, draws)
-    shared = {"text_id": f"{sampling.seed:08d}", "document": document}
+    text = Text(f"{sampling.seed:08d}", "toy", document, tokens.tolist(), prompt_length, sampling, decode_ms=1.0)
+    shared = {"text_id": text.text_id, "document": document}
     shared |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-    text = shared | {
-        "domain": "toy",
-        "tokens": tokens.tolist(),
-        "prompt_length": prompt_length,
-        "top_k": sampling.top_k,
-        "seed": sampling.seed,
-        "num_ties": num_ties,
-        "decode_ms": 1.0,
-    }
-    return text, [shared | row for row in rows]
+    return text.row(num_ties), [shared | row for row in rows]
 
 
 def envelopes_of(request: Request, token_ids, document: str, drafter, config: EnvelopeConfig):

@@ -3,6 +3,7 @@
 from .folder import TraceFolder
 from .merge import merge_folders, parse_shard
 from .schema import NODES, POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader
+from .texts import FolderTexts, read_texts
 
 __all__ = [
     "NODES",
@@ -11,8 +12,10 @@ __all__ = [
     "SCHEMA_VERSION",
     "TABLES",
     "TEXTS",
+    "FolderTexts",
     "TraceFolder",
     "TraceHeader",
     "merge_folders",
     "parse_shard",
+    "read_texts",
 ]

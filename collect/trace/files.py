@@ -70,7 +70,7 @@ def lock_folder(folder: Path) -> int:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             raise InputError(
-                f"{folder} is being written by another `treewright collect`; wait for it or choose another folder"
+                f"{folder} is being written by another `treewright` command; wait for it or choose another folder"
             ) from error
         raise
     return descriptor

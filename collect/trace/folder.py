@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 from .files import LOCK, lock_folder, make_folder, remove_synced, write_synced
-from .journal import Journal, read_journal
+from .journal import Journal, journal_file, read_journal
 from .manifest import MANIFEST, Manifest
 from .parquet import iterate_parquet, parquet_bytes, read_parquet
 from .schema import TABLES, TraceHeader
@@ -59,8 +59,7 @@ class TraceFolder:
     def open(cls, path: Path) -> Self:
         """Open a finished folder and verify every file's hash; InputError in one sentence where anything is off."""
         manifest = Manifest.read(path)
-        if not manifest.finished:
-            raise InputError(f"{path} was not collected to its end; run the same `treewright collect` again to finish")
+        manifest.require_finished(path)
         manifest.verify(path)
         return cls(path, manifest)
 
@@ -166,13 +165,13 @@ class TraceFolder:
         return self.path / f"{table}-{number:05d}.parquet"
 
     def _next_journal(self) -> Journal:
-        return Journal(self.path / f"journal-{len(self.shards):05d}.arrows", self.header.schemas)
+        return Journal(journal_file(self.path, len(self.shards)), self.header.schemas)
 
     def _resume(self, manifest: Manifest) -> None:
         """Take up what a run of the same command left: its journal becomes a shard, or goes where it already is one."""
         if manifest.header != self.header:
             raise InputError(
-                f"{self.path} holds traces of another run (pair, law or settings differ); choose another output folder"
+                f"{self.path} holds traces of another run (pair, law, texts or settings differ); choose another folder"
             )
         manifest.verify(self.path)
         self._manifest = manifest

@@ -16,6 +16,11 @@ from .files import append_synced, create_synced
 LENGTH_BYTES, HASH_BYTES = 8, 32
 
 
+def journal_file(folder: Path, shard: int) -> Path:
+    """Where the texts of the folder's next shard are journaled."""
+    return folder / f"journal-{shard:05d}.arrows"
+
+
 class Journal:
     """A new journal that takes rows; on the disk from the first append on."""
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from ...controller.errors import InputError
 from .files import sha256, write_synced
-from .schema import SCHEMA_VERSION, TraceHeader
+from .schema import OLDEST_TEXTS, SCHEMA_VERSION, TraceHeader
 
 MANIFEST = "manifest.json"
 
@@ -23,26 +23,39 @@ class Manifest:
     finished: bool = False  # all texts of the run are sealed
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """InputError in one sentence where the manifest is missing, damaged or of another schema."""
+    def read(cls, folder: Path, oldest: int = SCHEMA_VERSION) -> Self:
+        """InputError in one sentence where the manifest is missing, damaged or of a schema older than `oldest`."""
         path = folder / MANIFEST
         if not path.is_file():
             raise InputError(f"{folder} is no trace folder (no {MANIFEST}); run `treewright collect` to make one")
         try:
             content = json.loads(path.read_text())
             version = content["header"]["schema_version"]
-            if version == SCHEMA_VERSION:
+            if oldest <= version <= SCHEMA_VERSION:
                 if content.pop("sha256") != _digest(content):
                     raise ValueError("its own SHA-256 differs")
                 header = content["header"] | {"omitted": tuple(content["header"]["omitted"])}
                 return cls(**content | {"header": TraceHeader(**header)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be read ({error}); the trace folder is damaged, collect again") from error
-        raise InputError(f"{folder} has trace schema {version}, this build reads {SCHEMA_VERSION}; collect again")
+        relabel = f"bring its texts up to date with `treewright collect --relabel {folder} --out NEW`"
+        mend = relabel if OLDEST_TEXTS <= version < SCHEMA_VERSION else "collect again"
+        raise InputError(f"{folder} has trace schema {version}, this build reads {SCHEMA_VERSION}; {mend}")
 
     def write(self, folder: Path) -> None:
         content = asdict(self)
         write_synced(folder / MANIFEST, json.dumps(content | {"sha256": _digest(content)}, indent=1).encode())
+
+    def require_finished(self, folder: Path) -> None:
+        """InputError where the folder holds less than all rows of a run."""
+        if self.header.texts_only:
+            raise InputError(
+                f"{folder} holds texts without labels; `treewright collect --relabel {folder} --out NEW` labels them"
+            )
+        if not self.finished:
+            raise InputError(
+                f"{folder} was not collected to its end; run the same `treewright collect` again to finish"
+            )
 
     def verify(self, folder: Path) -> None:
         """Compare every file with its hash; InputError at the first that is missing or differs."""

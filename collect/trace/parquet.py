@@ -18,7 +18,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def read_parquet(path: Path, columns: list[str]) -> pa.Table:
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     with _open(path) as file:
         return file.read(columns)
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+OLDEST_TEXTS = 4  # the oldest schema whose texts can be labelled again
 
 TEXTS = pa.schema(
     [
@@ -17,12 +18,15 @@ TEXTS = pa.schema(
         ("document", pa.string()),
         ("tokens", pa.list_(pa.int32())),  # prompt and continuation
         ("prompt_length", pa.int32()),
-        ("temperature", pa.float32()),
+        # All that the text's own noise and warping depend on, to the bit.
+        ("temperature", pa.float64()),
         ("top_k", pa.int32()),
-        ("top_p", pa.float32()),
-        ("seed", pa.int64()),
-        ("num_ties", pa.int32()),  # positions where the teacher-forced row would have drawn another token
-        ("decode_ms", pa.float32()),  # of its batch, shared evenly
+        ("top_p", pa.float64()),
+        ("seed", pa.uint64()),
+        ("choice", pa.uint32()),
+        # Positions where the teacher-forced row would have drawn another token; null before the text is labelled.
+        ("num_ties", pa.int32()),
+        ("decode_ms", pa.float32()),  # of its batch, shared evenly; null where the text was served
     ]
 )
 POSITIONS = pa.schema(
@@ -84,13 +88,18 @@ class TraceHeader:
     """What every row of a folder has in common."""
 
     pair: str
-    law: str
+    law: str  # empty where only texts are recorded
     tokenizer_sha256: str
-    width: int  # candidates per position
+    width: int  # candidates per position, 0 where only texts are recorded
     command: dict[str, Any]  # the resolved configuration of the run
     shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
     omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def texts_only(self) -> bool:
+        """Whether the texts still wait for their labels."""
+        return self.width == 0
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:

@@ -4,55 +4,74 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from ipaddress import ip_address
+from pathlib import Path
 
 import uvicorn
 
 from ...controller.console import print_json
 from ...controller.errors import InputError
-from ..pair import PairConfig, load_pair
+from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig, build_decoder
 from ..table_fit import FitTotals
 from .app import create_app
-from .worker import Totals, Worker
+from .worker import KeepText, Totals, Worker
+
+OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
 
 
-def serve(
-    pair: PairConfig = PairConfig(),
-    speculation: SpeculationConfig = SpeculationConfig(),
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    max_queue: int = 64,
-) -> None:
-    """Answer OpenAI completions over HTTP until Ctrl-C.
+def serve_command(open_record: OpenRecord) -> Callable[..., None]:
+    """The command. `open_record` makes of a folder what keeps texts there: recording is the business of a floor above,
+    and whoever imports both hands it down."""
 
-    Args:
-        pair: The two models
-        speculation: Which trees are drafted
-        host: Loopback address to listen on
-        port: Port to listen on; 0 takes a free one
-        max_queue: Requests that may wait behind the running one; more are answered with 503
-    """
-    if max_queue < 1:
-        raise InputError(f"max_queue is at least 1, got {max_queue}")
-    listener = listen(host, port)
-    totals, fit = Totals(), FitTotals()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with listener, suppress(KeyboardInterrupt):
-        models = load_pair(pair)
-        with Worker(build_decoder(models, speculation, fit), max_queue=max_queue, totals=totals) as worker:
-            app = create_app(
-                worker,
-                lambda text: models.tokenizer(text)["input_ids"],
-                vocabulary_size=models.target.vocabulary_size,
-                model_name=pair.target,
-            )
-            server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
-            print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
-            server.run(sockets=[listener])
-    print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
+    def serve(
+        pair: PairConfig = PairConfig(),
+        speculation: SpeculationConfig = SpeculationConfig(),
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        max_queue: int = 64,
+        record: Path | None = None,
+    ) -> None:
+        """Answer OpenAI completions over HTTP until Ctrl-C.
+
+        Args:
+            pair: The two models
+            speculation: Which trees are drafted
+            host: Loopback address to listen on
+            port: Port to listen on; 0 takes a free one
+            max_queue: Requests that may wait behind the running one; more are answered with 503
+            record: Folder to keep every text in that was written to its end, for `treewright collect --relabel`
+        """
+        if max_queue < 1:
+            raise InputError(f"max_queue is at least 1, got {max_queue}")
+        listener = listen(host, port)
+        totals, fit = Totals(), FitTotals()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with listener, suppress(KeyboardInterrupt):
+            models = load_pair(pair)
+            with nullcontext() if record is None else open_record(record, models) as keep_text:
+                decoder = build_decoder(models, speculation, fit)
+                with Worker(decoder, max_queue=max_queue, totals=totals, keep_text=keep_text) as worker:
+                    run(worker, models, listener)
+        print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
+
+    return serve
+
+
+def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:
+    """Answer what comes in on the socket until the server is told to stop."""
+    app = create_app(
+        worker,
+        lambda text: pair.tokenizer(text)["input_ids"],
+        vocabulary_size=pair.target.vocabulary_size,
+        model_name=pair.config.target,
+    )
+    server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
+    print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
+    server.run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,6 +15,10 @@ from ..stopping import TextStream
 from .errors import ServeError
 
 log = logging.getLogger(__name__)
+
+# Keeps a text that has ended: its request and its token ids, on the decode thread. False where it cannot, for that
+# must not end the request.
+KeepText = Callable[[Request, Sequence[int]], bool]
 
 
 class Piece(NamedTuple):
@@ -29,6 +33,8 @@ class Totals:
 
     requests: int = 0
     completion_tokens: int = 0
+    texts_recorded: int = 0
+    texts_unrecorded: int = 0  # ended, but could not be kept
 
 
 class Job:
@@ -61,10 +67,11 @@ class Job:
 class Worker:
     """Owns the decoder and its one thread; the thread runs inside `with worker:`."""
 
-    def __init__(self, decoder: Decoder, *, max_queue: int, totals: Totals):
+    def __init__(self, decoder: Decoder, *, max_queue: int, totals: Totals, keep_text: KeepText | None = None):
         self._decoder = decoder
         self._max_queue = max_queue
         self._totals = totals
+        self._keep_text = keep_text
         self._waiting: deque[Job] = deque()
         self._stopping = False
         self._changed = Condition()  # guards the two above
@@ -134,6 +141,11 @@ class Worker:
             text = stream.take()
             if text or stream.finish_reason:
                 job.send(Piece(choice, text, stream.finish_reason))
+        # Before the answer ends: a client that has all of it may rely on the record.
+        if self._keep_text is not None:
+            kept = self._keep_text(job.requests[choice], stream.token_ids)
+            self._totals.texts_recorded += kept
+            self._totals.texts_unrecorded += not kept
 
 
 def _stopping() -> ServeError:

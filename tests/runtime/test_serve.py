@@ -12,50 +12,20 @@ import pytest
 import tiny
 import uvicorn
 from fastapi.testclient import TestClient
+from serving import BODY, PROMPT, complete, make_app, make_decoder, serving
 from treewright import cli
 from treewright.controller.errors import InputError
-from treewright.runtime.decode import Decoder, Request
+from treewright.runtime.decode import Request
 from treewright.runtime.sampling import Sampling
-from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.body_limit import MAX_BODY_BYTES
 from treewright.runtime.serve.command import listen
 from treewright.runtime.serve.worker import Totals, Worker
-from treewright.runtime.target import Target
-from treewright.runtime.verification.walk import WalkVerifier
-
-PROMPT = "w1 w2 w3"
-BODY = {"model": "tiny", "prompt": PROMPT, "max_tokens": 12, "seed": 5}
-
-
-def make_decoder(observer=None):
-    return Decoder(Target(tiny.llama()), WalkVerifier(), tiny.tokenizer(), frozenset(), observer=observer)
-
-
-def make_app(worker):
-    return create_app(
-        worker,
-        lambda text: tiny.tokenizer().encode(text).ids,
-        vocabulary_size=tiny.VOCABULARY_SIZE,
-        model_name="tiny",
-    )
-
-
-@contextmanager
-def serving(observer=None, totals=None):
-    """A client of an app with a running worker; `observer` is called after every step, on the decode thread."""
-    worker = Worker(make_decoder(observer), max_queue=8, totals=totals or Totals())
-    with worker, TestClient(make_app(worker), raise_server_exceptions=False) as client:
-        yield client, worker
 
 
 @pytest.fixture(scope="module")
 def client():
     with serving() as (client, _):
         yield client
-
-
-def complete(client, **fields):
-    return client.post("/v1/completions", json=BODY | fields)
 
 
 def text_of(client, **fields):

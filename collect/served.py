@@ -1,0 +1,63 @@
+"""What `serve --record` keeps: every text that has ended, for `collect --relabel` to make training rows of."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from ..controller.errors import InputError
+from ..runtime.decode import Request
+from ..runtime.pair import Pair
+from .text import Text
+from .trace import TraceFolder, TraceHeader
+
+log = logging.getLogger(__name__)
+
+
+class ServedTexts:
+    """Appends texts to a trace folder of texts alone, which is never finished: the next run of the same pair goes on.
+
+    A text is on the disk when the call returns. Once the disk has refused one, no more are kept.
+    """
+
+    def __init__(self, folder: TraceFolder):
+        self._folder = folder
+        self._open = True
+
+    @classmethod
+    def open(cls, path: Path, pair: Pair) -> Self:
+        """Start or continue the folder; InputError where it holds anything but texts served by this pair."""
+        header = TraceHeader(pair.name, law="", tokenizer_sha256=pair.tokenizer_sha256, width=0, command={"serve": {}})
+        return cls(TraceFolder.create(path, header))
+
+    def __call__(self, request: Request, token_ids: Sequence[int]) -> bool:
+        """Keep a text; False where the disk refuses."""
+        if not self._open:
+            return False
+        text = Text(
+            text_id=f"{self._folder.num_texts:08d}",
+            domain="served",
+            document=_document(request.prompt_ids),
+            tokens=[*request.prompt_ids, *token_ids],
+            prompt_length=len(request.prompt_ids),
+            sampling=request.sampling,
+        )
+        try:
+            self._folder.append({"texts": [text.row()], "positions": [], "nodes": []})
+        except InputError as error:
+            self._open = False
+            log.error("texts are no longer recorded, while serving goes on: %s", error)
+        return self._open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.close()
+
+
+def _document(prompt_ids: Sequence[int]) -> str:
+    """A name for all texts of one prompt, whenever they are asked for: they may not stand on both sides of a split."""
+    return f"prompt {hashlib.sha256(json.dumps(list(prompt_ids)).encode()).hexdigest()[:16]}"

@@ -1,0 +1,158 @@
+"""Stored texts get the labels they had, more of them, or a sentence; collecting again writes nothing of its own."""
+
+import errno
+import json
+import shutil
+
+import faults
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rows
+import traces
+from treewright import cli
+from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, files, read_texts
+from treewright.collect.trace.files import sha256
+from treewright.collect.trace.manifest import Manifest
+from treewright.collect.trace.schema import TEXTS
+from treewright.controller.errors import InputError
+
+PAIR = ["--pair.threads", "1", "--profile.repeats", "1"]
+LABELS = ["--draws", "2", "--envelopes.texts", "2", "--envelopes.max_depth", "3"]
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """Five texts of the reference pair, at all temperatures and with a nucleus cut."""
+    out = tmp_path_factory.mktemp("runs") / "traces"
+    texts = ["--prompts.limit", "5", "--texts.max_tokens", "10", "--texts.top_p", "0.9"]
+    assert cli.main(["collect", "--out", str(out), *PAIR, *texts, *LABELS]) == 0
+    return TraceFolder.open(out)
+
+
+def relabelled(source, out, *options):
+    assert cli.main(["collect", "--relabel", str(source), "--out", str(out), *PAIR, *options]) == 0
+    return TraceFolder.open(out)
+
+
+def test_the_same_labels_are_the_rows_that_collect_wrote(collected, tmp_path):
+    again = relabelled(collected.path, tmp_path / "again", *LABELS)
+    assert again.nodes().num_rows > 0
+    assert rows.contents(again) == rows.contents(collected)
+    assert again.files == collected.files
+
+
+def test_more_draws_leave_the_ones_before_them_as_they_were(collected, tmp_path):
+    again = relabelled(collected.path, tmp_path / "again", "--draws", "3").positions().to_pylist()
+    assert max(row["draw"] for row in again) == 2
+    assert [row for row in again if row["draw"] < 2] == collected.positions().to_pylist()
+
+
+def test_another_law_ranks_the_candidates_without_the_noise(collected, tmp_path):
+    again = relabelled(collected.path, tmp_path / "again", "--law", "fixed")
+    assert again.header.law == "fixed"
+    assert again.positions()["rank"] == again.positions()["fixed_rank"]
+
+
+def test_names_and_tokens_can_be_left_out_now(collected, tmp_path):
+    again = relabelled(collected.path, tmp_path / "again", "--privacy", "features")
+    assert again.texts()["document"].to_pylist() == [f"document {number}" for number in range(5)]
+    assert again.header.omitted == PRIVACY["features"]
+    assert "texts_sha256" in collected.header.command and "texts_sha256" not in again.header.command
+
+
+def test_a_run_that_was_cut_short_goes_on(collected, tmp_path, monkeypatch, capsys):
+    arguments = ["collect", "--relabel", str(collected.path), "--out", str(tmp_path / "again"), *PAIR, *LABELS]
+    monkeypatch.setattr(files, "os", faults.FailingOs(30, errno.ENOSPC))
+    assert cli.main([*arguments, "--batch", "1"]) == 2
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr(files, "os", faults.os)
+    assert 0 < read_journaled(tmp_path / "again") < 5
+    again = relabelled(collected.path, tmp_path / "again", *LABELS, "--batch", "1")
+    assert rows.contents(again) == rows.contents(collected)
+
+
+def read_journaled(path):
+    with TraceFolder.create(path, Manifest.read(path).header) as folder:
+        return folder.num_texts
+
+
+def test_machines_share_the_texts(collected, tmp_path):
+    shards = [relabelled(collected.path, tmp_path / n, *LABELS, "--shard", f"{n}/2") for n in ("1", "2")]
+    merged = tmp_path / "merged"
+    assert cli.main(["collect", "--out", str(merged), "--merge", f"[{shards[0].path}, {shards[1].path}]"]) == 0
+    both = [sorted(folder.positions().to_pylist(), key=str) for folder in (TraceFolder.open(merged), collected)]
+    assert both[0] == both[1]
+
+
+def refused(arguments, complaint, capsys):
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert complaint in sentence
+
+
+@pytest.mark.parametrize("option", [("--prompts.limit", "3"), ("--texts.temperatures", "[1.0]")])
+def test_options_of_writing_are_refused(option, collected, tmp_path, capsys):
+    arguments = ["collect", "--relabel", collected.path, "--out", tmp_path / "out", *option]
+    refused(arguments, "leave out all options of prompts and texts", capsys)
+
+
+def test_relabelling_and_merging_at_once_is_refused(collected, tmp_path, capsys):
+    arguments = ["collect", "--relabel", collected.path, "--merge", f"[{collected.path}]", "--out", tmp_path / "out"]
+    refused(arguments, "merge and relabel are both given", capsys)
+
+
+def test_texts_without_tokens_are_refused(tmp_path, capsys):
+    with TraceFolder.create(tmp_path / "features", rows.header(omitted=PRIVACY["features"])) as folder:
+        rows.fill(folder, 1)
+        folder.finish()
+    arguments = ["collect", "--relabel", folder.path, "--out", tmp_path / "out"]
+    refused(arguments, "leave texts.tokens out for privacy", capsys)
+
+
+def test_texts_of_another_tokenizer_are_refused(tmp_path, capsys):
+    stored = traces.write(tmp_path / "tiny", count=1, max_tokens=4)
+    arguments = ["collect", "--relabel", stored.path, "--out", tmp_path / "out", *PAIR]
+    refused(arguments, "whose tokenizer differs from that of 'reference'", capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("num_texts", "complaint"), [(0, "holds no texts yet"), (1, "was not collected to its end")])
+def test_a_folder_without_all_its_texts_is_refused(num_texts, complaint, tmp_path, capsys):
+    with TraceFolder.create(tmp_path / "traces", rows.header()) as folder:
+        rows.fill(folder, num_texts)
+        if not num_texts:
+            folder.finish()
+    refused(["collect", "--relabel", folder.path, "--out", tmp_path / "out"], complaint, capsys)
+
+
+def test_the_folder_itself_is_not_written_over(collected, capsys):
+    arguments = ["collect", "--relabel", collected.path, "--out", collected.path, *PAIR, *LABELS]
+    refused(arguments, "holds traces of another run", capsys)
+
+
+def as_schema_4(folder, path):
+    """The folder as the build before wrote it: settings in float32, and no choice."""
+    shutil.copytree(folder.path, path)
+    old = {"temperature": pa.float32(), "top_p": pa.float32(), "seed": pa.int64()}
+    fields = [pa.field(field.name, old.get(field.name, field.type)) for field in TEXTS if field.name != "choice"]
+    for shard in folder.shards:
+        (name,) = (name for name in shard["sha256"] if name.startswith("texts"))
+        pq.write_table(
+            pq.read_table(path / name).select([field.name for field in fields]).cast(pa.schema(fields)), path / name
+        )
+        shard["sha256"][name] = sha256(path / name)
+    content = json.loads((path / "manifest.json").read_text())
+    header = TraceFolder.open(folder.path).header
+    Manifest(
+        type(header)(**content["header"] | {"schema_version": 4, "omitted": ()}), folder.shards, content["files"], True
+    ).write(path)
+
+
+def test_texts_of_the_schema_before_are_brought_up_to_date(collected, tmp_path, capsys):
+    as_schema_4(TraceFolder.open(collected.path), tmp_path / "old")
+    with pytest.raises(InputError, match="trace schema 4, this build reads 5; bring its texts up to date with"):
+        TraceFolder.open(tmp_path / "old")
+    assert read_texts(tmp_path / "old").table == collected.texts()
+    again = relabelled(tmp_path / "old", tmp_path / "new", *LABELS)
+    assert {table: again.read(table) for table in TABLES} == rows.contents(collected)

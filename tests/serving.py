@@ -1,0 +1,39 @@
+"""The server's application over the tiny target, without a socket."""
+
+from contextlib import contextmanager
+
+import tiny
+from fastapi.testclient import TestClient
+from treewright.runtime.decode import Decoder
+from treewright.runtime.serve.app import create_app
+from treewright.runtime.serve.worker import Totals, Worker
+from treewright.runtime.target import Target
+from treewright.runtime.verification.walk import WalkVerifier
+
+PROMPT = "w1 w2 w3"
+BODY = {"model": "tiny", "prompt": PROMPT, "max_tokens": 12, "seed": 5}
+
+
+def make_decoder(observer=None):
+    return Decoder(Target(tiny.llama()), WalkVerifier(), tiny.tokenizer(), frozenset(), observer=observer)
+
+
+def make_app(worker):
+    return create_app(
+        worker,
+        lambda text: tiny.tokenizer().encode(text).ids,
+        vocabulary_size=tiny.VOCABULARY_SIZE,
+        model_name="tiny",
+    )
+
+
+@contextmanager
+def serving(observer=None, totals=None, keep_text=None):
+    """A client of an app with a running worker; `observer` is called after every step, on the decode thread."""
+    worker = Worker(make_decoder(observer), max_queue=8, totals=totals or Totals(), keep_text=keep_text)
+    with worker, TestClient(make_app(worker), raise_server_exceptions=False) as client:
+        yield client, worker
+
+
+def complete(client, **fields):
+    return client.post("/v1/completions", json=BODY | fields)
