@@ -169,7 +169,7 @@ class _Workbench:
 
     def root(self, width: int) -> None:
         """A step's first level: read the two tokens that were committed last, hang children under the root."""
-        self._selector.frontier(self._roots, self._context)
+        self._selector.frontier(self._roots, replace(self._context))
         frontier = np.zeros((self._batch, width), dtype=np.int64)
         tree = self._drafter.expand(self._roots, frontier, self._selector.limits.width, self._sampler)
         path, everyone = np.ones((self._batch, 1), dtype=np.int64), np.ones(self._batch, dtype=bool)
@@ -177,8 +177,8 @@ class _Workbench:
 
     def draft(self, width: int) -> None:
         """A later level that expands `width` nodes per request."""
-        tree = replace(self._widest)  # a new object, or the selector would remember its scores
-        self._selector.frontier(tree, self._context)
+        tree = self._widest
+        self._selector.frontier(tree, replace(self._context))  # a new step, or the selector would remember its scores
         frontier = np.broadcast_to(np.arange(1, width + 1), (self._batch, width)).copy()
         self._drafter.expand(tree, frontier, self._selector.limits.width, self._sampler)
         nobody, no_path = np.zeros(self._batch, dtype=bool), np.zeros((self._batch, 0), dtype=np.int64)
@@ -186,9 +186,9 @@ class _Workbench:
 
     def verify(self, num_nodes: int) -> None:
         """A target step over `num_nodes` drafted nodes per request, root left out."""
-        tree = replace(self._trees[num_nodes])
+        tree = self._trees[num_nodes]
         if num_nodes:
-            self._selector.keep(tree, self._context)
+            self._selector.keep(tree, replace(self._context))
         rows = self._target.score(tree)
         self._verifier.verify(tree, rows, self._sampler, self._context.positions)
         self._target.commit(np.zeros((self._batch, 0), dtype=np.int64), np.zeros(self._batch, dtype=bool))

@@ -125,7 +125,7 @@ class Selector:
     def _log_values(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""
         graded = self._graded
-        if graded is not None and graded[0] is tree:
+        if graded is not None and graded[0] is tree and graded[1] is context:
             return graded[2]
         if tree.tokens.shape[1] == 1:
             log_values = np.zeros(tree.tokens.shape)

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from ..collect.trace import TraceFolder
 from ..controller.features import FEATURES
 from ..controller.tree import Array
-from .data import COLUMNS, Positions, Rows
+from .data import Rows
+from .positions import COLUMNS, Positions
 
 # A rank that was never taken still gets a chance: half an observation.
 PRIOR_COUNT = 0.5

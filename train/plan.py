@@ -17,7 +17,7 @@ from ..controller.latency import LatencyTable
 from ..controller.policies.grids import policy_grids
 from ..controller.selector import TreeLimits
 from .baselines import rank_tables
-from .data import document_number
+from .positions import document_number
 from .recording import holds_recordings, laws_of
 from .split import by_document, by_setting
 from .stream import SelectorData

@@ -9,7 +9,7 @@ from ..collect.trace import TraceFolder
 from ..controller.contract import LAWS
 from ..controller.history import histories
 from ..controller.tree import Array, Children, DraftTree
-from .data import document_number
+from .positions import document_number
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ..collect.trace import TraceFolder
 from ..controller.errors import InputError
+from ..controller.tree import Array
 from .data import Rows, held_out_documents, read_rows
 from .module import Batch
 
@@ -23,7 +24,7 @@ class RowStream(IterableDataset[Batch]):
     """One epoch of training batches: shards in random order, the rows of a few shards mixed, some of them left out.
 
     The noise draws of a position and its depths are much alike, so an epoch takes a `share` of the rows and the next
-    epoch others.
+    epoch others. Greedy positions have a single draw; they are taken the more often, to count as much as any other.
     """
 
     def __init__(self, data: "SelectorData", epoch: int):
@@ -35,7 +36,8 @@ class RowStream(IterableDataset[Batch]):
         order = generator.permutation(len(data.folder.shards))
         for edges, nodes in read_rows(data.folder, data.max_depth, order):
             kept = [rows.select(~np.isin(rows.document, data.documents)) for rows in (edges, nodes)]
-            chosen = [_sample(rows, data.share, generator) for rows in kept]
+            chosen = [rows.select(generator.random(len(rows.label)) < _odds(rows, data.share)) for rows in kept]
+            chosen = [_sample(rows, 1.0, generator) for rows in chosen]
             yield from batches(chosen[0], chosen[1], data.batch_size)
 
 
@@ -71,6 +73,7 @@ class SelectorData(lightning.LightningDataModule):
         self.batch_size, self.share, self.seed = batch_size, share, seed
         self.held: tuple[int, ...] = ()  # feature columns the fit sees at their mean
         self.num_edges = self.num_held_out_edges = 0
+        self.edges_per_epoch = 0.0  # roughly: which rows a pass takes is drawn anew each time
         self.num_positions = 0  # of all documents, once per noise draw
         started = perf_counter()
         self.training, self.held_out = self._survey()
@@ -82,7 +85,9 @@ class SelectorData(lightning.LightningDataModule):
         order = np.arange(len(self.folder.shards))
         samples: dict[tuple[bool, int], Rows] = {}
         for pair in read_rows(self.folder, self.max_depth, order):
-            num_held_out = int(np.isin(pair[0].document, self.documents).sum())
+            is_held_out = np.isin(pair[0].document, self.documents)
+            num_held_out = int(is_held_out.sum())
+            self.edges_per_epoch += float(_odds(pair[0], self.share)[~is_held_out].sum())
             self.num_held_out_edges += num_held_out
             self.num_edges += len(pair[0].document) - num_held_out
             self.num_positions += int((pair[1].depth == 0).sum())
@@ -109,7 +114,7 @@ class SelectorData(lightning.LightningDataModule):
     @property
     def num_batches(self) -> int:
         """Training batches of one epoch, roughly: what the schedule of the step size is laid out for."""
-        return max(1, int(self.num_edges * self.share / self.batch_size))
+        return max(1, int(self.edges_per_epoch / self.batch_size))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
@@ -139,3 +144,9 @@ def _sample(rows: Rows, share: float, generator: np.random.Generator) -> Rows:
     """A random share of the rows, shuffled."""
     count = len(rows.label)
     return rows.select(generator.permutation(count)[: round(share * count)])
+
+
+def _odds(rows: Rows, share: float) -> Array:
+    """[m]: chance of a row to be in a pass of a `share` of the rows: larger where a position has fewer noise draws, so
+    that positions count alike."""
+    return np.minimum(1.0, share * rows.num_draws.max(initial=1) / np.maximum(rows.num_draws, 1))
