@@ -47,6 +47,9 @@ class LearnedScorer:
         # Within a step a tree only grows, and a node's features never change.
         grown = context is self._context and self._tree is not None
         known = int(self._tree.num_nodes.min()) if grown and self._tree is not None else 0
+        if known == tree.tokens.shape[1]:  # a level was asked for, but no candidate was left
+            self._tree = tree
+            return
         features = node_features(tree, context, known)
         answers = self._session.run(OUTPUT_NAMES, {INPUT_NAME: features.reshape(-1, features.shape[-1])})
         accept, coverage = (
