@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from ..controller.console import print_json, print_table, track
 from ..controller.context import StepContext
@@ -130,9 +131,15 @@ def _measure_cell(pair: Pair, batch: int, context: int, config: ProfileConfig) -
             times[kind, size].append((perf_counter() - start) * 1e3)
     return Cell(
         round(median(times["root", 1]), 4),
-        tuple(round(median(times["draft", width]), 4) for width in config.widths),
-        tuple(round(median(times["verify", count]), 4) for count in config.nodes),
+        rising([median(times["draft", width]) for width in config.widths]),
+        rising([median(times["verify", count]) for count in config.nodes]),
     )
+
+
+def rising(costs: list[float]) -> tuple[float, ...]:
+    """The nearest costs that never fall with size: a larger forward is not cheaper, and a policy that believed one
+    measured so would seek it out."""
+    return tuple(isotonic_regression(costs).x.round(4).tolist())
 
 
 class _Workbench:

@@ -112,6 +112,7 @@ def train(
         baselines["tuned"] = tune(checkpoint, table, trained_on)
         metrics["replay"] = compare_tuned(checkpoint, table, held_out, baselines["tuned"])
         _print_replay(metrics["replay"])
+        _save(out, checkpoint)  # tuning took longest: it shall not be lost with what only looks at it
         if report:
             numbers = study(checkpoint, table, held_out, baselines["tuned"])
             metrics["study"] = essentials(numbers)
@@ -121,8 +122,7 @@ def train(
     if compare:
         drafters += strength_rows(str(out), config.law, metrics)
         print_table("Drafters of one target: speed-ups in replay", drafters)
-    files |= {"baselines.json": _json(baselines), "metrics.json": _json(metrics)}
-    save_checkpoint(out, config, files, model_card(config, metrics))
+    _save(out, checkpoint)
     if report:
         facts = {"Pair": config.pair, "Law": config.law, "Positions": data.num_positions, "Epochs": epochs}
         curves = reliability_curves(model, data)
@@ -132,6 +132,12 @@ def train(
     print_table(f"Held-out reachable edges ({len(edges.label)} of {len(set(edges.document))} documents)", rows)
     summary = {"command": "train", "out": str(out), "seconds": round(perf_counter() - started, 1), "metrics": metrics}
     print_json(summary | ({"drafters": drafters} if compare else {}))
+
+
+def _save(out: Path, checkpoint: Checkpoint) -> None:
+    documents = {"baselines.json": checkpoint.baselines, "metrics.json": checkpoint.metrics}
+    files = checkpoint.files | {name: json.dumps(document, indent=1).encode() for name, document in documents.items()}
+    save_checkpoint(out, checkpoint.config, files, model_card(checkpoint.config, checkpoint.metrics))
 
 
 def _print_replay(rows: list[dict[str, Any]]) -> None:
@@ -148,7 +154,3 @@ def _provenance(folder: TraceFolder, fit: FitConfig) -> dict[str, Any]:
         "fit": asdict(fit),
         "versions": {name: version(name) for name in ("treewright", "torch", "lightning", "onnx")},
     }
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=1).encode()
