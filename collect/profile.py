@@ -84,7 +84,7 @@ def renew_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
 
 
 def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
-    """Measure every (batch, context, size); about ten seconds for the reference pair and the default sizes."""
+    """Measure every (batch, context, size); ten to thirty seconds for the reference pair and the default sizes."""
     cells = {
         (batch, context): _measure_cell(pair, batch, context, config)
         for batch in config.batches
@@ -174,9 +174,13 @@ class _Workbench:
         self._batch = batch
         self.root(1)
 
+    def _new_step(self) -> StepContext:
+        """The same situation as a step of its own; within one, the selector remembers its scores."""
+        return replace(self._context)
+
     def root(self, width: int) -> None:
         """A step's first level: read the two tokens that were committed last, hang children under the root."""
-        self._selector.frontier(self._roots, replace(self._context))
+        self._selector.frontier(self._roots, self._new_step())
         frontier = np.zeros((self._batch, width), dtype=np.int64)
         tree = self._drafter.expand(self._roots, frontier, self._selector.limits.width, self._sampler)
         path, everyone = np.ones((self._batch, 1), dtype=np.int64), np.ones(self._batch, dtype=bool)
@@ -185,7 +189,7 @@ class _Workbench:
     def draft(self, width: int) -> None:
         """A later level that expands `width` nodes per request."""
         tree = self._widest
-        self._selector.frontier(tree, replace(self._context))  # a new step, or the selector would remember its scores
+        self._selector.frontier(tree, self._new_step())
         frontier = np.broadcast_to(np.arange(1, width + 1), (self._batch, width)).copy()
         self._drafter.expand(tree, frontier, self._selector.limits.width, self._sampler)
         nobody, no_path = np.zeros(self._batch, dtype=bool), np.zeros((self._batch, 0), dtype=np.int64)
@@ -195,7 +199,7 @@ class _Workbench:
         """A target step over `num_nodes` drafted nodes per request, root left out."""
         tree = self._trees[num_nodes]
         if num_nodes:
-            self._selector.keep(tree, replace(self._context))
+            self._selector.keep(tree, self._new_step())
         rows = self._target.score(tree)
         self._verifier.verify(tree, rows, self._sampler, self._context.positions)
         self._target.commit(np.zeros((self._batch, 0), dtype=np.int64), np.zeros(self._batch, dtype=bool))

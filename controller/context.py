@@ -25,5 +25,10 @@ class StepContext:
 
     @cached_property
     def conditions(self) -> Array:
-        """[B, 2 + H] float32: temperature, top_p and history, what features know besides the tree."""
-        return np.concatenate((self.temperatures[:, None], self.top_ps[:, None], self.history), axis=1)
+        """[B, 2 + H] float32, see `stack_conditions`."""
+        return stack_conditions(self.temperatures, self.top_ps, self.history)
+
+
+def stack_conditions(temperatures: Array, top_ps: Array, history: Array) -> Array:
+    """[n, 2 + H]: what features know besides the tree, of requests or of positions in a text."""
+    return np.concatenate((temperatures[:, None], top_ps[:, None], history), axis=1)

@@ -19,7 +19,7 @@ FEATURES = (
     "path_noisy_log_prob",
     "rank",  # place among the siblings
     "depth",
-    # The same for all nodes of a step: see `StepContext.conditions`.
+    # The same for all nodes of a step: see `stack_conditions`.
     "temperature",
     "top_p",
     *HISTORY,

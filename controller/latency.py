@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import platformdirs
@@ -18,6 +18,7 @@ from .errors import InputError
 from .tree import Array
 
 SCHEMA_VERSION = 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,13 @@ class LatencyTable:
     def draft_costs(self, max_width: int, *, level: int, batch: int, context: int) -> Array:
         """[max_width + 1] ms of a step's drafter level, the decision to draft it included, by the number of nodes it
         expands; level 0 expands the root. Entry 0 is 0."""
-        cell = _bucket(self.batches, batch), _bucket(self.contexts, context)
         if level == 0:
-            return _staircase((1,), (self.root_ms[cell[0]][cell[1]],), max_width, 0.0)
-        return _staircase(self.widths, self.draft_ms[cell[0]][cell[1]], max_width, 0.0)
+            return _staircase((1,), (self._at(self.root_ms, batch, context),), max_width, 0.0)
+        return _staircase(self.widths, self._at(self.draft_ms, batch, context), max_width, 0.0)
 
     def verify_costs(self, max_nodes: int, *, batch: int, context: int) -> Array:
         """[max_nodes + 1] ms of one target step by the number of drafted nodes; entry 0 is a plain step."""
-        cell = _bucket(self.batches, batch), _bucket(self.contexts, context)
-        return _staircase(self.nodes, self.verify_ms[cell[0]][cell[1]], max_nodes)
+        return _staircase(self.nodes, self._at(self.verify_ms, batch, context), max_nodes)
 
     def step_ms(self, level_widths: Sequence[int], num_nodes: int, *, batch: int, context: int) -> float:
         """Price of a step: its drafter levels by the nodes each expands, and `num_nodes` drafted nodes verified."""
@@ -62,6 +61,9 @@ class LatencyTable:
             self.draft_costs(max(level_widths), level=level, batch=batch, context=context) for level in (0, 1)
         )
         return float(first[level_widths[0]] + sum(later[width] for width in level_widths[1:]))
+
+    def _at(self, prices: tuple[tuple[T, ...], ...], batch: int, context: int) -> T:
+        return prices[_bucket(self.batches, batch)][_bucket(self.contexts, context)]
 
     def save(self, path: Path) -> None:
         """Write JSON, whole or not at all: InputError where the disk refuses, and an older table stays as it was."""

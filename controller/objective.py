@@ -21,7 +21,7 @@ def best_size(probs: Array, verify_costs: Array, theta: float) -> tuple[int, flo
     `probs` [N] are node probabilities, best first; `verify_costs` [>= N + 1] ms by node count. The whole menu is
     searched: T is a staircase, so the first node that does not pay may still be followed by ones that do.
     """
-    worth = np.concatenate(([0.0], np.cumsum(probs))) - theta * verify_costs[: len(probs) + 1]
+    worth = _worth(probs, verify_costs, theta)
     size = int(np.argmax(worth))
     return size, float(worth[size])
 
@@ -36,22 +36,28 @@ def best_width(
 ) -> int:
     """How many frontier nodes to expand in one more drafter level; 0 where drafting on does not pay.
 
-    `predicted` [F, W] holds the expected probabilities of the children of each frontier node, best node first.
-    `probs` are those of the drafted nodes, in any order.
+    `probs` [N] are those of the drafted nodes, in any order; `predicted` [F, W] the expected ones of the children of
+    each frontier node, best node first.
     Expanding the first f of them is worth J(S + predicted children) - J(S) - theta * t_level(f).
     """
     widths = [width for width in widths if width <= len(predicted)]
     # Row 0: what is drafted; row k: with the children of the first widths[k - 1] nodes besides. No node: -inf.
-    pool = np.full((len(widths) + 1, len(probs) + predicted[: max(widths, default=0)].size), -np.inf)
+    pool = np.full((len(widths) + 1, len(probs) + predicted.size), -np.inf)
     pool[:, : len(probs)] = probs
     for row, width in enumerate(widths, start=1):
         pool[row, len(probs) : len(probs) + predicted[:width].size] = predicted[:width].ravel()
     pool.sort(axis=1)
     budget = len(verify_costs) - 1
-    sums = np.cumsum(pool[:, ::-1][:, :budget], axis=1)
-    worth = (sums - theta * verify_costs[1 : sums.shape[1] + 1]).max(axis=1, initial=-theta * verify_costs[0])
+    worth = _worth(pool[:, ::-1][:, :budget], verify_costs, theta).max(axis=1)
     gains = worth[1:] - worth[0] - theta * draft_costs[widths]
     return widths[int(gains.argmax())] if len(widths) and gains.max() > 0 else 0
+
+
+def _worth(probs: Array, verify_costs: Array, theta: float) -> Array:
+    """[..., N + 1] tokens that verifying the 0, 1, ... first of `probs` [..., N] is worth."""
+    worth = np.zeros((*probs.shape[:-1], probs.shape[-1] + 1))
+    np.cumsum(probs, axis=-1, out=worth[..., 1:])
+    return worth - theta * verify_costs[: worth.shape[-1]]
 
 
 class Objective:

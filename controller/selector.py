@@ -15,8 +15,6 @@ from .objective import Objective, best_size, best_width
 from .scorers.base import Scorer
 from .tree import Array, DraftTree
 
-NOTHING: Array = np.zeros(0, dtype=np.int64)
-
 
 @dataclass(frozen=True)
 class TreeLimits:
@@ -72,31 +70,26 @@ class Selector:
         level = int(tree.depths.max())
         log_values = self._log_values(tree, context)
         coverage = self.scorer.coverage(tree, context)[:, :, : self.limits.width]
-        depths = tree.depths
-        open_rows = (level < np.minimum(self.limits.max_depth, context.max_depths)).tolist()
-        return _padded(
-            [
-                self._expanded(row, np.nonzero(depths[row] == level)[0], tree, log_values[row], coverage[row], context)
-                if is_open
-                else NOTHING
-                for row, is_open in enumerate(open_rows)
-            ]
-        )
+        may_grow = level < np.minimum(self.limits.max_depth, context.max_depths)
+        chosen: list[Array] = [np.zeros(0, dtype=np.int64)] * len(may_grow)
+        for row in np.nonzero(may_grow)[0].tolist():
+            chosen[row] = self._expanded(row, level, tree, log_values[row], coverage[row], context)
+        return _padded(chosen)
 
     def _expanded(
-        self, row: int, nodes: Array, tree: DraftTree, log_values: Array, coverage: Array, context: StepContext
+        self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array, context: StepContext
     ) -> Array:
-        """Of one tree's deepest `nodes` those to expand, best first."""
+        """Of one tree's nodes of the last `level` those to expand, best first."""
+        nodes = np.nonzero(tree.depths[row] == level)[0]
         values = log_values[nodes]
         worth_it = np.isfinite(values) & np.isfinite(coverage[nodes].max(axis=1, initial=-np.inf))
         worth_it &= values >= self._worst_kept(log_values)
         order = np.argsort(-values, kind="stable")
         nodes = nodes[order[worth_it[order]]][: self.limits.frontier]
-        level = int(tree.depths[row, nodes[0]]) if len(nodes) else 0
         if level and self.delta and self._level_gain(tree, log_values, row, level) < self.delta:
-            return NOTHING
+            return nodes[:0]
         if len(nodes) and self.objective is not None:
-            nodes = nodes[: self._paying_width(log_values, coverage[nodes], nodes, context, row)]
+            nodes = nodes[: self._paying_width(log_values, coverage[nodes], nodes, level, context, row)]
         return nodes
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
@@ -133,10 +126,8 @@ class Selector:
             edges = np.minimum(self.scorer.score(tree, context), 0.0, dtype=np.float64)
             if self.min_prob > 0:
                 edges = np.where(tree.top_log_probs < np.log(self.min_prob), -np.inf, edges)
-            if graded is not None and graded[1] is context:  # the same step: one more level
-                log_values = tree.path_sums(edges, graded[2])
-            else:
-                log_values = tree.path_sums(edges)
+            # Within a step, the tree has grown by its last level.
+            log_values = tree.path_sums(edges, graded[2] if graded is not None and graded[1] is context else None)
             if self.path_prob > 0:
                 log_values = np.where(tree.path_log_probs < np.log(self.path_prob), -np.inf, log_values)
         self._graded = (tree, context, log_values)
@@ -154,12 +145,13 @@ class Selector:
         budget = self.limits.budget
         return float(np.sort(probs)[::-1][:budget].sum() - np.sort(before)[::-1][:budget].sum())
 
-    def _paying_width(self, log_values: Array, coverage: Array, nodes: Array, context: StepContext, row: int) -> int:
+    def _paying_width(
+        self, log_values: Array, coverage: Array, nodes: Array, level: int, context: StepContext, row: int
+    ) -> int:
         assert self.objective is not None
         probs = np.exp(log_values[1:])
         predicted = np.exp(log_values[nodes, None] + coverage)
         batch, position = len(context.positions), int(context.positions[row])
-        level = 0 if nodes[0] == 0 else 1
         draft_costs = self.objective.table.draft_costs(self.limits.frontier, level=level, batch=batch, context=position)
         theta = self._theta(context, row)
         return best_width(probs, predicted, draft_costs / batch, self._verify_costs(context, row), theta, self._widths)

@@ -50,11 +50,10 @@ class DraftTree:
     @classmethod
     def from_roots(cls, tokens: Array) -> Self:
         """The trees of B lone roots: what plain decoding verifies."""
-        links = np.zeros((len(tokens), 1, len(LINKS)), dtype=np.int64)
-        links[:, 0, 0] = tokens
-        links[:, 0, 1] = -1
-        numbers = np.zeros((len(tokens), 1, len(NUMBERS)), dtype=np.float32)
-        return cls(np.ones(len(tokens), dtype=np.int64), links, numbers)
+        roots = cls(np.ones(len(tokens), dtype=np.int64), *_blank(len(tokens), 1))
+        roots.tokens[:, 0] = tokens
+        roots.depths[:, 0] = 0
+        return roots
 
     @property
     def tokens(self) -> Array:
@@ -155,16 +154,15 @@ class DraftTree:
         places = self.num_nodes[rows] + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
         expanded, ranks = np.divmod(picks, width)
         above = frontier[rows, expanded]
-        parents = self.numbers[rows, above]
         drafted = (rows, expanded, ranks)
-        links = np.stack((children.tokens[drafted], above, self.links[rows, above, 2] + 1, ranks), axis=1)
+        links = np.stack((children.tokens[drafted], above, self.depths[rows, above] + 1, ranks), axis=1)
         numbers = np.empty((len(rows), len(NUMBERS)), dtype=np.float32)
         numbers[:, 0] = children.log_probs[drafted]
         numbers[:, 1] = children.noisy_log_probs[drafted]
         numbers[:, 2] = children.entropies[rows, expanded]
         numbers[:, 3] = children.top_log_probs[rows, expanded]
         numbers[:, 4] = sibling_margins(children.noisy_log_probs)[drafted]
-        numbers[:, 5:] = parents[:, 5:] + numbers[:, :2]
+        numbers[:, 5:] = self.numbers[rows, above, 5:] + numbers[:, :2]
         num_nodes = self.num_nodes + counts
         grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())))
         for old, wider, new in ((self.links, grown.links, links), (self.numbers, grown.numbers, numbers)):

@@ -58,8 +58,7 @@ def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None =
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
         path = cache_path(pair.latency_key)
         table = LatencyTable.load(path) if config.guard and path.exists() else None
-        policy = Guard(selector, table) if config.guard else selector
-        return tree_decoder(pair, get_law(config.law), policy, TableWatch(table, fit) if table is not None else None)
+        return _watched(pair, config, get_law(config.law), selector, table, fit)
     return plain_decoder(pair)
 
 
@@ -98,8 +97,20 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     checkpoint = load_checkpoint(folder, pair)
     path = cache_path(pair.latency_key)
     if not path.exists():
-        raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (ten seconds)")
+        raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (half a minute)")
     table = LatencyTable.load(path)
     selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
+    return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit)
+
+
+def _watched(
+    pair: Pair,
+    config: SpeculationConfig,
+    law: LawTerms,
+    selector: Selector,
+    table: LatencyTable | None,
+    fit: FitTotals | None,
+) -> Decoder:
+    """The loop behind the guard, if there is to be one, with an eye on the table, if there is one."""
     policy = Guard(selector, table) if config.guard else selector
-    return tree_decoder(pair, get_law(checkpoint.config.law), policy, TableWatch(table, fit))
+    return tree_decoder(pair, law, policy, TableWatch(table, fit) if table is not None else None)

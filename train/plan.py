@@ -31,7 +31,7 @@ UNFITTED = {"weights": [0.0] * 3, "bias": 0.0}
 
 
 class PlannedText(NamedTuple):
-    document: int  # see `data.document_number`
+    document: int  # see `positions.document_number`
     temperature: float
 
 

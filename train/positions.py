@@ -2,11 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
+from ..controller.context import stack_conditions
 from ..controller.history import histories
 from ..controller.tree import Array
 
@@ -68,12 +70,12 @@ class Positions:
             noisy_log_probs=spread(candidates("candidate_noisy_log_probs"), -np.inf),
         )
 
-    @property
+    @cached_property
     def conditions(self) -> Array:
-        """[n, 2 + H]: see `StepContext.conditions`."""
-        return np.concatenate((self.temperature[:, None], self.top_p[:, None], self.history), axis=1)
+        """[n, 2 + H], see `stack_conditions`."""
+        return stack_conditions(self.temperature, self.top_p, self.history)
 
-    @property
+    @cached_property
     def num_draws(self) -> Array:
         """[n]: noise draws made at the position; greedy text has one."""
         return np.isfinite(self.noisy_log_probs[:, :, 0]).sum(axis=1)

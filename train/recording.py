@@ -31,7 +31,7 @@ class Recording:
 
     text_id: str
     domain: str
-    document: int  # see `data.document_number`
+    document: int  # see `positions.document_number`
     tokens: Array  # [n] prompt and continuation
     prompt_length: int
     temperature: float

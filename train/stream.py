@@ -36,9 +36,8 @@ class RowStream(IterableDataset[Batch]):
         order = generator.permutation(len(data.folder.shards))
         for edges, nodes in read_rows(data.folder, data.max_depth, order):
             kept = [rows.select(~np.isin(rows.document, data.documents)) for rows in (edges, nodes)]
-            chosen = [rows.select(generator.random(len(rows.label)) < _odds(rows, data.share)) for rows in kept]
-            chosen = [_sample(rows, 1.0, generator) for rows in chosen]
-            yield from batches(chosen[0], chosen[1], data.batch_size)
+            edges, nodes = (_drawn(rows, data.share, generator) for rows in kept)
+            yield from batches(edges, nodes, data.batch_size)
 
 
 class BatchList(Dataset[Batch]):
@@ -144,6 +143,12 @@ def _sample(rows: Rows, share: float, generator: np.random.Generator) -> Rows:
     """A random share of the rows, shuffled."""
     count = len(rows.label)
     return rows.select(generator.permutation(count)[: round(share * count)])
+
+
+def _drawn(rows: Rows, share: float, generator: np.random.Generator) -> Rows:
+    """The rows of one pass, shuffled."""
+    chosen = generator.random(len(rows.label)) < _odds(rows, share)
+    return rows.select(generator.permutation(np.nonzero(chosen)[0]))
 
 
 def _odds(rows: Rows, share: float) -> Array:

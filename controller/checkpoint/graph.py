@@ -5,6 +5,7 @@ only, no control flow, no functions, nothing outside its own bytes. Only then it
 optimisation, so that none of its work happens where no deadline holds.
 """
 
+from importlib import import_module
 from threading import Timer
 
 import numpy as np
@@ -36,6 +37,19 @@ MAX_OPERATIONS = 512
 MAX_GOLDEN = 4096
 GOLDEN_TOLERANCE = 1e-4
 DEADLINE_S = 10.0
+# What a C++ exception can become: Python's, or ONNX Runtime's own, which have no base in common.
+RUNTIME_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    *(
+        error
+        for error in vars(import_module("onnxruntime.capi.onnxruntime_pybind11_state")).values()
+        if isinstance(error, type) and issubclass(error, Exception)
+    ),
+)
 SILENT = 4  # ONNX Runtime's log level: what is wrong becomes an exception, and that a sentence
 
 
@@ -53,7 +67,7 @@ def check_graph(graph: bytes, weights: dict[str, Array], golden: dict[str, Array
     try:
         session = _unoptimised_session(graph)
         miss = max(_miss(session, golden), _miss(session, first), _miss(open_session(graph), golden))
-    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+    except RUNTIME_ERRORS as error:
         raise InputError(f"model.onnx does not run ({first_line(error)}); the folder is damaged") from error
     if not miss <= GOLDEN_TOLERANCE:
         raise InputError(f"the graph misses its golden vectors by {miss:.2g}; the folder is damaged")

@@ -45,8 +45,7 @@ class LearnedScorer:
         if tree is self._tree and context is self._context:
             return
         # Within a step a tree only grows, and a node's features never change.
-        grown = context is self._context and self._tree is not None
-        known = int(self._tree.num_nodes.min()) if grown and self._tree is not None else 0
+        known = int(self._tree.num_nodes.min()) if self._tree is not None and context is self._context else 0
         if known == tree.tokens.shape[1]:  # a level was asked for, but no candidate was left
             self._tree = tree
             return
@@ -63,7 +62,7 @@ class LearnedScorer:
         accept[:, 0] = 0.0
         self._tree, self._context, self._accept, self._coverage = tree, context, accept, coverage
 
-    def _trusted(self, scores: Array, tree: DraftTree, known: int = 0) -> Array:
+    def _trusted(self, scores: Array, tree: DraftTree, known: int) -> Array:
         """A copy of `scores` [B, N - known] of the later nodes; what is no finite log-probability is replaced."""
         if scores.max() <= 0.0 and scores.min() > -np.inf:  # NaN compares false
             return scores.copy()
