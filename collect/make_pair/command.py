@@ -33,13 +33,13 @@ class PairShape:
 
 
 @dataclass(frozen=True)
-class HeldOutConfig:
-    """Which prompts are cut from the held-out modules."""
+class CutConfig:
+    """Which prompts are cut from the library."""
 
-    tune: int = 80
+    tune: int = 300
     """Prompts per domain to collect, train and tune on"""
     bench: int = 24
-    """Prompts per domain to measure on"""
+    """Prompts per domain to measure on, from held-out modules"""
     num_tokens: int = 100
     """Tokens per prompt"""
 
@@ -49,7 +49,7 @@ def make_pair(
     library: Path | None = None,
     shape: PairShape = PairShape(),
     fit: PairFitConfig = PairFitConfig(),
-    prompts: HeldOutConfig = HeldOutConfig(),
+    prompts: CutConfig = CutConfig(),
     threads: int = 0,
 ) -> None:
     """Train a pair on a Python standard library: tokenizer, target, distilled drafter with snapshots, prompts, card.
@@ -59,7 +59,7 @@ def make_pair(
         library: Folder of the standard library to read; this Python's own where none is given
         shape: The two models
         fit: How long they are trained
-        prompts: The held-out prompts
+        prompts: The prompts that come with the pair
         threads: CPU threads; 0 leaves torch's own choice
     """
     for name in ("target_steps", "drafter_steps"):
@@ -88,7 +88,7 @@ def make_pair(
     rows = cut_prompts(
         tokenizer,
         documents,
-        prompts_per_domain={"tune": prompts.tune, "bench": prompts.bench},
+        prompts_per_domain={"bench": prompts.bench, "tune": prompts.tune},
         num_tokens=prompts.num_tokens,
         seed=fit.seed,
     )

@@ -1,4 +1,4 @@
-"""What is kept from the models: held-out prompts as committed text."""
+"""Prompts of a pair as committed text: some to collect on, and some of held-out modules to measure on."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from .corpus import Document
 
-# Of the held-out modules, this share serves measuring; the others serve collecting, training and tuning.
+# Of the modules the models never read, this share serves measuring. All others serve collecting, training and tuning,
+# those that were read too: after about one pass the two models agree on them no more than on held-out ones.
 BENCH_PERCENT = 30
 # Prompts of a kind the pair never read, for measuring only.
 UNLIKE = (
@@ -64,17 +65,17 @@ def cut_prompts(
     Both splits take their documents in turn; a module is in one split only, in all of its domains.
     """
     generator = np.random.default_rng(seed)
-    held_out = [document for document in documents if document.held_out]
-    modules = sorted({document.module for document in held_out})
-    for_bench = set(generator.permutation(modules)[: round(len(modules) * BENCH_PERCENT / 100)].tolist())
+    held_out = sorted({document.module for document in documents if document.held_out})
+    for_bench = set(generator.permutation(held_out)[: round(len(held_out) * BENCH_PERCENT / 100)].tolist())
     rows = []
     for split, count in prompts_per_domain.items():
-        for domain in sorted({document.domain for document in held_out}):
+        for domain in sorted({document.domain for document in documents}):
             chosen = [
-                one for one in held_out if one.domain == domain and (one.module in for_bench) == (split == "bench")
+                one for one in documents if one.domain == domain and (one.module in for_bench) == (split == "bench")
             ]
+            order = generator.permutation(len(chosen))
             for number in range(count):
-                document = chosen[number % len(chosen)]
+                document = chosen[order[number % len(chosen)]]
                 prompt = _cut(tokenizer, document.text, num_tokens, generator)
                 rows.append({"split": split, "domain": domain, "document": document.module, "prompt": prompt})
     rows += [
