@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..controller.contract import COUPLED, LawTerms
+from ..controller.ngrams import NgramModel
 from ..controller.tree import Array
 from ..runtime.backends.base import CHUNK, CachedModel
 from ..runtime.drafters.law import propose
@@ -68,6 +69,7 @@ def label_text(
             num_ties = int((drawn != emitted).sum())
         columns = {"position": positions, "draw": np.full(len(positions), draw)}
         columns |= _columns(target_scores, draft_scores, noise, emitted if own else drawn, law, width)
+        columns |= _ngram_columns(tokens, prompt_length, columns["candidates"])
         lists = {name: values.tolist() for name, values in columns.items()}
         rows += [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
     return rows, num_ties
@@ -104,6 +106,17 @@ def _columns(
         "candidate_log_probs": candidates.log_probs[0],
         "candidate_noisy_log_probs": candidates.noisy_log_probs[0],
     }
+
+
+def _ngram_columns(tokens: Array, prompt_length: int, candidates: Array) -> dict[str, Any]:
+    """Columns [n, W] and [n] of the text's own n-grams before each written token, for the `candidates` [n, W]."""
+    text = NgramModel(tokens[:prompt_length].tolist())
+    answers = []
+    for token, proposed in zip(tokens[prompt_length:].tolist(), candidates.tolist(), strict=True):
+        answers.append(text.log_probs(proposed))
+        text.extend([token])
+    log_probs, tops = zip(*answers, strict=True)
+    return {"candidate_ngram_log_probs": np.array(log_probs), "ngram_top_log_prob": np.array(tops)}
 
 
 def place_of(emitted: Array, candidates: Array) -> Array:

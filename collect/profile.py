@@ -170,6 +170,7 @@ class _Workbench:
             temperatures=self._sampler.temperatures,
             top_ps=self._sampler.top_ps,
             history=np.tile(START, (batch, 1)),
+            ngrams=(),
         )
         self._batch = batch
         self.root(1)

@@ -4,10 +4,11 @@ import numpy as np
 
 from .context import StepContext
 from .history import HISTORY
+from .ngrams import NGRAMS, node_ngrams
 from .tree import NUMBERS, Array, DraftTree
 
 # A checkpoint names the version it was trained with; any change of names, order or meaning raises it.
-FEATURE_VERSION = 3
+FEATURE_VERSION = 4
 FEATURES = (
     # The tree's `NUMBERS` of the node; at the root, all of them are 0.
     "log_prob",
@@ -17,6 +18,7 @@ FEATURES = (
     "margin",
     "path_log_prob",
     "path_noisy_log_prob",
+    *NGRAMS,
     "rank",  # place among the siblings
     "depth",
     # The same for all nodes of a step: see `stack_conditions`.
@@ -24,18 +26,20 @@ FEATURES = (
     "top_p",
     *HISTORY,
 )
+FIRST_NGRAM = len(NUMBERS)
 FIRST_CONDITION = FEATURES.index("temperature")
 
 
-def stack_features(numbers: Array, ranks: Array, depths: Array, conditions: Array) -> Array:
-    """[..., F] float32 in the order of FEATURES, from `numbers` [..., 7] and what broadcasts to it.
+def stack_features(numbers: Array, ngrams: Array, ranks: Array, depths: Array, conditions: Array) -> Array:
+    """[..., F] float32 in the order of FEATURES, from `numbers` [..., 7], `ngrams` [..., 2] and what broadcasts to it.
 
     Used to train and to serve. Clipping and scaling are the network's own affair.
     """
     features = np.empty((*numbers.shape[:-1], len(FEATURES)), dtype=np.float32)
-    features[..., : len(NUMBERS)] = numbers
-    features[..., len(NUMBERS)] = ranks
-    features[..., len(NUMBERS) + 1] = depths
+    features[..., :FIRST_NGRAM] = numbers
+    features[..., FIRST_NGRAM : FIRST_CONDITION - 2] = ngrams
+    features[..., FIRST_CONDITION - 2] = ranks
+    features[..., FIRST_CONDITION - 1] = depths
     features[..., FIRST_CONDITION:] = conditions
     return features
 
@@ -43,5 +47,9 @@ def stack_features(numbers: Array, ranks: Array, depths: Array, conditions: Arra
 def node_features(tree: DraftTree, context: StepContext, first: int = 0) -> Array:
     """[B, N - first, F] float32 of the nodes from `first` on; rows of padding mean nothing."""
     return stack_features(
-        tree.numbers[:, first:], tree.ranks[:, first:], tree.depths[:, first:], context.conditions[:, None]
+        tree.numbers[:, first:],
+        node_ngrams(tree, context.ngrams, first),
+        tree.ranks[:, first:],
+        tree.depths[:, first:],
+        context.conditions[:, None],
     )

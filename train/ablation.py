@@ -11,12 +11,13 @@ from ..controller.features import FEATURES
 from ..controller.history import HISTORY
 from ..controller.latency import LatencyTable
 from ..controller.model import SelectorModel
+from ..controller.ngrams import NGRAMS
 from ..controller.policies.grids import THETA_SCALES
 from ..controller.policies.learned import learned_selector
 from .calibration import score_probs
 from .export import export_onnx
 from .feature_cost import measure_step_cost
-from .judge import coverage_scores, held_out_probs
+from .judge import coverage_scores, test_probs
 from .recording import Recording
 from .replay import ReplayStats, replay
 from .split import by_setting
@@ -33,6 +34,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], str]] = {
     "drafter's probability": (("log_prob",), "the drafter's softmax, made for drafting anyway"),
     "law's noise": (("noisy_log_prob", "margin"), "the noise and the softmax over noisy scores, one per drafter level"),
     "rank": (("rank",), "-"),
+    "n-grams": (NGRAMS, "the counts, kept as the text is written"),
     "drafter's row": (("entropy", "top_log_prob"), "the reduction of each drafter row over the vocabulary"),
     "depth": (("depth",), "-"),
     "path": (("path_log_prob", "path_noisy_log_prob"), "two sums kept with the growing tree"),
@@ -99,8 +101,8 @@ def print_ablation(ablation: Mapping[str, list[dict[str, Any]]]) -> None:
 def _fit_row(
     group: str, groups: Mapping[str, Sequence[str]], model: SelectorModel, data: SelectorData, cost_us: float | None
 ) -> dict[str, Any]:
-    edges, nodes = data.held_out
-    accept, coverage = held_out_probs(model, data)
+    edges, nodes = data.test
+    accept, coverage = test_probs(model, data)
     scores = score_probs(accept, edges.label)
     return {
         "without": group,

@@ -9,7 +9,7 @@ import numpy as np
 from ..collect.trace import TraceFolder
 from ..controller.features import stack_features
 from ..controller.tree import NUMBERS, Array, sibling_margins
-from .positions import COLUMNS, Positions, document_number
+from .positions import COLUMNS, Positions
 
 # Shards whose rows are mixed before they are cut into batches: memory stays flat however long the traces are.
 SHARDS_AT_ONCE = 2
@@ -55,6 +55,7 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
         )
         features = stack_features(
             np.stack(np.broadcast_arrays(*numbers), axis=-1),
+            positions.ngrams[rows],
             np.arange(width),
             np.array(depth),
             positions.conditions[rows - depth + 1, None, None],
@@ -79,7 +80,7 @@ def _root_rows(positions: Positions) -> Rows:
     """The roots before anything is drafted."""
     count = len(positions.text)
     nothing = np.zeros((count, len(NUMBERS)), dtype=np.float32)
-    features = stack_features(nothing, np.array(0), np.array(0), positions.conditions)
+    features = stack_features(nothing, np.array(0), np.array(0), np.array(0), positions.conditions)
     return _node_rows(positions, features, np.arange(count), 0)
 
 
@@ -100,13 +101,6 @@ def _shifted(sums: Array, values: Array, back: int) -> Array:
     longer = sums.copy()
     longer[back:] += values[:-back]
     return longer
-
-
-def held_out_documents(folder: TraceFolder, share: float) -> Array:
-    """Numbers of the documents kept for validation: that share of them, the lowest numbers first, at least one."""
-    names = set(folder.read("texts", ["document"])["document"].to_pylist())
-    numbers = sorted(document_number(name) for name in names)
-    return np.array(numbers[: max(1, round(share * len(numbers)))], dtype=np.int64)
 
 
 def read_rows(folder: TraceFolder, max_depth: int, order: Array) -> Iterator[tuple[Rows, Rows]]:

@@ -73,6 +73,7 @@ def train(
         folder,
         max_depth=limits.max_depth,
         validation_share=fit.validation_share,
+        test_share=fit.test_share,
         batch_size=fit.batch_size,
         share=fit.row_share,
         seed=fit.seed,
@@ -85,13 +86,13 @@ def train(
         return
     logs = out.with_name(f"{out.name}.logs")
     model, epochs = fit_selector(data, fit, width, logs)
-    edges, _ = data.held_out
-    metrics: dict[str, Any] = {**judge(model, data), "epochs": epochs, "training_edges": data.num_edges}
+    edges, _ = data.test
+    metrics: dict[str, Any] = {**judge(model, data), "epochs": epochs, "training_edges": int(data.num_edges[0])}
     metrics |= {"positions": data.num_positions, "drafter": drafter_strength(folder)}
     graph = export_onnx(model, len(FEATURES))
     golden = golden_vectors(model, graph, edges.features[:NUM_GOLDEN])
-    trained_on, held_out = by_document(read_recordings(folder), set(data.documents.tolist()))
-    baselines: dict[str, Any] = {"rank_probs": rank_tables(folder), **rule_fits(trained_on, limits)}
+    for_rules, for_tuning, for_test = by_document(read_recordings(folder), data.split)
+    baselines: dict[str, Any] = {"rank_probs": rank_tables(folder), **rule_fits(for_rules, limits)}
     config = SelectorConfig(
         pair=folder.header.pair,
         law=folder.header.law,
@@ -107,17 +108,17 @@ def train(
     }
     numbers = table = None
     checkpoint = Checkpoint(config, files, weights, golden, 0.0, baselines, metrics, card="")
-    if trained_on and held_out:
+    if for_rules and for_tuning and for_test:
         table = LatencyTable.load(traces / "latency.json")
-        baselines["tuned"] = tune(checkpoint, table, trained_on)
-        metrics["replay"] = compare_tuned(checkpoint, table, held_out, baselines["tuned"])
+        baselines["tuned"] = tune(checkpoint, table, for_tuning)
+        metrics["replay"] = compare_tuned(checkpoint, table, for_test, baselines["tuned"])
         _print_replay(metrics["replay"])
         _save(out, checkpoint)  # tuning took longest: it shall not be lost with what only looks at it
         if report:
-            numbers = study(checkpoint, table, held_out, baselines["tuned"])
+            numbers = study(checkpoint, table, for_test, baselines["tuned"])
             metrics["study"] = essentials(numbers)
     if ablation:
-        metrics["ablation"] = ablate(model, checkpoint, data, fit, logs / "ablation", table=table, recordings=held_out)
+        metrics["ablation"] = ablate(model, checkpoint, data, fit, logs / "ablation", table=table, recordings=for_test)
         print_ablation(metrics["ablation"])
     if compare:
         drafters += strength_rows(str(out), config.law, metrics)

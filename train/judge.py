@@ -1,4 +1,4 @@
-"""Judges a trained network on held-out documents: against simpler models, depth by depth, head by head."""
+"""Judges a trained network on the test documents: against simpler models, depth by depth, head by head."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from .stream import SelectorData
 
 def judge(model: SelectorModel, data: SelectorData) -> dict[str, Any]:
     """The metrics of a checkpoint, less what replay says."""
-    edges, nodes = data.held_out
-    learned, coverage = held_out_probs(model, data)
+    edges, nodes = data.test
+    learned, coverage = test_probs(model, data)
     probs = {**baseline_probs(data.training[0], edges), "learned": learned}
     skill = skill_interval(
         (learned - edges.label) ** 2, (probs["isotonic confidence"] - edges.label) ** 2, edges.document
@@ -28,9 +28,9 @@ def judge(model: SelectorModel, data: SelectorData) -> dict[str, Any]:
     }
 
 
-def held_out_probs(model: SelectorModel, data: SelectorData) -> tuple[Array, Array]:
+def test_probs(model: SelectorModel, data: SelectorData) -> tuple[Array, Array]:
     """[edges] of the accept head and [nodes, W] of the coverage head."""
-    edges, nodes = data.held_out
+    edges, nodes = data.test
     with torch.inference_mode():
         accept = model(torch.from_numpy(edges.features)).accept.exp().numpy()
         return accept, model(torch.from_numpy(nodes.features)).coverage.exp().numpy()

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import lightning
+import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from ..collect.trace import TraceFolder
@@ -16,10 +17,11 @@ from ..controller.contract import LAWS
 from ..controller.latency import LatencyTable
 from ..controller.policies.grids import policy_grids
 from ..controller.selector import TreeLimits
+from ..controller.tree import Array
 from .baselines import rank_tables
 from .positions import document_number
 from .recording import holds_recordings, laws_of
-from .split import by_document, by_setting
+from .split import SIDES, by_document, by_setting
 from .stream import SelectorData
 from .trainer import FitConfig, new_module, quiet_lightning
 from .tuning import MOST_TEXTS
@@ -40,6 +42,7 @@ def training_plan(
 ) -> dict[str, Any]:
     """`num_fits` networks are fitted one after the other; `data` has just read the whole folder once."""
     names = set(folder.read("texts", ["document"])["document"].to_pylist())
+    numbers = np.array([document_number(name) for name in names])
     batch_seconds, validation_seconds = time_fit(data, fit, folder.header.width)
     epoch_seconds = data.survey_seconds + data.num_batches * batch_seconds + validation_seconds
     return {
@@ -47,10 +50,8 @@ def training_plan(
         "out": str(out),
         "out_exists": out.exists(),
         "positions": data.num_positions,
-        "training_documents": len(names) - len(data.documents),
-        "held_out_documents": len(data.documents),
-        "training_edges": data.num_edges,
-        "held_out_edges": data.num_held_out_edges,
+        **_by_side("documents", np.bincount(data.split.sides(numbers), minlength=len(SIDES))),
+        **_by_side("edges", data.num_edges),
         "texts": _texts(folder),
         "fits": num_fits,
         "batches_per_epoch": data.num_batches,
@@ -72,6 +73,10 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         print_table("Replays that tune and compare the policies", plan["replays"])
 
 
+def _by_side(what: str, counts: Array) -> dict[str, int]:
+    return {f"{side}_{what}": count for side, count in zip(SIDES, counts.tolist(), strict=True)}
+
+
 def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
     table = (
         folder.read("texts", ["domain", "temperature"])
@@ -84,18 +89,18 @@ def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
 
 def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> list[dict[str, Any]]:
     """One row per law and temperature that policies are tuned for."""
-    training, held_out = by_document(_recorded(folder), set(data.documents.tolist()))
-    if not training or not held_out:
+    for_rules, for_tuning, for_test = by_document(_recorded(folder), data.split)
+    if not (for_rules and for_tuning and for_test):
         return []
     header = folder.header
     baselines = {"rank_probs": rank_tables(folder)}
-    baselines |= {rule: dict.fromkeys(training, UNFITTED) for rule in ("c2t", "ltd")}
+    baselines |= {rule: dict.fromkeys(for_rules, UNFITTED) for rule in ("c2t", "ltd")}
     config = SelectorConfig(header.pair, header.law, header.tokenizer_sha256, limits, {})
     unfitted = Checkpoint(config, {}, {}, {}, 0.0, baselines, {}, card="")
     prices = LatencyTable.load(folder.path / "latency.json")
-    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(held_out)}
+    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(for_test)}
     rows = []
-    for law, temperature, texts in by_setting(training):
+    for law, temperature, texts in by_setting(for_tuning):
         grids = policy_grids(unfitted, prices, [LAWS[law]], temperature)
         tuned_on, compared_on = min(len(texts), MOST_TEXTS), compared.get((law, temperature), 0)
         settings = sum(map(len, grids.values()))

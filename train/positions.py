@@ -28,6 +28,7 @@ class Positions:
     fixed_rank: Array  # [n, R]
     log_probs: Array  # [n, R, W] of the candidates
     noisy_log_probs: Array  # [n, R, W]; -inf where the sampling cut the candidate, or the draw was not made
+    ngrams: Array  # [n, R, W, 2] see `controller.ngrams.NGRAMS`
 
     @classmethod
     def from_table(cls, table: pa.Table, width: int) -> Self:
@@ -55,6 +56,8 @@ class Positions:
                 for number in range(text.max(initial=-1) + 1)
             ]
         )
+        ngram_log_probs = candidates("candidate_ngram_log_probs")
+        tops = np.broadcast_to(table["ngram_top_log_prob"].to_numpy()[:, None], ngram_log_probs.shape)
         documents, which = np.unique(columns["document"].astype(str), return_inverse=True)
         return cls(
             text=text,
@@ -68,6 +71,7 @@ class Positions:
             fixed_rank=spread(table["fixed_rank"].to_numpy(), -1),
             log_probs=spread(candidates("candidate_log_probs"), 0.0),
             noisy_log_probs=spread(candidates("candidate_noisy_log_probs"), -np.inf),
+            ngrams=spread(np.stack((ngram_log_probs, tops), axis=-1), 0.0),
         )
 
     @cached_property
@@ -115,6 +119,8 @@ COLUMNS = (
     "fixed_rank",
     "candidate_log_probs",
     "candidate_noisy_log_probs",
+    "candidate_ngram_log_probs",
+    "ngram_top_log_prob",
 )
 
 

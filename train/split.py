@@ -1,9 +1,16 @@
-"""Which recorded texts tune policies, which compare them, and which are replayed together."""
+"""Which documents fit the models, which choose among fits and settings, which only compare; and which recorded texts
+are replayed together."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
 
 from ..controller.contract import COUPLED
+from ..controller.tree import Array
+
+SIDES = ("training", "validation", "test")
 
 
 class Text(Protocol):
@@ -17,15 +24,38 @@ class Text(Protocol):
 AnyText = TypeVar("AnyText", bound=Text)
 
 
+@dataclass(frozen=True)
+class DocumentSplit:
+    """Numbers of the documents of the two later sides; all others are for training. See `positions.document_number`.
+
+    A choice between fits or settings is made on `validation`, and what is reported is measured on `test`, so that no
+    number flatters whoever chose.
+    """
+
+    validation: Array
+    test: Array
+
+    @classmethod
+    def of(cls, documents: Iterable[int], validation_share: float, test_share: float) -> Self:
+        """Those shares of the documents, the lowest numbers first, at least one each."""
+        numbers = np.array(sorted(documents), dtype=np.int64)
+        num_test, num_validation = (max(1, round(share * len(numbers))) for share in (test_share, validation_share))
+        return cls(numbers[num_test : num_test + num_validation], numbers[:num_test])
+
+    def sides(self, documents: Array) -> Array:
+        """[n]: place in SIDES of each of `documents` [n]."""
+        return np.isin(documents, self.validation) + 2 * np.isin(documents, self.test)
+
+
 def by_document(
-    texts: Mapping[str, Sequence[AnyText]], held_out: Collection[int]
-) -> tuple[dict[str, list[AnyText]], dict[str, list[AnyText]]]:
-    """Texts by law: of documents the network was trained on, and of held-out ones; laws without any left out."""
-    sides: tuple[dict[str, list[AnyText]], dict[str, list[AnyText]]] = ({}, {})
+    texts: Mapping[str, Sequence[AnyText]], split: DocumentSplit
+) -> tuple[dict[str, list[AnyText]], dict[str, list[AnyText]], dict[str, list[AnyText]]]:
+    """Texts by law, of each side in the order of SIDES; laws without any left out."""
+    parts: tuple[dict[str, list[AnyText]], dict[str, list[AnyText]], dict[str, list[AnyText]]] = ({}, {}, {})
     for law, of_law in texts.items():
-        for text in of_law:
-            sides[text.document in held_out].setdefault(law, []).append(text)
-    return sides
+        for side, text in zip(split.sides(np.array([text.document for text in of_law])), of_law, strict=True):
+            parts[side].setdefault(law, []).append(text)
+    return parts
 
 
 def by_setting(texts: Mapping[str, Sequence[AnyText]]) -> list[tuple[str, float, list[AnyText]]]:

@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ..collect.trace import TraceFolder
 from ..controller.errors import InputError
 from ..controller.tree import Array
-from .data import Rows, held_out_documents, read_rows
+from .data import Rows, read_rows
 from .module import Batch
+from .positions import document_number
+from .split import SIDES, DocumentSplit
 
-# Held-out rows kept at hand; more would not make a loss of a small network any surer.
-MOST_HELD_OUT = 200_000
+# Rows of a side kept at hand; more would not make a loss of a small network any surer.
+MOST_SAMPLED = 200_000
 
 
 class RowStream(IterableDataset[Batch]):
@@ -35,7 +37,7 @@ class RowStream(IterableDataset[Batch]):
         generator = np.random.default_rng((data.seed, self._epoch))
         order = generator.permutation(len(data.folder.shards))
         for edges, nodes in read_rows(data.folder, data.max_depth, order):
-            kept = [rows.select(~np.isin(rows.document, data.documents)) for rows in (edges, nodes)]
+            kept = [rows.select(data.split.sides(rows.document) == 0) for rows in (edges, nodes)]
             edges, nodes = (_drawn(rows, data.share, generator) for rows in kept)
             yield from batches(edges, nodes, data.batch_size)
 
@@ -54,7 +56,7 @@ class BatchList(Dataset[Batch]):
 
 
 class SelectorData(lightning.LightningDataModule):
-    """Batches of reachable edges and nodes; the documents of the held-out rows are never trained on."""
+    """Batches of reachable edges and nodes, and a sample of each side of the split by documents."""
 
     def __init__(
         self,
@@ -62,47 +64,48 @@ class SelectorData(lightning.LightningDataModule):
         *,
         max_depth: int,
         validation_share: float,
+        test_share: float,
         batch_size: int,
         share: float,
         seed: int,
     ):
         super().__init__()
         self.folder, self.max_depth = folder, max_depth
-        self.documents = held_out_documents(folder, validation_share)
+        names = set(folder.read("texts", ["document"])["document"].to_pylist())
+        self.split = DocumentSplit.of(map(document_number, names), validation_share, test_share)
         self.batch_size, self.share, self.seed = batch_size, share, seed
         self.held: tuple[int, ...] = ()  # feature columns the fit sees at their mean
-        self.num_edges = self.num_held_out_edges = 0
+        self.num_edges = np.zeros(len(SIDES), dtype=np.int64)
         self.edges_per_epoch = 0.0  # roughly: which rows a pass takes is drawn anew each time
         self.num_positions = 0  # of all documents, once per noise draw
         started = perf_counter()
-        self.training, self.held_out = self._survey()
+        self.training, self.validation, self.test = self._survey()
         self.survey_seconds = perf_counter() - started  # of one pass over all shards, which every epoch makes anew
 
-    def _survey(self) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
-        """Samples of the training and of the held-out rows, (edges, nodes) each, from one pass over all shards."""
+    def _survey(self) -> list[tuple[Rows, Rows]]:
+        """Samples of the rows of each side, (edges, nodes), from one pass over all shards."""
         generator = np.random.default_rng(self.seed)
-        order = np.arange(len(self.folder.shards))
-        samples: dict[tuple[bool, int], Rows] = {}
-        for pair in read_rows(self.folder, self.max_depth, order):
-            is_held_out = np.isin(pair[0].document, self.documents)
-            num_held_out = int(is_held_out.sum())
-            self.edges_per_epoch += float(_odds(pair[0], self.share)[~is_held_out].sum())
-            self.num_held_out_edges += num_held_out
-            self.num_edges += len(pair[0].document) - num_held_out
+        samples: dict[tuple[int, int], Rows] = {}
+        for pair in read_rows(self.folder, self.max_depth, np.arange(len(self.folder.shards))):
+            edge_sides = self.split.sides(pair[0].document)
+            self.edges_per_epoch += float(_odds(pair[0], self.share)[edge_sides == 0].sum())
+            self.num_edges += np.bincount(edge_sides, minlength=len(SIDES))
             self.num_positions += int((pair[1].depth == 0).sum())
-            for held_out in (False, True):
-                for kind, rows in enumerate(pair):
-                    parts = [rows.select(np.isin(rows.document, self.documents) == held_out)]
-                    if (held_out, kind) in samples:
-                        parts.append(samples[held_out, kind])
+            for kind, rows in enumerate(pair):
+                sides = self.split.sides(rows.document)
+                for side in range(len(SIDES)):
+                    parts = [rows.select(sides == side)]
+                    if (side, kind) in samples:
+                        parts.append(samples[side, kind])
                     joined = Rows.joined(parts)
-                    keep = min(1.0, MOST_HELD_OUT / max(1, len(joined.label)))
-                    samples[held_out, kind] = _sample(joined, keep, generator)
-        if any(len(samples[held_out, 0].label) == 0 for held_out in (False, True) if samples) or not samples:
+                    keep = min(1.0, MOST_SAMPLED / max(1, len(joined.label)))
+                    samples[side, kind] = _sample(joined, keep, generator)
+        if not self.num_edges.all():
             raise InputError(
-                f"{self.folder.path} has no documents to train on or none to hold out; collect on more documents"
+                f"{self.folder.path} has no documents to train on, none to validate on or none to test on; "
+                "collect on more documents"
             )
-        return (samples[False, 0], samples[False, 1]), (samples[True, 0], samples[True, 1])
+        return [(samples[side, 0], samples[side, 1]) for side in range(len(SIDES))]
 
     def without(self, columns: Sequence[int]) -> Self:
         """The same rows, to be fitted with these feature columns held at their mean."""
@@ -120,7 +123,7 @@ class SelectorData(lightning.LightningDataModule):
         return DataLoader(RowStream(self, epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(BatchList(list(batches(*self.held_out, 8 * self.batch_size))), batch_size=None)
+        return DataLoader(BatchList(list(batches(*self.validation, 8 * self.batch_size))), batch_size=None)
 
 
 def batches(edges: Rows, nodes: Rows, batch_size: int) -> Iterator[Batch]:

@@ -40,7 +40,9 @@ class FitConfig:
     patience: int = 4
     """Epochs without a better validation loss before stopping"""
     validation_share: float = 0.2
-    """Share of the documents held out"""
+    """Share of the documents that choose the epoch and tune the policies"""
+    test_share: float = 0.2
+    """Share of the documents that measure the outcome"""
     tensorboard: bool = False
     """Log to TensorBoard too (the package tensorboard has to be installed)"""
     threads: int = 1

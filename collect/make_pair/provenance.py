@@ -102,7 +102,7 @@ On held-out text: overlap (sum over tokens of the smaller probability) {facts["o
 {facts["greedy_agreement"]}. Repeated 4-grams in sampled text: {repeated["1.0"]:.0%} at T = 1, {repeated["0.6"]:.0%}
 at T = 0.6.
 
-`prompts.jsonl`: prompts cut from the library, by domain. Split `bench`, for measuring only, is of held-out modules; split
-`tune`, for collecting, training and tuning, of all others. The text is Python's, under the
+`prompts.jsonl`: prompts cut from the library, by domain. Split `bench`, for measuring only, is of held-out modules;
+split `tune`, for collecting, training and tuning, of all others. The text is Python's, under the
 [PSF License](https://docs.python.org/3/license.html).
 """

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 OLDEST_TEXTS = 4  # the oldest schema whose texts can be labelled again
 
 TEXTS = pa.schema(
@@ -53,6 +53,9 @@ POSITIONS = pa.schema(
         ("candidates", pa.list_(pa.int32())),
         ("candidate_log_probs", pa.list_(pa.float32())),
         ("candidate_noisy_log_probs", pa.list_(pa.float32())),
+        # What the text so far says about them, see `controller.ngrams`.
+        ("candidate_ngram_log_probs", pa.list_(pa.float32())),
+        ("ngram_top_log_prob", pa.float32()),
     ]
 )
 

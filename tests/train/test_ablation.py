@@ -32,7 +32,7 @@ NOISE = [FEATURES.index(name) for name in GROUP["law's noise"]]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     envelopes = EnvelopeConfig(2, max_depth=4, frontier=4, laws=("coupled",))
-    return traces.write(tmp_path_factory.mktemp("runs") / "traces", count=2, max_tokens=16, envelopes=envelopes)
+    return traces.write(tmp_path_factory.mktemp("runs") / "traces", count=3, max_tokens=16, envelopes=envelopes)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def ablation(folder, recordings, tuned, tmp_path_factory):
     """Without the law's noise, beside a network that was never trained."""
     torch.manual_seed(5)  # the one of `plans.checkpoint`
     model = SelectorModel(len(FEATURES), traces.WIDTH).eval()
-    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=128, share=1.0, seed=0)
+    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=128, share=1.0, seed=0)
     logs = tmp_path_factory.mktemp("logs")
     return ablate(model, tuned, data, FIT, logs, table=plans.TABLE, recordings=recordings, groups=GROUP)
 
@@ -87,7 +87,7 @@ def test_a_network_does_not_see_a_held_column():
 
 
 def test_what_a_fit_without_columns_is_given_stays_as_it_was(folder):
-    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=128, share=1.0, seed=0)
+    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=128, share=1.0, seed=0)
     reduced = data.without(NOISE)
     assert (data.held, reduced.held) == ((), tuple(NOISE))
     assert reduced.training is data.training

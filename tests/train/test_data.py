@@ -12,6 +12,14 @@ from treewright.train.data import read_rows
 from treewright.train.stream import SelectorData
 
 MAX_DEPTH = 4
+SETTINGS = {
+    "max_depth": MAX_DEPTH,
+    "validation_share": 0.2,
+    "test_share": 0.2,
+    "batch_size": 64,
+    "share": 1.0,
+    "seed": 0,
+}
 
 
 class WatchfulScorer(ConfidenceScorer):
@@ -87,23 +95,23 @@ def test_other_noise_draws_label_the_same_nodes_anew(tmp_path):
     assert more_nodes.label.tolist()[::5] == nodes.label.tolist()
 
 
-def test_no_document_is_on_both_sides_of_the_split(folder):
-    data = SelectorData(folder, max_depth=MAX_DEPTH, validation_share=0.5, batch_size=64, share=1.0, seed=0)
-    (training, _), (held_out, _) = data.training, data.held_out
-    assert len(set(held_out.document)) == len(set(training.document)) == 2
-    assert not set(held_out.document) & set(training.document)
+def test_no_document_is_on_two_sides_of_the_split(folder):
+    data = SelectorData(folder, **SETTINGS)
+    sides = [[set(rows.document) for rows in sample] for sample in (data.training, data.validation, data.test)]
+    assert [[len(documents) for documents in side] for side in sides] == [[2, 2], [1, 1], [1, 1]]
+    assert len(set().union(*(edges for edges, _ in sides))) == 4
 
 
-def test_one_document_is_too_few(tmp_path):
-    folder = traces.write(tmp_path / "one", count=1)
-    settings = {"max_depth": MAX_DEPTH, "validation_share": 0.25, "batch_size": 64, "share": 1.0, "seed": 0}
-    with pytest.raises(InputError, match="no documents to train on or none to hold out"):
-        SelectorData(folder, **settings)
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_documents_are_too_few(tmp_path, count):
+    folder = traces.write(tmp_path / "few", count)
+    with pytest.raises(InputError, match="no documents to train on, none to validate on or none to test on"):
+        SelectorData(folder, **SETTINGS)
 
 
 def test_an_epoch_sees_every_training_row_once_and_no_held_out_one(folder):
-    data = SelectorData(folder, max_depth=MAX_DEPTH, validation_share=0.5, batch_size=64, share=1.0, seed=0)
+    data = SelectorData(folder, **SETTINGS)
     seen = np.concatenate([batch.edge_features.numpy() for batch in data.train_dataloader()])
     edges, _ = rows_of(folder)
-    wanted = edges.features[~np.isin(edges.document, data.documents)]
+    wanted = edges.features[np.isin(edges.document, data.training[0].document)]
     np.testing.assert_array_equal(seen[np.lexsort(seen.T)], wanted[np.lexsort(wanted.T)])

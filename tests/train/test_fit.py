@@ -14,7 +14,7 @@ FIT = ["--fit.max_epochs", "1", "--fit.hidden_size", "8", "--limits.width", "3",
 
 
 def test_an_ablation_and_earlier_runs_stand_in_the_report(tmp_path, capsys):
-    folder = traces.write(tmp_path / "traces", count=2, max_tokens=12)
+    folder = traces.write(tmp_path / "traces", count=3, max_tokens=12)
     earlier = run(tmp_path / "earlier", **metrics())
     arguments = ["train", "--traces", str(folder.path), "--out", str(tmp_path / "selector"), *FIT]
     assert cli.main([*arguments, "--ablation", "true", "--compare", f"[{earlier}]"]) == 0
@@ -29,7 +29,7 @@ def test_an_ablation_and_earlier_runs_stand_in_the_report(tmp_path, capsys):
 
 
 def test_runs_to_compare_are_looked_at_before_anything_is_fitted(tmp_path, capsys):
-    folder = traces.write(tmp_path / "traces", count=2, max_tokens=12)
+    folder = traces.write(tmp_path / "traces", count=3, max_tokens=12)
     older = checkpoints.write(tmp_path / "older")
     arguments = ["train", "--traces", str(folder.path), "--out", str(tmp_path / "selector"), *FIT]
     assert cli.main([*arguments, "--compare", f"[{older}]"]) == 2

@@ -12,10 +12,10 @@ from treewright.controller.contract import LAWS
 from treewright.controller.policies.grids import policy_grids
 from treewright.train.ablation import feature_groups
 from treewright.train.recording import read_recordings
-from treewright.train.split import by_document, by_setting
+from treewright.train.split import SIDES, by_document, by_setting
 from treewright.train.stream import SelectorData
 
-FIT = ["--fit.batch_size", "64", "--fit.row_share", "1.0", "--fit.max_epochs", "5", "--fit.validation_share", "0.5"]
+FIT = ["--fit.batch_size", "64", "--fit.row_share", "1.0", "--fit.max_epochs", "5"]
 LIMITS = ["--limits.max_depth", "4", "--limits.width", "3", "--limits.frontier", "4", "--limits.budget", "10"]
 
 
@@ -40,9 +40,10 @@ def contents(folder):
 
 def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
     plan = plan_of(folder, tmp_path / "selector", capsys)
-    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=64, share=1.0, seed=0)
-    assert (plan["training_edges"], plan["held_out_edges"]) == (data.num_edges, len(data.held_out[0].label))
-    assert (plan["training_documents"], plan["held_out_documents"]) == (2, 2)
+    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=64, share=1.0, seed=0)
+    samples = {"training": data.training, "validation": data.validation, "test": data.test}
+    assert {side: plan[f"{side}_edges"] for side in SIDES} == {side: len(samples[side][0].label) for side in SIDES}
+    assert {side: plan[f"{side}_documents"] for side in SIDES} == {"training": 2, "validation": 1, "test": 1}
     assert plan["positions"] == data.num_positions == 48
     assert plan["texts"] == [{"domain": "toy", "temperature": 0.8, "texts": 4}]
     assert plan["steps_at_most"] == 5 * plan["batches_per_epoch"] == 5 * data.num_batches
@@ -51,10 +52,10 @@ def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
 
 def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
     plan = plan_of(folder, tmp_path / "selector", capsys)
-    data = SelectorData(folder, max_depth=4, validation_share=0.5, batch_size=64, share=1.0, seed=0)
-    training, held_out = by_document(read_recordings(folder), set(data.documents.tolist()))
+    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=64, share=1.0, seed=0)
+    _, for_tuning, for_test = by_document(read_recordings(folder), data.split)
     wanted = []
-    for (law, temperature, texts), (*_, others) in zip(by_setting(training), by_setting(held_out), strict=True):
+    for (law, temperature, texts), (*_, others) in zip(by_setting(for_tuning), by_setting(for_test), strict=True):
         grids = policy_grids(plans.checkpoint(), plans.TABLE, [LAWS[law]], temperature)
         settings = sum(len(grid) for grid in grids.values())
         wanted.append((law, len(grids), settings, settings * len(texts) + len(grids) * len(others)))

@@ -7,15 +7,15 @@ import numpy as np
 from ...controller.model import SelectorModel
 from ...controller.tree import Array
 from ..calibration import expected_calibration_error, reliability
-from ..judge import held_out_probs
+from ..judge import test_probs
 from ..stream import SelectorData
 
 
 def reliability_curves(model: SelectorModel, data: SelectorData) -> dict[str, list[dict[str, Any]]]:
     """Of the accept head one curve per depth, of the coverage head one per rank: rows of (mean prediction, observed
     frequency), in bins of equal counts."""
-    edges, nodes = data.held_out
-    accept, coverage = held_out_probs(model, data)
+    edges, nodes = data.test
+    accept, coverage = test_probs(model, data)
     depths = np.unique(edges.depth).tolist()
     return {
         "accept": [
