@@ -36,7 +36,7 @@ def context(batch=1, position=50, remaining=100, temperature=1.0) -> StepContext
         temperatures=np.full(batch, temperature, dtype=np.float32),
         top_ps=np.ones(batch, dtype=np.float32),
         history=np.tile(START, (batch, 1)),
-        ngrams=[NgramModel(range(position + 1)) for _ in range(batch)],
+        ngrams=[NgramModel(range(10)) for _ in range(batch)],
     )
 
 
