@@ -18,8 +18,8 @@ from .recording import Recording
 from .replay import ReplayStats, replay
 from .split import by_setting
 
-# Texts of a temperature that a grid is tried on; with more the ranking hardly changes, and each costs a minute.
-MOST_TEXTS = 12
+# Texts of a temperature that a grid is tried on; half as many rank neighbouring settings by chance.
+MOST_TEXTS = 32
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from .folder import TraceFolder
 from .journal import journal_file, read_journal
 from .manifest import Manifest
 from .parquet import read_parquet
-from .schema import OLDEST_TEXTS, SCHEMA_VERSION, TEXTS, TraceHeader
+from .schema import OLDEST_TEXTS, TEXTS, TraceHeader
 
 
 class FolderTexts(NamedTuple):
@@ -32,7 +32,7 @@ def read_texts(path: Path) -> FolderTexts:
     if not manifest.finished:
         with suppress(FileNotFoundError):  # nothing journaled, or its server is sealing it right now
             tables.append(read_journal(journal_file(path, len(manifest.shards)), folder.header.schemas)["texts"])
-    if manifest.header.schema_version < SCHEMA_VERSION:
+    if manifest.header.schema_version == 4:
         tables = [_from_schema_4(table) for table in tables]
     return FolderTexts(manifest.header, pa.concat_tables([TEXTS.empty_table(), *tables]))
 

@@ -10,7 +10,7 @@ def test_the_reference_prompts_have_no_document_in_both_splits():
     splits = [load_prompts(PromptConfig(split=split, limit=1000)) for split in ("tune", "bench")]
     documents = [{prompt.document for prompt in prompts} for prompts in splits]
     assert not documents[0] & documents[1]
-    assert [len(prompts) for prompts in splits] == [240, 84]
+    assert [len(prompts) for prompts in splits] == [900, 84]
 
 
 def test_a_limit_spreads_evenly_over_the_source(tmp_path):
