@@ -19,10 +19,9 @@ from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
 from ...runtime.table_fit import PartRatios
-from ..profile import ProfileConfig
+from ..profile import ProfileConfig, renew_table
 from ..prompts import Prompt, PromptConfig, load_prompts
-from ..table_cache import cached_table
-from .measure import repeated_four_grams, run_interleaved, summarise, table_fit, tuned
+from .measure import over_others, repeated_four_grams, run_interleaved, summarise, table_fit, tuned
 from .policies import Job, guarded, planned_policy, reference_policies
 
 # Greedy runs of small models loop, which flatters every drafter.
@@ -66,7 +65,7 @@ def bench(
         pair: The two models
         source: Prompts: splits `tune` and `bench` of a .jsonl file, a `datasets` name, or `reference`
         measure: What is measured
-        profile: What the latency table spans where this machine has none yet
+        profile: What the latency table spans that the policies go by
     """
     tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts)) if measure.tune_prompts else []
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
@@ -74,7 +73,8 @@ def bench(
         raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
     models = load_pair(pair)
     checkpoint = load_checkpoint(selector, models)
-    table = cached_table(models, profile)
+    # Measured anew: prices differ from process to process, by more than policies do.
+    table = renew_table(models, profile)
     reports = {}
     for temperature in measure.temperatures:
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
@@ -92,11 +92,14 @@ def bench(
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
         _print(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
+        learned = over_others("learned", policies, runs)
+        print(f"learned over {learned['fastest_other']}: {learned['ratio']:.3f} x, 95 % interval {learned['ratio_95']}")
         fit = table_fit(runs)
         print(fit_sentence(fit))
         reports[f"{temperature:g}"] = {
             "repeated_four_grams": round(repeated, 3),
             "policies": rows,
+            "learned_over_fastest_other": learned,
             "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
         }
     print_json({"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports})

@@ -110,6 +110,16 @@ def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: S
     return row
 
 
+def over_others(family: str, policies: Sequence[Policy], runs: Sequence[Sequence[Run]]) -> dict[str, Any]:
+    """The runs of `family` against those of the policy that was the fastest here of all that are not of it."""
+    (own,) = (number for number, policy in enumerate(policies) if policy.family == family)
+    others = [number for number, policy in enumerate(policies) if not policy.family.startswith(family)]
+    best = max(others, key=lambda number: tokens_per_second(runs[number]))
+    ratio, low, high = speed_up(runs[own], runs[best])
+    name = f"{policies[best].family} ({policies[best].law})"
+    return {"fastest_other": name, "ratio": round(ratio, 3), "ratio_95": [round(low, 3), round(high, 3)]}
+
+
 def table_fit(runs: Sequence[Sequence[Run]]) -> PartRatios | None:
     """What the steps of all policies' runs took over what the latency table says; None where no step tells."""
     steps = [step for of_policy in runs for run in of_policy for step in run.ratios]
