@@ -130,7 +130,7 @@ def fit_sentence(fit: PartRatios | None) -> str:
         return "No step says whether the latency table fits; measure more tokens."
     if fit.fit:
         return f"The latency table fits: {fit.text}."
-    return f"Warning: the latency table does not fit: {fit.text}. Run `treewright profile`, then bench again."
+    return f"Warning: the machine changed since its prices were measured: {fit.text}. Bench again when it is quiet."
 
 
 def conditions(pair: Pair) -> dict[str, Any]:

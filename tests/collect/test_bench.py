@@ -2,7 +2,7 @@
 
 import pytest
 from treewright.collect.bench.command import finalists, fit_sentence
-from treewright.collect.bench.measure import summarise, table_fit, tuned, worst_decile
+from treewright.collect.bench.measure import over_others, summarise, table_fit, tuned, worst_decile
 from treewright.collect.bench.policies import Job, Policy, Run
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
@@ -57,7 +57,7 @@ def test_the_tables_fit_is_the_median_over_the_steps_of_all_policies():
     ("fit", "said"),
     [
         (PartRatios(1.1, 1.2), "The latency table fits: drafter levels take 1.10 times"),
-        (PartRatios(1.4, 1.0), "Warning: the latency table does not fit: drafter levels take 1.40 times"),
+        (PartRatios(1.4, 1.0), "Warning: the machine changed since its prices were measured: drafter levels"),
         (None, "No step says"),
     ],
 )
@@ -71,3 +71,14 @@ def test_bench_says_whether_its_prices_agree_with_its_clock(fit, said):
 )
 def test_the_worst_decile_is_the_mean_of_the_lowest_tenth(ratios, expected):
     assert worst_decile(ratios) == expected
+
+
+def test_learned_is_held_against_the_policy_that_was_fastest_here():
+    names = ("plain", "static", "chain", "learned", "learned, guarded")
+    policies = [Policy(name, "coupled", "", lambda job: Run([], 0.0, None)) for name in names]
+    runs = [[Run([0] * 6, seconds, None)] * 2 for seconds in (4.0, 2.0, 3.0, 1.0, 0.5)]
+    assert over_others("learned", policies, runs) == {
+        "fastest_other": "static (coupled)",
+        "ratio": 2.0,
+        "ratio_95": [2.0, 2.0],
+    }
