@@ -29,7 +29,7 @@ from .report.document import report_page
 from .report.reliability import reliability_curves
 from .report.study import essentials, study
 from .rules import rule_fits
-from .split import by_document
+from .split import TRAINING, by_document
 from .stream import SelectorData
 from .trainer import FitConfig, fit_selector
 from .tuning import compare_tuned, tune
@@ -87,7 +87,7 @@ def train(
     logs = out.with_name(f"{out.name}.logs")
     model, epochs = fit_selector(data, fit, width, logs)
     edges, _ = data.test
-    metrics: dict[str, Any] = {**judge(model, data), "epochs": epochs, "training_edges": int(data.num_edges[0])}
+    metrics: dict[str, Any] = {**judge(model, data), "epochs": epochs, "training_edges": int(data.num_edges[TRAINING])}
     metrics |= {"positions": data.num_positions, "drafter": drafter_strength(folder)}
     graph = export_onnx(model, len(FEATURES))
     golden = golden_vectors(model, graph, edges.features[:NUM_GOLDEN])

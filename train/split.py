@@ -11,6 +11,7 @@ from ..controller.contract import COUPLED
 from ..controller.tree import Array
 
 SIDES = ("training", "validation", "test")
+TRAINING = SIDES.index("training")
 
 
 class Text(Protocol):

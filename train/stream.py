@@ -16,7 +16,7 @@ from ..controller.tree import Array
 from .data import Rows, read_rows
 from .module import Batch
 from .positions import document_number
-from .split import SIDES, DocumentSplit
+from .split import SIDES, TRAINING, DocumentSplit
 
 # Rows of a side kept at hand; more would not make a loss of a small network any surer.
 MOST_SAMPLED = 200_000
@@ -37,7 +37,7 @@ class RowStream(IterableDataset[Batch]):
         generator = np.random.default_rng((data.seed, self._epoch))
         order = generator.permutation(len(data.folder.shards))
         for edges, nodes in read_rows(data.folder, data.max_depth, order):
-            kept = [rows.select(data.split.sides(rows.document) == 0) for rows in (edges, nodes)]
+            kept = [rows.select(data.split.sides(rows.document) == TRAINING) for rows in (edges, nodes)]
             edges, nodes = (_drawn(rows, data.share, generator) for rows in kept)
             yield from batches(edges, nodes, data.batch_size)
 
@@ -87,14 +87,13 @@ class SelectorData(lightning.LightningDataModule):
         generator = np.random.default_rng(self.seed)
         samples: dict[tuple[int, int], Rows] = {}
         for pair in read_rows(self.folder, self.max_depth, np.arange(len(self.folder.shards))):
-            edge_sides = self.split.sides(pair[0].document)
-            self.edges_per_epoch += float(_odds(pair[0], self.share)[edge_sides == 0].sum())
-            self.num_edges += np.bincount(edge_sides, minlength=len(SIDES))
+            sides = [self.split.sides(rows.document) for rows in pair]
+            self.edges_per_epoch += float(_odds(pair[0], self.share)[sides[0] == TRAINING].sum())
+            self.num_edges += np.bincount(sides[0], minlength=len(SIDES))
             self.num_positions += int((pair[1].depth == 0).sum())
             for kind, rows in enumerate(pair):
-                sides = self.split.sides(rows.document)
                 for side in range(len(SIDES)):
-                    parts = [rows.select(sides == side)]
+                    parts = [rows.select(sides[kind] == side)]
                     if (side, kind) in samples:
                         parts.append(samples[side, kind])
                     joined = Rows.joined(parts)
