@@ -27,6 +27,7 @@ FEATURES = (
     *HISTORY,
 )
 FIRST_NGRAM = len(NUMBERS)
+RANK = FEATURES.index("rank")
 FIRST_CONDITION = FEATURES.index("temperature")
 
 
@@ -37,9 +38,9 @@ def stack_features(numbers: Array, ngrams: Array, ranks: Array, depths: Array, c
     """
     features = np.empty((*numbers.shape[:-1], len(FEATURES)), dtype=np.float32)
     features[..., :FIRST_NGRAM] = numbers
-    features[..., FIRST_NGRAM : FIRST_CONDITION - 2] = ngrams
-    features[..., FIRST_CONDITION - 2] = ranks
-    features[..., FIRST_CONDITION - 1] = depths
+    features[..., FIRST_NGRAM:RANK] = ngrams
+    features[..., RANK] = ranks
+    features[..., RANK + 1] = depths
     features[..., FIRST_CONDITION:] = conditions
     return features
 

@@ -51,6 +51,8 @@ class NgramModel:
                 counts[token] -= 1
                 if not counts[token]:
                     del counts[token]
+                if not counts:  # else every path ever drafted would leave its contexts behind
+                    del self._followers[context]
 
     def log_probs(self, tokens: Sequence[int]) -> tuple[list[float], float]:
         """Of each of `tokens` as the next one, and of the most frequent follower of the longest context seen before:
