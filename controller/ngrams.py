@@ -4,7 +4,7 @@ A small drafter seldom notices that the text repeats itself; the target does. Ku
 natural language model"), smoothed as by Witten and Bell 1991 ("The zero-frequency problem").
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from math import log
 
@@ -37,50 +37,51 @@ class NgramModel:
 
     def extend(self, tokens: Iterable[int]) -> None:
         for token in tokens:
-            for context in self._contexts():
-                counts = self._followers.setdefault(context, {})
+            length = len(self._tokens)
+            for size in range(min(ORDER, length) + 1):
+                counts = self._followers.setdefault(tuple(self._tokens[length - size :]), {})
                 counts[token] = counts.get(token, 0) + 1
             self._tokens.append(token)
 
-    def drop(self, count: int) -> None:
-        """Forget the last `count` tokens."""
-        for _ in range(count):
-            token = self._tokens.pop()
-            for context in self._contexts():
-                counts = self._followers[context]
-                counts[token] -= 1
-                if not counts[token]:
-                    del counts[token]
-                if not counts:  # else every path ever drafted would leave its contexts behind
-                    del self._followers[context]
-
-    def log_probs(self, tokens: Sequence[int]) -> tuple[list[float], float]:
-        """Of each of `tokens` as the next one, and of the most frequent follower of the longest context seen before:
-        that of UNSEEN where the last token stands in the text for the first time."""
+    def log_probs(self, tokens: Sequence[int], path: Sequence[int] = ()) -> tuple[list[float], float]:
+        """Behind the text and a drafted `path`: of each of `tokens` as the next one, and of the most frequent follower
+        of the longest context seen before, that of UNSEEN where the last token was never followed."""
+        text = (*self._tokens[-ORDER:], *path)
+        first = len(text) - len(path)
+        # Of each context that has followers: their counts in the text, and those that only the path adds.
+        known: list[tuple[dict[int, int], list[int]]] = []
+        for size in range(min(ORDER, len(text)) + 1):
+            context = text[len(text) - size :]
+            counts = self._followers.get(context, {})
+            added = [text[end] for end in range(max(first, size), len(text)) if text[end - size : end] == context]
+            if not counts and not added:
+                break
+            known.append((counts, added))
+        top = _most_frequent(*known[-1]) if len(known) > 1 else -1
         probs = [UNSEEN] * (len(tokens) + 1)
-        known = [(context, counts) for context in self._contexts() if (counts := self._followers.get(context))]
-        top = max(known[-1][1], key=known[-1][1].__getitem__) if len(known) > 1 else -1
-        for context, counts in known:
-            # Each time the context stood there, but for now; sums over the followers would take their number.
-            total = self._followers[context[:-1]][context[-1]] - 1 if context else len(self._tokens)
-            distinct = len(counts)
+        for counts, added in known:
+            total = sum(counts.values()) + len(added)
+            distinct = len(counts) + len(set(added).difference(counts))
             probs = [
-                (counts.get(token, 0) + distinct * prob) / (total + distinct)
+                (counts.get(token, 0) + added.count(token) + distinct * prob) / (total + distinct)
                 for token, prob in zip((*tokens, top), probs, strict=True)
             ]
         logs = [log(prob) for prob in probs]
         return logs[:-1], logs[-1] if len(known) > 1 else log(UNSEEN)
 
-    def _contexts(self) -> Iterator[tuple[int, ...]]:
-        """The last 0, 1, ... ORDER tokens."""
-        length = len(self._tokens)
-        return (tuple(self._tokens[length - size :]) for size in range(min(ORDER, length) + 1))
+
+def _most_frequent(counts: dict[int, int], added: Sequence[int]) -> int:
+    if added:
+        counts = dict(counts)
+        for token in added:
+            counts[token] = counts.get(token, 0) + 1
+    return max(counts, key=counts.__getitem__)
 
 
 def node_ngrams(tree: DraftTree, texts: Sequence[NgramModel], first: int = 0) -> Array:
     """[B, N - first, 2] float32, see NGRAMS, of the nodes from `first` on; 0 at the roots and at padding.
 
-    Each of `texts` [B] ends with its tree's root, and does so again when this returns.
+    Each of `texts` [B] ends with its tree's root.
     """
     values = np.zeros((len(texts), tree.tokens.shape[1] - first, len(NGRAMS)), dtype=np.float32)
     for row, text in enumerate(texts):
@@ -91,8 +92,6 @@ def node_ngrams(tree: DraftTree, texts: Sequence[NgramModel], first: int = 0) ->
             while above:
                 path.append(tokens[above])
                 above = parents[above]
-            text.extend(reversed(path))
-            log_probs, top = text.log_probs([tokens[node] for node in nodes])
-            text.drop(len(path))
+            log_probs, top = text.log_probs([tokens[node] for node in nodes], path[::-1])
             values[row, nodes[0] - first : nodes[-1] + 1 - first] = [(log_prob, top) for log_prob in log_probs]
     return values

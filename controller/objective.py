@@ -4,7 +4,8 @@ theta is the policy's own long-run tokens per millisecond, the fixed point of Di
 (Management Science 13(7), 1967) for maximising E[tokens] / E[T].
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,49 +16,57 @@ from .tree import Array
 HORIZON_STEPS = 400
 
 
-def best_size(probs: Array, verify_costs: Array, theta: float) -> tuple[int, float]:
-    """How many of the nodes to verify, and what that is worth in tokens: argmax_n sum(probs[:n]) - theta * T(n).
+@dataclass(frozen=True)
+class Prices:
+    """What one request's step costs by its size, in tokens: theta * T, what that time would bring elsewhere."""
 
-    `probs` [N] are node probabilities, best first; `verify_costs` [>= N + 1] ms by node count. The whole menu is
-    searched: T is a staircase, so the first node that does not pay may still be followed by ones that do.
+    verify: Array  # [budget + 1] by drafted nodes
+    root: Array  # [frontier + 1] of the first drafter level by nodes expanded
+    level: Array  # [frontier + 1] of a later one
+
+
+def best_size(probs: Array, prices: Prices) -> int:
+    """How many of the nodes to verify: argmax_n sum(probs[:n]) - theta * T(n).
+
+    `probs` [N] are node probabilities, best first, no more than the budget. The whole menu is searched: T is a
+    staircase, so the first node that does not pay may still be followed by ones that do.
     """
-    worth = _worth(probs, verify_costs, theta)
-    size = int(np.argmax(worth))
-    return size, float(worth[size])
+    worth = _worth(probs, prices)
+    return int(worth.argmax()) + 1 if worth.max(initial=-np.inf) > -prices.verify[0] else 0
 
 
-def best_width(
-    probs: Array,
-    predicted: Array,
-    draft_costs: Array,
-    verify_costs: Array,
-    theta: float,
-    widths: Sequence[int],
-) -> int:
-    """How many frontier nodes to expand in one more drafter level; 0 where drafting on does not pay.
+def best_width(probs: Array, predicted: Array, prices: Prices, level: int) -> int:
+    """How many frontier nodes, of depth `level`, to expand in one more drafter level: 0 where drafting on does not pay,
+    else a power of two.
 
     `probs` [N] are those of the drafted nodes, in any order; `predicted` [F, W] the expected ones of the children of
     each frontier node, best node first.
     Expanding the first f of them is worth J(S + predicted children) - J(S) - theta * t_level(f).
     """
-    widths = [width for width in widths if width <= len(predicted)]
-    # Row 0: what is drafted; row k: with the children of the first widths[k - 1] nodes besides. No node: -inf.
-    pool = np.full((len(widths) + 1, len(probs) + predicted.size), -np.inf)
-    pool[:, : len(probs)] = probs
-    for row, width in enumerate(widths, start=1):
-        pool[row, len(probs) : len(probs) + predicted[:width].size] = predicted[:width].ravel()
-    pool.sort(axis=1)
-    budget = len(verify_costs) - 1
-    worth = _worth(pool[:, ::-1][:, :budget], verify_costs, theta).max(axis=1)
-    gains = worth[1:] - worth[0] - theta * draft_costs[widths]
-    return widths[int(gains.argmax())] if len(widths) and gains.max() > 0 else 0
+    widths, drafted = _pools(len(probs), *predicted.shape)
+    pools = np.where(drafted, np.concatenate((probs, predicted.ravel())), -np.inf)
+    pools.sort(axis=1)
+    worth = _worth(pools[:, ::-1][:, : len(prices.verify) - 1], prices).max(axis=1, initial=-prices.verify[0])
+    gains = worth[1:] - worth[0] - (prices.level if level else prices.root)[widths]
+    best = int(gains.argmax())
+    return int(widths[best]) if gains[best] > 0 else 0
 
 
-def _worth(probs: Array, verify_costs: Array, theta: float) -> Array:
-    """[..., N + 1] tokens that verifying the 0, 1, ... first of `probs` [..., N] is worth."""
-    worth = np.zeros((*probs.shape[:-1], probs.shape[-1] + 1))
-    np.cumsum(probs, axis=-1, out=worth[..., 1:])
-    return worth - theta * verify_costs[: worth.shape[-1]]
+@lru_cache(maxsize=1024)
+def _pools(num_drafted: int, frontier: int, num_children: int) -> tuple[Array, Array]:
+    """The widths to choose from, and [widths + 1, N + F * W] which nodes there are: row 0 without another level, the
+    others with the children of the first 1, 2, 4, ... of the frontier."""
+    widths = 2 ** np.arange(frontier.bit_length())
+    node = np.arange(num_drafted + frontier * num_children)
+    drafted = node < num_drafted + num_children * np.concatenate(([0], widths))[:, None]
+    for values in (widths, drafted):
+        values.setflags(write=False)
+    return widths, drafted
+
+
+def _worth(probs: Array, prices: Prices) -> Array:
+    """[..., N] tokens that verifying the first 1, 2, ... of `probs` [..., N] is worth."""
+    return probs.cumsum(axis=-1) - prices.verify[1 : probs.shape[-1] + 1]
 
 
 class Objective:
@@ -73,6 +82,13 @@ class Objective:
         self.scale = scale
         self._theta = theta
         self._totals: dict[float, tuple[float, float]] = {}  # temperature -> (tokens, ms), both decaying
+
+    def prices(self, temperature: float, *, batch: int, context: int, budget: int, frontier: int) -> Prices:
+        """Those of one of `batch` requests whose text is `context` tokens long."""
+        place = {"batch": batch, "context": context}
+        theta = self.theta(temperature, **place) / batch
+        root, level = (self.table.draft_costs(frontier, level=level, **place) for level in (0, 1))
+        return Prices(theta * self.table.verify_costs(budget, **place), theta * root, theta * level)
 
     def theta(self, temperature: float, *, batch: int, context: int) -> float:
         """Tokens per millisecond that a step has to beat."""

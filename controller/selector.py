@@ -11,9 +11,12 @@ import numpy as np
 from .context import StepContext
 from .contract import Looks
 from .errors import InputError
-from .objective import Objective, best_size, best_width
+from .objective import Objective, Prices, best_size, best_width
 from .scorers.base import Scorer
 from .tree import Array, DraftTree
+
+LOWEST = float(np.finfo(np.float32).min)  # of what is not -inf
+NO_NODES = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ class Selector:
         self.path_prob = path_prob
         self.delta = delta
         self.objective = objective
-        self._widths = [2**power for power in range(limits.frontier.bit_length()) if 2**power <= limits.frontier]
         # What was asked about last, and its values: frontier and keep ask about one tree, a step about a growing one.
         self._graded: tuple[DraftTree, StepContext, Array] | None = None
+        # The prices of the requests of the last step asked about.
+        self._priced: tuple[StepContext, list[Prices]] | None = None
 
     @property
     def reads_history(self) -> bool:
@@ -70,26 +74,30 @@ class Selector:
         level = int(tree.depths.max())
         log_values = self._log_values(tree, context)
         coverage = self.scorer.coverage(tree, context)[:, :, : self.limits.width]
-        may_grow = level < np.minimum(self.limits.max_depth, context.max_depths)
-        chosen: list[Array] = [np.zeros(0, dtype=np.int64)] * len(may_grow)
-        for row in np.nonzero(may_grow)[0].tolist():
-            chosen[row] = self._expanded(row, level, tree, log_values[row], coverage[row], context)
-        return _padded(chosen)
+        return _padded(
+            [
+                self._expanded(row, level, tree, log_values[row], coverage[row], context)
+                if level < min(self.limits.max_depth, max_depth)
+                else NO_NODES
+                for row, max_depth in enumerate(context.max_depths.tolist())
+            ]
+        )
 
     def _expanded(
         self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array, context: StepContext
     ) -> Array:
         """Of one tree's nodes of the last `level` those to expand, best first."""
-        nodes = np.nonzero(tree.depths[row] == level)[0]
-        values = log_values[nodes]
-        worth_it = np.isfinite(values) & np.isfinite(coverage[nodes].max(axis=1, initial=-np.inf))
-        worth_it &= values >= self._worst_kept(log_values)
-        order = np.argsort(-values, kind="stable")
-        nodes = nodes[order[worth_it[order]]][: self.limits.frontier]
+        # NaN compares false: under such a node nothing is drafted.
+        worth_it = log_values >= self._worst_kept(log_values)
+        worth_it &= (tree.depths[row] == level) & (coverage.max(axis=1, initial=-np.inf) >= LOWEST)
+        nodes = np.nonzero(worth_it)[0]
+        nodes = nodes[np.argsort(-log_values[nodes], kind="stable")[: self.limits.frontier]]
         if level and self.delta and self._level_gain(tree, log_values, row, level) < self.delta:
             return nodes[:0]
         if len(nodes) and self.objective is not None:
-            nodes = nodes[: self._paying_width(log_values, coverage[nodes], nodes, level, context, row)]
+            predicted = np.exp(log_values[nodes, None] + coverage[nodes])
+            prices = self._prices(context, self.objective)[row]
+            nodes = nodes[: best_width(np.exp(log_values[1:]), predicted, prices, level)]
         return nodes
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
@@ -101,7 +109,7 @@ class Selector:
             size = min(int(np.isfinite(log_values[row]).sum()) - 1, self.limits.budget)
             if self.objective is not None:
                 probs = np.exp(log_values[row, order[row, 1 : size + 1]])
-                size, _ = best_size(probs, self._verify_costs(context, row), self._theta(context, row))
+                size = best_size(probs, self._prices(context, self.objective)[row])
             chosen.append(np.sort(order[row, : size + 1]))
         return _padded(chosen)
 
@@ -136,7 +144,9 @@ class Selector:
     def _worst_kept(self, log_values: Array) -> float:
         """The value of the last of one tree's nodes within the budget; below it no descendant can be kept either."""
         budget = self.limits.budget
-        return -np.inf if len(log_values) - 1 <= budget else float(-np.partition(-log_values, budget)[budget])
+        if len(log_values) - 1 <= budget:
+            return LOWEST
+        return max(LOWEST, float(-np.partition(-log_values, budget)[budget]))
 
     def _level_gain(self, tree: DraftTree, log_values: Array, row: int, level: int) -> float:
         """Expected accepted tokens that the last level added, best budget against best budget (OPT-Tree)."""
@@ -145,29 +155,19 @@ class Selector:
         budget = self.limits.budget
         return float(np.sort(probs)[::-1][:budget].sum() - np.sort(before)[::-1][:budget].sum())
 
-    def _paying_width(
-        self, log_values: Array, coverage: Array, nodes: Array, level: int, context: StepContext, row: int
-    ) -> int:
-        assert self.objective is not None
-        probs = np.exp(log_values[1:])
-        predicted = np.exp(log_values[nodes, None] + coverage)
-        batch, position = len(context.positions), int(context.positions[row])
-        draft_costs = self.objective.table.draft_costs(self.limits.frontier, level=level, batch=batch, context=position)
-        theta = self._theta(context, row)
-        return best_width(probs, predicted, draft_costs / batch, self._verify_costs(context, row), theta, self._widths)
-
-    def _verify_costs(self, context: StepContext, row: int) -> Array:
-        assert self.objective is not None
-        batch, position = len(context.positions), int(context.positions[row])
-        return self.objective.table.verify_costs(self.limits.budget, batch=batch, context=position) / batch
-
-    def _theta(self, context: StepContext, row: int) -> float:
-        assert self.objective is not None
-        return self.objective.theta(
-            float(context.temperatures[row]),
-            batch=len(context.positions),
-            context=int(context.positions[row]),
-        )
+    def _prices(self, context: StepContext, objective: Objective) -> list[Prices]:
+        """Those of each request, the same throughout a step."""
+        if self._priced is None or self._priced[0] is not context:
+            requests = zip(context.temperatures.tolist(), context.positions.tolist(), strict=True)
+            limits, batch = self.limits, len(context.positions)
+            prices = [
+                objective.prices(
+                    temperature, batch=batch, context=position, budget=limits.budget, frontier=limits.frontier
+                )
+                for temperature, position in requests
+            ]
+            self._priced = (context, prices)
+        return self._priced[1]
 
 
 def _padded(chosen: list[Array]) -> Array:

@@ -127,10 +127,10 @@ class DraftTree:
             sums[:, 0] = 0.0
         else:
             sums[:, : known.shape[1]] = known
-        deepest = int(self.depths.max())
-        for depth in range(1 if known is None else deepest, deepest + 1):
-            rows, nodes = np.nonzero(self.depths == depth)
-            sums[rows, nodes] = values[rows, nodes] + sums[rows, self.parents[rows, nodes]]
+        rows = np.arange(len(sums))[:, None]
+        parents = self.parents[:, 1:]  # -1 at padding: its last column, which then is padding too
+        for _ in range(1 if known is not None else int(self.depths.max())):
+            sums[:, 1:] = values[:, 1:] + sums[rows, parents]
         return sums
 
     def ancestors(self) -> Array:

@@ -41,17 +41,14 @@ def test_a_token_never_seen_before_expects_nothing():
     assert top == log(UNSEEN) < log_probs[0]
 
 
-def test_dropped_tokens_leave_no_trace():
-    generator = np.random.default_rng(0)
-    text = generator.integers(VOCABULARY, size=30).tolist()
-    model, fresh = NgramModel(text), NgramModel(text)
-    model.extend(generator.integers(VOCABULARY, size=7).tolist())
-    model.drop(7)
-    assert vars(model) == vars(fresh)
-    for token in generator.integers(VOCABULARY, size=20).tolist():
-        assert model.log_probs(range(VOCABULARY)) == fresh.log_probs(range(VOCABULARY))
-        model.extend([token])
-        fresh.extend([token])
+@pytest.mark.parametrize("drafted", range(8))
+def test_behind_a_path_it_answers_as_if_the_path_were_text(drafted):
+    generator = np.random.default_rng(drafted)
+    for length in (0, 1, 2, 5, 30):
+        text = generator.integers(VOCABULARY, size=length).tolist()
+        path = generator.integers(VOCABULARY, size=drafted).tolist()
+        behind = NgramModel(text).log_probs(range(VOCABULARY), path)
+        assert behind == NgramModel([*text, *path]).log_probs(range(VOCABULARY))
 
 
 def test_a_node_is_asked_about_behind_its_own_path():
