@@ -122,15 +122,14 @@ class DraftTree:
         which is what keeps the N best nodes parent-closed. `known` are the sums [B, fewer] of the same trees before
         their last level was drafted.
         """
+        level = int(self.depths.max())
         sums = np.full(self.tokens.shape, -np.inf)
-        if known is None:
-            sums[:, 0] = 0.0
-        else:
+        sums[:, 0] = 0.0
+        if known is not None:
             sums[:, : known.shape[1]] = known
-        rows = np.arange(len(sums))[:, None]
-        parents = self.parents[:, 1:]  # -1 at padding: its last column, which then is padding too
-        for _ in range(1 if known is not None else int(self.depths.max())):
-            sums[:, 1:] = values[:, 1:] + sums[rows, parents]
+        for depth in range(1 if known is None else max(1, level), level + 1):
+            rows, nodes = np.nonzero(self.depths == depth)
+            sums[rows, nodes] = values[rows, nodes] + sums[rows, self.parents[rows, nodes]]
         return sums
 
     def ancestors(self) -> Array:
