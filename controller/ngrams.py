@@ -59,8 +59,8 @@ class NgramModel:
             known.append((counts, added))
         top = _most_frequent(*known[-1]) if len(known) > 1 else -1
         probs = [UNSEEN] * (len(tokens) + 1)
-        for counts, added in known:
-            total = sum(counts.values()) + len(added)
+        for size, (counts, added) in enumerate(known):
+            total = (sum(counts.values()) if size else len(self._tokens)) + len(added)
             distinct = len(counts) + len(set(added).difference(counts))
             probs = [
                 (counts.get(token, 0) + added.count(token) + distinct * prob) / (total + distinct)

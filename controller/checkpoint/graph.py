@@ -5,6 +5,7 @@ only, no control flow, no functions, nothing outside its own bytes. Only then it
 optimisation, so that none of its work happens where no deadline holds.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from threading import Timer
 
@@ -66,9 +67,10 @@ def check_graph(graph: bytes, weights: dict[str, Array], golden: dict[str, Array
     first = {name: values[:1] for name, values in golden.items()}  # a node's answer does not depend on its company
     try:
         session = _unoptimised_session(graph)
-        miss = max(_miss(session, golden), _miss(session, first), _miss(open_session(graph), golden))
+        answers = [_answers(session, golden), _answers(session, first), _answers(open_session(graph), golden)]
     except RUNTIME_ERRORS as error:
         raise InputError(f"model.onnx does not run ({first_line(error)}); the folder is damaged") from error
+    miss = max(golden_miss(given, wanted) for given, wanted in zip(answers, (golden, first, golden), strict=True))
     if not miss <= GOLDEN_TOLERANCE:
         raise InputError(f"the graph misses its golden vectors by {miss:.2g}; the folder is damaged")
     return miss
@@ -143,11 +145,8 @@ def _check_golden(golden: dict[str, Array]) -> None:
         raise InputError("golden.safetensors does not hold finite features and answers by name; the folder is damaged")
 
 
-def _miss(session: onnxruntime.InferenceSession, golden: dict[str, Array]) -> float:
-    """Largest difference to the golden answers; infinite where shapes or number formats differ.
-
-    ONNX Runtime raises once the deadline has passed.
-    """
+def _answers(session: onnxruntime.InferenceSession, golden: dict[str, Array]) -> list[Array]:
+    """What the graph says to the golden features; ONNX Runtime raises once the deadline has passed."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = SILENT
     timer = Timer(DEADLINE_S, setattr, (options, "terminate", True))
@@ -156,8 +155,13 @@ def _miss(session: onnxruntime.InferenceSession, golden: dict[str, Array]) -> fl
         answers = session.run(list(OUTPUT_NAMES), {INPUT_NAME: golden[INPUT_NAME]}, options)
     finally:
         timer.cancel()
+    return [np.asarray(answer) for answer in answers]
+
+
+def golden_miss(answers: Sequence[Array], golden: dict[str, Array]) -> float:
+    """Largest difference to the golden answers; infinite where shapes or number formats differ."""
     largest = 0.0
-    for name, values in zip(OUTPUT_NAMES, map(np.asarray, answers), strict=True):
+    for name, values in zip(OUTPUT_NAMES, answers, strict=True):
         if values.shape != golden[name].shape or values.dtype != np.float32 or not np.isfinite(values).all():
             return np.inf
         largest = max(largest, float(np.abs(values - golden[name]).max()))

@@ -1,6 +1,7 @@
-"""The learned score: a checkpoint's network run by ONNX Runtime on the host."""
+"""The learned score: a checkpoint's network on the host."""
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
@@ -14,15 +15,18 @@ log = logging.getLogger(__name__)
 INPUT_NAME = "features"
 OUTPUT_NAMES = ("accept_log_probs", "coverage_log_probs")
 
+# Features [n, F] float32 to log-probabilities [n] of acceptance and [n, W] of coverage.
+Network = Callable[[Array], tuple[Array, Array]]
+
 
 class LearnedScorer:
-    """Runs the exported graph over the nodes that are new since the last call: one call per drafted level."""
+    """Asks the network about the nodes that are new since the last call: once per drafted level."""
 
     reads_history = True
 
-    def __init__(self, session: onnxruntime.InferenceSession):
+    def __init__(self, network: Network):
         self.num_distrusted = 0
-        self._session = session
+        self._network = network
         self._tree: DraftTree | None = None
         self._context: StepContext | None = None
         self._accept: Array = np.zeros((0, 0))  # [B, N] of `_tree`
@@ -30,8 +34,14 @@ class LearnedScorer:
 
     @classmethod
     def from_bytes(cls, graph: bytes) -> "LearnedScorer":
-        """One thread, no spinning: the graph is small and the target's threads need the cores."""
-        return cls(open_session(graph))
+        """The scorer of an exported graph, run by ONNX Runtime."""
+        session = open_session(graph)
+
+        def run(features: Array) -> tuple[Array, Array]:
+            accept, coverage = session.run(OUTPUT_NAMES, {INPUT_NAME: features})
+            return np.asarray(accept), np.asarray(coverage)
+
+        return cls(run)
 
     def score(self, tree: DraftTree, context: StepContext) -> Array:
         self._predict(tree, context)
@@ -50,10 +60,8 @@ class LearnedScorer:
             self._tree = tree
             return
         features = node_features(tree, context, known)
-        answers = self._session.run(OUTPUT_NAMES, {INPUT_NAME: features.reshape(-1, features.shape[-1])})
-        accept, coverage = (
-            answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in map(np.asarray, answers)
-        )
+        answers = self._network(features.reshape(-1, features.shape[-1]))
+        accept, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
         accept = self._trusted(accept, tree, known)
         coverage = np.minimum(coverage, 0.0)  # NaN stays NaN, and the selector drafts nothing under it
         if known:
@@ -75,7 +83,7 @@ class LearnedScorer:
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
-    """A CPU session for an exported selector graph."""
+    """A CPU session for an exported selector graph: one thread, no spinning, for the target needs the cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; its warnings are about how the graph was exported

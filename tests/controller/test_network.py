@@ -1,0 +1,60 @@
+"""The selector's perceptron in numpy: what torch computes, for no other network's weights."""
+
+import numpy as np
+import pytest
+import torch
+from treewright.controller.features import FEATURES
+from treewright.controller.model import SelectorModel
+from treewright.controller.scorers.network import PerceptronNetwork
+
+FEATURE_ROWS = np.random.default_rng(0).normal(scale=3.0, size=(20, len(FEATURES))).astype(np.float32)
+
+
+def model():
+    torch.manual_seed(2)
+    made = SelectorModel(len(FEATURES), 4).eval()
+    made.standardise(torch.from_numpy(FEATURE_ROWS))
+    return made
+
+
+def weights():
+    return {name: value.numpy().copy() for name, value in model().state_dict().items()}
+
+
+def test_it_answers_as_torch_does():
+    accept, coverage = PerceptronNetwork.from_weights(weights())(FEATURE_ROWS)
+    with torch.inference_mode():
+        expected = model()(torch.from_numpy(FEATURE_ROWS))
+    np.testing.assert_allclose(accept, expected.accept.numpy(), atol=1e-5)
+    np.testing.assert_allclose(coverage, expected.coverage.numpy(), atol=1e-5)
+
+
+def test_a_node_is_answered_alike_alone_and_in_company():
+    network = PerceptronNetwork.from_weights(weights())
+    alone = [network(row[None])[0][0] for row in FEATURE_ROWS]
+    np.testing.assert_allclose(alone, network(FEATURE_ROWS)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda held: held.pop("mean"),
+        lambda held: held.update(more=np.ones(3, dtype=np.float32)),
+        lambda held: held.update({"trunk.2.weight": held["trunk.2.weight"][:-1]}),
+        lambda held: held.update({"low": held["low"][:-1]}),
+        lambda held: held.update({"trunk.0.bias": np.float32(1)}),
+        lambda held: held.clear(),
+    ],
+)
+def test_weights_of_another_network_are_refused(change):
+    held = weights()
+    change(held)
+    assert PerceptronNetwork.from_weights(held) is None
+
+
+def test_strange_weights_give_strange_numbers_without_a_warning():
+    held = weights()
+    held["trunk.0.weight"] *= np.float32(1e38)
+    held["scale"] *= 0
+    accept, _ = PerceptronNetwork.from_weights(held)(FEATURE_ROWS)
+    assert not np.isfinite(accept).all()
