@@ -11,7 +11,6 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-from onnxruntime import InferenceSession
 
 from ..controller.checkpoint import Checkpoint
 from ..controller.context import StepContext
@@ -20,10 +19,9 @@ from ..controller.latency import LatencyTable
 from ..controller.model import SelectorModel
 from ..controller.objective import Objective
 from ..controller.scorers.base import Scorer
-from ..controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
+from ..controller.scorers.network import PerceptronNetwork
 from ..controller.selector import Selector
 from ..controller.tree import Array, DraftTree
-from .export import export_onnx
 from .recording import Recording
 from .replay import replay
 
@@ -65,8 +63,10 @@ def measure_step_cost(
     rows = [node_features(*call).reshape(-1, len(FEATURES)) for call in noting.calls]
     jobs: dict[int, Callable[[], object]] = {0: partial(_make, noting.calls)}
     for count in {len(FEATURES), *(len(FEATURES) - count for count in removed)} - {0}:
-        session = open_session(export_onnx(SelectorModel(count, width, hidden_size), count))
-        jobs[count] = partial(_run, session, [np.ascontiguousarray(each[:, :count]) for each in rows])
+        weights = {name: value.numpy() for name, value in SelectorModel(count, width, hidden_size).state_dict().items()}
+        network = PerceptronNetwork.from_weights(weights, count)
+        assert network is not None, "a selector's own weights"
+        jobs[count] = partial(_run, network, [np.ascontiguousarray(each[:, :count]) for each in rows])
     seconds: dict[int, list[float]] = {count: [] for count in jobs}
     # Interleaved, so that a busy moment of the machine meets all jobs alike.
     for _ in range(REPEATS):
@@ -83,9 +83,9 @@ def _make(calls: Sequence[tuple[DraftTree, StepContext, int]]) -> None:
         node_features(*call)
 
 
-def _run(session: InferenceSession, inputs: Sequence[Array]) -> None:
+def _run(network: PerceptronNetwork, inputs: Sequence[Array]) -> None:
     for features in inputs:
-        session.run(OUTPUT_NAMES, {INPUT_NAME: features})
+        network(features)
 
 
 class NotingScorer:

@@ -34,11 +34,11 @@ class PerceptronNetwork:
         self._low, self._high, self._hidden, self._heads = low, high, hidden, heads
 
     @classmethod
-    def from_weights(cls, weights: Mapping[str, Array]) -> Self | None:
+    def from_weights(cls, weights: Mapping[str, Array], num_features: int = len(FEATURES)) -> Self | None:
         """The network of a `SelectorModel`'s state; None where the weights are of another network."""
         shapes = {name: weight.shape for name, weight in weights.items()}
         hidden, num_ranks = (np.size(weights.get(name, ())) for name in ("trunk.0.bias", "coverage_head.bias"))
-        if shapes != _shapes(hidden, num_ranks):
+        if shapes != _shapes(num_features, hidden, num_ranks):
             return None
         first, second, accept, coverage = (
             Layer(weights[f"{name}.weight"].T, weights[f"{name}.bias"]) for name in LAYERS
@@ -68,9 +68,9 @@ class PerceptronNetwork:
             return -np.logaddexp(0.0, -logits[:, 0]), coverage
 
 
-def _shapes(hidden: int, num_ranks: int) -> dict[str, tuple[int, ...]]:
-    sizes = ((hidden, len(FEATURES)), (hidden, hidden), (1, hidden), (num_ranks, hidden))
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(BUFFERS, (len(FEATURES),))
+def _shapes(num_features: int, hidden: int, num_ranks: int) -> dict[str, tuple[int, ...]]:
+    sizes = ((hidden, num_features), (hidden, hidden), (1, hidden), (num_ranks, hidden))
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(BUFFERS, (num_features,))
     for name, size in zip(LAYERS, sizes, strict=True):
         shapes |= {f"{name}.weight": size, f"{name}.bias": size[:1]}
     return shapes
