@@ -6,6 +6,7 @@ the text is the trunk, and the trees hang at its tokens behind one mask.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ import torch
 
 from ..controller.contract import COUPLED, LawTerms
 from ..controller.errors import InputError
-from ..controller.tree import Array, Children, DraftTree
+from ..controller.ngrams import NgramModel
+from ..controller.tree import LINKS, NUMBERS, Array, Children, DraftTree
 from ..runtime.backends.base import CachedModel, append_text
 from ..runtime.drafters.law import propose
+from ..runtime.drafters.ngram import expect
 from ..runtime.sampling import Sampling, TokenSampler
+from .trace.schema import NODES
 
 # Roots grown by the same forwards; more would only widen their mask.
 ROOTS_AT_ONCE = 16
@@ -93,6 +97,7 @@ class _Grove:
         self._visible: Array = np.tri(size, dtype=bool)  # [rows, rows] over the text, then the drafted nodes
         self._rows: Array = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
         self._tree = DraftTree.from_roots(tokens[roots])
+        self._ngrams = [NgramModel(tokens[: root + 1].tolist()) for root in roots.tolist()]
         self._expanded: list[list[int]] = [[] for _ in roots]
 
     def grow(self, depth_limits: Array) -> list[dict[str, Any]]:
@@ -102,16 +107,18 @@ class _Grove:
             for row, nodes in enumerate(frontier.tolist()):
                 self._expanded[row] += [node for node in nodes if node >= 0]
             logits = self._root_logits if level == 0 else self._forward(frontier)
-            self._tree = self._tree.extend(frontier, self._propose(logits, self._roots + level + 1))
+            self._tree = self._tree.extend(frontier, self._propose(logits, frontier, self._roots + level + 1))
             level += 1
             frontier = self._next_frontier(level, depth_limits)
         return [self._row(number) for number in range(len(self._roots))]
 
     def _next_frontier(self, level: int, depth_limits: Array) -> Array:
-        """[R, F]: the likeliest nodes of the deepest level, -1 where a tree has fewer or ends here."""
+        """[R, F]: the likeliest nodes of the deepest level, by drafter or n-grams, -1 where a tree has fewer or ends
+        here."""
         tree = self._tree
         open_nodes = (tree.depths == level) & (depth_limits > level)[:, None]
-        values = np.where(open_nodes, tree.path_noisy_log_probs, -np.inf)
+        likeliest = tree.path_sums(np.maximum(tree.noisy_log_probs, tree.ngram_log_probs))
+        values = np.where(open_nodes, likeliest, -np.inf)
         order = np.argsort(-values, axis=1, kind="stable")[:, : self._frontier]
         return np.where(np.take_along_axis(open_nodes, order, axis=1), order, -1)
 
@@ -134,14 +141,15 @@ class _Grove:
         rows[torch.from_numpy(trees), torch.from_numpy(places)] = logits
         return rows
 
-    def _propose(self, logits: torch.Tensor, positions: Array) -> Children:
+    def _propose(self, logits: torch.Tensor, frontier: Array, positions: Array) -> Children:
         noise = self._sampler.noise(positions[None]) if self._law is COUPLED else None
         shared = None if noise is None else noise[0][:, None]  # [R, 1, V]: the nodes of a level share a position
-        return propose(self._sampler.warp(logits[None])[0], shared, self._width)
+        ngrams = partial(expect, self._ngrams, self._tree, frontier)
+        return propose(self._sampler.warp(logits[None])[0], shared, self._width, ngrams)
 
     def _row(self, number: int) -> dict[str, Any]:
         tree, count = self._tree, int(self._tree.num_nodes[number])
         columns: dict[str, Any] = {"position": int(self._roots[number]), "law": self._law.name}
         columns["expanded"] = self._expanded[number]
-        names = ("tokens", "parents", "ranks", "log_probs", "noisy_log_probs", "entropies", "top_log_probs")
+        names = [field.name for field in NODES if field.name in (*LINKS, *NUMBERS)]
         return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}

@@ -4,7 +4,9 @@ On-text positions sample the population of nodes a walk can reach, so no drafted
 drafter's candidates are what it would hang there, and the emitted token says which of them the target took.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from ..controller.contract import COUPLED, LawTerms
 from ..controller.ngrams import NgramModel
 from ..controller.tree import Array
 from ..runtime.backends.base import CHUNK, CachedModel
-from ..runtime.drafters.law import propose
+from ..runtime.drafters.law import NgramProposals, propose
 from ..runtime.sampling import Sampling, TokenSampler
 
 # Choices of a seed from here on are for labels; a request's own choices stay far below.
@@ -68,8 +70,8 @@ def label_text(
         if own:
             num_ties = int((drawn != emitted).sum())
         columns = {"position": positions, "draw": np.full(len(positions), draw)}
-        columns |= _columns(target_scores, draft_scores, noise, emitted if own else drawn, law, width)
-        columns |= _ngram_columns(tokens, prompt_length, columns["candidates"])
+        ngrams = partial(_expected, tokens, prompt_length)
+        columns |= _columns(target_scores, draft_scores, noise, emitted if own else drawn, law, width, ngrams)
         lists = {name: values.tolist() for name, values in columns.items()}
         rows += [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
     return rows, num_ties
@@ -82,14 +84,21 @@ def _other_noise(sampling: Sampling, draw: int, model: CachedModel, positions: A
 
 
 def _columns(
-    target_scores: Tensor, draft_scores: Tensor, noise: Tensor | None, emitted: Array, law: LawTerms, width: int
+    target_scores: Tensor,
+    draft_scores: Tensor,
+    noise: Tensor | None,
+    emitted: Array,
+    law: LawTerms,
+    width: int,
+    ngrams: Callable[[Array], NgramProposals],
 ) -> dict[str, Any]:
-    """Columns [n] or [n, W] of warped rows [n, V] and `noise` [1, n, V], where the target drew `emitted` [n]."""
+    """Columns [n] or [n, W + 1] of warped rows [n, V] and `noise` [1, n, V], where the target drew `emitted` [n]."""
     target_log_probs, draft_log_probs = target_scores.log_softmax(-1), draft_scores.log_softmax(-1)
     target_probs, draft_probs = target_log_probs.exp(), draft_log_probs.exp()
     picked = torch.from_numpy(emitted)[:, None].to(target_scores.device)
-    candidates = propose(draft_scores[None], noise if law is COUPLED else None, width)
-    fixed = propose(draft_scores[None], None, width)
+    candidates = propose(draft_scores[None], noise if law is COUPLED else None, width, ngrams)
+    fixed = propose(draft_scores[None], None, width, ngrams)
+    assert candidates.ngram_log_probs is not None and candidates.ngram_top_log_probs is not None
     # A candidate the sampling cut is never drafted; its token matches nothing.
     tokens_drafted = np.where(np.isfinite(candidates.noisy_log_probs[0]), candidates.tokens[0], -1)
     return {
@@ -105,18 +114,19 @@ def _columns(
         "candidates": tokens_drafted,
         "candidate_log_probs": candidates.log_probs[0],
         "candidate_noisy_log_probs": candidates.noisy_log_probs[0],
+        "candidate_ngram_log_probs": candidates.ngram_log_probs[0],
+        "ngram_top_log_prob": candidates.ngram_top_log_probs[0],
     }
 
 
-def _ngram_columns(tokens: Array, prompt_length: int, candidates: Array) -> dict[str, Any]:
-    """Columns [n, W] and [n] of the text's own n-grams before each written token, for the `candidates` [n, W]."""
+def _expected(tokens: Array, prompt_length: int, candidates: Array) -> NgramProposals:
+    """What the text's own n-grams say before each written token, where the drafter has `candidates` [1, n, W]."""
     text = NgramModel(tokens[:prompt_length].tolist())
-    answers = []
-    for token, proposed in zip(tokens[prompt_length:].tolist(), candidates.tolist(), strict=True):
-        answers.append(text.log_probs(proposed))
+    expectations = []
+    for token, proposed in zip(tokens[prompt_length:].tolist(), candidates[0].tolist(), strict=True):
+        expectations.append(text.behind((), proposed))
         text.extend([token])
-    log_probs, tops = zip(*answers, strict=True)
-    return {"candidate_ngram_log_probs": np.array(log_probs), "ngram_top_log_prob": np.array(tops)}
+    return NgramProposals.of([expectations])
 
 
 def place_of(emitted: Array, candidates: Array) -> Array:

@@ -152,7 +152,7 @@ class _Workbench:
         self._sampler = TokenSampler(
             [Sampling(seed=slot) for slot in range(batch)], vocabulary_size, pair.target.device
         )
-        self._target, self._drafter = Target(pair.target), LanguageModelDrafter(pair.drafter, COUPLED)
+        self._target, self._drafter = Target(pair.target), LanguageModelDrafter(pair.drafter, COUPLED, ngrams=True)
         self._verifier = WalkVerifier()
         # A root level leaves two tokens more behind it, each time it is run.
         capacity = context + 4 * config.repeats + max(CHUNK, *config.nodes, *config.widths) + 1
@@ -170,7 +170,6 @@ class _Workbench:
             temperatures=self._sampler.temperatures,
             top_ps=self._sampler.top_ps,
             history=np.tile(START, (batch, 1)),
-            ngrams=(),
         )
         self._batch = batch
         self.root(1)

@@ -46,7 +46,7 @@ def collect(
         texts: How the target continues them
         profile: What the latency table spans
         law: Drafting law: coupled or fixed
-        width: Candidates recorded per position
+        width: The drafter's candidates recorded per position; the text's own n-grams add one
         draws: Noise draws labelled per position, the text's own first
         batch: Texts decoded, or read again, before they are stored together
         envelopes: The trees recorded for replay
@@ -120,17 +120,18 @@ def _report(folder: TraceFolder, seconds: float) -> None:
     positions = positions[positions["draw"] == 0]
     rows = []
     for temperature, group in positions.groupby("temperature"):
-        coverage = [float((group["rank"] == rank).mean()) for rank in range(folder.header.width)]
-        fixed = [float((group["fixed_rank"] == rank).mean()) for rank in range(folder.header.width)]
+        ranks = range(folder.header.num_candidates)
+        coverage, fixed = ([float((group[name] == rank).mean()) for rank in ranks] for name in ("rank", "fixed_rank"))
         rows.append(
             {
                 "temperature": round(float(str(temperature)), 3),
                 "positions": len(group),
                 "overlap": round(float(group["overlap"].mean()), 3),
                 "first choice taken": round(coverage[0], 3),
-                f"top {folder.header.width} taken": round(sum(coverage), 3),
+                f"top {folder.header.width} taken": round(sum(coverage[:-1]), 3),
+                "n-grams' taken": round(coverage[-1], 3),
                 "first, fixed law": round(fixed[0], 3),
-                f"top {folder.header.width}, fixed law": round(sum(fixed), 3),
+                f"top {folder.header.width}, fixed law": round(sum(fixed[:-1]), 3),
             }
         )
     print_table(f"Traces of {folder.header.pair} under the {folder.header.law} law", rows)

@@ -1,12 +1,10 @@
 """What a shape decision may know besides the tree: the state of each request when its step begins."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from .ngrams import NgramModel
 from .tree import Array
 
 
@@ -19,8 +17,6 @@ class StepContext:
     temperatures: Array  # [B] float32
     top_ps: Array  # [B] float32, 1 where no cut is made
     history: Array  # [B, H] float32, see `history.HISTORY`
-    # Of each text up to its root, true until the next step begins; empty where the policy reads no history.
-    ngrams: Sequence[NgramModel]
 
     @property
     def max_depths(self) -> Array:

@@ -4,11 +4,10 @@ import numpy as np
 
 from .context import StepContext
 from .history import HISTORY
-from .ngrams import NGRAMS, node_ngrams
 from .tree import NUMBERS, Array, DraftTree
 
 # A checkpoint names the version it was trained with; any change of names, order or meaning raises it.
-FEATURE_VERSION = 4
+FEATURE_VERSION = 5
 FEATURES = (
     # The tree's `NUMBERS` of the node; at the root, all of them are 0.
     "log_prob",
@@ -16,29 +15,28 @@ FEATURES = (
     "entropy",
     "top_log_prob",
     "margin",
+    "ngram_log_prob",
+    "ngram_top_log_prob",
     "path_log_prob",
     "path_noisy_log_prob",
-    *NGRAMS,
-    "rank",  # place among the siblings
+    "rank",  # place among the siblings; the last one is the n-grams' child
     "depth",
     # The same for all nodes of a step: see `stack_conditions`.
     "temperature",
     "top_p",
     *HISTORY,
 )
-FIRST_NGRAM = len(NUMBERS)
-RANK = FEATURES.index("rank")
+RANK = len(NUMBERS)
 FIRST_CONDITION = FEATURES.index("temperature")
 
 
-def stack_features(numbers: Array, ngrams: Array, ranks: Array, depths: Array, conditions: Array) -> Array:
-    """[..., F] float32 in the order of FEATURES, from `numbers` [..., 7], `ngrams` [..., 2] and what broadcasts to it.
+def stack_features(numbers: Array, ranks: Array, depths: Array, conditions: Array) -> Array:
+    """[..., F] float32 in the order of FEATURES, from `numbers` [..., 9] and what broadcasts to it.
 
     Used to train and to serve. Clipping and scaling are the network's own affair.
     """
     features = np.empty((*numbers.shape[:-1], len(FEATURES)), dtype=np.float32)
-    features[..., :FIRST_NGRAM] = numbers
-    features[..., FIRST_NGRAM:RANK] = ngrams
+    features[..., :RANK] = numbers
     features[..., RANK] = ranks
     features[..., RANK + 1] = depths
     features[..., FIRST_CONDITION:] = conditions
@@ -49,7 +47,6 @@ def node_features(tree: DraftTree, context: StepContext, first: int = 0) -> Arra
     """[B, N - first, F] float32 of the nodes from `first` on; rows of padding mean nothing."""
     return stack_features(
         tree.numbers[:, first:],
-        node_ngrams(tree, context.ngrams, first),
         tree.ranks[:, first:],
         tree.depths[:, first:],
         context.conditions[:, None],

@@ -5,15 +5,9 @@ natural language model"), smoothed as by Witten and Bell 1991 ("The zero-frequen
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from math import log
+from typing import NamedTuple
 
-import numpy as np
-
-from .tree import Array, DraftTree
-
-# Columns of a node: its token as the next one of the text and the path above it, and the token expected there.
-NGRAMS = ("ngram_log_prob", "ngram_top_log_prob")
 # The longest context whose followers are counted, in tokens.
 ORDER = 3
 # The chance of a token before any count is looked at.
@@ -43,9 +37,8 @@ class NgramModel:
                 counts[token] = counts.get(token, 0) + 1
             self._tokens.append(token)
 
-    def log_probs(self, tokens: Sequence[int], path: Sequence[int] = ()) -> tuple[list[float], float]:
-        """Behind the text and a drafted `path`: of each of `tokens` as the next one, and of the most frequent follower
-        of the longest context seen before, that of UNSEEN where the last token was never followed."""
+    def behind(self, path: Sequence[int], candidates: Sequence[int]) -> "Expectation":
+        """What comes behind the text and a drafted `path`, where a drafter expects `candidates`."""
         text = (*self._tokens[-ORDER:], *path)
         first = len(text) - len(path)
         # Of each context that has followers: their counts in the text, and those that only the path adds.
@@ -57,41 +50,40 @@ class NgramModel:
             if not counts and not added:
                 break
             known.append((counts, added))
-        top = _most_frequent(*known[-1]) if len(known) > 1 else -1
-        probs = [UNSEEN] * (len(tokens) + 1)
+        followers = [_followers(*contexts) for contexts in known[:0:-1]]  # of the longest context first
+        top = next((max(counts, key=counts.__getitem__) for counts in followers), -1)
+        token = next((found for counts in followers if (found := _best_besides(counts, candidates)) >= 0), -1)
+        probs = [UNSEEN] * (len(candidates) + 2)
         for size, (counts, added) in enumerate(known):
             total = (sum(counts.values()) if size else len(self._tokens)) + len(added)
             distinct = len(counts) + len(set(added).difference(counts))
             probs = [
-                (counts.get(token, 0) + added.count(token) + distinct * prob) / (total + distinct)
-                for token, prob in zip((*tokens, top), probs, strict=True)
+                (counts.get(other, 0) + added.count(other) + distinct * prob) / (total + distinct)
+                for other, prob in zip((*candidates, token, top), probs, strict=True)
             ]
         logs = [log(prob) for prob in probs]
-        return logs[:-1], logs[-1] if len(known) > 1 else log(UNSEEN)
+        return Expectation(token, logs[:-1], logs[-1] if followers else log(UNSEEN))
 
 
-def _most_frequent(counts: dict[int, int], added: Sequence[int]) -> int:
+class Expectation(NamedTuple):
+    """What the text's own n-grams say about the next token."""
+
+    token: int  # the most frequent follower of the longest context that has one besides the candidates, -1 if none has
+    log_probs: list[float]  # of the candidates, and of `token` behind them
+    top_log_prob: float  # of the longest context's most frequent follower, that of UNSEEN where nothing followed before
+
+
+def _followers(counts: dict[int, int], added: Sequence[int]) -> dict[int, int]:
     if added:
         counts = dict(counts)
         for token in added:
             counts[token] = counts.get(token, 0) + 1
-    return max(counts, key=counts.__getitem__)
+    return counts
 
 
-def node_ngrams(tree: DraftTree, texts: Sequence[NgramModel], first: int = 0) -> Array:
-    """[B, N - first, 2] float32, see NGRAMS, of the nodes from `first` on; 0 at the roots and at padding.
-
-    Each of `texts` [B] ends with its tree's root.
-    """
-    values = np.zeros((len(texts), tree.tokens.shape[1] - first, len(NGRAMS)), dtype=np.float32)
-    for row, text in enumerate(texts):
-        tokens, parents = tree.tokens[row].tolist(), tree.parents[row].tolist()
-        drafted = range(max(first, 1), int(tree.num_nodes[row]))
-        for parent, siblings in groupby(drafted, key=parents.__getitem__):
-            nodes, path, above = list(siblings), [], parent
-            while above:
-                path.append(tokens[above])
-                above = parents[above]
-            log_probs, top = text.log_probs([tokens[node] for node in nodes], path[::-1])
-            values[row, nodes[0] - first : nodes[-1] + 1 - first] = [(log_prob, top) for log_prob in log_probs]
-    return values
+def _best_besides(counts: dict[int, int], candidates: Sequence[int]) -> int:
+    """The most frequent token that is no candidate, -1 if there is none."""
+    if len(counts) == 1:  # by far the most contexts
+        (token,) = counts
+        return -1 if token in candidates else token
+    return max((token for token in counts if token not in candidates), key=counts.__getitem__, default=-1)

@@ -24,14 +24,20 @@ class TreeLimits:
     """The largest tree a policy may draft."""
 
     max_depth: int = 8  # drafter levels per step
-    width: int = 4  # children drafted per expanded node
+    width: int = 4  # the drafter's children per expanded node
     frontier: int = 8  # nodes expanded per level
     budget: int = 32  # drafted nodes verified, root left out
+    ngrams: bool = False  # whether the text's own n-grams draft one more child per expanded node
 
     def __post_init__(self) -> None:
         for name, least in (("max_depth", 0), ("width", 1), ("frontier", 1), ("budget", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"tree limit {name} is at least {least}, got {getattr(self, name)}")
+
+    @property
+    def num_children(self) -> int:
+        """The most children of a node."""
+        return self.width + self.ngrams
 
 
 class Selector:
@@ -73,7 +79,7 @@ class Selector:
         """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting."""
         level = int(tree.depths.max())
         log_values = self._log_values(tree, context)
-        coverage = self.scorer.coverage(tree, context)[:, :, : self.limits.width]
+        coverage = self.scorer.coverage(tree, context)[:, :, : self.limits.num_children]
         return _padded(
             [
                 self._expanded(row, level, tree, log_values[row], coverage[row], context)

@@ -16,14 +16,18 @@ NUMBERS = (
     "entropies",
     "top_log_probs",
     "margins",
+    "ngram_log_probs",
+    "ngram_top_log_probs",
     "path_log_probs",
     "path_noisy_log_probs",
 )
+FIRST_PATH_SUM = NUMBERS.index("path_log_probs")
 MOST_MARGIN = 12.0  # nats; a lead this long is as good as any
 
 
 class Children(NamedTuple):
-    """What a drafting law proposes under a frontier of F nodes, W children each, best first.
+    """What a drafting law proposes under a frontier of F nodes, W children each: the drafter's, best first, and behind
+    them, where the text's own n-grams draft too, their one.
 
     A child whose `noisy_log_probs` is not finite is no candidate (the sampling cut it) and is never drafted.
     """
@@ -33,6 +37,8 @@ class Children(NamedTuple):
     noisy_log_probs: Array  # [B, F, W] float32, log-softmax of the scores the law ranked by
     entropies: Array  # [B, F] float32, nats, of the drafter's row that proposed the children
     top_log_probs: Array  # [B, F] float32, the largest log-probability of that row
+    ngram_log_probs: Array | None = None  # [B, F, W] float32, see `ngrams.Expectation`; None where they do not draft
+    ngram_top_log_probs: Array | None = None  # [B, F] float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,7 @@ class DraftTree:
 
     num_nodes: Array  # [B] int64, root included
     links: Array  # [B, N, 4] int64: see LINKS
-    numbers: Array  # [B, N, 7] float32: see NUMBERS; 0 at the root and at padding
+    numbers: Array  # [B, N, 9] float32: see NUMBERS; 0 at the root and at padding
 
     @classmethod
     def from_roots(cls, tokens: Array) -> Self:
@@ -101,14 +107,24 @@ class DraftTree:
         return self.numbers[:, :, 4]
 
     @property
+    def ngram_log_probs(self) -> Array:
+        """[B, N], the text's own n-grams' log-probability of the node's token; 0 where they do not draft."""
+        return self.numbers[:, :, 5]
+
+    @property
+    def ngram_top_log_probs(self) -> Array:
+        """[B, N], the same of the token they expect most there."""
+        return self.numbers[:, :, 6]
+
+    @property
     def path_log_probs(self) -> Array:
         """[B, N], log_probs added up from the root (left out) to the node."""
-        return self.numbers[:, :, 5]
+        return self.numbers[:, :, FIRST_PATH_SUM]
 
     @property
     def path_noisy_log_probs(self) -> Array:
         """[B, N], the same of noisy_log_probs."""
-        return self.numbers[:, :, 6]
+        return self.numbers[:, :, FIRST_PATH_SUM + 1]
 
     @property
     def valid(self) -> Array:
@@ -155,13 +171,16 @@ class DraftTree:
         above = frontier[rows, expanded]
         drafted = (rows, expanded, ranks)
         links = np.stack((children.tokens[drafted], above, self.depths[rows, above] + 1, ranks), axis=1)
-        numbers = np.empty((len(rows), len(NUMBERS)), dtype=np.float32)
+        numbers = np.zeros((len(rows), len(NUMBERS)), dtype=np.float32)
         numbers[:, 0] = children.log_probs[drafted]
         numbers[:, 1] = children.noisy_log_probs[drafted]
         numbers[:, 2] = children.entropies[rows, expanded]
         numbers[:, 3] = children.top_log_probs[rows, expanded]
         numbers[:, 4] = sibling_margins(children.noisy_log_probs)[drafted]
-        numbers[:, 5:] = self.numbers[rows, above, 5:] + numbers[:, :2]
+        if children.ngram_log_probs is not None and children.ngram_top_log_probs is not None:
+            numbers[:, 5] = children.ngram_log_probs[drafted]
+            numbers[:, 6] = children.ngram_top_log_probs[rows, expanded]
+        numbers[:, FIRST_PATH_SUM:] = self.numbers[rows, above, FIRST_PATH_SUM:] + numbers[:, :2]
         num_nodes = self.num_nodes + counts
         grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())))
         for old, wider, new in ((self.links, grown.links, links), (self.numbers, grown.numbers, numbers)):

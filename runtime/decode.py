@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 from ..controller.context import StepContext
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
-from ..controller.ngrams import NgramModel
 from ..controller.policies.base import ShapePolicy
 from ..controller.tree import Array, DraftTree
 from .backends.base import CHUNK
@@ -104,18 +103,13 @@ class Decoder:
         roots = np.array([text[-1] for text in texts])
         positions = np.array([len(text) - 1 for text in texts])
         history = TextHistory(len(texts))
-        reads_history = self._selector is not None and self._selector.reads_history
-        ngrams = [NgramModel(text.tolist()) for text in texts] if reads_history else []
         while any(stream.remaining for stream in streams):
-            for slot, model in enumerate(ngrams):
-                model.extend(streams[slot].token_ids[len(model) - len(texts[slot]) :])
             context = StepContext(
                 positions=positions,
                 remaining=np.array([stream.remaining for stream in streams]),
                 temperatures=sampler.temperatures,
                 top_ps=sampler.top_ps,
                 history=history.values.astype(np.float32),
-                ngrams=ngrams,
             )
             record = self._step(roots, context, sampler, streams, history)
             if self._observer is not None:

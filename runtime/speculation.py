@@ -74,7 +74,7 @@ def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy, observer: Obs
         WalkVerifier(),
         pair.tokenizer.backend_tokenizer,
         pair.end_tokens,
-        drafter=LanguageModelDrafter(pair.drafter, law),
+        drafter=LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams),
         selector=selector,
         observer=observer,
     )

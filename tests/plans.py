@@ -12,8 +12,8 @@ from treewright.controller.policies.grids import policy_grids
 from treewright.controller.selector import TreeLimits
 from treewright.train.export import export_onnx
 
-LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
-RANK_PROBS = {"0.00": [0.7, 0.1, 0.05], "1.00": [0.5, 0.2, 0.1]}
+LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
+RANK_PROBS = {"0.00": [0.7, 0.1, 0.05, 0.05], "1.00": [0.5, 0.2, 0.1, 0.05]}
 # Verifying two nodes costs more than four, so that a price has something to choose.
 TABLE = LatencyTable(
     key={"pair": "tiny"},
@@ -32,7 +32,7 @@ STOP = {"weights": [2.0, 1.0, -0.1], "bias": -1.5}
 @cache
 def checkpoint() -> Checkpoint:
     torch.manual_seed(5)
-    graph = export_onnx(SelectorModel(len(FEATURES), 3).eval(), len(FEATURES))
+    graph = export_onnx(SelectorModel(len(FEATURES), 4).eval(), len(FEATURES))
     config = SelectorConfig("tiny", "coupled", "0" * 64, LIMITS, {})
     laws = ("coupled", "fixed")
     baselines = {

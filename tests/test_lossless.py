@@ -1,5 +1,6 @@
 """Tree decoding writes the target's own text, token for token, whatever drew the tree."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -97,6 +98,34 @@ def test_every_tree_writes_the_plain_text(settings, batch, scorer, law):
     trees, stats = tiny.decoder(target, drafter, selector, law).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
+
+
+class NgramScorer(ConfidenceScorer):
+    """Believes the text's own n-grams alone."""
+
+    def score(self, tree, context):
+        return tree.ngram_log_probs
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("law", [COUPLED, FIXED], ids=lambda law: law.name)
+def test_what_the_texts_own_ngrams_draft_changes_no_text(settings, batch, law):
+    """The drafter knows little here; the tokens come from few, so that texts repeat themselves."""
+    requests = tiny.requests(batch, **settings, max_tokens=60)
+    target, drafter = tiny.llama(), tiny.llama(noise=0.08)
+    plain, _ = tiny.decoder(target).generate(requests)
+    selector = Selector(NgramScorer(), replace(LIMITS, width=2, ngrams=True))
+    decoder = tiny.decoder(target, drafter, selector, law)
+    streams = decoder.open_streams(requests)
+    num_kept = num_accepted = 0
+    for record in decoder.steps(requests, streams):
+        num_kept += (record.kept.ranks == selector.limits.width).sum()
+        for row, path in enumerate(record.verdict.path):
+            num_accepted += (record.kept.ranks[row, path[path >= 0]] == selector.limits.width).sum()
+    assert [text.token_ids for text in streams] == [text.token_ids for text in plain]
+    assert num_kept > 0
+    assert num_accepted > 0 or settings["temperature"] > 0
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

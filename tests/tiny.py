@@ -84,12 +84,13 @@ def decoder(
     law=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
 ) -> Decoder:
+    drafts_ngrams = selector is not None and selector.limits.ngrams
     return Decoder(
         Target(target),
         WalkVerifier(),
         tokenizer(),
         end_tokens,
-        drafter=None if drafter is None else LanguageModelDrafter(drafter, law),
+        drafter=None if drafter is None else LanguageModelDrafter(drafter, law, ngrams=drafts_ngrams),
         selector=selector,
     )
 

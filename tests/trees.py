@@ -3,7 +3,6 @@
 import numpy as np
 from treewright.controller.context import StepContext
 from treewright.controller.history import START
-from treewright.controller.ngrams import NgramModel
 from treewright.controller.tree import Children, DraftTree
 
 
@@ -36,7 +35,6 @@ def context(batch=1, position=50, remaining=100, temperature=1.0) -> StepContext
         temperatures=np.full(batch, temperature, dtype=np.float32),
         top_ps=np.ones(batch, dtype=np.float32),
         history=np.tile(START, (batch, 1)),
-        ngrams=[NgramModel(range(10)) for _ in range(batch)],
     )
 
 

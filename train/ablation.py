@@ -11,7 +11,6 @@ from ..controller.features import FEATURES
 from ..controller.history import HISTORY
 from ..controller.latency import LatencyTable
 from ..controller.model import SelectorModel
-from ..controller.ngrams import NGRAMS
 from ..controller.policies.grids import THETA_SCALES
 from ..controller.policies.learned import learned_selector
 from .calibration import score_probs
@@ -34,7 +33,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], str]] = {
     "drafter's probability": (("log_prob",), "the drafter's softmax, made for drafting anyway"),
     "law's noise": (("noisy_log_prob", "margin"), "the noise and the softmax over noisy scores, one per drafter level"),
     "rank": (("rank",), "-"),
-    "n-grams": (NGRAMS, "the counts, kept as the text is written"),
+    "n-grams": (("ngram_log_prob", "ngram_top_log_prob"), "the counts, which draft a child anyway"),
     "drafter's row": (("entropy", "top_log_prob"), "the reduction of each drafter row over the vocabulary"),
     "depth": (("depth",), "-"),
     "path": (("path_log_prob", "path_noisy_log_prob"), "two sums kept with the growing tree"),
@@ -67,7 +66,7 @@ def ablate(
     The learned policy keeps the setting tuned for the whole model, whose `checkpoint` this is.
     """
     groups = feature_groups() if groups is None else groups
-    width = data.folder.header.width
+    width = data.folder.header.num_candidates
     models = {NOTHING: model}
     for number, (group, names) in enumerate(groups.items()):
         reduced = data.without([FEATURES.index(name) for name in names])

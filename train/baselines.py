@@ -21,7 +21,7 @@ PRIOR_COUNT = 0.5
 
 def rank_tables(folder: TraceFolder) -> dict[str, dict[str, list[float]]]:
     """Share of positions at which rank w is taken, by law and temperature: the table of the best static trees."""
-    width = folder.header.width
+    width = folder.header.num_candidates
     counts: dict[tuple[str, str], Array] = defaultdict(lambda: np.zeros(width + 1))
     for number in range(len(folder.shards)):
         positions = Positions.from_table(folder.shard("positions", number, COLUMNS), width)

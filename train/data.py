@@ -50,12 +50,13 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
             positions.entropy[rows, None, None],
             positions.top_log_prob[rows, None, None],
             sibling_margins(noisy),
+            positions.ngram_log_probs[rows],
+            positions.ngram_top_log_prob[rows, None, None],
             path[rows, None, None] + log_probs,
             noisy_path[rows, None, None] + noisy,
         )
         features = stack_features(
             np.stack(np.broadcast_arrays(*numbers), axis=-1),
-            positions.ngrams[rows],
             np.arange(width),
             np.array(depth),
             positions.conditions[rows - depth + 1, None, None],
@@ -80,7 +81,7 @@ def _root_rows(positions: Positions) -> Rows:
     """The roots before anything is drafted."""
     count = len(positions.text)
     nothing = np.zeros((count, len(NUMBERS)), dtype=np.float32)
-    features = stack_features(nothing, np.array(0), np.array(0), np.array(0), positions.conditions)
+    features = stack_features(nothing, np.array(0), np.array(0), positions.conditions)
     return _node_rows(positions, features, np.arange(count), 0)
 
 
@@ -107,6 +108,6 @@ def read_rows(folder: TraceFolder, max_depth: int, order: Array) -> Iterator[tup
     """Edges and nodes of a few shards at a time, the shards in `order`."""
     for start in range(0, len(order), SHARDS_AT_ONCE):
         tables = [folder.shard("positions", int(number), COLUMNS) for number in order[start : start + SHARDS_AT_ONCE]]
-        positions = [Positions.from_table(table, folder.header.width) for table in tables if table.num_rows]
+        positions = [Positions.from_table(table, folder.header.num_candidates) for table in tables if table.num_rows]
         if pairs := [reachable(each, max_depth) for each in positions]:
             yield Rows.joined([edges for edges, _ in pairs]), Rows.joined([nodes for _, nodes in pairs])

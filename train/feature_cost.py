@@ -4,8 +4,7 @@ Columns that need the models' rows cost more where a model runs; that part is no
 """
 
 from collections.abc import Callable, Collection, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -96,7 +95,6 @@ class NotingScorer:
     def __init__(self, scorer: Scorer):
         self.calls: list[tuple[DraftTree, StepContext, int]] = []  # arguments of `node_features`
         self._scorer = scorer
-        self._step: tuple[StepContext, StepContext] | None = None  # asked about last, and as it was then
 
     def score(self, tree: DraftTree, context: StepContext) -> Array:
         self._note(tree, context)
@@ -107,11 +105,7 @@ class NotingScorer:
         return self._scorer.coverage(tree, context)
 
     def _note(self, tree: DraftTree, context: StepContext) -> None:
-        if self._step is None or self._step[0] is not context:
-            # Its n-grams will go on with the text, but the calls are made again later.
-            self._step = context, replace(context, ngrams=deepcopy(context.ngrams))
-        as_it_was = self._step[1]
         before, of_step, _ = self.calls[-1] if self.calls else (None, None, 0)
         if before is not tree:
-            known = int(before.num_nodes.min()) if before is not None and of_step is as_it_was else 0
-            self.calls.append((tree, as_it_was, known))
+            known = int(before.num_nodes.min()) if before is not None and of_step is context else 0
+            self.calls.append((tree, context, known))

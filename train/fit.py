@@ -41,7 +41,7 @@ def train(
     traces: Path,
     out: Path,
     fit: FitConfig = FitConfig(),
-    limits: TreeLimits = TreeLimits(),
+    limits: TreeLimits = TreeLimits(ngrams=True),
     report: bool = True,
     plan: bool = False,
     ablation: bool = False,
@@ -61,11 +61,10 @@ def train(
     """
     require_replaceable(out)
     folder = TraceFolder.open(traces)
-    width = folder.header.width
-    if limits.width > width:
+    if limits.width != folder.header.width or not limits.ngrams:
         raise InputError(
-            f"limits.width is {limits.width}, but the traces hold {width} candidates per position; "
-            "collect with a larger width or lower the limit"
+            f"the traces hold {folder.header.width} candidates of the drafter per position and the n-grams' one, but "
+            f"limits.width is {limits.width} and limits.ngrams {limits.ngrams}; set them alike or collect again"
         )
     drafters = earlier_rows(compare, folder.header.tokenizer_sha256)
     started = perf_counter()
@@ -85,7 +84,7 @@ def train(
         print_json({"command": "train", "plan": planned})
         return
     logs = out.with_name(f"{out.name}.logs")
-    model, epochs = fit_selector(data, fit, width, logs)
+    model, epochs = fit_selector(data, fit, folder.header.num_candidates, logs)
     edges, _ = data.test
     metrics: dict[str, Any] = {**judge(model, data), "epochs": epochs, "training_edges": int(data.num_edges[TRAINING])}
     metrics |= {"positions": data.num_positions, "drafter": drafter_strength(folder)}

@@ -43,7 +43,7 @@ def training_plan(
     """`num_fits` networks are fitted one after the other; `data` has just read the whole folder once."""
     names = set(folder.read("texts", ["document"])["document"].to_pylist())
     numbers = np.array([document_number(name) for name in names])
-    batch_seconds, validation_seconds = time_fit(data, fit, folder.header.width)
+    batch_seconds, validation_seconds = time_fit(data, fit, folder.header.num_candidates)
     epoch_seconds = data.survey_seconds + data.num_batches * batch_seconds + validation_seconds
     return {
         "traces": str(folder.path),

@@ -15,7 +15,10 @@ from ..controller.tree import Array
 
 @dataclass(frozen=True)
 class Positions:
-    """The position rows of whole texts as arrays, texts one after the other, R noise draws side by side."""
+    """The position rows of whole texts as arrays, texts one after the other, R noise draws side by side.
+
+    W are the columns of candidates, the last of them the n-grams'.
+    """
 
     text: Array  # [n] number of the text
     document: Array  # [n] int64, see `document_number`
@@ -28,10 +31,11 @@ class Positions:
     fixed_rank: Array  # [n, R]
     log_probs: Array  # [n, R, W] of the candidates
     noisy_log_probs: Array  # [n, R, W]; -inf where the sampling cut the candidate, or the draw was not made
-    ngrams: Array  # [n, R, W, 2] see `controller.ngrams.NGRAMS`
+    ngram_log_probs: Array  # [n, R, W]
+    ngram_top_log_prob: Array  # [n]
 
     @classmethod
-    def from_table(cls, table: pa.Table, width: int) -> Self:
+    def from_table(cls, table: pa.Table, num_candidates: int) -> Self:
         draws = table["draw"].to_numpy()
         own = np.nonzero(draws == 0)[0]
         columns = {name: table[name].to_numpy()[own] for name in OWN_COLUMNS}
@@ -48,7 +52,7 @@ class Positions:
             return grid
 
         def candidates(name: str) -> Array:
-            return table[name].combine_chunks().flatten().to_numpy().reshape(-1, width)
+            return table[name].combine_chunks().flatten().to_numpy().reshape(-1, num_candidates)
 
         history = np.concatenate(
             [
@@ -56,8 +60,6 @@ class Positions:
                 for number in range(text.max(initial=-1) + 1)
             ]
         )
-        ngram_log_probs = candidates("candidate_ngram_log_probs")
-        tops = np.broadcast_to(table["ngram_top_log_prob"].to_numpy()[:, None], ngram_log_probs.shape)
         documents, which = np.unique(columns["document"].astype(str), return_inverse=True)
         return cls(
             text=text,
@@ -71,7 +73,8 @@ class Positions:
             fixed_rank=spread(table["fixed_rank"].to_numpy(), -1),
             log_probs=spread(candidates("candidate_log_probs"), 0.0),
             noisy_log_probs=spread(candidates("candidate_noisy_log_probs"), -np.inf),
-            ngrams=spread(np.stack((ngram_log_probs, tops), axis=-1), 0.0),
+            ngram_log_probs=spread(candidates("candidate_ngram_log_probs"), 0.0),
+            ngram_top_log_prob=columns["ngram_top_log_prob"],
         )
 
     @cached_property
@@ -110,6 +113,7 @@ OWN_COLUMNS = (
     "target_entropy",
     "draft_entropy",
     "draft_top_log_prob",
+    "ngram_top_log_prob",
 )
 COLUMNS = (
     *OWN_COLUMNS,
@@ -120,7 +124,6 @@ COLUMNS = (
     "candidate_log_probs",
     "candidate_noisy_log_probs",
     "candidate_ngram_log_probs",
-    "ngram_top_log_prob",
 )
 
 

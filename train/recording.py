@@ -8,6 +8,7 @@ import numpy as np
 from ..collect.trace import TraceFolder
 from ..controller.contract import LAWS
 from ..controller.history import histories
+from ..controller.selector import TreeLimits
 from ..controller.tree import Array, Children, DraftTree
 from .positions import document_number
 
@@ -17,12 +18,19 @@ class Envelope:
     """The over-grown draft tree at one root; node 0 is the root."""
 
     tokens: Array  # [N]
-    children: Array  # [N, W] node of the rank-w child, -1 where it was not drafted
+    children: Array  # [N, W + 1] node of the rank-w child, -1 where it was not drafted; the last is the n-grams'
     expanded: Array  # [N] bool, whether the children of the node were drafted at all
     log_probs: Array  # [N]
     noisy_log_probs: Array  # [N]
     entropies: Array  # [N]
     top_log_probs: Array  # [N]
+    ngram_log_probs: Array  # [N]
+    ngram_top_log_probs: Array  # [N]
+
+    def drafted(self, nodes: Array, limits: TreeLimits) -> Array:
+        """[n, W]: of the children of `nodes` [n] those that `limits` allow, by rank."""
+        ranks = [*range(min(limits.width, self.children.shape[1] - 1)), *[-1] * limits.ngrams]
+        return self.children[nodes][:, ranks]
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,13 @@ class RecordedDrafter:
         self._places = np.zeros(1, dtype=np.int64)  # [N] envelope node of each node of the tree
         self.num_outside = 0  # nodes asked for that the envelope does not expand
 
-    def expand(self, tree: DraftTree, frontier: Array, width: int) -> DraftTree:
-        """The one tree with up to `width` children under each node of `frontier` [1, F]; a node the envelope does not
-        expand stays a leaf."""
+    def expand(self, tree: DraftTree, frontier: Array, limits: TreeLimits) -> DraftTree:
+        """The one tree with the children that `limits` allow under each node of `frontier` [1, F]; a node the envelope
+        does not expand stays a leaf."""
         envelope = self._envelope
         above = self._places[frontier[0]]
         self.num_outside += int((~envelope.expanded[above]).sum())
-        nodes = envelope.children[above, :width]
+        nodes = envelope.drafted(above, limits)
         drafted = nodes >= 0
         some_child = nodes[:, 0]
         children = Children(
@@ -63,6 +71,8 @@ class RecordedDrafter:
             noisy_log_probs=np.where(drafted, envelope.noisy_log_probs[nodes], -np.inf)[None],
             entropies=envelope.entropies[some_child][None],
             top_log_probs=envelope.top_log_probs[some_child][None],
+            ngram_log_probs=envelope.ngram_log_probs[nodes][None] if limits.ngrams else None,
+            ngram_top_log_probs=envelope.ngram_top_log_probs[some_child][None] if limits.ngrams else None,
         )
         self._places = np.concatenate((self._places, nodes[drafted]))
         return tree.extend(frontier, children)
@@ -120,8 +130,10 @@ def _histories(folder: TraceFolder) -> dict[str, Array]:
 
 
 def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, str, Envelope]]:
-    width = folder.header.width
-    names = ("tokens", "parents", "ranks", "expanded", "log_probs", "noisy_log_probs", "entropies", "top_log_probs")
+    width = folder.header.num_candidates
+    names = [
+        name for name in folder.header.schemas["nodes"].names if name not in ("text_id", "document", "position", "law")
+    ]
     table = folder.read("nodes", ("text_id", "position", "law", *names))
     lists = {name: _split(table[name]) for name in names}
     keys = zip(*(table[name].to_pylist() for name in ("text_id", "position", "law")), strict=True)

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..controller.context import StepContext
 from ..controller.latency import LatencyTable
-from ..controller.ngrams import NgramModel
 from ..controller.policies.base import ShapePolicy
 from ..controller.tree import Array, DraftTree
 from .recording import RecordedDrafter, Recording
@@ -81,7 +80,6 @@ def _replay_text(
 ) -> ReplayStats:
     stats = ReplayStats()
     tokens, root = recording.tokens, recording.prompt_length - 1
-    ngrams = [NgramModel(tokens[: root + 1].tolist())] if selector.reads_history else []
     while root < len(tokens) - 1:
         context = StepContext(
             positions=np.array([root]),
@@ -89,7 +87,6 @@ def _replay_text(
             temperatures=np.array([recording.temperature], dtype=np.float32),
             top_ps=np.array([recording.top_p], dtype=np.float32),
             history=recording.history[root - recording.prompt_length + 1][None],
-            ngrams=ngrams,
         )
         tree, widths, outside = _draft(recording, root, selector, context)
         kept = tree.subtree(selector.keep(tree, context))
@@ -107,8 +104,6 @@ def _replay_text(
         stats.plain_ms += num_tokens * table.step_ms([], 0, batch=1, context=root)
         if observer is not None:
             observer(StepTrace(root, tree, kept, accepted, widths))
-        for text in ngrams:
-            text.extend(tokens[root + 1 : root + 1 + num_tokens].tolist())
         root += num_tokens
     return stats
 
@@ -126,7 +121,7 @@ def _draft(
     while (frontier := selector.frontier(tree, context)).shape[1]:
         widths.append(frontier.shape[1])
         num_nodes = tree.num_nodes[0]
-        tree = drafter.expand(tree, frontier, selector.limits.width)
+        tree = drafter.expand(tree, frontier, selector.limits)
         if tree.num_nodes[0] == num_nodes:  # all of it beyond the envelope: the policy would ask the same again
             break
     return tree, widths, drafter.num_outside

@@ -43,7 +43,7 @@ def grown_levels(recording: Recording, limits: TreeLimits) -> Iterator[list[Leve
         levels: list[Level] = []
         frontier = np.zeros(1, dtype=np.int64)
         while len(levels) < limits.max_depth:
-            children = envelope.children[frontier, : limits.width]
+            children = envelope.drafted(frontier, limits)
             drafted = children >= 0
             level, above = children[drafted], np.broadcast_to(frontier[:, None], children.shape)[drafted]
             if len(level) == 0:

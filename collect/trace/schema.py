@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 OLDEST_TEXTS = 4  # the oldest schema whose texts can be labelled again
 
 TEXTS = pa.schema(
@@ -49,7 +49,8 @@ POSITIONS = pa.schema(
         ("draft_entropy", pa.float32()),
         ("draft_top_log_prob", pa.float32()),
         ("overlap", pa.float32()),  # sum over tokens of min(target, drafter) probability
-        # The nodes the drafter would hang here, best first under the trace's law.
+        # The nodes the drafter would hang here, best first under the trace's law, then the text's own n-grams' one; -1
+        # where there is none.
         ("candidates", pa.list_(pa.int32())),
         ("candidate_log_probs", pa.list_(pa.float32())),
         ("candidate_noisy_log_probs", pa.list_(pa.float32())),
@@ -73,6 +74,8 @@ NODES = pa.schema(
         ("noisy_log_probs", pa.list_(pa.float32())),
         ("entropies", pa.list_(pa.float32())),
         ("top_log_probs", pa.list_(pa.float32())),
+        ("ngram_log_probs", pa.list_(pa.float32())),
+        ("ngram_top_log_probs", pa.list_(pa.float32())),
         ("expanded", pa.list_(pa.int32())),  # nodes whose children were drafted
     ]
 )
@@ -93,7 +96,7 @@ class TraceHeader:
     pair: str
     law: str  # empty where only texts are recorded
     tokenizer_sha256: str
-    width: int  # candidates per position, 0 where only texts are recorded
+    width: int  # the drafter's candidates per position, 0 where only texts are recorded
     command: dict[str, Any]  # the resolved configuration of the run
     shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
     omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
@@ -103,6 +106,11 @@ class TraceHeader:
     def texts_only(self) -> bool:
         """Whether the texts still wait for their labels."""
         return self.width == 0
+
+    @property
+    def num_candidates(self) -> int:
+        """Columns of candidates: the drafter's, and the n-grams' one behind them."""
+        return self.width + 1
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:

@@ -16,7 +16,7 @@ SCHEMA_VERSION = 2
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 # A tree beyond this is no tree for one step; without a limit a config could ask for all of a machine's memory.
-LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096)
+LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096, ngrams=True)
 MAX_NAME_LENGTH = 200
 
 
@@ -85,7 +85,8 @@ def _check(config: SelectorConfig) -> None:
         raise InputError("tokenizer_sha256 is no SHA-256; retrain")
     for name, largest in asdict(LARGEST).items():
         value = getattr(config.limits, name)
-        if type(value) is not int or value > largest:
-            raise InputError(f"tree limit {name} is a whole number up to {largest}, got {value!r}; retrain")
+        if type(value) is not type(largest) or value > largest:
+            kind = "true or false" if largest is True else f"a whole number up to {largest}"
+            raise InputError(f"tree limit {name} is {kind}, got {value!r}; retrain")
     if not isinstance(config.provenance, dict):
         raise InputError("provenance is no JSON object; retrain")

@@ -5,6 +5,7 @@ drafts beyond the limits of the checkpoint, the learned one's own.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,9 @@ from ..checkpoint import Checkpoint
 from ..contract import LawTerms
 from ..latency import LatencyTable
 from ..objective import Objective
+from ..scorers.base import Scorer
 from ..scorers.confidence import ConfidenceScorer
+from ..scorers.fused import FusedScorer
 from ..scorers.rank import RankScorer
 from ..selector import Selector, TreeLimits
 from ..shapes import chain
@@ -90,9 +93,10 @@ def _rank_families(
 
     def sequoia(size: int | str) -> Trial:
         sizes = range(1, largest.budget + 1) if size == "priced" else [min(int(size), largest.budget)]
-        paths = cheapest_tree(probs[: largest.width], table, max_depth=largest.max_depth, sizes=sizes)
+        paths = cheapest_tree(probs[: largest.num_children], table, max_depth=largest.max_depth, sizes=sizes)
         depth = max(map(len, paths))
-        return {"size": size, "nodes": len(paths), "depth": depth}, partial(static_selector, paths)
+        static_tree = partial(static_selector, paths, ngram_rank=largest.width if largest.ngrams else None)
+        return {"size": size, "nodes": len(paths), "depth": depth}, static_tree
 
     return {
         "chain": [
@@ -122,8 +126,8 @@ def _confidence_families(
     def beam(depth: int, budget: int, delta: float = 0.0) -> ShapePolicy:
         return Selector(ConfidenceScorer(), _within(largest, depth, budget, largest.width), delta=delta)
 
-    def choice(scale: float) -> ShapePolicy:
-        return Selector(ConfidenceScorer(coverage), largest, objective=Objective(table, scale=scale))
+    def choice(scorer: Callable[[tuple[float, ...]], Scorer], scale: float) -> ShapePolicy:
+        return Selector(scorer(coverage), largest, objective=Objective(table, scale=scale))
 
     return {
         "EMA length": [
@@ -144,7 +148,10 @@ def _confidence_families(
             ({"delta": delta, "budget": budget}, partial(beam, largest.max_depth, budget, delta=delta))
             for delta, budget in DELTAS_BUDGETS
         ],
-        "choice, confidence": [({"theta scale": scale}, partial(choice, scale)) for scale in THETA_SCALES],
+        "choice, confidence": [
+            ({"theta scale": scale}, partial(choice, ConfidenceScorer, scale)) for scale in THETA_SCALES
+        ],
+        "choice, fused": [({"theta scale": scale}, partial(choice, FusedScorer, scale)) for scale in THETA_SCALES],
     }
 
 
@@ -183,4 +190,6 @@ def _rank_probs(checkpoint: Checkpoint, law: LawTerms, temperature: float) -> li
 
 
 def _within(largest: TreeLimits, depth: int, budget: int, frontier: int) -> TreeLimits:
-    return TreeLimits(min(depth, largest.max_depth), largest.width, frontier, min(budget, largest.budget))
+    return replace(
+        largest, max_depth=min(depth, largest.max_depth), frontier=frontier, budget=min(budget, largest.budget)
+    )

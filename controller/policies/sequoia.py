@@ -84,8 +84,9 @@ def level_widths(paths: Sequence[Path]) -> list[int]:
     return [counts[depth] for depth in range(len(counts))]
 
 
-def static_selector(paths: Sequence[Path]) -> Selector:
-    """The policy that drafts and verifies exactly these paths, every step."""
+def static_selector(paths: Sequence[Path], ngram_rank: int | None = None) -> Selector:
+    """The policy that drafts and verifies exactly these paths, every step; a child of `ngram_rank` is the n-grams'."""
     scorer = RankScorer.from_paths(paths)
-    limits = TreeLimits(scorer.max_depth, scorer.width, max(level_widths(paths)), len(paths))
+    ngrams = ngram_rank is not None and scorer.width > ngram_rank
+    limits = TreeLimits(scorer.max_depth, scorer.width - ngrams, max(level_widths(paths)), len(paths), ngrams)
     return Selector(scorer, limits)

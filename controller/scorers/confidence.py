@@ -5,8 +5,9 @@ import numpy as np
 from ..context import StepContext
 from ..tree import Array, DraftTree
 
-# Share of steps in which the target takes the rank-w child; used only to decide whether to draft another level.
-TYPICAL_COVERAGE = (0.6, 0.12, 0.06, 0.04)
+# Share of steps in which the target takes the rank-w child, the n-grams' child last; used only to decide whether to
+# draft another level.
+TYPICAL_COVERAGE = (0.6, 0.12, 0.06, 0.04, 0.04)
 
 
 class ConfidenceScorer:

@@ -1,27 +1,34 @@
 """A small language model as drafter: one forward per level expands a whole frontier."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...controller.contract import COUPLED, LawTerms
+from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, Children, DraftTree
 from ..backends.base import CachedModel, append_text
 from ..sampling import TokenSampler
 from .law import propose
+from .ngram import expect
 
 
 class LanguageModelDrafter:
     """Drafts with a `CachedModel`; a `Drafter` (see `base`).
 
     Committed tokens the model has not read yet wait in `_unread`, the root last. They are read by the first expand of
-    a step, so a step that drafts nothing costs the drafter nothing until it is asked again.
+    a step, so a step that drafts nothing costs the drafter nothing until it is asked again. With `ngrams`, the text's
+    own n-grams draft one more child of every node.
     """
 
-    def __init__(self, model: CachedModel, law: LawTerms):
+    def __init__(self, model: CachedModel, law: LawTerms, *, ngrams: bool = False):
         assert not law.sampled, "the walk's laws propose fixed candidates"
         self.model = model
         self.law = law
+        self._drafts_ngrams = ngrams
+        self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
         self._unread: list[Array] = []
         self._rows = np.zeros((0, 0), dtype=np.int64)  # [B, N] cache row of each expanded node, -1 elsewhere
         self._visible = np.zeros((0, 0, 0), dtype=bool)  # [B, rows, rows] what each tree row attends to
@@ -29,6 +36,7 @@ class LanguageModelDrafter:
     def start(self, texts: list[Array], capacity: int) -> None:
         self.model.open(len(texts), capacity)
         self._unread = list(texts)
+        self._ngrams = [NgramModel(text.tolist()) for text in texts] if self._drafts_ngrams else []
         self._forget_tree(len(texts))
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
@@ -54,7 +62,8 @@ class LanguageModelDrafter:
         tree_rows, order = np.nonzero(frontier >= 0)
         known[tree_rows, frontier[tree_rows, order]] = num_old + order
         self._rows, self._visible = known, visible
-        return tree.extend(frontier, self._propose(logits, root_positions + tree.depths.max() + 1, width, sampler))
+        positions = root_positions + tree.depths.max() + 1
+        return tree.extend(frontier, self._propose(logits, positions, width, sampler, tree, frontier))
 
     def _expand_roots(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         """Read what was committed since the last draft, the root last, and hang children under the roots."""
@@ -66,11 +75,20 @@ class LanguageModelDrafter:
         some_row = next(row for row in last_rows if row is not None)
         logits = torch.stack([some_row if row is None else row for row in last_rows])[:, None]
         positions = self.model.lengths  # the root is committed now, so its children stand right behind
-        return tree.extend(frontier, self._propose(logits, positions, width, sampler))
+        return tree.extend(frontier, self._propose(logits, positions, width, sampler, tree, frontier))
 
-    def _propose(self, logits: Tensor, positions: Array, width: int, sampler: TokenSampler) -> Children:
+    def _propose(
+        self,
+        logits: Tensor,
+        positions: Array,
+        width: int,
+        sampler: TokenSampler,
+        tree: DraftTree,
+        frontier: Array,
+    ) -> Children:
         noise = sampler.noise(positions[:, None]) if self.law is COUPLED else None
-        return propose(sampler.warp(logits), noise, width)
+        ngrams = partial(expect, self._ngrams, tree, frontier) if self._ngrams else None
+        return propose(sampler.warp(logits), noise, width, ngrams)
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array, active: Array) -> None:
         on_path = path >= 0
@@ -80,6 +98,9 @@ class LanguageModelDrafter:
             missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
             news = np.append(tree.tokens[slot, missed], next_tokens[slot])
             self._unread[slot] = np.concatenate((self._unread[slot], news))
+            if self._ngrams:
+                accepted = tree.tokens[slot, path[slot][on_path[slot]]].tolist()
+                self._ngrams[slot].extend([*accepted, int(next_tokens[slot])])
         self._forget_tree(len(path))
 
     def _rows_of(self, tree: DraftTree) -> Array:

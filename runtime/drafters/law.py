@@ -3,13 +3,21 @@
 Coupled: rank by `draft_logit / T + g(position)`, with the very noise g the target's token will be drawn with, so that
 drafter and target agree far more often than two independent draws (drafter-invariant coupling, arXiv:2408.07978).
 Fixed: rank by the drafter's probability. At T = 0 the two are the same.
+
+One more child may come from the text's own n-grams: the walk is exact whatever the tree was built from.
 """
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from ...controller.contract import LAWS, LawTerms
 from ...controller.errors import InputError
-from ...controller.tree import Children
+from ...controller.ngrams import Expectation
+from ...controller.tree import Array, Children
 
 
 def get_law(name: str) -> LawTerms:
@@ -19,17 +27,50 @@ def get_law(name: str) -> LawTerms:
     return LAWS[name]
 
 
-def propose(scores: Tensor, noise: Tensor | None, width: int) -> Children:
-    """The `width` best children of each row of warped drafter `scores` [B, F, V] plus `noise` (same shape) if any."""
+class NgramProposals(NamedTuple):
+    """What the texts' own n-grams say under a frontier of F nodes with W candidates of the drafter each."""
+
+    tokens: Array  # [B, F] int64, one more candidate, -1 where they expect nothing else
+    log_probs: Array  # [B, F, W + 1], of the candidates and that one
+    top_log_probs: Array  # [B, F], of what they expect most
+
+    @classmethod
+    def of(cls, expectations: Sequence[Sequence[Expectation]]) -> Self:
+        """From those of each node of each tree."""
+        tokens, log_probs, top_log_probs = (
+            np.array([[expectation[column] for expectation in of_tree] for of_tree in expectations])
+            for column in range(3)
+        )
+        return cls(tokens, log_probs.astype(np.float32), top_log_probs.astype(np.float32))
+
+
+def propose(
+    scores: Tensor,
+    noise: Tensor | None,
+    width: int,
+    ngrams: Callable[[Array], NgramProposals] | None = None,
+) -> Children:
+    """The `width` best children of each row of warped drafter `scores` [B, F, V] plus `noise` (same shape) if any, and
+    behind them the one that `ngrams` names, asked with their tokens [B, F, W]."""
     log_probs = scores.log_softmax(dim=-1)
     noisy_log_probs = log_probs if noise is None else (scores + noise).log_softmax(dim=-1)
-    noisy, tokens = noisy_log_probs.topk(min(width, scores.shape[-1]), dim=-1)
+    tokens = noisy_log_probs.topk(min(width, scores.shape[-1]), dim=-1).indices
+    proposals = None
+    if ngrams is not None:
+        proposals = ngrams(tokens.cpu().numpy())
+        more = torch.from_numpy(np.maximum(proposals.tokens, 0))[..., None].to(tokens.device)
+        tokens = torch.cat((tokens, more), dim=-1)
+    noisy = noisy_log_probs.gather(-1, tokens).float().cpu().numpy()
+    if proposals is not None:
+        noisy[..., -1][proposals.tokens < 0] = -np.inf
     # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
     entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(dim=-1)
     return Children(
         tokens=tokens.cpu().numpy(),
         log_probs=log_probs.gather(-1, tokens).float().cpu().numpy(),
-        noisy_log_probs=noisy.float().cpu().numpy(),
+        noisy_log_probs=noisy,
         entropies=entropies.float().cpu().numpy(),
         top_log_probs=log_probs.amax(dim=-1).float().cpu().numpy(),
+        ngram_log_probs=None if proposals is None else proposals.log_probs,
+        ngram_top_log_probs=None if proposals is None else proposals.top_log_probs,
     )

@@ -32,7 +32,7 @@ def test_candidates_are_the_children_the_drafter_hangs_there(law, settings):
     """A one-level tree per step drafts at every position what the labels say."""
     request, tokens = written(**settings)
     _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, law)
-    selector = Selector(ConfidenceScorer(), TreeLimits(max_depth=1, width=traces.WIDTH, frontier=1, budget=0))
+    selector = Selector(ConfidenceScorer(), TreeLimits(1, traces.WIDTH, frontier=1, budget=0, ngrams=True))
     decoder = tiny.decoder(TARGET, DRAFTER, selector, law)
     request = Request(request.prompt_ids, request.max_tokens, request.sampling)
     drafted = [record.drafted for record in decoder.steps([request], decoder.open_streams([request]))]
@@ -42,6 +42,9 @@ def test_candidates_are_the_children_the_drafter_hangs_there(law, settings):
         np.testing.assert_allclose(row["candidate_log_probs"][: count - 1], tree.log_probs[0, 1:count], atol=1e-5)
         noisy = tree.noisy_log_probs[0, 1:count]
         np.testing.assert_allclose(row["candidate_noisy_log_probs"][: count - 1], noisy, atol=1e-5)
+        ngrams = tree.ngram_log_probs[0, 1:count]
+        np.testing.assert_allclose(row["candidate_ngram_log_probs"][: count - 1], ngrams, atol=1e-6)
+        np.testing.assert_allclose(row["ngram_top_log_prob"], tree.ngram_top_log_probs[0, 1], atol=1e-6)
         np.testing.assert_allclose(row["draft_entropy"], tree.entropies[0, 1], atol=1e-5)
         np.testing.assert_allclose(row["draft_top_log_prob"], tree.top_log_probs[0, 1], atol=1e-5)
 

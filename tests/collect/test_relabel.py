@@ -133,7 +133,8 @@ def test_the_folder_itself_is_not_written_over(collected, capsys):
 
 
 def as_schema(version, folder, path):
-    """The folder as an earlier build wrote it: 5 without n-grams, 4 with settings in float32, and no choice."""
+    """The folder as an earlier build wrote it: 6 with n-grams that drafted nothing, 5 without them, 4 with settings in
+    float32, and no choice."""
     shutil.copytree(folder.path, path)
     types = {"temperature": pa.float32(), "top_p": pa.float32(), "seed": pa.int64()} if version == 4 else {}
     fields = [pa.field(field.name, types.get(field.name, field.type)) for field in TEXTS]
@@ -151,10 +152,10 @@ def as_schema(version, folder, path):
     Manifest(header, folder.shards, content["files"], True).write(path)
 
 
-@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("version", [4, 5, 6])
 def test_texts_of_the_schemas_before_are_brought_up_to_date(collected, tmp_path, capsys, version):
     as_schema(version, TraceFolder.open(collected.path), tmp_path / "old")
-    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 6; bring its texts up to date"):
+    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 7; bring its texts up to date"):
         TraceFolder.open(tmp_path / "old")
     assert read_texts(tmp_path / "old").table == collected.texts()
     again = relabelled(tmp_path / "old", tmp_path / "new", *LABELS)

@@ -135,6 +135,7 @@ def test_a_config_written_another_way_is_the_same_config(folder):
         (lambda config: config["limits"].update(width=0), "width is at least 1"),
         (lambda config: config["limits"].update(budget=10**9), "budget is a whole number up to"),
         (lambda config: config["limits"].update(max_depth=2.5), "max_depth is a whole number"),
+        (lambda config: config["limits"].update(ngrams=1), "ngrams is true or false"),
         (lambda config: config["limits"].update(max_depth="8"), "damaged"),
         (lambda config: config.update(limits=None), "damaged"),
         (lambda config: config.update(law="odd"), "law is one of"),

@@ -51,7 +51,7 @@ def tuned():
 def ablation(folder, recordings, tuned, tmp_path_factory):
     """Without the law's noise, beside a network that was never trained."""
     torch.manual_seed(5)  # the one of `plans.checkpoint`
-    model = SelectorModel(len(FEATURES), traces.WIDTH).eval()
+    model = SelectorModel(len(FEATURES), traces.WIDTH + 1).eval()
     data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=128, share=1.0, seed=0)
     logs = tmp_path_factory.mktemp("logs")
     return ablate(model, tuned, data, FIT, logs, table=plans.TABLE, recordings=recordings, groups=GROUP)

@@ -1,6 +1,7 @@
 """What other machines and other budgets would make of the same texts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ...controller.policies.grids import policy_grids
 from ...controller.scorers.base import Scorer
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.rank import RankScorer
-from ...controller.selector import Selector, TreeLimits
+from ...controller.selector import Selector
 from ..oracle import clairvoyant_ms
 from ..recording import Envelope, Recording
 from ..replay import ReplayStats, replay
@@ -103,7 +104,6 @@ def budget_curves(
     envelopes = [envelope for text in some for envelope in text.envelopes.values()]
     if not envelopes:
         return []
-    width = checkpoint.config.limits.width
     shapes = np.array([_extent(envelope) for envelope in envelopes])  # [e, 3]
     depth, frontier, largest = shapes.max(axis=0).tolist()
     sizes = [*(budget for budget in BUDGETS if budget < largest), largest]
@@ -117,7 +117,8 @@ def budget_curves(
     rows = []
     for name, scorer in scorers.items():
         for budget in sizes:
-            policy = Selector(scorer(), TreeLimits(depth, width, frontier, budget))
+            limits = replace(checkpoint.config.limits, max_depth=depth, frontier=frontier, budget=budget)
+            policy = Selector(scorer(), limits)
             stats = ReplayStats.merged(replay(some, policy, table))
             rows.append(
                 {

@@ -10,6 +10,7 @@ from ...controller.contract import Looks
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan, ShapePolicy
 from ...controller.scorers.confidence import ConfidenceScorer
+from ...controller.scorers.fused import FusedScorer
 from ...controller.scorers.learned import LearnedScorer
 from ...controller.selector import Selector, TreeLimits
 from ...controller.tree import Array, DraftTree
@@ -121,7 +122,9 @@ class _Watched:
 
 def _depth_masses(policy: ShapePolicy, tree: DraftTree, nodes: Array, context: StepContext) -> tuple[float, ...] | None:
     """None for a policy whose score is no probability of its own context."""
-    if not isinstance(policy, Selector) or not isinstance(policy.scorer, ConfidenceScorer | LearnedScorer):
+    if not isinstance(policy, Selector) or not isinstance(
+        policy.scorer, ConfidenceScorer | FusedScorer | LearnedScorer
+    ):
         return None
     if tree.tokens.shape[1] == 1:
         return ()
