@@ -41,28 +41,29 @@ class NgramModel:
         """What comes behind the text and a drafted `path`, where a drafter expects `candidates`."""
         text = (*self._tokens[-ORDER:], *path)
         first = len(text) - len(path)
-        # Of each context that has followers: their counts in the text, and those that only the path adds.
-        known: list[tuple[dict[int, int], list[int]]] = []
+        known: list[dict[int, int]] = []  # followers of each context that has any, and how often they followed
         for size in range(min(ORDER, len(text)) + 1):
             context = text[len(text) - size :]
             counts = self._followers.get(context, {})
             added = [text[end] for end in range(max(first, size), len(text)) if text[end - size : end] == context]
-            if not counts and not added:
+            if added:  # only the path adds these
+                counts = dict(counts)
+                for token in added:
+                    counts[token] = counts.get(token, 0) + 1
+            if not counts:
                 break
-            known.append((counts, added))
-        followers = [_followers(*contexts) for contexts in known[:0:-1]]  # of the longest context first
-        top = next((max(counts, key=counts.__getitem__) for counts in followers), -1)
-        token = next((found for counts in followers if (found := _best_besides(counts, candidates)) >= 0), -1)
-        probs = [UNSEEN] * (len(candidates) + 2)
-        for size, (counts, added) in enumerate(known):
-            total = (sum(counts.values()) if size else len(self._tokens)) + len(added)
-            distinct = len(counts) + len(set(added).difference(counts))
+            known.append(counts)
+        token = next((found for counts in known[:0:-1] if (found := _best_besides(counts, candidates)) >= 0), -1)
+        top = max(known[-1], key=known[-1].__getitem__) if len(known) > 1 else -1
+        tokens, probs = (*candidates, token, top), [UNSEEN] * (len(candidates) + 2)
+        for size, counts in enumerate(known):
+            distinct = len(counts)
+            total = distinct + (sum(counts.values()) if size else len(self._tokens) + len(path))
             probs = [
-                (counts.get(other, 0) + added.count(other) + distinct * prob) / (total + distinct)
-                for other, prob in zip((*candidates, token, top), probs, strict=True)
+                (counts.get(other, 0) + distinct * prob) / total for other, prob in zip(tokens, probs, strict=True)
             ]
         logs = [log(prob) for prob in probs]
-        return Expectation(token, logs[:-1], logs[-1] if followers else log(UNSEEN))
+        return Expectation(token, logs[:-1], logs[-1] if len(known) > 1 else log(UNSEEN))
 
 
 class Expectation(NamedTuple):
@@ -71,14 +72,6 @@ class Expectation(NamedTuple):
     token: int  # the most frequent follower of the longest context that has one besides the candidates, -1 if none has
     log_probs: list[float]  # of the candidates, and of `token` behind them
     top_log_prob: float  # of the longest context's most frequent follower, that of UNSEEN where nothing followed before
-
-
-def _followers(counts: dict[int, int], added: Sequence[int]) -> dict[int, int]:
-    if added:
-        counts = dict(counts)
-        for token in added:
-            counts[token] = counts.get(token, 0) + 1
-    return counts
 
 
 def _best_besides(counts: dict[int, int], candidates: Sequence[int]) -> int:

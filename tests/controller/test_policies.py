@@ -15,7 +15,16 @@ from treewright.controller.policies.threshold import FIRST_THRESHOLD, ThresholdC
 from treewright.controller.selector import TreeLimits
 from treewright.controller.tree import Children, DraftTree
 
-CONFIDENCE = {"EMA length", "online threshold", "EAGLE-2", "OPT-Tree", "choice, confidence", "C2T", "LTD-like stop"}
+CONFIDENCE = {
+    "EMA length",
+    "online threshold",
+    "EAGLE-2",
+    "OPT-Tree",
+    "choice, confidence",
+    "choice, fused",
+    "C2T",
+    "LTD-like stop",
+}
 RANK = {"chain", "static", "static, thresholds", "Sequoia"}
 
 

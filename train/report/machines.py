@@ -23,7 +23,7 @@ from .steps import Run, watch
 DRAFTER_LEVELS = (0.1, 0.25)  # plain target steps per drafter level, whatever its width
 NODE_SLOPES = (0.004, 0.1)  # plain target steps per verified node
 # Families whose shapes depend on the machine's prices; the steps of the others are only priced anew.
-PRICED = ("Sequoia", "choice, confidence", "learned")
+PRICED = ("Sequoia", "choice, confidence", "choice, fused", "learned")
 REGIME_TEXTS = 10
 BUDGETS = (8, 16, 32, 64, 128, 256, 512, 1024)
 BUDGET_TEXTS = 4
