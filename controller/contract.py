@@ -40,12 +40,28 @@ class VerifierTerms:
 
 COUPLED = LawTerms("coupled", sampled=False)
 FIXED = LawTerms("fixed", sampled=False)
-WALK = VerifierTerms("walk", laws=frozenset({COUPLED.name, FIXED.name}), tolerates=Looks.ANYTHING)
+IID_PATHS = LawTerms("iid-paths", sampled=True)  # a trunk, then K branches, each token an independent draw
+WITHOUT_REPLACEMENT = LawTerms("without-replacement", sampled=True)  # siblings are distinct draws, in draw order
+GREEDY_PLUS_ONE = LawTerms("greedy-plus-one", sampled=True)  # the top k - 1, and one draw from all other tokens
+HYBRID = LawTerms("hybrid", sampled=True)  # i.i.d. paths with free side branches
+
 LAWS = {law.name: law for law in (COUPLED, FIXED)}  # of the walk
+SAMPLED_LAWS = {law.name: law for law in (IID_PATHS, WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID)}
+
+
+def _verifier(name: str, tolerates: Looks, *laws: LawTerms) -> VerifierTerms:
+    return VerifierTerms(name, frozenset(law.name for law in laws), tolerates)
+
+
+# The walk is lossless for every fixed tree, hence for every drawn one.
+WALK = _verifier("walk", Looks.ANYTHING, *LAWS.values(), *SAMPLED_LAWS.values())
+NAIVE = _verifier("naive", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT)
+SPECINFER = _verifier("specinfer", Looks.ADAPTED, IID_PATHS)
+VERIFIERS = {terms.name: terms for terms in (SPECINFER, NAIVE, WALK)}  # those that accept most first
 
 
 def unsound_reason(
-    law: LawTerms, looks: Looks, verifier: VerifierTerms, known: Collection[VerifierTerms] = (WALK,)
+    law: LawTerms, looks: Looks, verifier: VerifierTerms, known: Collection[VerifierTerms] = tuple(VERIFIERS.values())
 ) -> str | None:
     """Why this triple would not be lossless, with a sound alternative among `known`; None where it is sound."""
     if law.name not in verifier.laws:

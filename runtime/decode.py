@@ -144,7 +144,7 @@ class Decoder:
             clock.charge("controller", "keep")
         rows = self._target.score(kept)
         clock.charge("target")
-        verdict = self._verifier.verify(kept, rows, sampler, context.positions)
+        verdict = self._verifier.verify(kept, rows, (), sampler, context.positions)
         clock.charge("verify")
         active = context.remaining > 0
         path = np.where(active[:, None], verdict.path, -1)
