@@ -29,7 +29,7 @@ FIRST_DRAFTING_NUMBER = 1024
 Word = TypeVar("Word", Tensor, int)
 
 
-def philox(counter: tuple[Word, Word, Word, Word], key: tuple[int, int]) -> tuple[Word, ...]:
+def philox(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word] | tuple[int, int]) -> tuple[Word, ...]:
     """Four streams of 32-bit words from four counter words and two key words.
 
     The words are broadcastable int64 tensors, or Python integers where a single one is wanted. Products of two 32-bit
@@ -91,10 +91,17 @@ class StepNoise:
 
     def gumbel(self, number: int, vocabulary_size: int) -> Tensor:
         """[V] float32 standard Gumbel noise."""
-        blocks = torch.arange((vocabulary_size + 3) // 4, device=self._device) + _step_word(number)
-        rest = [torch.full_like(blocks[:1], word) for word in self._step]
-        words = philox((blocks, rest[0], rest[1], rest[2]), self._key)
-        return _standard_gumbel(torch.stack(words, dim=-1).flatten()[:vocabulary_size])
+        return step_gumbel([self], [number], vocabulary_size)[0]
+
+
+def step_gumbel(noises: Sequence[StepNoise], numbers: Sequence[int], vocabulary_size: int) -> Tensor:
+    """[n, V] the `gumbel` of many steps, or of many numbers of one, in one go."""
+    device = noises[0]._device
+    rows = [(_step_word(number), *noise._step, *noise._key) for noise, number in zip(noises, numbers, strict=True)]
+    first, low, high, choice, key0, key1 = torch.tensor(rows, device=device).T[:, :, None]
+    blocks = torch.arange((vocabulary_size + 3) // 4, device=device)
+    words = philox((first + blocks, low, high, choice), (key0, key1))
+    return _standard_gumbel(torch.stack(words, dim=-1).flatten(1)[:, :vocabulary_size])
 
 
 def _step_word(number: int) -> int:

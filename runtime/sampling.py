@@ -72,6 +72,14 @@ class TokenSampler:
             scores[row] = _cut(scores[row], self.samplings[row].top_k, self.samplings[row].top_p)
         return scores
 
+    def log_probs(self, logits: Tensor) -> Tensor:
+        """[B, ..., V] log of the law each text draws its tokens from; at T = 0 one token has all of it."""
+        log_probs = self.warp(logits).log_softmax(dim=-1)
+        if not self._some_greedy:
+            return log_probs
+        best = torch.full_like(log_probs, -torch.inf).scatter_(-1, log_probs.argmax(-1, keepdim=True), 0.0)
+        return torch.where(self._greedy.view(-1, *[1] * (logits.ndim - 1)), best, log_probs)
+
     def probs(self, logits: Tensor, slot: int) -> Tensor:
         """[V] the law that text `slot` draws a token from, by a row of `logits` [V]; one-hot at T = 0."""
         sampling = self.samplings[slot]
