@@ -15,6 +15,7 @@ from ...controller.contract import LAWS
 from ...controller.errors import InputError
 from ...controller.policies.base import PolicyPlan
 from ...controller.policies.grids import policy_grids
+from ...controller.policies.sampled_grids import verifier_grids
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
@@ -47,6 +48,8 @@ class BenchConfig:
     """Prompts on which the tuned policies are measured"""
     fixed_law: bool = True
     """Also run every confidence policy under the fixed law, where T > 0"""
+    verifiers: bool = False
+    """Also run sampled trees under every verifier, where T > 0; each is tuned live, over its whole grid"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -80,6 +83,8 @@ def bench(
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
         grids = policy_grids(checkpoint, table, laws, temperature)
         grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        if measure.verifiers and temperature > 0:
+            grids |= verifier_grids()
         make = partial(planned_policy, models, table=table)
         plans = [grid[0] for grid in grids.values()]
         if tune:

@@ -8,7 +8,7 @@ its tokens, the drafter's next best ones as free candidates: the token that repl
 import numpy as np
 
 from ..context import StepContext
-from ..contract import Looks
+from ..contract import HYBRID, LawTerms, Looks
 from ..errors import InputError
 from ..selector import TreeLimits
 from ..tree import Array, DraftTree
@@ -77,6 +77,19 @@ class TrunkWithSides:
 
     def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
         pass
+
+
+def sampled_shape(law: LawTerms, num_paths: int, trunk_length: int, branch_length: int) -> DelayedTree | TrunkWithSides:
+    """The shape that (K, L1, L2) stands for under a sampled law; under the hybrid one L2 is 0, and K - 1 free
+    candidates stand beside each token of the trunk."""
+    if law != HYBRID:
+        return DelayedTree(num_paths, trunk_length, branch_length)
+    if branch_length:
+        raise InputError(
+            f"under the hybrid law only the trunk is drawn, but branches of {branch_length} tokens are asked for; "
+            f"use [{num_paths}, {trunk_length + branch_length}, 0]"
+        )
+    return TrunkWithSides(trunk_length, num_paths - 1)
 
 
 def last_nodes(tree: DraftTree, level: int) -> Array:

@@ -14,11 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...controller.contract import GREEDY_PLUS_ONE, HYBRID, IID_PATHS, WITHOUT_REPLACEMENT, LawTerms
+from ...controller.contract import GREEDY_PLUS_ONE, HYBRID, IID_PATHS, SAMPLED_LAWS, WITHOUT_REPLACEMENT, LawTerms
+from ...controller.errors import InputError
 from ...controller.policies.delayed import MAX_DEPTH, MAX_PATHS
 from ...controller.tree import Array, Children, DraftTree
 from ..noise import FIRST_DRAFTING_NUMBER, step_gumbel
 from ..sampling import TokenSampler
+
+
+def get_sampled_law(name: str) -> LawTerms:
+    """The sampled law called `name`; InputError where there is none."""
+    if name not in SAMPLED_LAWS:
+        raise InputError(f"a sampled tree is drafted under one of the laws {', '.join(SAMPLED_LAWS)}, got {name!r}")
+    return SAMPLED_LAWS[name]
 
 
 class Draws(NamedTuple):
