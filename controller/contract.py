@@ -55,9 +55,26 @@ def _verifier(name: str, tolerates: Looks, *laws: LawTerms) -> VerifierTerms:
 
 # The walk is lossless for every fixed tree, hence for every drawn one.
 WALK = _verifier("walk", Looks.ANYTHING, *LAWS.values(), *SAMPLED_LAWS.values())
-NAIVE = _verifier("naive", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT)
-SPECINFER = _verifier("specinfer", Looks.ADAPTED, IID_PATHS)
-VERIFIERS = {terms.name: terms for terms in (SPECINFER, NAIVE, WALK)}  # those that accept most first
+# Those that accept more come first: the first sound one is what a refusal names.
+VERIFIERS = {
+    terms.name: terms
+    for terms in (
+        _verifier("traversal", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("spectr", Looks.PREDICTABLE, IID_PATHS),
+        _verifier("khisti", Looks.PREDICTABLE, IID_PATHS),
+        _verifier("specinfer", Looks.ADAPTED, IID_PATHS),
+        _verifier("rrsw", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("spectr-fixed", Looks.ADAPTED, IID_PATHS),
+        _verifier("naive-tree", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("block", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("naive", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("greedy-plus-one", Looks.PREDICTABLE, GREEDY_PLUS_ONE),
+        _verifier("hybrid-traversal", Looks.ADAPTED, HYBRID),
+        _verifier("hybrid-block", Looks.ADAPTED, HYBRID),
+        _verifier("hybrid-naive", Looks.ADAPTED, HYBRID),
+        WALK,
+    )
+}
 
 
 def unsound_reason(

@@ -1,6 +1,6 @@
 """Lossless verification of a draft tree. One file per algorithm."""
 
-from ...controller.contract import NAIVE, SPECINFER, VERIFIERS
+from ...controller.contract import VERIFIERS
 from ...controller.errors import InputError
 from .base import Verifier
 
@@ -13,14 +13,56 @@ def get_verifier(name: str) -> Verifier:
 
             return WalkVerifier()
         case "naive":
-            from .naive import naive
-            from .top_down import TopDownVerifier
+            from . import naive
 
-            return TopDownVerifier(NAIVE, naive, lands=False)
+            return naive.VERIFIER
+        case "naive-tree":
+            from . import naive_tree
+
+            return naive_tree.VERIFIER
         case "specinfer":
-            from .specinfer import specinfer
-            from .top_down import TopDownVerifier
+            from . import specinfer
 
-            return TopDownVerifier(SPECINFER, specinfer, lands=True)
+            return specinfer.VERIFIER
+        case "rrsw":
+            from . import rrsw
+
+            return rrsw.VERIFIER
+        case "spectr":
+            from . import spectr
+
+            return spectr.VERIFIER
+        case "spectr-fixed":
+            from . import spectr
+
+            return spectr.FIXED_RHO_VERIFIER
+        case "khisti":
+            from . import khisti
+
+            return khisti.VERIFIER
+        case "greedy-plus-one":
+            from . import greedy_plus_one
+
+            return greedy_plus_one.VERIFIER
+        case "block":
+            from . import block
+
+            return block.VERIFIER
+        case "traversal":
+            from . import traversal
+
+            return traversal.VERIFIER
+        case "hybrid-naive":
+            from . import hybrid
+
+            return hybrid.NAIVE_TRUNK_VERIFIER
+        case "hybrid-block":
+            from . import hybrid
+
+            return hybrid.BLOCK_TRUNK_VERIFIER
+        case "hybrid-traversal":
+            from . import hybrid
+
+            return hybrid.TRAVERSAL_TRUNK_VERIFIER
         case _:
-            raise InputError(f"no verifier is called {name!r}; there are {', '.join(sorted(VERIFIERS))}")
+            raise InputError(f"no verifier is called {name!r}; there are {', '.join(VERIFIERS)}")

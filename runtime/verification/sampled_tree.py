@@ -55,6 +55,12 @@ class SampledTree:
         """The drawn children, in the order of their first draws."""
         return list(dict.fromkeys(self._draws[node]))
 
+    def without(self, draft_probs: Tensor, child: int) -> Tensor:
+        """[V] `draft_probs` given that a draw is not `child`; undefined where nothing else is left."""
+        rest = draft_probs.clone()
+        rest[self._tokens[child]] = 0.0
+        return rest.div_(rest.sum())
+
     def target_probs(self, node: int) -> Tensor:
         """[V]"""
         if node not in self._target_rows:
@@ -68,6 +74,13 @@ class SampledTree:
             path.append(node)
             node = self._parents[node]
         return path[::-1]
+
+    def land(self, joint: Tensor) -> None:
+        """Let the walk go on wherever `joint` ([N, V] ends of a verification) emits the token of a child; in place."""
+        for node in range(self.num_nodes):  # parents come first
+            for token, child in self.children(node).items():
+                joint[child] += joint[node, token] * self.target_probs(child)
+                joint[node, token] = 0.0
 
 
 Judge = Callable[[SampledTree, Coins], tuple[int, int]]

@@ -44,11 +44,7 @@ class WalkVerifier:
         return Verdict(path, next_tokens)
 
     def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
-        view = single_tree(tree, target_rows, draft_rows)
         joint = torch.zeros_like(target_rows)
         joint[0] = target_rows[0]
-        for node in range(view.num_nodes):  # parents come first
-            for token, child in view.children(node).items():
-                joint[child] = joint[node, token] * target_rows[child]
-                joint[node, token] = 0.0
+        single_tree(tree, target_rows, draft_rows).land(joint)
         return StopLaw(joint)
