@@ -3,8 +3,8 @@
 A frontier names a node once for each child it is to get. Under i.i.d. paths every entry is a draw of its own, and
 equal draws become one node that stands in `DraftTree.paths` as often as it was drawn. Without replacement, the entries
 of a node are its first draws, in Gumbel order. Greedy-plus-one gives a node of k entries the drafter's best k - 1
-tokens and then one draw among all others. Under the hybrid law a node's first entry is a draw, and the others are
-free: the best tokens besides it.
+tokens behind one draw among all others. Under the hybrid law, too, a node's first entry is a draw, but from the whole
+row, and the others are free: the best tokens besides it.
 """
 
 from dataclasses import replace
@@ -95,12 +95,12 @@ def _draw(
             best = log_probs.topk(min(int(counts.max()), log_probs.shape[-1])).indices
             places = torch.arange(best.shape[-1], device=best.device)
             taken = torch.zeros_like(log_probs, dtype=torch.bool)
-            taken.scatter_(-1, best, places < (counts - 1)[..., None])
-            rest = log_probs.masked_fill(taken, -torch.inf)
-            drawn, is_draw = (rest + noise).argmax(-1), turns == counts - 1
+            rest = log_probs.masked_fill(taken.scatter_(-1, best, places < (counts - 1)[..., None]), -torch.inf)
             total = rest.logsumexp(-1, keepdim=True)
             rest_law = torch.where(total.isfinite(), rest - total, -torch.inf)
-            return Draws(torch.where(is_draw, drawn, _in_order(log_probs, turns)), is_draw, rest_law)
+            is_draw = turns == 0
+            tokens = torch.where(is_draw, (rest + noise).argmax(-1), _in_order(log_probs, (turns - 1).clamp_min(0)))
+            return Draws(tokens, is_draw, rest_law)
         case HYBRID.name:
             drawn = (log_probs + noise).argmax(-1, keepdim=True)
             ordered = _in_order(log_probs.scatter(-1, drawn, torch.inf), turns)

@@ -75,10 +75,10 @@ def acceptance_ceiling(target_probs: Tensor, draft_probs: Tensor, num_draws: int
 ACCEPTANCES: dict[str, Acceptance] = {
     "walk": walk_acceptance,
     "naive": naive_acceptance,
-    "naive_tree": naive_tree_acceptance,
+    "naive-tree": naive_tree_acceptance,
     "specinfer": specinfer_acceptance,
     "spectr": spectr_acceptance,
-    "greedy_plus_one": greedy_plus_one_acceptance,
+    "greedy-plus-one": greedy_plus_one_acceptance,
 }
 
 

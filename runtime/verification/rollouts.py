@@ -53,7 +53,7 @@ def spectr_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Ten
 
 MULTIPLICITIES: dict[str, Multiplicities] = {
     "walk": walk_multiplicities,
-    "naive_tree": naive_tree_multiplicities,
+    "naive-tree": naive_tree_multiplicities,
     "specinfer": specinfer_multiplicities,
     "spectr": spectr_multiplicities,
 }

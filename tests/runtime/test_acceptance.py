@@ -23,10 +23,10 @@ from treewright.runtime.verification.branching import (
 BRANCHINGS = {
     "walk": walk_branching,
     "naive": naive_branching,
-    "naive_tree": naive_branching,
+    "naive-tree": naive_branching,
     "specinfer": specinfer_branching,
     "spectr": spectr_branching,
-    "greedy_plus_one": greedy_plus_one_branching,
+    "greedy-plus-one": greedy_plus_one_branching,
 }
 EXACT = {"rtol": 0, "atol": 1e-12}
 
@@ -55,7 +55,7 @@ def row_pairs():
 
 def lists(name, draft_probs, num_draws):
     """Every list of draws, for all rows at once: draws [n, k] and the probability of each [n]."""
-    if name == "greedy_plus_one":
+    if name == "greedy-plus-one":
         best = best_tokens(draft_probs, num_draws - 1)
         law = normalised(draft_probs * ~best)
         for drawn in range(draft_probs.shape[-1]):
@@ -83,7 +83,7 @@ def outcomes(name, target_probs, draft_probs, num_draws):
 @pytest.mark.parametrize("name", ACCEPTANCES)
 def test_acceptance_and_law_are_those_of_all_lists_of_draws(name, num_draws):
     target_probs, draft_probs = row_pairs()
-    if name == "greedy_plus_one":  # a drafter that gives fewer than k tokens any probability has nothing to draw
+    if name == "greedy-plus-one":  # a drafter that gives fewer than k tokens any probability has nothing to draw
         enough = (draft_probs > 0).sum(-1) >= num_draws
         target_probs, draft_probs = target_probs[enough], draft_probs[enough]
     emitted, accepted = outcomes(name, target_probs, draft_probs, num_draws)
@@ -113,12 +113,12 @@ def test_the_ceiling_is_the_optimal_transport_between_lists_and_token(num_draws)
 def test_the_verifiers_of_iid_draws_keep_their_order_on_every_row(num_draws):
     generator = torch.Generator().manual_seed(2)
     target_probs, draft_probs = (random_rows(20_000, 8, sharpness=1.5, generator=generator) for _ in range(2))
-    names = ("spectr", "specinfer", "naive_tree", "walk")
+    names = ("spectr", "specinfer", "naive-tree", "walk")
     falling = [acceptance_ceiling(target_probs, draft_probs, num_draws)]
     falling += [ACCEPTANCES[name](target_probs, draft_probs, num_draws) for name in names]
     for better, worse in itertools.pairwise(falling):
         assert (better - worse).min() >= -1e-12
-    for name in ("naive_tree", "specinfer", "spectr"):
+    for name in ("naive-tree", "specinfer", "spectr"):
         once, naive = (ACCEPTANCES[of](target_probs, draft_probs, 1) for of in (name, "naive"))
         torch.testing.assert_close(once, naive, **EXACT)
 
@@ -134,7 +134,7 @@ def test_spectr_stays_within_its_bound_of_the_optimum():
 
 def test_equal_rows_are_always_accepted_and_disjoint_ones_never():
     row, other = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.3, 0.7]], dtype=torch.float64)
-    for name in ("naive", "naive_tree", "specinfer", "spectr"):
+    for name in ("naive", "naive-tree", "specinfer", "spectr"):
         for num_draws in (1, 2, 3):
             assert float(ACCEPTANCES[name](row, row, num_draws)) == pytest.approx(1.0, abs=1e-12)
             assert float(ACCEPTANCES[name](row, other, num_draws)) == 0.0

@@ -22,7 +22,7 @@ from treewright.runtime.verification.rollouts import (
 
 BRANCHINGS = {
     "walk": walk_branching,
-    "naive_tree": naive_branching,
+    "naive-tree": naive_branching,
     "specinfer": specinfer_branching,
     "spectr": spectr_branching,
 }
@@ -120,7 +120,7 @@ def test_texts_of_the_target_give_the_mean_over_all_drafted_trees(name, shape):
     )
 
 
-@pytest.mark.parametrize("name", ["naive_tree", "specinfer", "spectr"])
+@pytest.mark.parametrize("name", ["naive-tree", "specinfer", "spectr"])
 def test_a_chain_survives_by_the_product_of_the_capped_ratios(name):
     for _, target_probs, draft_probs, tokens in texts(TableModel(1, 3), TableModel(2, 3), 3):
         matrices = transfer_matrices(MULTIPLICITIES[name], target_probs, draft_probs, tokens, 2)
