@@ -22,6 +22,7 @@ from .pair import REFERENCE, Pair, reference_folder
 from .table_fit import FitTotals, TableWatch
 from .target import Target
 from .verification import get_verifier
+from .verification.spectr import MOST_DRAWS
 from .verification.walk import WalkVerifier
 
 
@@ -63,6 +64,10 @@ def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None =
         raise InputError(f"{' and '.join(given)} are both given; choose one of them")
     if config.sampled is not None:
         law = get_sampled_law(config.law)
+        if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
+            raise InputError(
+                f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
+            )
         return tree_decoder(pair, law, sampled_shape(law, *config.sampled), verifier=config.verifier)
     if config.verifier != WALK.name:
         raise InputError(f"verifier {config.verifier!r} judges sampled trees only; give one as sampled=[K, L1, L2]")
