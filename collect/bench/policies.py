@@ -73,7 +73,8 @@ def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
     """The plan with a decoder of its own and nothing learnt yet."""
     law = get_sampled_law(plan.law) if plan.law in SAMPLED_LAWS else get_law(plan.law)
     decoder = tree_decoder(pair, law, plan.build(), verifier=plan.verifier)
-    return Policy(plan.family, plan.law, plan.text, _runner(decoder, table), plan.verifier == WALK.name)
+    walks = plan.verifier == WALK.name
+    return Policy(plan.family, plan.law, plan.text, _runner(decoder, table, is_priced=walks), same_text=walks)
 
 
 def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
@@ -81,7 +82,9 @@ def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
     return replace(plan, family=f"{plan.family}, guarded", build=lambda: Guard(plan.build(), table))
 
 
-def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[Job], Run]:
+def _runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) -> Callable[[Job], Run]:
+    """`is_priced` where the table knows all that a step does; it does not know verifiers other than the walk."""
+
     def run(job: Job) -> Run:
         requests = [Request(job.prompt_ids, job.max_tokens, job.sampling, ignore_end=True)]
         started = perf_counter()
@@ -92,7 +95,7 @@ def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[Job], Run]:
         for record in records:
             stats.add(record)
         priced_ms = sum(_price(table, record) for record in records)
-        ratios = (steps.of(record) for record in records)
+        ratios = (steps.of(record) for record in records if is_priced)
         return Run(stream.token_ids, seconds, stats, priced_ms, tuple(step for step in ratios if step is not None))
 
     return run

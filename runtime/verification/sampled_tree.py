@@ -43,6 +43,9 @@ class SampledTree:
     def token(self, node: int) -> int:
         return self._tokens[node]
 
+    def parent(self, node: int) -> int:
+        return self._parents[node]
+
     def children(self, node: int) -> dict[int, int]:
         """Token -> child."""
         return {self._tokens[child]: child for child in self._children[node]}
