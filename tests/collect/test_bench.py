@@ -7,6 +7,7 @@ from treewright.collect.bench.policies import Job, Policy, Run
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.stats import DecodeStats
 from treewright.runtime.table_fit import PartRatios
 
 GRID = [PolicyPlan("toy", "coupled", {"price": price}, lambda: None) for price in (3.0, 1.0, 2.0)]
@@ -42,6 +43,15 @@ def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():
     assert row["speed_up"] == round(4.0 / 5.5, 3)
     assert row["speed_up_by_domain"] == {"code": 1.333, "prose": 0.5}
     assert row["speed_up_worst_decile"] == 0.5
+
+
+def test_only_policies_that_promise_the_plain_text_are_held_against_it():
+    stats = DecodeStats(num_steps=5, num_tokens=10, step_ms=[1.0])
+    plain = [Run([0] * 10, 1.0, stats)] * 3
+    other = [Run([1] * 10, 1.0, stats)] * 3
+    walk, ratio = (Policy("toy", "iid-paths", "", lambda job: other[0], same_text=same) for same in (True, False))
+    assert summarise(walk, JOBS, other, plain)["texts_unlike_plain"] == 3
+    assert "texts_unlike_plain" not in summarise(ratio, JOBS, other, plain)
 
 
 def test_the_tables_fit_is_the_median_over_the_steps_of_all_policies():
