@@ -20,6 +20,11 @@ class Looks(IntEnum):
     ADAPTED = 1  # also the siblings already drawn, but never the token decided about
     ANYTHING = 2  # the token itself, its probability, even the sampling noise
 
+    @property
+    def words(self) -> str:
+        """For a sentence about decisions."""
+        return ("what was known before any sibling", "earlier siblings", "anything")[self]
+
 
 @dataclass(frozen=True)
 class LawTerms:
@@ -85,8 +90,8 @@ def unsound_reason(
         problem = f"verifier '{verifier.name}' is not lossless for tokens drafted under the '{law.name}' law"
     elif looks > verifier.tolerates:
         problem = (
-            f"verifier '{verifier.name}' tolerates shape decisions that look at {verifier.tolerates.name.lower()}, "
-            f"but this shape policy looks at {looks.name.lower()}"
+            f"verifier '{verifier.name}' tolerates shape decisions that look at {verifier.tolerates.words}, "
+            f"but this shape policy looks at {looks.words}"
         )
     else:
         return None

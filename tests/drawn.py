@@ -43,3 +43,11 @@ def inner_rows(tree, rows):
 
 def sampler_of(vocabulary_size, seed=0):
     return TokenSampler([Sampling(seed=seed)], vocabulary_size, torch.device("cpu"))
+
+
+def stack(*trees):
+    """One batch of trees of the same size."""
+    links, numbers, num_nodes = (
+        np.concatenate([getattr(tree, name) for tree in trees]) for name in ("links", "numbers", "num_nodes")
+    )
+    return DraftTree(num_nodes, links, numbers, np.concatenate([tree.paths for tree in trees]))

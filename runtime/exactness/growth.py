@@ -8,7 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...controller.contract import FIXED, HYBRID, IID_PATHS, WITHOUT_REPLACEMENT, LawTerms, Looks
+from ...controller.contract import (
+    COUPLED,
+    FIXED,
+    GREEDY_PLUS_ONE,
+    HYBRID,
+    IID_PATHS,
+    WITHOUT_REPLACEMENT,
+    LawTerms,
+    Looks,
+)
 from .drafting import Choose, Drafting, ToyDraft
 from .models import TableModel
 
@@ -23,6 +32,14 @@ class Shape(NamedTuple):
     @property
     def depth(self) -> int:
         return self.trunk + self.branch
+
+    def most_draws(self, law: LawTerms) -> int:
+        """Draws of the largest tree."""
+        if law is FIXED:
+            return 0
+        if law in (IID_PATHS, HYBRID):
+            return self.trunk + self.width * self.branch
+        return self.trunk + sum(self.width**level for level in range(1, self.branch + 1))
 
     def num_children(self, drafting: Drafting, node: int) -> int:
         """Children to draw under `node`."""
@@ -103,6 +120,16 @@ GROWTHS = {
     "best-child-first": Growth(Looks.ADAPTED, best_child_first),
     "drop-unlikely": Growth(Looks.ANYTHING, static, lambda drafting, node: drafting.path_prob(node) > 0.15),
 }
+
+
+def drafts_under(law: LawTerms, growth: str) -> bool:
+    """Whether a rule says anything under a law: one without draws has no earlier siblings to look at, and the noise of
+    the coupled law is not enumerable."""
+    if law is COUPLED:
+        return False
+    if GROWTHS[growth].looks is Looks.ADAPTED:
+        return law not in (FIXED, GREEDY_PLUS_ONE)
+    return law is not FIXED or growth != "best-node-first"
 
 
 def program(law: LawTerms, growth: Growth, shape: Shape, drafter: TableModel) -> Callable[[Choose], ToyDraft]:
