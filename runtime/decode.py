@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from ..controller.context import StepContext
-from ..controller.contract import require_sound
+from ..controller.contract import WALK, require_sound
 from ..controller.errors import InputError
 from ..controller.ngrams import NgramModel
 from ..controller.policies.base import ShapePolicy
@@ -142,6 +142,9 @@ class Decoder:
             if widths:
                 nodes = self._selector.keep(drafted, context)
                 kept = drafted.subtree(nodes)
+                # The walk may verify any part of a drawn tree; the others count on the places of `draft_rows`.
+                is_whole = kept.num_nodes.sum() == drafted.num_nodes.sum()
+                assert is_whole or self._verifier.terms == WALK, "a sampled token is never dropped"
             draft_rows = self._drafter.draft_rows
             clock.charge("controller", "keep")
         rows = self._target.score(kept)

@@ -49,7 +49,8 @@ class BenchConfig:
     fixed_law: bool = True
     """Also run every confidence policy under the fixed law, where T > 0"""
     verifiers: bool = False
-    """Also run sampled trees under every verifier, where T > 0; each is tuned live, over its whole grid"""
+    """Also run sampled trees under every verifier, where T > 0; replay cannot rank them, so each is tuned live, over
+    its whole grid"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -70,6 +71,8 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
+    if measure.verifiers and not measure.tune_prompts:
+        raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
     tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts)) if measure.tune_prompts else []
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
     if {prompt.document for prompt in tune} & {prompt.document for prompt in held_out}:
