@@ -1,7 +1,5 @@
 """The random numbers of one verification: every coin and every draw takes the next number of the step."""
 
-from math import nextafter
-
 import torch
 from torch import Tensor
 
@@ -20,12 +18,12 @@ class Coins:
     def draw(self, probs: Tensor) -> int:
         """A token from `probs` [V], which need not add up to 1; never one of probability 0.
 
-        By the inverse of the distribution function: one uniform number, where Gumbel noise takes one per token.
+        One coin is looked up in the running sum, which costs a tenth of a Gumbel number per token.
         """
-        sums = probs.cumsum(dim=0, dtype=torch.float64)
-        total = float(sums[-1])
-        place = min(self._noise.uniform(self._next()) * total, nextafter(total, 0.0))  # rounding may reach the end
-        return int(torch.searchsorted(sums, place, right=True))
+        possible = probs.nonzero().squeeze(-1)
+        sums = probs[possible].double().cumsum(dim=0)
+        place = torch.searchsorted(sums, sums[-1] * self._noise.uniform(self._next()), right=True)
+        return int(possible[place.clamp_max(len(possible) - 1)])
 
     def _next(self) -> int:
         assert self._used < FIRST_DRAFTING_NUMBER, "a verification has run out of coins"
