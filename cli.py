@@ -12,6 +12,7 @@ COMMANDS = {
     "make-pair": "train a reference pair on the standard library",
     "profile": "measure this machine's latency table again",
     "checkpoint": "inspect, verify, push or pull a checkpoint folder",
+    "check": "say which drafting laws and verifiers are lossless together, and prove it",
 }
 
 
@@ -96,6 +97,8 @@ def load(command: str):
             from .collect.make_pair.command import make_pair as function
         case "profile":
             from .collect.profile import profile as function
+        case "check":
+            from .runtime.exactness.command import check as function
         case "checkpoint":
             from .controller.checkpoint.command import ACTIONS
 

@@ -201,7 +201,7 @@ class _Workbench:
         if num_nodes:
             self._selector.keep(tree, self._new_step())
         rows = self._target.score(tree)
-        self._verifier.verify(tree, rows, self._sampler, self._context.positions)
+        self._verifier.verify(tree, rows, (), self._sampler, self._context.positions)
         self._target.commit(np.zeros((self._batch, 0), dtype=np.int64), np.zeros(self._batch, dtype=bool))
 
 

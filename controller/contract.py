@@ -20,6 +20,11 @@ class Looks(IntEnum):
     ADAPTED = 1  # also the siblings already drawn, but never the token decided about
     ANYTHING = 2  # the token itself, its probability, even the sampling noise
 
+    @property
+    def words(self) -> str:
+        """For a sentence about decisions."""
+        return ("what was known before any sibling", "earlier siblings", "anything")[self]
+
 
 @dataclass(frozen=True)
 class LawTerms:
@@ -40,20 +45,53 @@ class VerifierTerms:
 
 COUPLED = LawTerms("coupled", sampled=False)
 FIXED = LawTerms("fixed", sampled=False)
-WALK = VerifierTerms("walk", laws=frozenset({COUPLED.name, FIXED.name}), tolerates=Looks.ANYTHING)
+IID_PATHS = LawTerms("iid-paths", sampled=True)  # a trunk, then K branches, each token an independent draw
+WITHOUT_REPLACEMENT = LawTerms("without-replacement", sampled=True)  # siblings are distinct draws, in draw order
+GREEDY_PLUS_ONE = LawTerms("greedy-plus-one", sampled=True)  # the top k - 1, and one draw from all other tokens
+HYBRID = LawTerms("hybrid", sampled=True)  # i.i.d. paths with free side branches
+
 LAWS = {law.name: law for law in (COUPLED, FIXED)}  # of the walk
+SAMPLED_LAWS = {law.name: law for law in (IID_PATHS, WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID)}
+
+
+def _verifier(name: str, tolerates: Looks, *laws: LawTerms) -> VerifierTerms:
+    return VerifierTerms(name, frozenset(law.name for law in laws), tolerates)
+
+
+# The walk is lossless for every fixed tree, hence for every drawn one.
+WALK = _verifier("walk", Looks.ANYTHING, *LAWS.values(), *SAMPLED_LAWS.values())
+# Those that accept more come first: the first sound one is what a refusal names.
+VERIFIERS = {
+    terms.name: terms
+    for terms in (
+        _verifier("traversal", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("spectr", Looks.PREDICTABLE, IID_PATHS),
+        _verifier("khisti", Looks.PREDICTABLE, IID_PATHS),
+        _verifier("specinfer", Looks.ADAPTED, IID_PATHS),
+        _verifier("rrsw", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("spectr-fixed", Looks.ADAPTED, IID_PATHS),
+        _verifier("naive-tree", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("block", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("naive", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("greedy-plus-one", Looks.PREDICTABLE, GREEDY_PLUS_ONE),
+        _verifier("hybrid-traversal", Looks.ADAPTED, HYBRID),
+        _verifier("hybrid-block", Looks.ADAPTED, HYBRID),
+        _verifier("hybrid-naive", Looks.ADAPTED, HYBRID),
+        WALK,
+    )
+}
 
 
 def unsound_reason(
-    law: LawTerms, looks: Looks, verifier: VerifierTerms, known: Collection[VerifierTerms] = (WALK,)
+    law: LawTerms, looks: Looks, verifier: VerifierTerms, known: Collection[VerifierTerms] = tuple(VERIFIERS.values())
 ) -> str | None:
     """Why this triple would not be lossless, with a sound alternative among `known`; None where it is sound."""
     if law.name not in verifier.laws:
         problem = f"verifier '{verifier.name}' is not lossless for tokens drafted under the '{law.name}' law"
     elif looks > verifier.tolerates:
         problem = (
-            f"verifier '{verifier.name}' tolerates shape decisions that look at {verifier.tolerates.name.lower()}, "
-            f"but this shape policy looks at {looks.name.lower()}"
+            f"verifier '{verifier.name}' tolerates shape decisions that look at {verifier.tolerates.words}, "
+            f"but this shape policy looks at {looks.words}"
         )
     else:
         return None

@@ -52,6 +52,12 @@ class DraftTree:
     num_nodes: Array  # [B] int64, root included
     links: Array  # [B, N, 4] int64: see LINKS
     numbers: Array  # [B, N, 9] float32: see NUMBERS; 0 at the root and at padding
+    paths: Array | None = None
+    """[B, K, L] int64 the node drawn by path k at depth d + 1, -1 where path k made no draw; sampled laws only.
+
+    The draws under a node are in the order of the paths. Equal draws are one node, as often in `paths` as it was drawn.
+    A trunk belongs to path 0. A tree drawn without replacement needs none: its siblings stand in draw order.
+    """
 
     @classmethod
     def from_roots(cls, tokens: Array) -> Self:
@@ -182,7 +188,7 @@ class DraftTree:
             numbers[:, 6] = children.ngram_top_log_probs[rows, expanded]
         numbers[:, FIRST_PATH_SUM:] = self.numbers[rows, above, FIRST_PATH_SUM:] + numbers[:, :2]
         num_nodes = self.num_nodes + counts
-        grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())))
+        grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())), self.paths)
         for old, wider, new in ((self.links, grown.links, links), (self.numbers, grown.numbers, numbers)):
             wider[:, : old.shape[1]] = old
             wider[rows, places] = new
@@ -194,7 +200,10 @@ class DraftTree:
         kept = nodes[trees, order]
         places = np.full(self.tokens.shape, -1)
         places[trees, kept] = order
-        smaller = type(self)((nodes >= 0).sum(axis=1), *_blank(*nodes.shape))
+        paths = self.paths
+        if paths is not None:
+            paths = np.where(paths >= 0, places[np.arange(len(paths))[:, None, None], paths], -1)
+        smaller = type(self)((nodes >= 0).sum(axis=1), *_blank(*nodes.shape), paths)
         links = self.links[trees, kept]
         links[:, 1] = np.where(order > 0, places[trees, links[:, 1]], -1)
         assert (links[order > 0, 1] >= 0).all(), "the kept nodes are not parent-closed"

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from ..controller.context import StepContext
-from ..controller.contract import require_sound
+from ..controller.contract import WALK, require_sound
 from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
 from ..controller.tree import Array, DraftTree
@@ -20,7 +20,7 @@ from .sampling import Sampling, TokenSampler
 from .stats import DecodeStats, StepRecord
 from .stopping import TextStream
 from .target import Target
-from .verification.base import Verifier
+from .verification.base import DraftRows, Verifier
 
 Observer = Callable[[StepRecord], None]
 
@@ -130,15 +130,20 @@ class Decoder:
         clock = Clock()
         drafted = DraftTree.from_roots(roots)
         kept, nodes, widths = drafted, np.zeros((len(roots), 1), dtype=np.int64), []
+        draft_rows: DraftRows = [{} for _ in roots]
         if self._drafter is not None and self._selector is not None:
             drafted, widths = self._draft(drafted, context, sampler, clock)
             if widths:
                 nodes = self._selector.keep(drafted, context)
                 kept = drafted.subtree(nodes)
+                # The walk may verify any part of a drawn tree; the others count on the places of `draft_rows`.
+                is_whole = kept.num_nodes.sum() == drafted.num_nodes.sum()
+                assert is_whole or self._verifier.terms == WALK, "a sampled token is never dropped"
+            draft_rows = self._drafter.draft_rows
             clock.charge("controller", "keep")
         rows = self._target.score(kept)
         clock.charge("target")
-        verdict = self._verifier.verify(kept, rows, sampler, context.positions)
+        verdict = self._verifier.verify(kept, rows, draft_rows, sampler, context.positions)
         clock.charge("verify")
         active = context.remaining > 0
         path = np.where(active[:, None], verdict.path, -1)
@@ -164,7 +169,7 @@ class Decoder:
             if frontier.shape[1] == 0:
                 return tree, widths
             clock.charge("controller")
-            widths.append(frontier.shape[1])
+            widths.append(max(len({*row.tolist()} - {-1}) for row in frontier))
             tree = self._drafter.expand(tree, frontier, self._selector.limits.width, sampler)
             clock.charge("draft")
 

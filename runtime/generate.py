@@ -22,7 +22,7 @@ class TextOptions:
     max_tokens: int = 64
     """Longest continuation"""
     seed: int = 0
-    """The same seed gives the same text, with speculation or without"""
+    """The same seed gives the same text, with speculation or without where the walk verifies"""
     stop: tuple[str, ...] = ()
     """Strings that end the text"""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..controller.errors import InputError
 from ..controller.tree import Array
-from .noise import KeyedNoise
+from .noise import KeyedNoise, StepNoise
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class TokenSampler:
         self.samplings = list(samplings)
         self.temperatures = np.array([s.temperature for s in samplings], dtype=np.float32)
         self.top_ps = np.array([s.top_p for s in samplings], dtype=np.float32)
+        self.device = device
         self._vocabulary_size = vocabulary_size
         self._scales = torch.tensor(
             [s.temperature if s.temperature > 0 else 1.0 for s in samplings],
@@ -70,6 +71,32 @@ class TokenSampler:
         for row in self._cut_rows:
             scores[row] = _cut(scores[row], self.samplings[row].top_k, self.samplings[row].top_p)
         return scores
+
+    def log_probs(self, logits: Tensor) -> Tensor:
+        """[B, ..., V] log of the law each text draws its tokens from; at T = 0 one token has all of it."""
+        log_probs = self.warp(logits).log_softmax(dim=-1)
+        if not self._some_greedy:
+            return log_probs
+        best = torch.full_like(log_probs, -torch.inf).scatter_(-1, log_probs.argmax(-1, keepdim=True), 0.0)
+        return torch.where(self._greedy.view(-1, *[1] * (logits.ndim - 1)), best, log_probs)
+
+    def probs(self, logits: Tensor, slot: int) -> Tensor:
+        """[V] the law that text `slot` draws a token from, by a row of `logits` [V]; one-hot at T = 0."""
+        sampling = self.samplings[slot]
+        scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+        scores = scores[: self._vocabulary_size]
+        if sampling.temperature == 0:
+            return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
+        if sampling.temperature != 1:
+            scores = scores / self._scales[slot].to(scores.dtype)
+        if slot in self._cut_rows:
+            scores = _cut(scores, sampling.top_k, sampling.top_p)
+        return scores.softmax(dim=-1)
+
+    def step_noise(self, slot: int, root_position: int) -> StepNoise:
+        """The noise of text `slot`'s decode step from `root_position`, for draws other than the text's own tokens."""
+        sampling = self.samplings[slot]
+        return StepNoise(sampling.seed, sampling.choice, root_position, self.device)
 
     def noise(self, positions: Array) -> Tensor | None:
         """[B, P, V] for token positions [B, P] (zero for greedy texts), None where every text is greedy."""

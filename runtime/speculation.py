@@ -1,37 +1,47 @@
-"""From a configuration to a decoder: which policy drafts, if any."""
+"""From a configuration to a decoder: which policy drafts and which verifier judges, if any."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..controller.checkpoint import Checkpoint
-from ..controller.contract import LawTerms
+from ..controller.contract import WALK, LawTerms
 from ..controller.errors import InputError
 from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
 from ..controller.policies.base import ShapePolicy
+from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.learned import learned_selector
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
 from ..controller.shapes import parse_paths
 from .decode import Decoder, Observer
+from .drafters.draws import get_sampled_law
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.law import get_law
 from .pair import REFERENCE, Pair, reference_folder
 from .table_fit import FitTotals, TableWatch
 from .target import Target
+from .verification import get_verifier
+from .verification.spectr import MOST_DRAWS
 from .verification.walk import WalkVerifier
 
 
 @dataclass(frozen=True)
 class SpeculationConfig:
-    """Which trees are drafted; with neither a selector nor a tree, decoding is plain."""
+    """Which trees are drafted; with neither a selector nor a tree, static or sampled, decoding is plain."""
 
     selector: Path | None = None
     """Checkpoint folder of a learned selector; `reference` is the one that ships with the reference pair"""
     tree: str | None = None
     """A static tree instead, as a list of paths: "[(0,), (1,), (0, 0)]" """
+    sampled: tuple[int, int, int] | None = None
+    """A sampled tree instead, (K, L1, L2): a trunk of L1 tokens, then K branches of L2; under the hybrid law L2 is 0,
+    and K - 1 candidates stand beside each token of the trunk"""
     law: str = "coupled"
-    """Drafting law of a static tree: coupled or fixed; a selector brings its own"""
+    """Drafting law of a static tree, coupled or fixed, or of a sampled one: iid-paths, without-replacement,
+    greedy-plus-one or hybrid; a selector brings its own"""
+    verifier: str = "walk"
+    """Who judges a sampled tree; all but the walk keep the law of the text, but not the text of a seed"""
     min_prob: float = 0.0
     """Nodes whose next-token maximum probability is below this are not expanded"""
     path_prob: float = 0.0
@@ -39,7 +49,8 @@ class SpeculationConfig:
     theta_scale: float = 1.0
     """Line search around the choice rule's tokens per millisecond; larger drafts less"""
     guard: bool = True
-    """Turn speculation off while it is slower than plain decoding, and probe it again"""
+    """Turn speculation off while it is slower than plain decoding, and probe it again; with the walk alone, for under
+    another verifier the text would then depend on the clock"""
 
 
 def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None = None) -> Decoder:
@@ -47,8 +58,19 @@ def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None =
 
     Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`.
     """
-    if config.selector is not None and config.tree is not None:
-        raise InputError("a selector and a static tree are both given; choose one of them")
+    sources = {"a selector": config.selector, "a static tree": config.tree, "a sampled tree": config.sampled}
+    given = [source for source, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are both given; choose one of them")
+    if config.sampled is not None:
+        law = get_sampled_law(config.law)
+        if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
+            raise InputError(
+                f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
+            )
+        return tree_decoder(pair, law, sampled_shape(law, *config.sampled), verifier=config.verifier)
+    if config.verifier != WALK.name:
+        raise InputError(f"verifier {config.verifier!r} judges sampled trees only; give one as sampled=[K, L1, L2]")
     if config.selector is not None:
         return _learned(pair, config, config.selector, fit)
     if config.tree is not None:
@@ -67,11 +89,18 @@ def plain_decoder(pair: Pair) -> Decoder:
     return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
 
 
-def tree_decoder(pair: Pair, law: LawTerms, selector: ShapePolicy, observer: Observer | None = None) -> Decoder:
-    """The loop with the pair's drafter under `law` and the walk."""
+def tree_decoder(
+    pair: Pair,
+    law: LawTerms,
+    selector: ShapePolicy,
+    observer: Observer | None = None,
+    *,
+    verifier: str = WALK.name,
+) -> Decoder:
+    """The loop with the pair's drafter under `law`."""
     return Decoder(
         Target(pair.target),
-        WalkVerifier(),
+        get_verifier(verifier),
         pair.tokenizer.backend_tokenizer,
         pair.end_tokens,
         drafter=LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams),

@@ -283,3 +283,39 @@ def test_an_impossible_option_is_refused(arguments, complaint, capsys):
 
 def test_an_unknown_command_is_refused(capsys):
     refused(["colect"], "no command is called 'colect'", capsys)
+
+
+def test_check_prints_what_goes_together(capsys):
+    assert cli.main(["check"]) == 0
+    assert last_line(capsys) == {"command": "check", "combinations": 252, "sound": 51}
+
+
+def test_check_proves_a_sound_combination_and_shows_what_an_unsound_one_does(capsys):
+    assert cli.main(["check", "--law", "iid-paths", "--verifier", "specinfer", "--growth", "stop-siblings"]) == 0
+    proved = last_line(capsys)
+    assert proved["sound"] is True
+    assert proved["total_variation"] < 1e-12
+    assert cli.main(["check", "--law", "iid-paths", "--verifier", "spectr", "--growth", "stop-siblings"]) == 0
+    disproved = last_line(capsys)
+    assert disproved["sound"] is False
+    assert disproved["reason"].endswith("use verifier 'traversal' instead")
+    assert disproved["total_variation"] > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--law", "lucky"], "no drafting law is called 'lucky'"),
+        (["--verifier", "lucky"], "no verifier is called 'lucky'"),
+        (["--law", "iid-paths", "--verifier", "block", "--growth", "lucky"], "no growth rule is called 'lucky'"),
+        (["--law", "coupled", "--verifier", "walk"], "check 'fixed'"),
+        (["--law", "fixed", "--verifier", "walk", "--growth", "stop-siblings"], "take growth 'static'"),
+        (["--law", "iid-paths", "--verifier", "block", "--toy.width", "9"], "too many to enumerate"),
+        (["--law", "iid-paths", "--verifier", "block", "--toy.width", "0"], "needs two tokens"),
+    ],
+)
+def test_an_impossible_check_is_refused(arguments, complaint, capsys):
+    assert cli.main(["check", *arguments]) == 2
+    output = capsys.readouterr()
+    assert complaint in output.err.splitlines()[-1]
+    assert output.out == ""

@@ -8,11 +8,12 @@ import plans
 import pytest
 import tiny
 import torch
-from treewright.controller.contract import COUPLED, FIXED
+from treewright.controller.contract import COUPLED, FIXED, HYBRID, SAMPLED_LAWS
 from treewright.controller.features import FEATURES
 from treewright.controller.guard import Guard
 from treewright.controller.model import SelectorModel
 from treewright.controller.objective import Objective
+from treewright.controller.policies.delayed import sampled_shape
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.learned import LearnedScorer
 from treewright.controller.scorers.rank import RankScorer
@@ -126,6 +127,29 @@ def test_what_the_texts_own_ngrams_draft_changes_no_text(settings, batch, law):
     assert [text.token_ids for text in streams] == [text.token_ids for text in plain]
     assert num_kept > 0
     assert num_accepted > 0 or settings["temperature"] > 0
+
+
+@pytest.mark.parametrize("settings", SETTINGS[::3], ids=str)
+@pytest.mark.parametrize("scorer", ["random", "adversarial"])
+@pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)
+def test_the_walk_through_drawn_trees_writes_the_plain_text_whatever_is_dropped(settings, scorer, law):
+    requests = tiny.requests(3, **settings)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    selector = Selector(SCORERS[scorer](requests), LIMITS)
+    trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector, law).generate(requests)
+    assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
+    assert stats.num_kept > 0
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)
+def test_the_walk_through_delayed_trees_writes_the_plain_text(settings, law):
+    requests = tiny.requests(3, **settings)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    shape = sampled_shape(law, 3, *((3, 0) if law == HYBRID else (1, 2)))
+    trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), shape, law).generate(requests)
+    assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
+    assert stats.num_accepted > 0
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

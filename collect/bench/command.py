@@ -15,6 +15,7 @@ from ...controller.contract import LAWS
 from ...controller.errors import InputError
 from ...controller.policies.base import PolicyPlan
 from ...controller.policies.grids import policy_grids
+from ...controller.policies.sampled_grids import verifier_grids
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
@@ -47,6 +48,9 @@ class BenchConfig:
     """Prompts on which the tuned policies are measured"""
     fixed_law: bool = True
     """Also run every confidence policy under the fixed law, where T > 0"""
+    verifiers: bool = False
+    """Also run sampled trees under every verifier, where T > 0; replay cannot rank them, so each is tuned live, over
+    its whole grid"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -67,6 +71,8 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
+    if measure.verifiers and not measure.tune_prompts:
+        raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
     tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts)) if measure.tune_prompts else []
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
     if {prompt.document for prompt in tune} & {prompt.document for prompt in held_out}:
@@ -80,6 +86,8 @@ def bench(
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
         grids = policy_grids(checkpoint, table, laws, temperature)
         grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        if measure.verifiers and temperature > 0:
+            grids |= verifier_grids()
         make = partial(planned_policy, models, table=table)
         plans = [grid[0] for grid in grids.values()]
         if tune:

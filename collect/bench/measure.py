@@ -105,8 +105,9 @@ def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: S
             "acceptance_rate": round(stats.acceptance_rate, 3),
             "controller_share": round(stats.controller_share, 4),
             "step_ms_p50_p95_p99": [round(float(value), 2) for value in np.percentile(stats.step_ms, [50, 95, 99])],
-            "texts_unlike_plain": sum(a.tokens != b.tokens for a, b in zip(runs, plain, strict=True)),
         }
+        if policy.same_text:
+            row["texts_unlike_plain"] = sum(a.tokens != b.tokens for a, b in zip(runs, plain, strict=True))
     return row
 
 

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ...controller.contract import SAMPLED_LAWS, WALK
 from ...controller.guard import Guard
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...runtime.decode import Decoder, Request
+from ...runtime.drafters.draws import get_sampled_law
 from ...runtime.drafters.law import get_law
 from ...runtime.pair import Pair
 from ...runtime.sampling import Sampling
@@ -48,6 +50,7 @@ class Policy:
     law: str  # "-" where nothing is drafted under a law of ours
     settings: str
     run: Callable[[Job], Run]
+    same_text: bool = True  # as plain decoding, by the same seed; other verifiers than the walk keep its law alone
 
 
 def reference_policies(pair: Pair, table: LatencyTable) -> list[Policy]:
@@ -68,8 +71,10 @@ def reference_policies(pair: Pair, table: LatencyTable) -> list[Policy]:
 
 def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
     """The plan with a decoder of its own and nothing learnt yet."""
-    decoder = tree_decoder(pair, get_law(plan.law), plan.build())
-    return Policy(plan.family, plan.law, plan.text, _runner(decoder, table))
+    law = get_sampled_law(plan.law) if plan.law in SAMPLED_LAWS else get_law(plan.law)
+    decoder = tree_decoder(pair, law, plan.build(), verifier=plan.verifier)
+    walks = plan.verifier == WALK.name
+    return Policy(plan.family, plan.law, plan.text, _runner(decoder, table, is_priced=walks), same_text=walks)
 
 
 def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
@@ -77,7 +82,9 @@ def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
     return replace(plan, family=f"{plan.family}, guarded", build=lambda: Guard(plan.build(), table))
 
 
-def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[Job], Run]:
+def _runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) -> Callable[[Job], Run]:
+    """`is_priced` where the table knows all that a step does; it does not know verifiers other than the walk."""
+
     def run(job: Job) -> Run:
         requests = [Request(job.prompt_ids, job.max_tokens, job.sampling, ignore_end=True)]
         started = perf_counter()
@@ -88,7 +95,7 @@ def _runner(decoder: Decoder, table: LatencyTable) -> Callable[[Job], Run]:
         for record in records:
             stats.add(record)
         priced_ms = sum(_price(table, record) for record in records)
-        ratios = (steps.of(record) for record in records)
+        ratios = (steps.of(record) for record in records if is_priced)
         return Run(stream.token_ids, seconds, stats, priced_ms, tuple(step for step in ratios if step is not None))
 
     return run

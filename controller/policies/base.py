@@ -31,7 +31,10 @@ class ShapePolicy(Protocol):
         ...
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
-        """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting."""
+        """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting.
+
+        Under a sampled law a node stands here once for each child it is to get.
+        """
         ...
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
@@ -55,6 +58,7 @@ class PolicyPlan:
     law: str
     settings: dict[str, Any]
     build: Callable[[], ShapePolicy]
+    verifier: str = "walk"
 
     @property
     def text(self) -> str:

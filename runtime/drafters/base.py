@@ -5,10 +5,16 @@ from typing import Protocol
 from ...controller.contract import LawTerms
 from ...controller.tree import Array, DraftTree
 from ..sampling import TokenSampler
+from ..verification.base import DraftRows
 
 
 class Drafter(Protocol):
     law: LawTerms
+
+    @property
+    def draft_rows(self) -> DraftRows:
+        """Of the step under way, the law that each node's children were drawn from; nothing under the walk's laws."""
+        ...
 
     def start(self, texts: list[Array], capacity: int) -> None:
         """Read the prompts ([n_b] int64 each); the last token of each is the first root."""
@@ -17,6 +23,7 @@ class Drafter(Protocol):
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         """The tree with up to `width` children under each node of `frontier` ([B, F], -1 padded).
 
+        Under a sampled law a node stands in `frontier` once for each child it is to get, and `width` says nothing.
         The first call of a step expands the roots; later calls expand nodes of the deepest level.
         """
         ...

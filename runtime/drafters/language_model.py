@@ -8,9 +8,11 @@ from torch import Tensor
 
 from ...controller.contract import COUPLED, LawTerms
 from ...controller.ngrams import NgramModel
-from ...controller.tree import Array, Children, DraftTree
+from ...controller.tree import Array, DraftTree
 from ..backends.base import CachedModel, append_text
 from ..sampling import TokenSampler
+from ..verification.base import DraftRows
+from .draws import hang_draws
 from .law import propose
 from .ngram import expect
 
@@ -24,7 +26,6 @@ class LanguageModelDrafter:
     """
 
     def __init__(self, model: CachedModel, law: LawTerms, *, ngrams: bool = False):
-        assert not law.sampled, "the walk's laws propose fixed candidates"
         self.model = model
         self.law = law
         self._drafts_ngrams = ngrams
@@ -32,6 +33,11 @@ class LanguageModelDrafter:
         self._unread: list[Array] = []
         self._rows = np.zeros((0, 0), dtype=np.int64)  # [B, N] cache row of each expanded node, -1 elsewhere
         self._visible = np.zeros((0, 0, 0), dtype=bool)  # [B, rows, rows] what each tree row attends to
+        self._draft_rows: list[dict[int, Tensor]] = []
+
+    @property
+    def draft_rows(self) -> DraftRows:
+        return self._draft_rows
 
     def start(self, texts: list[Array], capacity: int) -> None:
         self.model.open(len(texts), capacity)
@@ -40,8 +46,24 @@ class LanguageModelDrafter:
         self._forget_tree(len(texts))
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
-        if tree.tokens.shape[1] == 1:
-            return self._expand_roots(tree, frontier, width, sampler)
+        nodes, entries = distinct(frontier) if self.law.sampled else (frontier, None)
+        at_root = tree.tokens.shape[1] == 1
+        logits = self._root_logits(nodes) if at_root else self._node_logits(tree, nodes)
+        root_positions = self.model.lengths - 1  # the root has been read by now
+        if entries is None:
+            positions = (root_positions + tree.depths.max() + 1)[:, None]
+            noise = sampler.noise(positions) if self.law is COUPLED else None
+            ngrams = partial(expect, self._ngrams, tree, frontier) if self._ngrams else None
+            return tree.extend(frontier, propose(sampler.warp(logits), noise, width, ngrams))
+        rows = torch.arange(len(logits), device=logits.device)[:, None]
+        log_probs = sampler.log_probs(logits)[rows, torch.from_numpy(entries).to(logits.device)]
+        grown, draft_rows = hang_draws(tree, frontier, log_probs, self.law, sampler, root_positions)
+        for known, new in zip(self._draft_rows, draft_rows, strict=True):
+            known.update(new)
+        return grown
+
+    def _node_logits(self, tree: DraftTree, frontier: Array) -> Tensor:
+        """[B, F, V] of nodes of the deepest level, which become rows of the cache."""
         num_trees, num_new = frontier.shape
         rows = np.arange(num_trees)[:, None]
         nodes = np.maximum(frontier, 0)
@@ -55,40 +77,23 @@ class LanguageModelDrafter:
             inherited = np.where((parent_rows >= 0)[:, :, None], self._visible[rows, parent_rows], False)
             visible[:, num_old:, :num_old] = inherited
         visible[:, num_old:, num_old:] = np.eye(num_new, dtype=bool)
-        root_positions = self.model.lengths - 1
-        depths = tree.depths[rows, nodes]
-        logits = self.model.forward(tree.tokens[rows, nodes], root_positions[:, None] + depths, visible[:, num_old:])
+        positions = self.model.lengths[:, None] - 1 + tree.depths[rows, nodes]
+        logits = self.model.forward(tree.tokens[rows, nodes], positions, visible[:, num_old:])
 
         tree_rows, order = np.nonzero(frontier >= 0)
         known[tree_rows, frontier[tree_rows, order]] = num_old + order
         self._rows, self._visible = known, visible
-        positions = root_positions + tree.depths.max() + 1
-        return tree.extend(frontier, self._propose(logits, positions, width, sampler, tree, frontier))
+        return logits
 
-    def _expand_roots(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
-        """Read what was committed since the last draft, the root last, and hang children under the roots."""
+    def _root_logits(self, frontier: Array) -> Tensor:
+        """[B, 1, V] after the roots; reads what was committed since the last draft, the root last."""
         drafting = frontier[:, 0] >= 0
         unread = [text if wanted else text[:0] for text, wanted in zip(self._unread, drafting, strict=True)]
         last_rows = append_text(self.model, unread)
         for slot in np.nonzero(drafting)[0]:
             self._unread[slot] = unread[slot][:0]
         some_row = next(row for row in last_rows if row is not None)
-        logits = torch.stack([some_row if row is None else row for row in last_rows])[:, None]
-        positions = self.model.lengths  # the root is committed now, so its children stand right behind
-        return tree.extend(frontier, self._propose(logits, positions, width, sampler, tree, frontier))
-
-    def _propose(
-        self,
-        logits: Tensor,
-        positions: Array,
-        width: int,
-        sampler: TokenSampler,
-        tree: DraftTree,
-        frontier: Array,
-    ) -> Children:
-        noise = sampler.noise(positions[:, None]) if self.law is COUPLED else None
-        ngrams = partial(expect, self._ngrams, tree, frontier) if self._ngrams else None
-        return propose(sampler.warp(logits), noise, width, ngrams)
+        return torch.stack([some_row if row is None else row for row in last_rows])[:, None]
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array, active: Array) -> None:
         on_path = path >= 0
@@ -112,3 +117,17 @@ class LanguageModelDrafter:
     def _forget_tree(self, num_trees: int) -> None:
         self._rows = np.zeros((num_trees, 0), dtype=np.int64)
         self._visible = np.zeros((num_trees, 0, 0), dtype=bool)
+        self._draft_rows = [{} for _ in range(num_trees)]
+
+
+def distinct(frontier: Array) -> tuple[Array, Array]:
+    """The nodes of `frontier` [B, F] without repeats, in order of first mention ([B, fewer], -1 behind each tree's
+    last), and which of them each entry is ([B, F], 0 where it is none)."""
+    repeated = np.tril(frontier[:, :, None] == frontier[:, None, :], -1)
+    is_first = (frontier >= 0) & ~repeated.any(axis=2)
+    places = is_first.cumsum(axis=1) - 1
+    nodes = np.full((len(frontier), max(1, int(is_first.sum(axis=1).max()))), -1)
+    slots, entries = np.nonzero(is_first)
+    nodes[slots, places[slots, entries]] = frontier[slots, entries]
+    first_mention = np.where(repeated.any(axis=2), repeated.argmax(axis=2), np.arange(frontier.shape[1]))
+    return nodes, np.where(frontier >= 0, np.take_along_axis(places, first_mention, axis=1), 0)

@@ -1,5 +1,7 @@
 """The verifier: which drafted path the target's text takes, and the token after it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -7,6 +9,10 @@ from torch import Tensor
 from ...controller.contract import VerifierTerms
 from ...controller.tree import Array, DraftTree
 from ..sampling import TokenSampler
+
+DraftRows = Sequence[Mapping[int, Tensor]]
+"""Per slot: node -> draft_probs [V], the law its children were really drawn from (the drafter's temperature and cut
+included), for every node that was drawn from. Empty for the walk."""
 
 
 class Verdict(NamedTuple):
@@ -19,9 +25,34 @@ class Verdict(NamedTuple):
         return (self.path >= 0).sum(axis=1)
 
 
+@dataclass(frozen=True, eq=False)
+class StopLaw:
+    """What a verification of one drafted tree may end in, with the probability of each end."""
+
+    joint: Tensor  # [N, V] probability that the verification ends at a node and emits a token there
+
+    @property
+    def stop(self) -> Tensor:
+        """[N] probability that the verification ends at a node; 1 + sum(stop * depth) is the block efficiency."""
+        return self.joint.sum(dim=-1)
+
+    def next_token(self, node: int) -> Tensor:
+        """[V] law of the token emitted at `node`, given that the verification ends there; it must be able to."""
+        return self.joint[node] / self.joint[node].sum()
+
+
 class Verifier(Protocol):
     terms: VerifierTerms
 
-    def verify(self, tree: DraftTree, rows: Tensor, sampler: TokenSampler, root_positions: Array) -> Verdict:
-        """Judge `tree` by the target's logits `rows` [B, N, V]; `root_positions` [B] are the roots' text indices."""
+    def verify(
+        self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
+    ) -> Verdict:
+        """Judge `tree` by the target's logits `rows` [B, N, V]; `root_positions` [B] are the roots' text indices.
+
+        A row is warped only when the verification comes to its node.
+        """
+        ...
+
+    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
+        """What `verify` does to one tree (B = 1), in the dtype of the target's probabilities `target_rows` [N, V]."""
         ...

@@ -13,13 +13,16 @@ from torch import Tensor
 from ...controller.contract import WALK
 from ...controller.tree import Array, DraftTree
 from ..sampling import TokenSampler
-from .base import Verdict
+from .base import DraftRows, StopLaw, Verdict
+from .sampled_tree import single_tree
 
 
 class WalkVerifier:
     terms = WALK
 
-    def verify(self, tree: DraftTree, rows: Tensor, sampler: TokenSampler, root_positions: Array) -> Verdict:
+    def verify(
+        self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
+    ) -> Verdict:
         slots = np.arange(len(tree.tokens))
         nodes = np.zeros(len(slots), dtype=np.int64)
         next_tokens = np.zeros(len(slots), dtype=np.int64)
@@ -39,3 +42,9 @@ class WalkVerifier:
             nodes = np.where(walking, matches.argmax(axis=1), nodes)
             path[:, depth] = np.where(walking, nodes, -1)
         return Verdict(path, next_tokens)
+
+    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
+        joint = torch.zeros_like(target_rows)
+        joint[0] = target_rows[0]
+        single_tree(tree, target_rows, draft_rows).land(joint)
+        return StopLaw(joint)

@@ -1,12 +1,19 @@
 """What bench tunes and reports, on policies whose speeds are known."""
 
+from pathlib import Path
+
+import plans
 import pytest
-from treewright.collect.bench.command import finalists, fit_sentence
+import tiny
+from treewright.collect.bench.command import BenchConfig, bench, finalists, fit_sentence
 from treewright.collect.bench.measure import over_others, summarise, table_fit, tuned, worst_decile
-from treewright.collect.bench.policies import Job, Policy, Run
+from treewright.collect.bench.policies import Job, Policy, Run, planned_policy
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
+from treewright.controller.policies.sampled_grids import verifier_grids
+from treewright.runtime.decode import Request
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.stats import DecodeStats
 from treewright.runtime.table_fit import PartRatios
 
 GRID = [PolicyPlan("toy", "coupled", {"price": price}, lambda: None) for price in (3.0, 1.0, 2.0)]
@@ -42,6 +49,35 @@ def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():
     assert row["speed_up"] == round(4.0 / 5.5, 3)
     assert row["speed_up_by_domain"] == {"code": 1.333, "prose": 0.5}
     assert row["speed_up_worst_decile"] == 0.5
+
+
+def test_only_policies_that_promise_the_plain_text_are_held_against_it():
+    stats = DecodeStats(num_steps=5, num_tokens=10, step_ms=[1.0])
+    plain = [Run([0] * 10, 1.0, stats)] * 3
+    other = [Run([1] * 10, 1.0, stats)] * 3
+    walk, ratio = (Policy("toy", "iid-paths", "", lambda job: other[0], same_text=same) for same in (True, False))
+    assert summarise(walk, JOBS, other, plain)["texts_unlike_plain"] == 3
+    assert "texts_unlike_plain" not in summarise(ratio, JOBS, other, plain)
+
+
+@pytest.mark.parametrize("key", verifier_grids(), ids="/".join)
+def test_every_verifier_runs_by_its_plan(key):
+    pair, job = tiny.pair(), Job([3, 1, 4], 12, Sampling(0.8, seed=1), "code")
+    plan = verifier_grids()[key][0]
+    policy = planned_policy(pair, plan, plans.TABLE)
+    run = policy.run(job)
+    assert (policy.family, policy.law) == key
+    assert len(run.tokens) == 12 and run.priced_ms > 0
+    assert run.stats is not None and run.stats.num_kept > 0
+    if policy.same_text:
+        (stream,), _ = tiny.decoder(pair.target).generate([Request(job.prompt_ids, 12, job.sampling)])
+        assert run.tokens == stream.token_ids
+    assert policy.same_text == (key[0] == "walk")
+
+
+def test_bench_refuses_verifiers_that_nothing_has_tuned():
+    with pytest.raises(InputError, match="use at least 1"):
+        bench(Path("reference"), measure=BenchConfig(verifiers=True, tune_prompts=0))
 
 
 def test_the_tables_fit_is_the_median_over_the_steps_of_all_policies():

@@ -5,7 +5,14 @@ import tiny
 from treewright.controller.contract import (
     COUPLED,
     FIXED,
+    GREEDY_PLUS_ONE,
+    HYBRID,
+    IID_PATHS,
+    LAWS,
+    SAMPLED_LAWS,
+    VERIFIERS,
     WALK,
+    WITHOUT_REPLACEMENT,
     LawTerms,
     Looks,
     VerifierTerms,
@@ -63,3 +70,50 @@ def test_a_decoder_refuses_an_unsound_triple_when_it_is_built():
 
 def test_a_sound_triple_passes():
     require_sound(COUPLED, Looks.ANYTHING, WALK)
+
+
+# Lossless verification under each law, by what decisions look at; proved in tests/runtime/exactness.
+SEQUENTIAL = {"traversal", "specinfer", "rrsw", "spectr-fixed", "naive-tree", "block", "naive"}
+WITH_REPLACEMENT_ONLY = {"specinfer", "spectr-fixed"}
+HYBRIDS = {"hybrid-traversal", "hybrid-block", "hybrid-naive"}
+TABLE = {
+    (COUPLED, Looks.PREDICTABLE): set(),
+    (FIXED, Looks.PREDICTABLE): set(),
+    (IID_PATHS, Looks.PREDICTABLE): SEQUENTIAL | {"spectr", "khisti"},
+    (IID_PATHS, Looks.ADAPTED): SEQUENTIAL,
+    (WITHOUT_REPLACEMENT, Looks.PREDICTABLE): SEQUENTIAL - WITH_REPLACEMENT_ONLY,
+    (WITHOUT_REPLACEMENT, Looks.ADAPTED): SEQUENTIAL - WITH_REPLACEMENT_ONLY,
+    (GREEDY_PLUS_ONE, Looks.PREDICTABLE): {"greedy-plus-one"},
+    (HYBRID, Looks.PREDICTABLE): HYBRIDS,
+    (HYBRID, Looks.ADAPTED): HYBRIDS,
+}
+
+
+@pytest.mark.parametrize("looks", Looks)
+@pytest.mark.parametrize("law", (LAWS | SAMPLED_LAWS).values(), ids=lambda law: law.name)
+def test_the_sound_verifiers_are_those_of_the_table(law, looks):
+    sound = {name for name, terms in VERIFIERS.items() if unsound_reason(law, looks, terms) is None}
+    assert sound == TABLE.get((law, looks), set()) | {"walk"}
+
+
+def test_a_list_verifier_refuses_siblings_that_look_at_each_other_and_names_a_sequential_one():
+    assert unsound_reason(IID_PATHS, Looks.ADAPTED, VERIFIERS["spectr"]) == (
+        "verifier 'spectr' tolerates shape decisions that look at what was known before any sibling, "
+        "but this shape policy looks at earlier siblings; use verifier 'traversal' instead"
+    )
+
+
+def test_only_the_walk_lets_a_decision_about_a_draw_look_at_it():
+    for law in SAMPLED_LAWS.values():
+        for name, terms in VERIFIERS.items():
+            reason = unsound_reason(law, Looks.ANYTHING, terms)
+            assert reason is None if name == "walk" else str(reason).endswith("use verifier 'walk' instead")
+
+
+def test_whatever_a_refusal_names_is_sound():
+    for law in (LAWS | SAMPLED_LAWS).values():
+        for looks in Looks:
+            for terms in VERIFIERS.values():
+                reason = unsound_reason(law, looks, terms)
+                if reason is not None:
+                    require_sound(law, looks, VERIFIERS[reason.split("'")[-2]])

@@ -1,8 +1,9 @@
 """Padded batches of trees, against the ten-line loops they replace."""
 
+import drawn
 import numpy as np
 import pytest
-from trees import random_tree
+from trees import random_children, random_tree
 
 
 def path_of(tree, row, node):
@@ -86,3 +87,12 @@ def test_a_subtree_without_a_parent_is_refused(tree):
 def test_a_candidate_that_sampling_cut_is_never_drafted():
     tree = random_tree(np.random.default_rng(1), batch=1, levels=1, cut=1)
     assert tree.num_nodes.tolist() == [3]  # a root and two of three children
+
+
+def test_the_paths_of_a_drawn_tree_follow_its_nodes():
+    whole = drawn.tree_of_paths([(5, 1), (5, 2), (7, 1)])
+    assert whole.paths.tolist() == [[[1, 2], [1, 3], [4, 5]]]
+    child = random_children(np.random.default_rng(0), 1, 1, width=1)
+    assert whole.extend(np.array([[3]]), child).paths is whole.paths
+    smaller = whole.subtree(np.array([[0, 1, 3, 4]]))
+    assert smaller.paths.tolist() == [[[1, -1], [1, 2], [3, -1]]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2_contingency, kstest, power_divergence
-from treewright.runtime.noise import KeyedNoise, gumbel, philox
+from treewright.runtime.noise import NUM_DRAWS, KeyedNoise, StepNoise, gumbel, philox
 from treewright.runtime.sampling import Sampling, TokenSampler
 
 # A correct generator falls below this once in ten thousand seeds; the seeds here are fixed.
@@ -112,3 +112,60 @@ def test_a_greedy_text_in_a_mixed_batch_has_no_noise():
     assert noise is not None
     assert (noise[0] == 0).all()
     assert (noise[1] != 0).all()
+
+
+def step(root_position, seed=3, choice=0):
+    return StepNoise(seed, choice, root_position, torch.device("cpu"))
+
+
+def test_philox_gives_single_words_as_integers():
+    counter, key = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0)
+    assert philox(counter, key) == (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)
+
+
+def test_coins_are_uniform_over_steps_and_over_numbers():
+    assert kstest([step(position).uniform(5) for position in range(5_000)], "uniform").pvalue > LEAST_P_VALUE
+    assert kstest([step(9).uniform(number) for number in range(NUM_DRAWS)], "uniform").pvalue > LEAST_P_VALUE
+
+
+def test_a_coin_is_strictly_between_zero_and_one():
+    coins = [step(position).uniform(0) for position in range(5_000)]
+    assert 0 < min(coins) < 0.001
+    assert 0.999 < max(coins) < 1
+
+
+def test_a_steps_gumbel_noise_is_standard():
+    sample = torch.stack([step(position).gumbel(1024, 500) for position in range(100)]).flatten().numpy()
+    assert kstest(sample, "gumbel_r").pvalue > LEAST_P_VALUE
+
+
+def drawn(noises):
+    return (LOGITS + torch.stack(noises)).argmax(-1).numpy()
+
+
+def test_draws_of_a_step_are_independent_of_each_other_of_the_next_step_and_of_the_text():
+    steps = [step(position) for position in range(4_000)]
+    first = drawn([noise.gumbel(7, 8) for noise in steps])
+    others = [
+        drawn([noise.gumbel(8, 8) for noise in steps]),
+        drawn([step(position + 1).gumbel(7, 8) for position in range(4_000)]),
+        draw([3], range(4_000))[0],
+        draw([3], range(1, 4_001))[0],
+        np.array([int(8 * noise.uniform(6)) for noise in steps]),
+    ]
+    for other in others:
+        assert independent(first, other)
+
+
+def test_every_part_of_a_steps_key_counts():
+    noises = [
+        step(*key).gumbel(number, 8)
+        for *key, number in ((1, 1, 0, 0), (1, 1, 0, 1), (1, 1, 1, 0), (1, 1 + 2**32, 0, 0), (1 + 2**32, 1, 0, 0))
+    ]
+    assert len({tuple(noise.tolist()) for noise in noises}) == len(noises)
+    assert step(1).gumbel(3, 5).tolist() == step(1).gumbel(3, 8)[:5].tolist()
+
+
+def test_a_step_may_run_out_of_numbers_but_never_reuse_one():
+    with pytest.raises(AssertionError, match="run out"):
+        step(1).uniform(NUM_DRAWS)

@@ -44,7 +44,7 @@ def test_block_efficiency_is_one_plus_the_node_probabilities(tree):
     tokens_per_step = 0.0
     for drawn in itertools.product(range(VOCABULARY_SIZE), repeat=count):
         rows = torch.eye(VOCABULARY_SIZE)[list(drawn)][None]
-        verdict = WalkVerifier().verify(tree, rows, ForcedSampler(), np.zeros(1, dtype=int))
+        verdict = WalkVerifier().verify(tree, rows, (), ForcedSampler(), np.zeros(1, dtype=int))
         weight = np.prod(target_probs[np.arange(count), list(drawn)])
         tokens_per_step += weight * (1 + verdict.accepted_lengths[0])
     edges = np.zeros((1, count))
@@ -64,7 +64,7 @@ def test_the_walk_equals_a_ten_line_loop_on_random_batches():
                 if follow[row, node]:
                     drawn[row, tree.parents[row, node]] = tree.tokens[row, node]
         rows = torch.nn.functional.one_hot(torch.from_numpy(drawn), 100).float()
-        verdict = WalkVerifier().verify(tree, rows, ForcedSampler(), np.zeros(3, dtype=int))
+        verdict = WalkVerifier().verify(tree, rows, (), ForcedSampler(), np.zeros(3, dtype=int))
         for row in range(3):
             node, path = 0, []
             while True:

@@ -1,0 +1,110 @@
+"""Shapes of sampled trees, which may look at nothing that was drawn: fixed counts of draws at every depth.
+
+A delayed tree (K, L1, L2) is a trunk of L1 tokens, then K branches of L2 tokens each (arXiv:2602.16994): where drafter
+and target agree, one path is enough, and they drift apart with depth. A trunk with side branches has, beside each of
+its tokens, the drafter's next best ones as free candidates: the token that replaces a refused one may land there.
+"""
+
+import numpy as np
+
+from ..context import StepContext
+from ..contract import HYBRID, LawTerms, Looks
+from ..errors import InputError
+from ..selector import TreeLimits
+from ..tree import Array, DraftTree
+from .base import keep_all
+
+# What a step has random numbers for.
+MAX_PATHS = 64
+MAX_DEPTH = 16
+
+
+class DelayedTree:
+    """(K, L1, L2); `paths` of the tree, where its law draws them, say which branch draws where."""
+
+    looks = Looks.PREDICTABLE
+    reads_history = False
+
+    def __init__(self, num_paths: int, trunk_length: int, branch_length: int):
+        depth = trunk_length + branch_length
+        if not 1 <= num_paths <= MAX_PATHS or min(trunk_length, branch_length) < 0 or not 1 <= depth <= MAX_DEPTH:
+            raise InputError(
+                f"a sampled tree has 1 to {MAX_PATHS} paths, and its trunk and branches come to 1 to {MAX_DEPTH} "
+                f"tokens, got {num_paths} paths, a trunk of {trunk_length} and branches of {branch_length}"
+            )
+        self.num_paths = num_paths
+        self.trunk_length = trunk_length
+        budget = trunk_length + num_paths * branch_length
+        self.limits = TreeLimits(depth, 1, num_paths, budget)
+
+    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
+        level = int(tree.depths.max())
+        ends = last_nodes(tree, level)
+        if level == self.trunk_length:
+            ends = np.repeat(ends[:, :1], self.num_paths, axis=1)
+        return growing(ends, level, self.limits.max_depth, context)
+
+    def keep(self, tree: DraftTree, context: StepContext) -> Array:
+        """A drawn token is verified, whatever it is."""
+        return keep_all(tree)
+
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
+        pass
+
+
+class TrunkWithSides:
+    """One drawn path of `length` tokens, with `num_sides` free candidates beside each."""
+
+    looks = Looks.PREDICTABLE
+    reads_history = False
+
+    def __init__(self, length: int, num_sides: int):
+        if not 1 <= length <= MAX_DEPTH or not 0 <= num_sides < MAX_PATHS:
+            raise InputError(
+                f"a trunk has 1 to {MAX_DEPTH} tokens and 0 to {MAX_PATHS - 1} candidates beside each, "
+                f"got {length} and {num_sides}"
+            )
+        self.num_sides = num_sides
+        self.limits = TreeLimits(length, 1, 1 + num_sides, length * (1 + num_sides))
+
+    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
+        level = int(tree.depths.max())
+        trunk = np.repeat(last_nodes(tree, level)[:, :1], 1 + self.num_sides, axis=1)
+        return growing(trunk, level, self.limits.max_depth, context)
+
+    def keep(self, tree: DraftTree, context: StepContext) -> Array:
+        return keep_all(tree)
+
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
+        pass
+
+
+def sampled_shape(law: LawTerms, num_paths: int, trunk_length: int, branch_length: int) -> DelayedTree | TrunkWithSides:
+    """The shape that (K, L1, L2) stands for under a sampled law; under the hybrid one L2 is 0, and K - 1 free
+    candidates stand beside each token of the trunk."""
+    if law != HYBRID:
+        return DelayedTree(num_paths, trunk_length, branch_length)
+    if branch_length:
+        raise InputError(
+            f"under the hybrid law only the trunk is drawn, but branches of {branch_length} tokens are asked for; "
+            f"use [{num_paths}, {trunk_length + branch_length}, 0]"
+        )
+    return TrunkWithSides(trunk_length, num_paths - 1)
+
+
+def last_nodes(tree: DraftTree, level: int) -> Array:
+    """[B, F]: where each path stands, or without paths the nodes of depth `level`, -1 where a tree has fewer."""
+    if level == 0:
+        return np.zeros((len(tree.tokens), 1), dtype=np.int64)
+    if tree.paths is not None:
+        return tree.paths[:, :, -1]
+    at_level = tree.depths == level
+    order = np.argsort(~at_level, axis=1, kind="stable")[:, : at_level.sum(axis=1).max()]
+    return np.where(np.take_along_axis(at_level, order, axis=1), order, -1)
+
+
+def growing(ends: Array, level: int, max_depth: int, context: StepContext) -> Array:
+    """[B, F]: the `ends` of the trees that may grow beyond `level`, [B, 0] where none may. How much of a text remains
+    was known before its tree was drawn."""
+    may_grow = level < np.minimum(max_depth, context.max_depths)
+    return np.where(may_grow[:, None], ends, -1)[:, : ends.shape[1] * int(may_grow.any())]

@@ -1,0 +1,111 @@
+"""The `check` command: which drafting laws, shape decisions and verifiers go together, and the proof of any one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ...controller.console import print_json, print_table, track
+from ...controller.contract import COUPLED, LAWS, SAMPLED_LAWS, VERIFIERS, LawTerms, Looks, unsound_reason
+from ...controller.errors import InputError
+from ..verification import get_verifier
+from .drafting import every_run
+from .emission import emission, total_variation
+from .growth import GROWTHS, Shape, drafts_under, program
+from .models import ToyPair
+
+Item = TypeVar("Item")
+KNOWN_LAWS = LAWS | SAMPLED_LAWS
+MOST_DRAFTS = 100_000
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """The drafts to enumerate, of random toy models."""
+
+    vocabulary_size: int = 3
+    """Tokens"""
+    width: int = 2
+    """Paths behind the trunk, or children of a node where siblings are distinct"""
+    trunk: int = 1
+    """Levels of a single draw"""
+    branch: int = 2
+    """Levels behind the trunk"""
+    models: int = 3
+    """Pairs of models"""
+
+
+def check(
+    law: str | None = None, verifier: str | None = None, growth: str = "static", toy: ToyConfig = ToyConfig()
+) -> None:
+    """Say which laws, shape decisions and verifiers are lossless together; prove it where given one of each.
+
+    Args:
+        law: Drafting law (coupled, fixed, iid-paths, without-replacement, greedy-plus-one or hybrid); all by default
+        verifier: Verifier, such as walk, specinfer, block or traversal; all by default
+        growth: Growth rule of the drafts to enumerate
+        toy: The toy models to prove it on
+    """
+    laws, verifiers = _chosen(KNOWN_LAWS, law, "drafting law"), _chosen(VERIFIERS, verifier, "verifier")
+    proofs = [] if law is None or verifier is None else _prove(laws[0], verifiers[0].name, growth, toy)
+    reasons = [
+        {"law": one.name, "verifier": terms.name, "decisions look at": looks.words, "together": reason or "sound"}
+        for one in laws
+        for terms in verifiers
+        for looks in Looks
+        for reason in [unsound_reason(one, looks, terms)]
+    ]
+    if law is None and verifier is None:
+        print_table("What a shape decision may look at, by verifier and drafting law", _overview())
+    else:
+        print_table("Drafting laws, verifiers and shape decisions", reasons)
+    if not proofs:
+        num_sound = sum(row["together"] == "sound" for row in reasons)
+        print_json({"command": "check", "combinations": len(reasons), "sound": num_sound})
+        return
+    print_table(f"How far the emitted text's law is from the target's: every {growth} draft", proofs)
+    reason = unsound_reason(laws[0], GROWTHS[growth].looks, verifiers[0])
+    worst = max(proof["total variation"] for proof in proofs)
+    print_json({"command": "check", "sound": reason is None, "reason": reason, "total_variation": worst})
+
+
+def _overview() -> list[dict[str, str]]:
+    return [
+        {"verifier": terms.name} | {law: terms.tolerates.words if law in terms.laws else "-" for law in KNOWN_LAWS}
+        for terms in VERIFIERS.values()
+    ]
+
+
+def _chosen(known: Mapping[str, Item], name: str | None, kind: str) -> list[Item]:
+    """The one of that name, or all."""
+    if name is not None and name not in known:
+        raise InputError(f"no {kind} is called {name!r}; there are {', '.join(known)}")
+    return list(known.values()) if name is None else [known[name]]
+
+
+def _prove(law: LawTerms, verifier: str, growth: str, toy: ToyConfig) -> list[dict[str, float]]:
+    """One row per pair of toy models; InputError for what cannot be enumerated."""
+    (rule,) = _chosen(GROWTHS, growth, "growth rule")
+    shape = Shape(toy.width, toy.trunk, toy.branch)
+    if min(shape) < 0 or not shape.width or not shape.depth or toy.vocabulary_size < 2 or toy.models < 1:
+        raise InputError(f"a check needs two tokens, one path, one level and one pair of models, got {toy}; raise them")
+    if law is COUPLED:
+        raise InputError("the noise of the 'coupled' law cannot be enumerated; check 'fixed', the walk treats it alike")
+    if not drafts_under(law, growth):
+        raise InputError(f"growth {growth!r} decides nothing under the {law.name!r} law; take growth 'static'")
+    num_drafts = toy.vocabulary_size ** shape.most_draws(law)
+    if num_drafts > MOST_DRAFTS:
+        raise InputError(f"up to {num_drafts:,} drafts are too many to enumerate; lower vocabulary, width or levels")
+    proofs = []
+    for seed in track(range(toy.models), "check: pairs of toy models"):
+        pair = ToyPair.random(toy.vocabulary_size, seed)
+        drafts = every_run(program(law, rule, shape, pair.drafter))
+        emitted = emission(pair, drafts, get_verifier(verifier))
+        proofs.append(
+            {
+                "models": seed,
+                "drafts": len(drafts),
+                "block efficiency": round(emitted.block_efficiency, 4),
+                "total variation": total_variation(pair, emitted),
+            }
+        )
+    return proofs

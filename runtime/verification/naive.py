@@ -1,0 +1,20 @@
+"""Naive speculative sampling on the first draw of every node: one chain (arXiv:2211.17192, arXiv:2302.01318).
+
+Accept x with min(1, p(x) / q(x)); refused, emit a token of norm((p - q)+). A node accepts with sum min(p, q).
+Cost: two numbers per accepted token, one O(V) residual per step.
+Soundness class: average-lossless, sequential. Only first draws are looked at, so all other nodes may be anything.
+"""
+
+from ...controller.contract import VERIFIERS
+from .sampled_tree import SampledTree
+from .top_down import Offers, TopDownVerifier, acceptance, refuse
+
+
+def first_draw(tree: SampledTree, node: int) -> Offers:
+    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+    first = tree.draws(node)[0]
+    yield first, acceptance(target_probs, draft_probs, tree.token(first))
+    return (yield from refuse(target_probs, draft_probs, first))
+
+
+VERIFIER = TopDownVerifier(VERIFIERS["naive"], first_draw, lands=False)

@@ -1,0 +1,139 @@
+"""Block efficiency of sampled trees without drafting any: from both models' rows over a text of the target.
+
+In a tree of K i.i.d. paths, what a verifier does below a node on the text depends on the text's rows and on how many
+of the K paths run through the node. Along a text that the target wrote, the chance of each multiplicity is a small
+vector, and its sum after d tokens, over the text's own probability, is the chance that at least d draft tokens are
+accepted *given that this is the text that will stand there*. Its mean over texts is the exact block efficiency of
+every (K, L1, L2), from one teacher-forced pass of each model. The texts have to be drawn at the sampling settings the
+labels are for. Each entry lies in [0, 1]. There is no such form for Traversal; a chain of it is block verification.
+"""
+
+from collections.abc import Callable
+from math import comb
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .acceptance import normalised, spectr_residual, spectr_shares
+
+# (target_probs [n, V], draft_probs [n, V], tokens [n], num_draws) -> [n, num_draws + 1]: by m, the chance that the
+# token is emitted and drawn m times
+Multiplicities = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+
+
+def walk_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
+    target_prob, draft_prob = _picked(target_probs, tokens), _picked(draft_probs, tokens)
+    return target_prob[:, None] * _binomial(draft_prob, num_draws)
+
+
+def naive_tree_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
+    target_prob, draft_prob = _picked(target_probs, tokens), _picked(draft_probs, tokens)
+    others = _binomial(draft_prob, num_draws - 1)
+    accepted = torch.minimum(target_prob, draft_prob)[:, None] * pad(others, (1, 0))
+    return accepted + (target_prob - draft_prob).clamp_min(0.0)[:, None] * pad(others, (0, 1))
+
+
+def specinfer_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
+    accepted, refused = [], []
+    for _ in range(num_draws):
+        accepted.append(_picked(torch.minimum(target_probs, draft_probs), tokens))
+        excess = (target_probs - draft_probs).clamp_min(0.0)
+        refused.append(excess.sum(-1))
+        target_probs = normalised(excess)
+    return _in_turn(accepted, refused, _picked(draft_probs, tokens), _picked(target_probs, tokens))
+
+
+def spectr_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
+    shares, accepted = spectr_shares(target_probs, draft_probs, num_draws)
+    residual = spectr_residual(target_probs, shares, accepted)
+    share, refused = _picked(shares, tokens), (draft_probs - shares).sum(-1)
+    return _in_turn([share] * num_draws, [refused] * num_draws, _picked(draft_probs, tokens), _picked(residual, tokens))
+
+
+MULTIPLICITIES: dict[str, Multiplicities] = {
+    "walk": walk_multiplicities,
+    "naive-tree": naive_tree_multiplicities,
+    "specinfer": specinfer_multiplicities,
+    "spectr": spectr_multiplicities,
+}
+
+
+def transfer_matrices(
+    multiplicities: Multiplicities, target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_paths: int
+) -> Tensor:
+    """[n, K, K]: at each token of a text, from k = 1 ... K paths through the node before it to m through its own.
+
+    `target_probs`, `draft_probs` [n, V] are the rows `tokens` [n] were drawn after. O(K^2 V) per token.
+    """
+    rows = [multiplicities(target_probs, draft_probs, tokens, count)[:, 1:] for count in range(1, num_paths + 1)]
+    matrices = torch.stack([pad(row, (0, num_paths - row.shape[1])) for row in rows], dim=1)
+    return matrices / _picked(target_probs, tokens)[:, None, None]
+
+
+def tree_survival(matrices: Tensor, num_paths: int, max_depth: int) -> Tensor:
+    """[n, max_depth]: chance that the tree of `num_paths` paths drafted before each token is accepted to depth 1, 2,
+    ... given the text that follows; NaN where the text ends earlier. With one path, the chain of the same verifier."""
+    length, largest, _ = matrices.shape
+    survival = matrices.new_full((length, max_depth), torch.nan)
+    state = matrices.new_zeros((length, largest))
+    state[:, num_paths - 1] = 1.0
+    for depth in range(min(max_depth, length)):
+        state = torch.einsum("nk,nkm->nm", state[: length - depth], matrices[depth:])
+        survival[: length - depth, depth] = state.sum(-1)
+    return survival
+
+
+def block_survival(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, max_depth: int) -> Tensor:
+    """[n, max_depth]: the same of a chain under block verification, min over j <= d of the product of q / p to j."""
+    ratios = _picked(draft_probs, tokens) / _picked(target_probs, tokens)
+    length = len(ratios)
+    survival = ratios.new_full((length, max_depth), torch.nan)
+    product, least = torch.ones_like(ratios), torch.ones_like(ratios)
+    for depth in range(min(max_depth, length)):
+        product = product[: length - depth] * ratios[depth:]
+        least = torch.minimum(least[: length - depth], product)
+        survival[: length - depth, depth] = least
+    return survival
+
+
+def delayed_survival(chains: Tensor, trees: Tensor, trunk_length: int, branch_length: int) -> Tensor:
+    """[n, L1 + L2]: the same of a trunk of `trunk_length` and then the branches of `trees`; sum it over the depths and
+    add 1 for the block efficiency.
+
+    `chains` and `trees` [n, ...] are of one path and of K, so that every (K, L1, L2) is read off K + 1 tables.
+    """
+    if trunk_length == 0:
+        return trees[:, :branch_length]
+    trunk = chains[:, :trunk_length]
+    behind = pad(trees[trunk_length:, :branch_length], (0, 0, 0, min(trunk_length, len(trees))), value=torch.nan)
+    return torch.cat((trunk, trunk[:, -1:] * behind), dim=1)
+
+
+def _in_turn(accepted: list[Tensor], refused: list[Tensor], draft_prob: Tensor, last: Tensor) -> Tensor:
+    """[n, k + 1] of a verifier that tries k draws in turn: by m, the chance that token t is emitted and drawn m times.
+
+    Of try i, `accepted[i]` [n] is the chance that it draws and accepts t, `refused[i]` [n] that it refuses whatever it
+    draws; `draft_prob` [n] is q(t), `last` [n] the chance of t once all are refused. The coefficients of
+    sum_i prod_{j<i} (refusal of j) accepted_i z ((1 - q) + q z)^(k - i) + prod_j (refusal of j) last,
+    where a refusal of t itself carries a z, by Horner's rule.
+    """
+    chances = last[:, None]
+    for count, (accept, refuse) in enumerate(zip(reversed(accepted), reversed(refused), strict=True)):
+        refused_token = draft_prob - accept
+        passed = pad((refuse - refused_token)[:, None] * chances, (0, 1)) + pad(
+            refused_token[:, None] * chances, (1, 0)
+        )
+        chances = passed + pad(accept[:, None] * _binomial(draft_prob, count), (1, 0))
+    return chances
+
+
+def _binomial(prob: Tensor, count: int) -> Tensor:
+    """[n, count + 1]: chance of each number of successes."""
+    successes = torch.arange(count + 1, device=prob.device)
+    ways = prob.new_tensor([comb(count, number) for number in range(count + 1)])
+    return ways * prob[:, None] ** successes * (1.0 - prob[:, None]) ** (count - successes)
+
+
+def _picked(probs: Tensor, tokens: Tensor) -> Tensor:
+    return probs.gather(-1, tokens[:, None])[:, 0]

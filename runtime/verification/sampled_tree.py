@@ -1,0 +1,115 @@
+"""One drafted tree as a verifier reads it: children, draws, and rows of probabilities made when asked for."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from torch import Tensor
+
+from ...controller.tree import Array, DraftTree
+from ..sampling import TokenSampler
+from .base import DraftRows, Verdict
+from .coins import Coins
+
+
+class SampledTree:
+    """Tree `slot` of a batch.
+
+    A node's draws are the children that a law drew, in draw order and as often as they were drawn; its other children
+    are free, whoever chose them.
+    """
+
+    def __init__(
+        self, tree: DraftTree, slot: int, target_probs: Callable[[int], Tensor], draft_probs: Mapping[int, Tensor]
+    ):
+        self.num_nodes = int(tree.num_nodes[slot])
+        self.draft_probs = draft_probs
+        self._target_probs = target_probs
+        self._target_rows: dict[int, Tensor] = {}
+        self._tokens: list[int] = tree.tokens[slot].tolist()
+        self._parents: list[int] = tree.parents[slot].tolist()
+        self._children: dict[int, list[int]] = defaultdict(list)
+        for node in range(1, self.num_nodes):
+            self._children[self._parents[node]].append(node)
+        self._draws: dict[int, list[int]] = defaultdict(list)
+        if tree.paths is None:
+            self._draws.update({node: self._children[node] for node in draft_probs})
+        else:
+            for level in tree.paths[slot].T.tolist():
+                for node in level:
+                    if node >= 0:
+                        self._draws[self._parents[node]].append(node)
+
+    def token(self, node: int) -> int:
+        return self._tokens[node]
+
+    def parent(self, node: int) -> int:
+        return self._parents[node]
+
+    def children(self, node: int) -> dict[int, int]:
+        """Token -> child."""
+        return {self._tokens[child]: child for child in self._children[node]}
+
+    def draws(self, node: int) -> list[int]:
+        """The child of each draw, in draw order, repeats included."""
+        return self._draws[node]
+
+    def distinct_draws(self, node: int) -> list[int]:
+        """The drawn children, in the order of their first draws."""
+        return list(dict.fromkeys(self._draws[node]))
+
+    def without(self, draft_probs: Tensor, child: int) -> Tensor:
+        """[V] `draft_probs` given that a draw is not `child`; undefined where nothing else is left."""
+        rest = draft_probs.clone()
+        rest[self._tokens[child]] = 0.0
+        return rest.div_(rest.sum())
+
+    def target_probs(self, node: int) -> Tensor:
+        """[V]"""
+        if node not in self._target_rows:
+            self._target_rows[node] = self._target_probs(node)
+        return self._target_rows[node]
+
+    def path(self, node: int) -> list[int]:
+        """The nodes from the root (left out) to `node`."""
+        path = []
+        while node > 0:
+            path.append(node)
+            node = self._parents[node]
+        return path[::-1]
+
+    def land(self, joint: Tensor) -> None:
+        """Let the walk go on wherever `joint` ([N, V] ends of a verification) emits the token of a child; in place."""
+        for node in range(self.num_nodes):  # parents come first
+            for token, child in self.children(node).items():
+                joint[child] += joint[node, token] * self.target_probs(child)
+                joint[node, token] = 0.0
+
+
+Judge = Callable[[SampledTree, Coins], tuple[int, int]]
+"""Where the verification of a tree ends, and the token it emits there."""
+
+
+def verify_each(
+    judge: Judge, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
+) -> Verdict:
+    """Verify a batch tree by tree (see `Verifier.verify`), each with fresh coins."""
+    num_trees = len(tree.tokens)
+    path = np.full((num_trees, int(tree.depths.max())), -1, dtype=np.int64)
+    next_tokens = np.zeros(num_trees, dtype=np.int64)
+    for slot in range(num_trees):
+
+        def target_probs(node: int, slot: int = slot) -> Tensor:
+            return sampler.probs(rows[slot, node], slot)
+
+        coins = Coins(sampler.step_noise(slot, int(root_positions[slot])))
+        last, next_tokens[slot] = judge(view := SampledTree(tree, slot, target_probs, draft_rows[slot]), coins)
+        accepted = view.path(last)
+        path[slot, : len(accepted)] = accepted
+    return Verdict(path, next_tokens)
+
+
+def single_tree(tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> SampledTree:
+    """The only tree of a batch of one, from rows of probabilities."""
+    assert len(tree.tokens) == 1, "a law belongs to one tree"
+    return SampledTree(tree, 0, lambda node: target_rows[node], draft_rows[0] if draft_rows else {})

@@ -1,0 +1,60 @@
+"""SpecTr's k-sequential selection (arXiv:2310.15141).
+
+With m = min(p / rho, q) and beta = sum m, each of the k draws in turn is accepted with min(1, p / (rho q)); all of
+them refused, the residual is norm(p - m (1 - (1 - beta)^k) / beta). Any rho from rho* on is exact, where rho* in [1, k]
+solves 1 - (1 - beta)^k = rho beta, and rho* accepts most.
+Cost: O(V) per halving of the interval around rho, and one O(V) residual per refused node.
+Soundness class: average-lossless for i.i.d. draws whose number k is settled before the first. Then the residual may
+also land on a draw. The fixed form takes rho* of the most draws there may be, and never lands: then it is sequential,
+and the number of siblings may depend on earlier ones.
+"""
+
+import torch
+from torch import Tensor
+
+from ...controller.contract import VERIFIERS
+from .sampled_tree import SampledTree
+from .top_down import Offers, TopDownVerifier, refuse
+
+HALVINGS = 30
+MOST_DRAWS = 4  # under one node, in the fixed form
+
+
+def best_rho(tree: SampledTree, node: int) -> Offers:
+    return (yield from _in_turn(tree, node, len(tree.draws(node))))
+
+
+def fixed_rho(tree: SampledTree, node: int) -> Offers:
+    assert len(tree.draws(node)) <= MOST_DRAWS, f"spectr-fixed takes at most {MOST_DRAWS} draws under a node"
+    return (yield from _in_turn(tree, node, MOST_DRAWS))
+
+
+def _in_turn(tree: SampledTree, node: int, most_draws: int) -> Offers:
+    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+    draws = tree.draws(node)
+    rho = smallest_rho(target_probs, draft_probs, most_draws)
+    for child in draws:
+        token = tree.token(child)
+        target, draft = float(target_probs[token]) / rho, float(draft_probs[token])
+        yield child, 1.0 if target >= draft else target / draft
+    matched = torch.minimum(target_probs / rho, draft_probs)
+    beta = float(matched.sum())
+    accepted = (1.0 - (1.0 - beta) ** len(draws)) / beta if beta > 0 else 1.0  # per unit of m
+    return (yield from refuse(target_probs, matched * accepted, draws[-1]))
+
+
+def smallest_rho(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> float:
+    """rho* of `num_draws` draws, from above."""
+    low, high = 1.0, float(num_draws)
+    for _ in range(HALVINGS if num_draws > 1 else 0):
+        rho = (low + high) / 2
+        beta = float(torch.minimum(target_probs / rho, draft_probs).sum())
+        if 1.0 - (1.0 - beta) ** num_draws <= rho * beta:
+            high = rho
+        else:
+            low = rho
+    return high
+
+
+VERIFIER = TopDownVerifier(VERIFIERS["spectr"], best_rho, lands=True)
+FIXED_RHO_VERIFIER = TopDownVerifier(VERIFIERS["spectr-fixed"], fixed_rho, lands=False)

@@ -1,0 +1,42 @@
+"""Traversal verification: whole paths are tested, from the leaves back to the root (arXiv:2505.12398).
+
+`visit(X, w)` ends the verification at X or below with probability w, and the root is visited with w = 1:
+  for each distinct draw x at X, in draw order: visit(x, min(1, w p(x) / q(x)));
+    all of it failed: S = sum (w p - q)+, then p <- (w p - q)+ / S, w <- S / (S + 1 - w), q <- norm(q without x);
+  at last X itself is tested with what is left of w, and emits from what is left of p.
+On a chain it is block verification; a path appended as the last never lowers the expected accepted length. I.i.d.
+draws with repeats merged are draws without replacement whose number chance alone settled, hence the same update of q.
+Cost: the rows of all inner nodes, O(V) per failed draw, one after another.
+Soundness class: average-lossless, sequential, but only depth first in draw order, and with the updated rows.
+"""
+
+from ...controller.contract import VERIFIERS
+from .bottom_up import BottomUpVerifier, Tests
+from .sampled_tree import SampledTree
+
+
+def depth_first_tests(tree: SampledTree) -> Tests:
+    return _visit(tree, 0, 1.0)
+
+
+def _visit(tree: SampledTree, node: int, weight: float) -> Tests:
+    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs.get(node)
+    failed = None
+    for child in tree.distinct_draws(node):
+        assert draft_probs is not None, "a drawn node has the row it was drawn from"
+        if failed is not None:
+            draft_probs = tree.without(draft_probs, failed)
+        token = tree.token(child)
+        target, draft = weight * float(target_probs[token]), float(draft_probs[token])
+        yield from _visit(tree, child, 1.0 if target >= draft else target / draft)
+        rest = (weight * target_probs - draft_probs).clamp_min_(0.0)
+        total = float(rest.sum())
+        if total == 0:
+            if weight == 1:  # then only rounding can have failed the child, and it succeeds after all
+                yield from _visit(tree, child, 1.0)
+            return  # nothing is left of the weight
+        target_probs, weight, failed = rest.div_(total), total / (total + (1.0 - weight)), child
+    yield node, weight, target_probs
+
+
+VERIFIER = BottomUpVerifier(VERIFIERS["traversal"], depth_first_tests)

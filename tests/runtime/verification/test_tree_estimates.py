@@ -1,0 +1,123 @@
+"""Labels from drafted trees against the exact mean over all trees, and closed forms against the verifiers' own law."""
+
+import itertools
+
+import drawn
+import pytest
+import torch
+from tables import TableModel, draws
+from treewright.runtime.verification import get_verifier
+from treewright.runtime.verification.acceptance import ACCEPTANCES
+from treewright.runtime.verification.branching import (
+    greedy_plus_one_branching,
+    naive_branching,
+    specinfer_branching,
+    spectr_branching,
+    walk_branching,
+)
+from treewright.runtime.verification.sampled_tree import single_tree
+from treewright.runtime.verification.tree_estimates import (
+    drafted_efficiency,
+    first_paths,
+    integrated_efficiency,
+    traversal_chances,
+)
+
+BRANCHINGS = {
+    "walk": walk_branching,
+    "naive": naive_branching,
+    "naive-tree": naive_branching,
+    "specinfer": specinfer_branching,
+    "spectr": spectr_branching,
+}
+TARGET, DRAFTER = TableModel(1, 3), TableModel(2, 3, num_zeros=1)
+
+
+def drafted_trees(num_paths, trunk_length, branch_length):
+    """Every delayed tree with its probability, the target's rows [N, V] and its draft rows."""
+    for trunk, trunk_weight in draws(DRAFTER, (), trunk_length):
+        branches = list(draws(DRAFTER, trunk, branch_length))
+        for chosen in itertools.product(branches, repeat=num_paths):
+            weight = trunk_weight
+            for _, prob in chosen:
+                weight *= prob
+            tree = drawn.tree_of_paths([trunk + path for path, _ in chosen], trunk_length)
+            prefixes = [()]
+            for node in range(1, int(tree.num_nodes[0])):
+                prefixes.append((*prefixes[tree.parents[0, node]], int(tree.tokens[0, node])))
+            target_rows, draft_rows = (
+                torch.stack([model(prefix) for prefix in prefixes]) for model in (TARGET, DRAFTER)
+            )
+            yield weight, tree, target_rows, drawn.inner_rows(tree, draft_rows)
+
+
+def mean_efficiency(verifier, shape):
+    """By the verifier's own law, over all trees."""
+    return sum(
+        weight * drafted_efficiency(get_verifier(verifier).law(tree, *rows), tree.depths[0])
+        for weight, tree, *rows in drafted_trees(*shape)
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 2), (2, 1, 1), (3, 0, 1), (1, 2, 0)], ids=str)
+@pytest.mark.parametrize("name", ["walk", "naive", "naive-tree", "specinfer", "spectr"])
+def test_integrating_the_last_level_out_keeps_the_mean(name, shape):
+    mean, verifier = 0.0, get_verifier(name)
+    for weight, tree, *rows in drafted_trees(*shape):
+        view, law = single_tree(tree, *rows), verifier.law(tree, *rows)
+        mean += weight * integrated_efficiency(view, law, ACCEPTANCES[name])
+    # SpecTr's rho is bracketed to 1e-9 where its law is told, and to rounding where its acceptance is.
+    assert mean == pytest.approx(mean_efficiency(name, shape), abs=1e-8 if name == "spectr" else 1e-12)
+
+
+@pytest.mark.parametrize("trunk_length", [0, 1])
+def test_one_tree_labels_every_smaller_one_under_traversal(trunk_length):
+    most_paths, most_branch = 3, 2 - trunk_length
+    sums = dict.fromkeys(itertools.product(range(1, most_paths + 1), range(1, most_branch + 1)), 1.0)
+    for weight, tree, *rows in drafted_trees(most_paths, trunk_length, most_branch):
+        chances = traversal_chances(single_tree(tree, *rows))
+        first = first_paths(single_tree(tree, *rows), tree.paths[0])
+        for num_paths, branch in sums:
+            for node in range(1, int(tree.num_nodes[0])):
+                if first[node] < num_paths and tree.depths[0, node] <= trunk_length + branch:
+                    sums[num_paths, branch] += weight * chances[node]
+    for (num_paths, branch), mean in sums.items():
+        shape = (num_paths, trunk_length, branch)
+        assert mean == pytest.approx(mean_efficiency("traversal", shape), abs=1e-12), shape
+
+
+def test_a_chain_of_traversal_chances_is_block_verification():
+    mean = sum(
+        weight * sum(traversal_chances(single_tree(tree, *rows))) for weight, tree, *rows in drafted_trees(1, 3, 0)
+    )
+    assert mean == pytest.approx(mean_efficiency("block", (1, 3, 0)), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", BRANCHINGS)
+def test_branching_is_what_the_verifier_does_to_one_node(name):
+    for weight, tree, target_rows, draft_rows in drafted_trees(3, 0, 1):
+        law = get_verifier(name).law(tree, target_rows, draft_rows)
+        tokens = torch.from_numpy(tree.tokens[0, tree.paths[0, :, 0]])
+        emitted = law.joint[0].clone()
+        for child in range(1, int(tree.num_nodes[0])):
+            emitted[tree.tokens[0, child]] += law.stop[child]
+        expected = BRANCHINGS[name](target_rows[0], draft_rows[0][0], tokens)
+        tolerance = 1e-8 if name == "spectr" else 1e-12
+        torch.testing.assert_close(emitted, expected, rtol=0, atol=tolerance)
+        assert weight > 0
+
+
+def test_greedy_plus_one_branching_is_what_its_verifier_does_to_one_node():
+    target_probs, draft_probs = TARGET(()), TableModel(7, 3)(())
+    best = int(draft_probs.argmax())
+    own_law = draft_probs.clone()
+    own_law[best] = 0.0
+    own_law /= own_law.sum()
+    for token in {0, 1, 2} - {best}:
+        tree = drawn.tree_of_prefixes([(), (token,), (best,)])
+        target_rows = torch.stack((target_probs, TARGET((token,)), TARGET((best,))))
+        law = get_verifier("greedy-plus-one").law(tree, target_rows, [{0: own_law}])
+        emitted = law.joint[0].clone()
+        emitted[[token, best]] += law.stop[1:]
+        expected = greedy_plus_one_branching(target_probs, draft_probs, torch.tensor([best, token]))
+        torch.testing.assert_close(emitted, expected, rtol=0, atol=1e-12)
