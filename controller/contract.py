@@ -65,6 +65,7 @@ VERIFIERS = {
     terms.name: terms
     for terms in (
         _verifier("traversal", Looks.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("traversal-unmerged", Looks.PREDICTABLE, IID_PATHS),
         _verifier("spectr", Looks.PREDICTABLE, IID_PATHS),
         _verifier("khisti", Looks.PREDICTABLE, IID_PATHS),
         _verifier("specinfer", Looks.ADAPTED, IID_PATHS),

@@ -52,6 +52,10 @@ def get_verifier(name: str) -> Verifier:
             from . import traversal
 
             return traversal.VERIFIER
+        case "traversal-unmerged":
+            from . import traversal
+
+            return traversal.UNMERGED_VERIFIER
         case "hybrid-naive":
             from . import hybrid
 

@@ -83,7 +83,7 @@ def _best_selection(first: Array, second: Array, target: Array) -> Array | None:
     t_i <= p_i and t_i <= r_i + sum_j x_ji - sum_j x_ij.
     """
     size = len(target)
-    losing, winning = np.nonzero(~np.eye(size, dtype=bool))
+    losing, winning = np.nonzero(np.outer(first, second) * ~np.eye(size, dtype=bool))
     moves = np.arange(len(losing))
     limits = np.zeros((size, len(moves) + size))
     limits[losing, moves], limits[winning, moves] = 1.0, -1.0
@@ -93,9 +93,8 @@ def _best_selection(first: Array, second: Array, target: Array) -> Array | None:
     taken = linprog(objective, A_ub=limits, b_ub=first, bounds=np.stack((np.zeros_like(most), most), axis=1)).x
     if taken is None:
         return None
-    mass = most[: len(moves)]
     first_kept = np.ones((size, size))
-    first_kept[losing, winning] -= np.divide(taken[: len(moves)], mass, out=np.zeros_like(mass), where=mass > 0)
+    first_kept[losing, winning] -= taken[: len(moves)] / most[: len(moves)]
     return first_kept.clip(0.0, 1.0)
 
 

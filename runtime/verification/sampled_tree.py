@@ -32,13 +32,21 @@ class SampledTree:
         for node in range(1, self.num_nodes):
             self._children[self._parents[node]].append(node)
         self._draws: dict[int, list[int]] = defaultdict(list)
+        self._drawing: dict[int, list[int]] = defaultdict(list)  # the path of each draw
+        self._starting: dict[int, set[int]] = defaultdict(set)
         if tree.paths is None:
             self._draws.update({node: self._children[node] for node in draft_probs})
-        else:
-            for level in tree.paths[slot].T.tolist():
-                for node in level:
-                    if node >= 0:
-                        self._draws[self._parents[node]].append(node)
+            return
+        started: set[int] = set()
+        for level in tree.paths[slot].T.tolist():
+            for path, node in enumerate(level):
+                if node >= 0:
+                    above = self._parents[node]
+                    self._draws[above].append(node)
+                    self._drawing[above].append(path)
+                    if path not in started:
+                        self._starting[above].add(path)
+                        started.add(path)
 
     def token(self, node: int) -> int:
         return self._tokens[node]
@@ -57,6 +65,16 @@ class SampledTree:
     def distinct_draws(self, node: int) -> list[int]:
         """The drawn children, in the order of their first draws."""
         return list(dict.fromkeys(self._draws[node]))
+
+    def draws_of(self, node: int, paths: set[int]) -> list[tuple[int, int]]:
+        """(path, child) of each draw that one of `paths` made, in draw order."""
+        return [
+            (path, child) for path, child in zip(self._drawing[node], self._draws[node], strict=True) if path in paths
+        ]
+
+    def starting(self, node: int) -> set[int]:
+        """The paths whose first draw is under `node`: all at the root, but for those behind a trunk."""
+        return self._starting[node]
 
     def without(self, draft_probs: Tensor, child: int) -> Tensor:
         """[V] `draft_probs` given that a draw is not `child`; undefined where nothing else is left."""

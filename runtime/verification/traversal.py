@@ -6,8 +6,11 @@
   at last X itself is tested with what is left of w, and emits from what is left of p.
 On a chain it is block verification; a path appended as the last never lowers the expected accepted length. I.i.d.
 draws with repeats merged are draws without replacement whose number chance alone settled, hence the same update of q.
+I.i.d. paths may also be taken apart: every draw, repeats included, is visited with what its own path drew below, and q
+stays as it is. A trunk then has all paths below it.
 Cost: the rows of all inner nodes, O(V) per failed draw, one after another.
-Soundness class: average-lossless, sequential, but only depth first in draw order, and with the updated rows.
+Soundness class: average-lossless, sequential, but only depth first in draw order, and with the updated rows. Taken
+apart, only for paths that start together, since what a later path adds to could be any of a node's copies.
 """
 
 from ...controller.contract import VERIFIERS
@@ -15,28 +18,36 @@ from .bottom_up import BottomUpVerifier, Tests
 from .sampled_tree import SampledTree
 
 
-def depth_first_tests(tree: SampledTree) -> Tests:
-    return _visit(tree, 0, 1.0)
+def merged_tests(tree: SampledTree) -> Tests:
+    return _visit(tree, 0, 1.0, None)
 
 
-def _visit(tree: SampledTree, node: int, weight: float) -> Tests:
+def unmerged_tests(tree: SampledTree) -> Tests:
+    return _visit(tree, 0, 1.0, tree.starting(0))
+
+
+def _visit(tree: SampledTree, node: int, weight: float, paths: set[int] | None) -> Tests:
+    """Visit a node, or the copy of it that is the end of `paths`."""
     target_probs, draft_probs = tree.target_probs(node), tree.draft_probs.get(node)
+    merged = paths is None
     failed = None
-    for child in tree.distinct_draws(node):
+    for path, child in enumerate(tree.distinct_draws(node)) if merged else tree.draws_of(node, paths):
         assert draft_probs is not None, "a drawn node has the row it was drawn from"
-        if failed is not None:
+        if merged and failed is not None:
             draft_probs = tree.without(draft_probs, failed)
         token = tree.token(child)
         target, draft = weight * float(target_probs[token]), float(draft_probs[token])
-        yield from _visit(tree, child, 1.0 if target >= draft else target / draft)
+        paths_below = None if merged else {path} | tree.starting(child)
+        yield from _visit(tree, child, 1.0 if target >= draft else target / draft, paths_below)
         rest = (weight * target_probs - draft_probs).clamp_min_(0.0)
         total = float(rest.sum())
         if total == 0:
             if weight == 1:  # then only rounding can have failed the child, and it succeeds after all
-                yield from _visit(tree, child, 1.0)
+                yield from _visit(tree, child, 1.0, paths_below)
             return  # nothing is left of the weight
         target_probs, weight, failed = rest.div_(total), total / (total + (1.0 - weight)), child
     yield node, weight, target_probs
 
 
-VERIFIER = BottomUpVerifier(VERIFIERS["traversal"], depth_first_tests)
+VERIFIER = BottomUpVerifier(VERIFIERS["traversal"], merged_tests)
+UNMERGED_VERIFIER = BottomUpVerifier(VERIFIERS["traversal-unmerged"], unmerged_tests)

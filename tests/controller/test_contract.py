@@ -79,7 +79,7 @@ HYBRIDS = {"hybrid-traversal", "hybrid-block", "hybrid-naive"}
 TABLE = {
     (COUPLED, Looks.PREDICTABLE): set(),
     (FIXED, Looks.PREDICTABLE): set(),
-    (IID_PATHS, Looks.PREDICTABLE): SEQUENTIAL | {"spectr", "khisti"},
+    (IID_PATHS, Looks.PREDICTABLE): SEQUENTIAL | {"spectr", "khisti", "traversal-unmerged"},
     (IID_PATHS, Looks.ADAPTED): SEQUENTIAL,
     (WITHOUT_REPLACEMENT, Looks.PREDICTABLE): SEQUENTIAL - WITH_REPLACEMENT_ONLY,
     (WITHOUT_REPLACEMENT, Looks.ADAPTED): SEQUENTIAL - WITH_REPLACEMENT_ONLY,

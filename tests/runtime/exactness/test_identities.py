@@ -45,8 +45,9 @@ def test_block_verification_gains_what_its_paper_says():
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=["0", "1", "2"])
-def test_traversal_never_loses_by_another_path_and_starts_from_block(pair):
-    gains = [accepted("traversal", pair, Shape(paths, 0, 2)) for paths in (1, 2, 3)]
+@pytest.mark.parametrize("name", ["traversal", "traversal-unmerged"])
+def test_traversal_never_loses_by_another_path_and_starts_from_block(name, pair):
+    gains = [accepted(name, pair, Shape(paths, 0, 2)) for paths in (1, 2, 3)]
     assert gains[0] == pytest.approx(accepted("block", pair, Shape(1, 0, 2)), abs=1e-12)
     assert gains[0] < gains[1] < gains[2]
 

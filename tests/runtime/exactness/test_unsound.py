@@ -202,6 +202,7 @@ def test_the_smallest_leaf_first_is_caught_where_paths_one_and_three_share_a_pre
     assert distance(variant(smallest_number_first), drafts, pair) > WRONG
     two_paths = changed(drafts_of(IID_PATHS, shape=TWO_PATHS, pair=pair), number_path_by_path)
     assert distance(variant(smallest_number_first), two_paths, pair) < EXACT
+    assert distance(get_verifier("traversal-unmerged"), drafts, pair) < EXACT
 
 
 def test_a_next_token_from_the_row_before_the_update_is_caught():
