@@ -70,7 +70,7 @@ def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
     report = of_temperature["policies"]
     named = {(row["policy"], row["law"]) for row in report}
     families = {"chain", "static", "static, thresholds", "Sequoia", "EMA length", "online threshold"}
-    families |= {"EAGLE-2", "OPT-Tree", "choice, confidence"}
+    families |= {"EAGLE-2", "OPT-Tree", "choice, confidence", "choice, fused"}
     assert named == {(family, law) for family in families for law in ("coupled", "fixed")} | {
         ("learned", "coupled"),
         ("learned, guarded", "coupled"),
