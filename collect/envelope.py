@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..controller.children import Children
 from ..controller.contract import COUPLED, LawTerms
 from ..controller.errors import InputError
 from ..controller.ngrams import NgramModel
-from ..controller.tree import LINKS, NUMBERS, Array, Children, DraftTree
+from ..controller.tree import LINKS, NUMBERS, Array, DraftTree
 from ..runtime.backends.base import CachedModel, append_text
 from ..runtime.drafters.law import propose
 from ..runtime.drafters.ngram import expect

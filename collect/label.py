@@ -4,7 +4,6 @@ On-text positions sample the population of nodes a walk can reach, so no drafted
 drafter's candidates are what it would hang there, and the emitted token says which of them the target took.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..controller.children import Children
 from ..controller.contract import COUPLED, LawTerms
 from ..controller.ngrams import NgramModel
 from ..controller.tree import Array
@@ -61,6 +61,8 @@ def label_text(
     draft_scores = sampler.warp(read_rows(drafter, tokens, first)[None])[0]
     positions = np.arange(prompt_length, len(tokens))
     emitted = tokens[prompt_length:]
+    ngrams = partial(_expected, tokens, prompt_length)
+    fixed = propose(draft_scores[None], None, width, ngrams)
     rows: list[dict[str, Any]] = []
     num_ties = 0
     for draw in range(num_draws if sampling.temperature > 0 else 1):
@@ -69,9 +71,9 @@ def label_text(
         drawn = (target_scores if noise is None else target_scores + noise[0]).argmax(dim=-1).cpu().numpy()
         if own:
             num_ties = int((drawn != emitted).sum())
+        candidates = propose(draft_scores[None], noise, width, ngrams) if law is COUPLED else fixed
         columns = {"position": positions, "draw": np.full(len(positions), draw)}
-        ngrams = partial(_expected, tokens, prompt_length)
-        columns |= _columns(target_scores, draft_scores, noise, emitted if own else drawn, law, width, ngrams)
+        columns |= _columns(target_scores, draft_scores, emitted if own else drawn, candidates, fixed)
         lists = {name: values.tolist() for name, values in columns.items()}
         rows += [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
     return rows, num_ties
@@ -84,27 +86,19 @@ def _other_noise(sampling: Sampling, draw: int, model: CachedModel, positions: A
 
 
 def _columns(
-    target_scores: Tensor,
-    draft_scores: Tensor,
-    noise: Tensor | None,
-    emitted: Array,
-    law: LawTerms,
-    width: int,
-    ngrams: Callable[[Array], NgramProposals],
+    target_scores: Tensor, draft_scores: Tensor, emitted: Array, candidates: Children, fixed: Children
 ) -> dict[str, Any]:
-    """Columns [n] or [n, W + 1] of warped rows [n, V] and `noise` [1, n, V], where the target drew `emitted` [n]."""
+    """Columns [n] or [n, W + 1] of warped rows [n, V], where the target drew `emitted` [n] and the drafter would have
+    hung the `candidates`, under the fixed law the `fixed` ones (B = 1, F = n)."""
+    assert candidates.ngram_log_probs is not None and candidates.ngram_top_log_probs is not None
     target_log_probs, draft_log_probs = target_scores.log_softmax(-1), draft_scores.log_softmax(-1)
     target_probs, draft_probs = target_log_probs.exp(), draft_log_probs.exp()
     picked = torch.from_numpy(emitted)[:, None].to(target_scores.device)
-    candidates = propose(draft_scores[None], noise if law is COUPLED else None, width, ngrams)
-    fixed = propose(draft_scores[None], None, width, ngrams)
-    assert candidates.ngram_log_probs is not None and candidates.ngram_top_log_probs is not None
-    # A candidate the sampling cut is never drafted; its token matches nothing.
-    tokens_drafted = np.where(np.isfinite(candidates.noisy_log_probs[0]), candidates.tokens[0], -1)
+    tokens_drafted = _drafted_tokens(candidates)
     return {
         "emitted": emitted,
         "rank": place_of(emitted, tokens_drafted),
-        "fixed_rank": place_of(emitted, np.where(np.isfinite(fixed.log_probs[0]), fixed.tokens[0], -1)),
+        "fixed_rank": place_of(emitted, _drafted_tokens(fixed)),
         "target_log_prob": target_log_probs.gather(1, picked)[:, 0],
         "draft_log_prob": draft_log_probs.gather(1, picked)[:, 0],
         "target_entropy": torch.special.entr(target_probs).sum(-1),
@@ -117,6 +111,11 @@ def _columns(
         "candidate_ngram_log_probs": candidates.ngram_log_probs[0],
         "ngram_top_log_prob": candidates.ngram_top_log_probs[0],
     }
+
+
+def _drafted_tokens(children: Children) -> Array:
+    """[n, W + 1]; a child that is never drafted matches no token."""
+    return np.where(np.isfinite(children.noisy_log_probs[0]), children.tokens[0], -1)
 
 
 def _expected(tokens: Array, prompt_length: int, candidates: Array) -> NgramProposals:

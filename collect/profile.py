@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from ..controller.children import Children
 from ..controller.console import print_json, print_table, track
 from ..controller.context import StepContext
 from ..controller.contract import COUPLED
@@ -18,7 +19,7 @@ from ..controller.latency import LatencyTable, cache_path
 from ..controller.objective import Objective
 from ..controller.scorers.confidence import ConfidenceScorer
 from ..controller.selector import Selector, TreeLimits
-from ..controller.tree import Array, Children, DraftTree
+from ..controller.tree import Array, DraftTree
 from ..runtime.backends.base import CHUNK
 from ..runtime.drafters.language_model import LanguageModelDrafter
 from ..runtime.pair import Pair, PairConfig, load_pair

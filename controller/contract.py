@@ -52,6 +52,7 @@ HYBRID = LawTerms("hybrid", sampled=True)  # i.i.d. paths with free side branche
 
 LAWS = {law.name: law for law in (COUPLED, FIXED)}  # of the walk
 SAMPLED_LAWS = {law.name: law for law in (IID_PATHS, WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID)}
+ALL_LAWS = LAWS | SAMPLED_LAWS
 
 
 def _verifier(name: str, tolerates: Looks, *laws: LawTerms) -> VerifierTerms:
@@ -59,7 +60,7 @@ def _verifier(name: str, tolerates: Looks, *laws: LawTerms) -> VerifierTerms:
 
 
 # The walk is lossless for every fixed tree, hence for every drawn one.
-WALK = _verifier("walk", Looks.ANYTHING, *LAWS.values(), *SAMPLED_LAWS.values())
+WALK = _verifier("walk", Looks.ANYTHING, *ALL_LAWS.values())
 # Those that accept more come first: the first sound one is what a refusal names.
 VERIFIERS = {
     terms.name: terms

@@ -26,9 +26,6 @@ class NgramModel:
         self._followers: dict[tuple[int, ...], dict[int, int]] = {}  # counts behind each context of up to ORDER tokens
         self.extend(tokens)
 
-    def __len__(self) -> int:
-        return len(self._tokens)
-
     def extend(self, tokens: Iterable[int]) -> None:
         for token in tokens:
             length = len(self._tokens)

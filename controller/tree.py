@@ -1,12 +1,11 @@
 """The draft tree: a batch of token trees as padded arrays, nodes in drafting order, node 0 the root."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from .children import Array, Children, sibling_margins
 
 # The columns of a tree's two blocks, in their order.
 LINKS = ("tokens", "parents", "depths", "ranks")
@@ -22,23 +21,6 @@ NUMBERS = (
     "path_noisy_log_probs",
 )
 FIRST_PATH_SUM = NUMBERS.index("path_log_probs")
-MOST_MARGIN = 12.0  # nats; a lead this long is as good as any
-
-
-class Children(NamedTuple):
-    """What a drafting law proposes under a frontier of F nodes, W children each: the drafter's, best first, and behind
-    them, where the text's own n-grams draft too, their one.
-
-    A child whose `noisy_log_probs` is not finite is no candidate (the sampling cut it) and is never drafted.
-    """
-
-    tokens: Array  # [B, F, W] int64
-    log_probs: Array  # [B, F, W] float32, drafter's log-probability under its own temperature and cut
-    noisy_log_probs: Array  # [B, F, W] float32, log-softmax of the scores the law ranked by
-    entropies: Array  # [B, F] float32, nats, of the drafter's row that proposed the children
-    top_log_probs: Array  # [B, F] float32, the largest log-probability of that row
-    ngram_log_probs: Array | None = None  # [B, F, W] float32, see `ngrams.Expectation`; None where they do not draft
-    ngram_top_log_probs: Array | None = None  # [B, F] float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,16 +192,6 @@ class DraftTree:
         smaller.links[trees, order] = links
         smaller.numbers[trees, order] = self.numbers[trees, kept]
         return smaller
-
-
-def sibling_margins(noisy_log_probs: Array) -> Array:
-    """[..., W] noisy lead over the best sibling, of the best itself over the second, from siblings [..., W], best
-    first; an only child leads by `MOST_MARGIN`."""
-    best = noisy_log_probs[..., :1]
-    second = noisy_log_probs[..., 1:2] if noisy_log_probs.shape[-1] > 1 else np.full_like(best, -np.inf)
-    with np.errstate(invalid="ignore"):  # where nothing is finite, nothing is drafted
-        leads = np.concatenate((best - second, noisy_log_probs[..., 1:] - best), axis=-1)
-    return np.minimum(leads, MOST_MARGIN)
 
 
 def _blank(num_trees: int, width: int) -> tuple[Array, Array]:

@@ -137,8 +137,8 @@ class Decoder:
                 nodes = self._selector.keep(drafted, context)
                 kept = drafted.subtree(nodes)
                 # The walk may verify any part of a drawn tree; the others count on the places of `draft_rows`.
-                is_whole = kept.num_nodes.sum() == drafted.num_nodes.sum()
-                assert is_whole or self._verifier.terms == WALK, "a sampled token is never dropped"
+                is_whole = self._verifier.terms is WALK or (kept.num_nodes == drafted.num_nodes).all()
+                assert is_whole, "a sampled token is never dropped"
             draft_rows = self._drafter.draft_rows
             clock.charge("controller", "keep")
         rows = self._target.score(kept)

@@ -53,23 +53,30 @@ class TokenSampler:
             device=device,
         )
         self._scaled = any(s.temperature not in (0.0, 1.0) for s in samplings)
-        self._cut_rows = [row for row, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)]
+        self._cut_slots = [
+            slot for slot, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)
+        ]
         self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=device)
         self._some_greedy = any(s.temperature == 0 for s in samplings)
         self._noise = [KeyedNoise(s.seed, s.choice, vocabulary_size, device) for s in samplings]
 
-    def warp(self, logits: Tensor) -> Tensor:
-        """[B, ..., V] scores: logits / T with top-k, then top-p, cut to -inf; logits as they are at T = 0."""
+    def warp(self, logits: Tensor, slots: Sequence[int] | None = None) -> Tensor:
+        """[B, ..., V] scores: logits / T with top-k, then top-p, cut to -inf; logits as they are at T = 0.
+
+        The rows are of all texts, or of those in `slots`.
+        """
         scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
         scores = scores[..., : self._vocabulary_size]
         if self._scaled:
             shape = (-1,) + (1,) * (scores.dim() - 1)
-            scores = scores / self._scales.to(scores.dtype).view(shape)
-        if not self._cut_rows:
+            scales = self._scales if slots is None else self._scales[list(slots)]
+            scores = scores / scales.to(scores.dtype).view(shape)
+        if not self._cut_slots:
             return scores
         scores = scores.clone()
-        for row in self._cut_rows:
-            scores[row] = _cut(scores[row], self.samplings[row].top_k, self.samplings[row].top_p)
+        for row, slot in enumerate(range(len(self.samplings)) if slots is None else slots):
+            if slot in self._cut_slots:
+                scores[row] = _cut(scores[row], self.samplings[slot].top_k, self.samplings[slot].top_p)
         return scores
 
     def log_probs(self, logits: Tensor) -> Tensor:
@@ -82,15 +89,9 @@ class TokenSampler:
 
     def probs(self, logits: Tensor, slot: int) -> Tensor:
         """[V] the law that text `slot` draws a token from, by a row of `logits` [V]; one-hot at T = 0."""
-        sampling = self.samplings[slot]
-        scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-        scores = scores[: self._vocabulary_size]
-        if sampling.temperature == 0:
+        scores = self.warp(logits[None], [slot])[0]
+        if self.samplings[slot].temperature == 0:
             return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
-        if sampling.temperature != 1:
-            scores = scores / self._scales[slot].to(scores.dtype)
-        if slot in self._cut_rows:
-            scores = _cut(scores, sampling.top_k, sampling.top_p)
         return scores.softmax(dim=-1)
 
     def step_noise(self, slot: int, root_position: int) -> StepNoise:

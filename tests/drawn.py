@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from treewright.controller.tree import Children, DraftTree
+from treewright.controller.children import Children
+from treewright.controller.tree import DraftTree
 from treewright.runtime.sampling import Sampling, TokenSampler
 
 

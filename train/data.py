@@ -7,8 +7,9 @@ from typing import Self
 import numpy as np
 
 from ..collect.trace import TraceFolder
+from ..controller.children import sibling_margins
 from ..controller.features import stack_features
-from ..controller.tree import NUMBERS, Array, sibling_margins
+from ..controller.tree import NUMBERS, Array
 from .positions import COLUMNS, Positions
 
 # Shards whose rows are mixed before they are cut into batches: memory stays flat however long the traces are.

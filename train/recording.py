@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..collect.trace import TraceFolder
+from ..controller.children import Children
 from ..controller.contract import LAWS
 from ..controller.history import histories
 from ..controller.selector import TreeLimits
-from ..controller.tree import Array, Children, DraftTree
+from ..controller.tree import Array, DraftTree
 from .positions import document_number
 
 

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ...controller.contract import SAMPLED_LAWS, WALK
+from ...controller.contract import ALL_LAWS, WALK
 from ...controller.guard import Guard
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...runtime.decode import Decoder, Request
-from ...runtime.drafters.draws import get_sampled_law
-from ...runtime.drafters.law import get_law
 from ...runtime.pair import Pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import plain_decoder, tree_decoder
@@ -71,8 +69,7 @@ def reference_policies(pair: Pair, table: LatencyTable) -> list[Policy]:
 
 def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
     """The plan with a decoder of its own and nothing learnt yet."""
-    law = get_sampled_law(plan.law) if plan.law in SAMPLED_LAWS else get_law(plan.law)
-    decoder = tree_decoder(pair, law, plan.build(), verifier=plan.verifier)
+    decoder = tree_decoder(pair, ALL_LAWS[plan.law], plan.build(), verifier=plan.verifier)
     walks = plan.verifier == WALK.name
     return Policy(plan.family, plan.law, plan.text, _runner(decoder, table, is_priced=walks), same_text=walks)
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..context import StepContext
-from ..contract import Looks
+from ..contract import WALK, Looks
 from ..selector import TreeLimits
 from ..tree import Array, DraftTree
 
@@ -58,7 +58,7 @@ class PolicyPlan:
     law: str
     settings: dict[str, Any]
     build: Callable[[], ShapePolicy]
-    verifier: str = "walk"
+    verifier: str = WALK.name
 
     @property
     def text(self) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...controller.children import Children
 from ...controller.contract import GREEDY_PLUS_ONE, HYBRID, IID_PATHS, SAMPLED_LAWS, WITHOUT_REPLACEMENT, LawTerms
 from ...controller.errors import InputError
 from ...controller.policies.delayed import MAX_DEPTH, MAX_PATHS
-from ...controller.tree import Array, Children, DraftTree
+from ...controller.tree import Array, DraftTree
 from ..noise import FIRST_DRAFTING_NUMBER, step_gumbel
 from ..sampling import TokenSampler
 

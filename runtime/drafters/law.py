@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...controller.children import Children
 from ...controller.contract import LAWS, LawTerms
 from ...controller.errors import InputError
 from ...controller.ngrams import Expectation
-from ...controller.tree import Array, Children
+from ...controller.tree import Array
 
 
 def get_law(name: str) -> LawTerms:

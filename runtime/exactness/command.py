@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ...controller.console import print_json, print_table, track
-from ...controller.contract import COUPLED, LAWS, SAMPLED_LAWS, VERIFIERS, LawTerms, Looks, unsound_reason
+from ...controller.contract import ALL_LAWS, COUPLED, VERIFIERS, LawTerms, Looks, unsound_reason
 from ...controller.errors import InputError
 from ..verification import get_verifier
 from .drafting import every_run
@@ -14,7 +14,6 @@ from .growth import GROWTHS, Shape, drafts_under, program
 from .models import ToyPair
 
 Item = TypeVar("Item")
-KNOWN_LAWS = LAWS | SAMPLED_LAWS
 MOST_DRAFTS = 100_000
 
 
@@ -45,7 +44,7 @@ def check(
         growth: Growth rule of the drafts to enumerate
         toy: The toy models to prove it on
     """
-    laws, verifiers = _chosen(KNOWN_LAWS, law, "drafting law"), _chosen(VERIFIERS, verifier, "verifier")
+    laws, verifiers = _chosen(ALL_LAWS, law, "drafting law"), _chosen(VERIFIERS, verifier, "verifier")
     proofs = [] if law is None or verifier is None else _prove(laws[0], verifiers[0].name, growth, toy)
     reasons = [
         {"law": one.name, "verifier": terms.name, "decisions look at": looks.words, "together": reason or "sound"}
@@ -70,7 +69,7 @@ def check(
 
 def _overview() -> list[dict[str, str]]:
     return [
-        {"verifier": terms.name} | {law: terms.tolerates.words if law in terms.laws else "-" for law in KNOWN_LAWS}
+        {"verifier": terms.name} | {law: terms.tolerates.words if law in terms.laws else "-" for law in ALL_LAWS}
         for terms in VERIFIERS.values()
     ]
 

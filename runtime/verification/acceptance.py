@@ -83,20 +83,26 @@ ACCEPTANCES: dict[str, Acceptance] = {
 
 
 def spectr_shares(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> tuple[Tensor, Tensor]:
-    """min(p / rho, q) [..., V] at the best division factor rho, and the chance [...] that one of k draws is accepted.
+    """min(p / rho, q) [..., V] at the best division factor rho, and the chance [...] that any of k draws is taken."""
+    shares = torch.minimum(target_probs / spectr_rho(target_probs, draft_probs, num_draws), draft_probs)
+    return shares, 1.0 - (1.0 - shares.sum(-1)).clamp_min(0.0) ** num_draws
 
-    rho in [1, k] solves 1 - (1 - beta)^k = rho beta with beta = sum of min(p / rho, q). It is approached from above,
-    where the residual of every token stays at least 0.
+
+def spectr_rho(
+    target_probs: Tensor, draft_probs: Tensor, num_draws: int, num_bisections: int = NUM_BISECTIONS
+) -> Tensor:
+    """[..., 1] the division factor in [1, k] with 1 - (1 - beta)^k = rho beta, where beta = sum of min(p / rho, q).
+
+    It is approached from above, where the residual of every token stays at least 0.
     """
     low = torch.ones_like(target_probs[..., :1])
     high = torch.full_like(low, num_draws)
-    for _ in range(NUM_BISECTIONS):
+    for _ in range(num_bisections if num_draws > 1 else 0):
         middle = (low + high) / 2
         beta = torch.minimum(target_probs / middle, draft_probs).sum(-1, keepdim=True)
-        too_high = 1.0 - (1.0 - beta) ** num_draws < middle * beta
-        low, high = torch.where(too_high, low, middle), torch.where(too_high, middle, high)
-    shares = torch.minimum(target_probs / high, draft_probs)
-    return shares, 1.0 - (1.0 - shares.sum(-1)).clamp_min(0.0) ** num_draws
+        is_enough = 1.0 - (1.0 - beta) ** num_draws <= middle * beta
+        low, high = torch.where(is_enough, low, middle), torch.where(is_enough, middle, high)
+    return high
 
 
 def spectr_residual(target_probs: Tensor, shares: Tensor, accepted: Tensor) -> Tensor:

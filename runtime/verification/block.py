@@ -9,8 +9,9 @@ Soundness class: average-lossless, sequential. Only first draws are looked at, s
 """
 
 from ...controller.contract import VERIFIERS
-from .bottom_up import BottomUpVerifier, Tests
+from .bottom_up import BottomUp, Tests
 from .sampled_tree import SampledTree
+from .sampled_verifier import SampledVerifier
 
 
 def chain_tests(tree: SampledTree) -> Tests:
@@ -33,4 +34,4 @@ def chain_tests(tree: SampledTree) -> Tests:
             yield chain[depth + 1], 1.0, next_probs
 
 
-VERIFIER = BottomUpVerifier(VERIFIERS["block"], chain_tests)
+VERIFIER = SampledVerifier(VERIFIERS["block"], BottomUp(chain_tests))

@@ -10,6 +10,7 @@ Soundness class: average-lossless. D and its size are chosen before y is drawn.
 
 from ...controller.contract import VERIFIERS
 from .naive import first_draw
-from .top_down import TopDownVerifier
+from .sampled_verifier import SampledVerifier
+from .top_down import TopDown
 
-VERIFIER = TopDownVerifier(VERIFIERS["greedy-plus-one"], first_draw, lands=True)
+VERIFIER = SampledVerifier(VERIFIERS["greedy-plus-one"], TopDown(first_draw, lands=True))

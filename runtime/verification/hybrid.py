@@ -9,42 +9,26 @@ Cost: the trunk's, and one row and draw per side node passed.
 Soundness class: the trunk's for its draws (`paths` says which nodes those are); side branches may look at anything.
 """
 
-from typing import Protocol
-
 from torch import Tensor
 
-from ...controller.contract import VERIFIERS, VerifierTerms
-from ...controller.tree import Array, DraftTree
-from ..sampling import TokenSampler
+from ...controller.contract import VERIFIERS
 from . import block, naive, traversal
-from .base import DraftRows, StopLaw, Verdict
 from .coins import Coins
-from .sampled_tree import SampledTree, single_tree, verify_each
+from .sampled_tree import SampledTree
+from .sampled_verifier import Method, SampledVerifier
 
 
-class TrunkVerifier(Protocol):
-    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw: ...
+class Landing:
+    """The `trunk`'s method, then the walk."""
 
-    def judge(self, view: SampledTree, coins: Coins) -> tuple[int, int]: ...
-
-
-class HybridVerifier:
-    def __init__(self, terms: VerifierTerms, trunk: TrunkVerifier):
-        self.terms = terms
+    def __init__(self, trunk: Method):
         self._trunk = trunk
 
-    def verify(
-        self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
-    ) -> Verdict:
-        return verify_each(self.judge, tree, rows, draft_rows, sampler, root_positions)
-
-    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
-        joint = self._trunk.law(tree, target_rows, draft_rows).joint
-        single_tree(tree, target_rows, draft_rows).land(joint)
-        return StopLaw(joint)
+    def law(self, view: SampledTree, joint: Tensor) -> None:
+        self._trunk.law(view, joint)
+        view.land(joint)
 
     def judge(self, view: SampledTree, coins: Coins) -> tuple[int, int]:
-        """Where the verification ends, and the token emitted there."""
         node, token = self._trunk.judge(view, coins)
         while token in (children := view.children(node)):
             node = children[token]
@@ -52,6 +36,6 @@ class HybridVerifier:
         return node, token
 
 
-NAIVE_TRUNK_VERIFIER = HybridVerifier(VERIFIERS["hybrid-naive"], naive.VERIFIER)
-BLOCK_TRUNK_VERIFIER = HybridVerifier(VERIFIERS["hybrid-block"], block.VERIFIER)
-TRAVERSAL_TRUNK_VERIFIER = HybridVerifier(VERIFIERS["hybrid-traversal"], traversal.VERIFIER)
+NAIVE_TRUNK_VERIFIER = SampledVerifier(VERIFIERS["hybrid-naive"], Landing(naive.VERIFIER.method))
+BLOCK_TRUNK_VERIFIER = SampledVerifier(VERIFIERS["hybrid-block"], Landing(block.VERIFIER.method))
+TRAVERSAL_TRUNK_VERIFIER = SampledVerifier(VERIFIERS["hybrid-traversal"], Landing(traversal.VERIFIER.method))

@@ -20,7 +20,8 @@ from torch import Tensor
 from ...controller.contract import VERIFIERS
 from ...controller.tree import Array
 from .sampled_tree import SampledTree
-from .top_down import Offers, TopDownVerifier, acceptance, refuse
+from .sampled_verifier import SampledVerifier
+from .top_down import Offers, TopDown, acceptance, refuse
 
 NUM_SINGLE = 6
 POOL_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
@@ -98,4 +99,4 @@ def _best_selection(first: Array, second: Array, target: Array) -> Array | None:
     return first_kept.clip(0.0, 1.0)
 
 
-VERIFIER = TopDownVerifier(VERIFIERS["khisti"], tournament, lands=True)
+VERIFIER = SampledVerifier(VERIFIERS["khisti"], TopDown(tournament, lands=True))

@@ -7,7 +7,8 @@ Soundness class: average-lossless, sequential. Only first draws are looked at, s
 
 from ...controller.contract import VERIFIERS
 from .sampled_tree import SampledTree
-from .top_down import Offers, TopDownVerifier, acceptance, refuse
+from .sampled_verifier import SampledVerifier
+from .top_down import Offers, TopDown, acceptance, refuse
 
 
 def first_draw(tree: SampledTree, node: int) -> Offers:
@@ -17,4 +18,4 @@ def first_draw(tree: SampledTree, node: int) -> Offers:
     return (yield from refuse(target_probs, draft_probs, first))
 
 
-VERIFIER = TopDownVerifier(VERIFIERS["naive"], first_draw, lands=False)
+VERIFIER = SampledVerifier(VERIFIERS["naive"], TopDown(first_draw, lands=False))

@@ -9,6 +9,7 @@ Soundness class: average-lossless, sequential. Siblings of a first draw may be a
 
 from ...controller.contract import VERIFIERS
 from .naive import first_draw
-from .top_down import TopDownVerifier
+from .sampled_verifier import SampledVerifier
+from .top_down import TopDown
 
-VERIFIER = TopDownVerifier(VERIFIERS["naive-tree"], first_draw, lands=True)
+VERIFIER = SampledVerifier(VERIFIERS["naive-tree"], TopDown(first_draw, lands=True))

@@ -9,7 +9,8 @@ Soundness class: average-lossless, sequential. Sorted or hand-picked siblings ar
 
 from ...controller.contract import VERIFIERS
 from .sampled_tree import SampledTree
-from .top_down import Offers, TopDownVerifier, acceptance, refuse
+from .sampled_verifier import SampledVerifier
+from .top_down import Offers, TopDown, acceptance, refuse
 
 
 def without_replacement(tree: SampledTree, node: int) -> Offers:
@@ -23,4 +24,4 @@ def without_replacement(tree: SampledTree, node: int) -> Offers:
     return target_probs
 
 
-VERIFIER = TopDownVerifier(VERIFIERS["rrsw"], without_replacement, lands=True)
+VERIFIER = SampledVerifier(VERIFIERS["rrsw"], TopDown(without_replacement, lands=True))

@@ -3,13 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-import numpy as np
 from torch import Tensor
 
-from ...controller.tree import Array, DraftTree
-from ..sampling import TokenSampler
-from .base import DraftRows, Verdict
-from .coins import Coins
+from ...controller.tree import DraftTree
+from .base import DraftRows
 
 
 class SampledTree:
@@ -102,29 +99,6 @@ class SampledTree:
             for token, child in self.children(node).items():
                 joint[child] += joint[node, token] * self.target_probs(child)
                 joint[node, token] = 0.0
-
-
-Judge = Callable[[SampledTree, Coins], tuple[int, int]]
-"""Where the verification of a tree ends, and the token it emits there."""
-
-
-def verify_each(
-    judge: Judge, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
-) -> Verdict:
-    """Verify a batch tree by tree (see `Verifier.verify`), each with fresh coins."""
-    num_trees = len(tree.tokens)
-    path = np.full((num_trees, int(tree.depths.max())), -1, dtype=np.int64)
-    next_tokens = np.zeros(num_trees, dtype=np.int64)
-    for slot in range(num_trees):
-
-        def target_probs(node: int, slot: int = slot) -> Tensor:
-            return sampler.probs(rows[slot, node], slot)
-
-        coins = Coins(sampler.step_noise(slot, int(root_positions[slot])))
-        last, next_tokens[slot] = judge(view := SampledTree(tree, slot, target_probs, draft_rows[slot]), coins)
-        accepted = view.path(last)
-        path[slot, : len(accepted)] = accepted
-    return Verdict(path, next_tokens)
 
 
 def single_tree(tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> SampledTree:

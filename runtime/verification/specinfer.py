@@ -10,7 +10,8 @@ The published rule takes the draws in random order, which gives that up.
 
 from ...controller.contract import VERIFIERS
 from .sampled_tree import SampledTree
-from .top_down import Offers, TopDownVerifier, acceptance, refuse
+from .sampled_verifier import SampledVerifier
+from .top_down import Offers, TopDown, acceptance, refuse
 
 
 def with_replacement(tree: SampledTree, node: int) -> Offers:
@@ -21,4 +22,4 @@ def with_replacement(tree: SampledTree, node: int) -> Offers:
     return target_probs
 
 
-VERIFIER = TopDownVerifier(VERIFIERS["specinfer"], with_replacement, lands=True)
+VERIFIER = SampledVerifier(VERIFIERS["specinfer"], TopDown(with_replacement, lands=True))

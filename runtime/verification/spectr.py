@@ -10,13 +10,14 @@ and the number of siblings may depend on earlier ones.
 """
 
 import torch
-from torch import Tensor
 
 from ...controller.contract import VERIFIERS
+from .acceptance import spectr_rho
 from .sampled_tree import SampledTree
-from .top_down import Offers, TopDownVerifier, refuse
+from .sampled_verifier import SampledVerifier
+from .top_down import Offers, TopDown, refuse
 
-HALVINGS = 30
+HALVINGS = 30  # any factor from rho* on is exact
 MOST_DRAWS = 4  # under one node, in the fixed form
 
 
@@ -32,7 +33,7 @@ def fixed_rho(tree: SampledTree, node: int) -> Offers:
 def _in_turn(tree: SampledTree, node: int, most_draws: int) -> Offers:
     target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
     draws = tree.draws(node)
-    rho = smallest_rho(target_probs, draft_probs, most_draws)
+    rho = float(spectr_rho(target_probs, draft_probs, most_draws, HALVINGS))
     for child in draws:
         token = tree.token(child)
         target, draft = float(target_probs[token]) / rho, float(draft_probs[token])
@@ -43,18 +44,5 @@ def _in_turn(tree: SampledTree, node: int, most_draws: int) -> Offers:
     return (yield from refuse(target_probs, matched * accepted, draws[-1]))
 
 
-def smallest_rho(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> float:
-    """rho* of `num_draws` draws, from above."""
-    low, high = 1.0, float(num_draws)
-    for _ in range(HALVINGS if num_draws > 1 else 0):
-        rho = (low + high) / 2
-        beta = float(torch.minimum(target_probs / rho, draft_probs).sum())
-        if 1.0 - (1.0 - beta) ** num_draws <= rho * beta:
-            high = rho
-        else:
-            low = rho
-    return high
-
-
-VERIFIER = TopDownVerifier(VERIFIERS["spectr"], best_rho, lands=True)
-FIXED_RHO_VERIFIER = TopDownVerifier(VERIFIERS["spectr-fixed"], fixed_rho, lands=False)
+VERIFIER = SampledVerifier(VERIFIERS["spectr"], TopDown(best_rho, lands=True))
+FIXED_RHO_VERIFIER = SampledVerifier(VERIFIERS["spectr-fixed"], TopDown(fixed_rho, lands=False))

@@ -3,43 +3,30 @@
 At a node a solver offers the draws one after another, each with the probability that it is accepted given that the
 earlier ones were refused, and returns the residual distribution for when all were refused. A token of the residual that
 is itself a child lands there: the text goes on at that child, which may be a later draw or a free child of any origin,
-because the residual is drawn without looking at it. `verify` flips a coin per offer and stops asking at the first
+because the residual is drawn without looking at it. `judge` flips a coin per offer and stops asking at the first
 success; `law` hears the same solver out and adds up.
 """
 
 from collections.abc import Callable, Generator
 
-import torch
 from torch import Tensor
 
-from ...controller.contract import VerifierTerms
-from ...controller.tree import Array, DraftTree
-from ..sampling import TokenSampler
-from .base import DraftRows, StopLaw, Verdict
 from .coins import Coins
-from .sampled_tree import SampledTree, single_tree, verify_each
+from .sampled_tree import SampledTree
 
 Offers = Generator[tuple[int, float], None, Tensor]
 """(child, probability) per draw; returns the residual distribution [V], unless something was certain before."""
 Solver = Callable[[SampledTree, int], Offers]
 
 
-class TopDownVerifier:
+class TopDown:
     """Applies one `solver` at every node; without `lands`, a residual token ends the verification in any case."""
 
-    def __init__(self, terms: VerifierTerms, solver: Solver, lands: bool):
-        self.terms = terms
+    def __init__(self, solver: Solver, *, lands: bool):
         self._solver = solver
         self._lands = lands
 
-    def verify(
-        self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
-    ) -> Verdict:
-        return verify_each(self.judge, tree, rows, draft_rows, sampler, root_positions)
-
-    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
-        joint = torch.zeros_like(target_rows)
-        view = single_tree(tree, target_rows, draft_rows)
+    def law(self, view: SampledTree, joint: Tensor) -> None:
         reach = [1.0] + [0.0] * (view.num_nodes - 1)
         for node in range(view.num_nodes):  # parents come first
             if reach[node] == 0:
@@ -58,10 +45,8 @@ class TopDownVerifier:
                 for token, child in view.children(node).items():
                     reach[child] += float(joint[node, token])
                     joint[node, token] = 0.0
-        return StopLaw(joint)
 
     def judge(self, view: SampledTree, coins: Coins) -> tuple[int, int]:
-        """Where the verification ends, and the token emitted there."""
         node = 0
         while True:
             offers = self._offers(view, node)

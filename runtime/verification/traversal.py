@@ -14,8 +14,9 @@ apart, only for paths that start together, since what a later path adds to could
 """
 
 from ...controller.contract import VERIFIERS
-from .bottom_up import BottomUpVerifier, Tests
+from .bottom_up import BottomUp, Tests
 from .sampled_tree import SampledTree
+from .sampled_verifier import SampledVerifier
 
 
 def merged_tests(tree: SampledTree) -> Tests:
@@ -49,5 +50,5 @@ def _visit(tree: SampledTree, node: int, weight: float, paths: set[int] | None) 
     yield node, weight, target_probs
 
 
-VERIFIER = BottomUpVerifier(VERIFIERS["traversal"], merged_tests)
-UNMERGED_VERIFIER = BottomUpVerifier(VERIFIERS["traversal-unmerged"], unmerged_tests)
+VERIFIER = SampledVerifier(VERIFIERS["traversal"], BottomUp(merged_tests))
+UNMERGED_VERIFIER = SampledVerifier(VERIFIERS["traversal-unmerged"], BottomUp(unmerged_tests))

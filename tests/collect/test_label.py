@@ -64,3 +64,14 @@ def test_a_drafter_equal_to_the_target_has_overlap_one_and_rank_zero():
     _, rows = traces.rows_of(request, tokens, "doc", TARGET, TARGET)
     assert all(row["rank"] == 0 for row in rows)
     np.testing.assert_allclose([row["overlap"] for row in rows], 1.0, atol=1e-12)
+
+
+def test_a_child_that_is_never_drafted_matches_no_token():
+    """Where the n-grams expect nothing, their column holds no token, not token 0."""
+    request, tokens = written(1.5, max_tokens=200)
+    coupled, fixed = (traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, law)[1] for law in (COUPLED, FIXED))
+    beyond = [row for row in fixed if row["emitted"] == 0 and 0 not in row["candidates"] and -1 in row["candidates"]]
+    assert beyond
+    assert {row["rank"] for row in beyond} == {-1}
+    assert [row["fixed_rank"] for row in coupled] == [row["fixed_rank"] for row in fixed]
+    assert [row["fixed_rank"] for row in fixed] == [row["rank"] for row in fixed]

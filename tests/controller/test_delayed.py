@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trees
+from treewright.controller.children import Children
 from treewright.controller.contract import (
     HYBRID,
     IID_PATHS,
@@ -17,7 +18,7 @@ from treewright.controller.errors import InputError
 from treewright.controller.policies.delayed import DelayedTree, TrunkWithSides, sampled_shape
 from treewright.controller.policies.grids import NUM_TRIALS
 from treewright.controller.policies.sampled_grids import verifier_grids
-from treewright.controller.tree import Children, DraftTree
+from treewright.controller.tree import DraftTree
 
 
 def frontiers(policy, context):

@@ -7,13 +7,14 @@ import plans
 import pytest
 from sklearn.metrics import roc_curve
 from trees import context, random_children, random_tree
+from treewright.controller.children import Children
 from treewright.controller.contract import FIXED
 from treewright.controller.policies.ema import EmaChain
 from treewright.controller.policies.grids import NUM_TRIALS, policy_grids
 from treewright.controller.policies.stop import StopPolicy
 from treewright.controller.policies.threshold import FIRST_THRESHOLD, ThresholdChain, best_threshold
 from treewright.controller.selector import TreeLimits
-from treewright.controller.tree import Children, DraftTree
+from treewright.controller.tree import DraftTree
 
 CONFIDENCE = {
     "EMA length",

@@ -13,8 +13,9 @@ from treewright.runtime.exactness.growth import GROWTHS, Growth, Shape, program,
 from treewright.runtime.exactness.models import ToyPair
 from treewright.runtime.verification import get_verifier
 from treewright.runtime.verification.base import StopLaw
-from treewright.runtime.verification.bottom_up import BottomUpVerifier
-from treewright.runtime.verification.top_down import TopDownVerifier, acceptance, refuse
+from treewright.runtime.verification.bottom_up import BottomUp
+from treewright.runtime.verification.sampled_verifier import SampledVerifier
+from treewright.runtime.verification.top_down import TopDown, acceptance, refuse
 
 EXACT = 1e-12
 WRONG = 1e-3
@@ -98,7 +99,7 @@ def test_skipped_duplicates_are_caught():
             target_probs = yield from refuse(target_probs, draft_probs, child)
         return target_probs
 
-    verifier = TopDownVerifier(VERIFIERS["specinfer"], skip_duplicates, lands=True)
+    verifier = SampledVerifier(VERIFIERS["specinfer"], TopDown(skip_duplicates, lands=True))
     assert distance(verifier, drafts_of(IID_PATHS)) > WRONG
 
 
@@ -184,7 +185,7 @@ def number_path_by_path(draft):
 
 
 def variant(pick, **changes):
-    return BottomUpVerifier(VERIFIERS["traversal"], lambda tree: traversal_tests(tree, pick, **changes))
+    return SampledVerifier(VERIFIERS["traversal"], BottomUp(lambda tree: traversal_tests(tree, pick, **changes)))
 
 
 def test_the_variants_below_differ_from_the_traversal_in_one_thing_each():
