@@ -18,8 +18,10 @@ demo: $(READY)
 	$(BIN)/treewright bench --config configs/demo/bench.yaml
 	$(BIN)/treewright generate --config configs/demo/generate.yaml
 
+# Side by side, so one thread each: threads of small models mostly wait for each other.
+test: export OMP_NUM_THREADS := 1
 test: lint types $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 lint: $(READY)
 	$(BIN)/ruff check .

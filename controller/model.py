@@ -8,19 +8,22 @@ from torch import Tensor, nn
 
 # Share of the training rows beyond each bound of a feature.
 OUTLIERS = 1e-3
+# Certain in float32, and its exponential still a number.
+MOST_LOG_ODDS = 40.0
 
 
 class Predictions(NamedTuple):
     """Log-probabilities, <= 0."""
 
-    accept: Tensor  # [n] the target takes the node, given that the text runs through its parent
+    accept: Tensor  # [n] the target takes the node, given that the text runs through its parent; as an only child
     coverage: Tensor  # [n, W] its next token is the rank-w child, given that the text runs through the node
 
 
 class SelectorModel(nn.Module):
     """A small perceptron over standardised features with two heads on one trunk.
 
-    Coverage needs no children, so it is what the decision to draft another level looks at; at the root it answers
+    Acceptance is answered node by node; what it is among siblings follows from all their answers. Coverage needs no
+    children, so it is what the decision to draft another level looks at; at the root it answers
     before anything is drafted whether to speculate at all.
     """
 
@@ -67,3 +70,15 @@ class SelectorModel(nn.Module):
         accept, coverage = self.logits(features)
         # Not logsigmoid: exported, it takes the log of a sigmoid that ONNX Runtime rounds to an absolute 1e-7.
         return Predictions(-nn.functional.softplus(-accept), coverage.log_softmax(-1)[:, :-1])
+
+
+def among_siblings(log_odds: Tensor, family: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability [n] of each node and [f] that its family has none of the text, where the text takes one child of
+    a node at most: odds against none stay, whoever stands beside (see `scorers.siblings`).
+
+    `family` [n] int64 numbers the nodes' parents 0 ... f - 1.
+    """
+    odds = log_odds.clamp_max(MOST_LOG_ODDS).exp()
+    num_families = int(family.max()) + 1 if len(family) else 0
+    none = -odds.new_ones(num_families).index_add(0, family, odds).log()
+    return log_odds.clamp_max(MOST_LOG_ODDS) + none[family], none

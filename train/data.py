@@ -25,13 +25,35 @@ class Rows:
     document: Array  # [m] int64, see `document_number`
     depth: Array  # [m]
     num_draws: Array  # [m] noise draws of the position, hence rows that are much alike
+    family: Array  # [m] int64 0, 1, ...: neighbours that leave one node under one draw are a family; a node is its own
+
+    @property
+    def starts(self) -> Array:
+        """[f]: first row of each family."""
+        return np.nonzero(np.diff(self.family, prepend=-1))[0]
 
     def select(self, rows: Array) -> Self:
-        return type(self)(*(getattr(self, column.name)[rows] for column in fields(self)))
+        """The rows [k], or where a mask [m] is true; families stay whole and together."""
+        columns = {column.name: getattr(self, column.name)[rows] for column in fields(self)}
+        return type(self)(**columns | {"family": numbered(columns["family"])})
+
+    def select_families(self, families: Array) -> Self:
+        """The rows of `families` [k], in that order."""
+        starts, lengths = self.starts[families], np.diff(self.starts, append=len(self.family))[families]
+        first = np.repeat(starts - (lengths.cumsum() - lengths), lengths)
+        return self.select(first + np.arange(len(first)))
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
-        return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
+        columns = {column.name: [getattr(part, column.name) for part in parts] for column in fields(cls)}
+        counts = np.cumsum([0] + [len(part.starts) for part in parts[:-1]])
+        columns["family"] = [family + count for family, count in zip(columns["family"], counts, strict=True)]
+        return cls(**{name: np.concatenate(arrays) for name, arrays in columns.items()})
+
+
+def numbered(keys: Array) -> Array:
+    """[n]: 0, 1, ... along `keys` [n], a new number wherever the key changes."""
+    return np.diff(keys, prepend=keys[:1]).astype(bool).cumsum()
 
 
 def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
@@ -67,7 +89,9 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
         document = np.broadcast_to(positions.document[rows, None, None], taken.shape)
         num_draws = np.broadcast_to(positions.num_draws[rows, None, None], taken.shape)
         columns = (taken[drafted], document[drafted], np.full(drafted.sum(), depth), num_draws[drafted])
-        edges.append(Rows(features[drafted], *columns))
+        parents = np.arange(taken[..., 0].size).reshape(taken.shape[:2])
+        family = numbered(np.broadcast_to(parents[..., None], taken.shape)[drafted])
+        edges.append(Rows(features[drafted], *columns, family))
         if depth < max_depth:
             on_text = np.append(reach[1:], 0)[rows] >= depth
             taken_ones = features[on_text, 0, emitted[rows[on_text]]]
@@ -95,7 +119,8 @@ def _node_rows(positions: Positions, features: Array, following: Array, depth: i
     label = np.where(ranks < 0, width, ranks).astype(np.int64)
     behind = following[nodes]
     depths = np.full(len(nodes), depth)
-    return Rows(features[nodes], label, positions.document[behind], depths, positions.num_draws[behind])
+    family = np.arange(len(nodes))
+    return Rows(features[nodes], label, positions.document[behind], depths, positions.num_draws[behind], family)
 
 
 def _shifted(sums: Array, values: Array, back: int) -> Array:

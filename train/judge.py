@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..controller.model import SelectorModel
+from ..controller.model import SelectorModel, among_siblings
 from ..controller.tree import Array
 from .baselines import baseline_probs
 from .calibration import by_depth, expected_calibration_error, score_probs, skill_interval
@@ -32,8 +32,9 @@ def test_probs(model: SelectorModel, data: SelectorData) -> tuple[Array, Array]:
     """[edges] of the accept head and [nodes, W] of the coverage head."""
     edges, nodes = data.test
     with torch.inference_mode():
-        accept = model(torch.from_numpy(edges.features)).accept.exp().numpy()
-        return accept, model(torch.from_numpy(nodes.features)).coverage.exp().numpy()
+        log_odds, _ = model.logits(torch.from_numpy(edges.features))
+        accept, _ = among_siblings(log_odds, torch.from_numpy(edges.family))
+        return accept.exp().numpy(), model(torch.from_numpy(nodes.features)).coverage.exp().numpy()
 
 
 def coverage_scores(probs: Array, labels: Array) -> dict[str, Any]:

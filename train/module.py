@@ -6,20 +6,22 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 
-from ..controller.model import SelectorModel
+from ..controller.model import SelectorModel, among_siblings
 
 
 class Batch(NamedTuple):
     edge_features: Tensor  # [e, F]
     taken: Tensor  # [e] 0 or 1
+    family: Tensor  # [e] int64, numbers edges that leave one node
     node_features: Tensor  # [k, F]
     next_rank: Tensor  # [k] int64, W where the text goes on beyond the candidates
 
 
 class SelectorModule(lightning.LightningModule):
-    """Binary cross-entropy on reachable edges plus cross-entropy on the rank behind reachable nodes, in nats."""
+    """Cross-entropy of which drafted child the text takes, if any, plus that of the rank behind reachable nodes, in
+    nats per node."""
 
     def __init__(self, model: SelectorModel, learning_rate: float, num_steps: int):
         super().__init__()
@@ -44,6 +46,9 @@ class SelectorModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": pace, "interval": "step"}}
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        accept, _ = self.model.logits(batch.edge_features)
+        log_odds, _ = self.model.logits(batch.edge_features)
         _, coverage = self.model.logits(batch.node_features)
-        return binary_cross_entropy_with_logits(accept, batch.taken), cross_entropy(coverage, batch.next_rank)
+        accept, none = among_siblings(log_odds, batch.family)
+        free = 1.0 - torch.zeros_like(none).index_add(0, batch.family, batch.taken)
+        total = (batch.taken * accept).sum() + (free * none).sum()
+        return -total / len(none), cross_entropy(coverage, batch.next_rank)

@@ -126,31 +126,37 @@ class SelectorData(lightning.LightningDataModule):
 
 
 def batches(edges: Rows, nodes: Rows, batch_size: int) -> Iterator[Batch]:
-    """Cut shuffled rows into batches of about `batch_size` edges and the nodes that go with them."""
+    """Cut shuffled rows into batches of about `batch_size` edges, families whole, and the nodes that go with them."""
     count = max(1, round(len(edges.label) / batch_size))
-    for edge_part, node_part in zip(
-        np.array_split(np.arange(len(edges.label)), count),
-        np.array_split(np.arange(len(nodes.label)), count),
-        strict=True,
-    ):
+    for edge_part, node_part in zip(_cut(edges, count), _cut(nodes, count), strict=True):
         yield Batch(
-            torch.from_numpy(edges.features[edge_part]),
-            torch.from_numpy(edges.label[edge_part]),
-            torch.from_numpy(nodes.features[node_part]),
-            torch.from_numpy(nodes.label[node_part]),
+            torch.from_numpy(edge_part.features),
+            torch.from_numpy(edge_part.label),
+            torch.from_numpy(edge_part.family),
+            torch.from_numpy(node_part.features),
+            torch.from_numpy(node_part.label),
         )
 
 
+def _cut(rows: Rows, count: int) -> Iterator[Rows]:
+    """`count` parts of about as many families."""
+    bounds = np.append(rows.starts, len(rows.label))
+    for families in np.array_split(np.arange(len(bounds) - 1), count):
+        first, last = (families[0], families[-1] + 1) if len(families) else (0, 0)
+        yield rows.select(np.arange(bounds[first], bounds[last]))
+
+
 def _sample(rows: Rows, share: float, generator: np.random.Generator) -> Rows:
-    """A random share of the rows, shuffled."""
-    count = len(rows.label)
-    return rows.select(generator.permutation(count)[: round(share * count)])
+    """A random share of the families, shuffled."""
+    count = len(rows.starts)
+    return rows.select_families(generator.permutation(count)[: round(share * count)])
 
 
 def _drawn(rows: Rows, share: float, generator: np.random.Generator) -> Rows:
-    """The rows of one pass, shuffled."""
-    chosen = generator.random(len(rows.label)) < _odds(rows, share)
-    return rows.select(generator.permutation(np.nonzero(chosen)[0]))
+    """The families of one pass, shuffled."""
+    starts = rows.starts
+    chosen = generator.random(len(starts)) < _odds(rows, share)[starts]
+    return rows.select_families(generator.permutation(np.nonzero(chosen)[0]))
 
 
 def _odds(rows: Rows, share: float) -> Array:

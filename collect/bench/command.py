@@ -24,6 +24,7 @@ from ..profile import ProfileConfig, renew_table
 from ..prompts import Prompt, PromptConfig, load_prompts
 from .measure import over_others, repeated_four_grams, run_interleaved, summarise, table_fit, tuned
 from .policies import Job, guarded, planned_policy, reference_policies
+from .verification_cost import NODES, verification_costs
 
 # Greedy runs of small models loop, which flatters every drafter.
 GREEDY_MAX_TOKENS = 48
@@ -49,8 +50,8 @@ class BenchConfig:
     fixed_law: bool = True
     """Also run every confidence policy under the fixed law, where T > 0"""
     verifiers: bool = False
-    """Also run sampled trees under every verifier, where T > 0; replay cannot rank them, so each is tuned live, over
-    its whole grid"""
+    """Also run sampled trees under every verifier, where T > 0, and price each verification by itself; replay cannot
+    rank them, so each is tuned live, over its whole grid"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -110,7 +111,11 @@ def bench(
             "learned_over_fastest_other": learned,
             "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
         }
-    print_json({"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports})
+    report = {"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports}
+    if measure.verifiers:
+        report["verification"] = costs = verification_costs(models)
+        _print_costs(costs)
+    print_json(report)
 
 
 def finalists(
@@ -188,6 +193,20 @@ def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repe
     size = f"{len(jobs)} prompts x {jobs[0].max_tokens} tokens"
     title = f"T = {temperature:g}, batch 1, {size}, repeated 4-grams {repeated:.0%}"
     print_table(title, shown)
+
+
+def _print_costs(costs: list[dict[str, Any]]) -> None:
+    shown = [
+        {name: cost[name] for name in ("verifier", "law", "vocabulary")}
+        | {
+            f"{nodes} nodes": f"{cost[f'ms_{nodes}']:.2f} ms ({cost[f'share_{nodes}']:.1%})"
+            if f"ms_{nodes}" in cost
+            else "-"
+            for nodes in NODES
+        }
+        for cost in costs
+    ]
+    print_table("Verification by itself, and as a share of the target's step over as many nodes", shown)
 
 
 def _processor() -> str:

@@ -12,7 +12,7 @@ from ..features import FEATURE_VERSION, FEATURES
 from ..selector import TreeLimits
 from .documents import parse_object
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 # A tree beyond this is no tree for one step; without a limit a config could ask for all of a machine's memory.

@@ -5,10 +5,12 @@ import numpy as np
 from ..context import StepContext
 from ..tree import Array, DraftTree
 from .confidence import ConfidenceScorer
+from .siblings import at_most_one
 
 
 class FusedScorer:
-    """Scores a node by the larger of both probabilities, for trees in which the n-grams draft."""
+    """Scores a node by the larger of both probabilities, siblings by at most 1 in all, for trees in which the n-grams
+    draft."""
 
     reads_history = False
 
@@ -16,7 +18,7 @@ class FusedScorer:
         self._confidence = ConfidenceScorer(coverage)
 
     def score(self, tree: DraftTree, context: StepContext) -> Array:
-        return np.maximum(tree.noisy_log_probs, tree.ngram_log_probs)
+        return at_most_one(np.maximum(tree.noisy_log_probs, tree.ngram_log_probs), tree)
 
     def coverage(self, tree: DraftTree, context: StepContext) -> Array:
         return self._confidence.coverage(tree, context)

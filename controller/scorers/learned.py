@@ -9,13 +9,14 @@ import onnxruntime
 from ..context import StepContext
 from ..features import node_features
 from ..tree import Array, DraftTree
+from .siblings import among_siblings
 
 log = logging.getLogger(__name__)
 
 INPUT_NAME = "features"
 OUTPUT_NAMES = ("accept_log_probs", "coverage_log_probs")
 
-# Features [n, F] float32 to log-probabilities [n] of acceptance and [n, W] of coverage.
+# Features [n, F] float32 to log-probabilities [n] of acceptance, each node without siblings, and [n, W] of coverage.
 Network = Callable[[Array], tuple[Array, Array]]
 
 
@@ -71,15 +72,17 @@ class LearnedScorer:
         self._tree, self._context, self._accept, self._coverage = tree, context, accept, coverage
 
     def _trusted(self, scores: Array, tree: DraftTree, known: int) -> Array:
-        """A copy of `scores` [B, N - known] of the later nodes; what is no finite log-probability is replaced."""
+        """[B, N - known] of the later nodes, by their answers `scores` of each alone; what is no finite log-probability
+        is replaced."""
         if scores.max() <= 0.0 and scores.min() > -np.inf:  # NaN compares false
-            return scores.copy()
+            return among_siblings(scores, tree, known)
         strange = ~((scores <= 0.0) & (scores > -np.inf))
         num_strange = int((strange & (tree.depths[:, known:] > 0)).sum())
         if num_strange and not self.num_distrusted:
             log.warning("the selector answered with no log-probability; the drafter's confidence stands in")
         self.num_distrusted += num_strange
-        return np.where(strange, np.minimum(tree.noisy_log_probs[:, known:], 0.0), scores)
+        trusted = among_siblings(np.where(strange, -np.inf, scores), tree, known)
+        return np.where(strange, np.minimum(tree.noisy_log_probs[:, known:], 0.0), trusted)
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:

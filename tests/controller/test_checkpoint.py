@@ -12,6 +12,7 @@ from treewright.controller.checkpoint import HASHED_FILES, Checkpoint, save_chec
 from treewright.controller.errors import InputError
 from treewright.controller.features import FEATURES, node_features
 from treewright.controller.model import SelectorModel
+from treewright.controller.scorers.siblings import among_siblings
 from treewright.train.export import export_onnx
 
 
@@ -32,9 +33,10 @@ def test_the_learned_scorer_runs_the_network_of_the_weights(folder):
     with torch.inference_mode():
         features = torch.from_numpy(node_features(tree, context(2)))
         accept, coverage = model(features.flatten(0, 1))
-    expected = accept.numpy().reshape(features.shape[:2])
+    expected = among_siblings(accept.numpy().reshape(features.shape[:2]), tree)
     scores = checkpoint.scorer().score(tree, context(2))
-    np.testing.assert_allclose(scores[:, 1:], expected[:, 1:], atol=1e-5)
+    drafted = tree.depths > 0
+    np.testing.assert_allclose(scores[drafted], expected[drafted], atol=1e-5)
     assert (scores[:, 0] == 0).all()
     answers = checkpoint.scorer().coverage(tree, context(2))
     np.testing.assert_allclose(answers, coverage.numpy().reshape(answers.shape), atol=1e-5)
@@ -162,7 +164,7 @@ def test_a_config_that_makes_no_sense_is_refused_though_its_hash_is_right(folder
         "{",
         "\0",
         '{"schema_version": 1}',
-        '{"schema_version": 2, "feature_version": 1}',
+        '{"schema_version": 3, "feature_version": 1}',
         '{"schema_version": NaN}',
         '{"a": 1e999}',
         "[" * 100_000,

@@ -87,6 +87,27 @@ def test_an_edge_has_the_features_that_serving_computes_for_the_node(folder):
     assert compared > 10
 
 
+def test_children_of_a_node_stay_in_one_batch(folder):
+    """The rank is not that of an earlier sibling, the parent's path is the same, and the text takes one at most."""
+    data = SelectorData(folder, **SETTINGS | {"batch_size": 16})
+    rank, path = FEATURES.index("rank"), FEATURES.index("path_log_prob")
+    own = FEATURES.index("log_prob")
+    num_families = 0
+    for batch in data.train_dataloader():
+        above = (batch.edge_features[:, path] - batch.edge_features[:, own]).numpy()
+        assert batch.family.unique().tolist() == list(range(int(batch.family.max()) + 1))
+        for family in batch.family.unique():
+            members = (batch.family == family).numpy()
+            ranks = batch.edge_features[members, rank].tolist()
+            assert ranks[: traces.WIDTH] == list(range(traces.WIDTH))
+            assert len(set(ranks)) == len(ranks)
+            assert np.ptp(above[members]) < 1e-4
+            assert batch.taken[members].sum() <= 1
+            num_families += 1
+    edges, _ = rows_of(folder)
+    assert num_families == (edges.features[:, rank] == 0)[np.isin(edges.document, data.training[0].document)].sum()
+
+
 def test_other_noise_draws_label_the_same_nodes_anew(tmp_path):
     """Coverage over many draws comes near the drafter's agreement, and draw 0 stays what the text says."""
     one, many = (traces.write(tmp_path / str(draws), draws=draws) for draws in (1, 5))

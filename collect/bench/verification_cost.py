@@ -1,0 +1,130 @@
+"""What a verification takes by itself, beside a target forward over as many nodes.
+
+Rows are synthetic, so that any vocabulary can be priced without a model of it. Target and drafter agree about as well
+as a useful pair does, so that drawn trees are followed some tokens deep.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...controller.children import Children
+from ...controller.console import track
+from ...controller.context import StepContext
+from ...controller.contract import FIXED, HYBRID, SAMPLED_LAWS, LawTerms, VerifierTerms
+from ...controller.history import START
+from ...controller.policies.delayed import sampled_shape
+from ...controller.policies.sampled_grids import CHAIN_VERIFIERS, verifier_grids
+from ...controller.tree import DraftTree
+from ...runtime.drafters.draws import hang_draws
+from ...runtime.pair import Pair
+from ...runtime.sampling import Sampling, TokenSampler
+from ...runtime.verification import get_verifier
+from ..profile import ProfileConfig, measure
+
+NODES = (8, 16, 32, 64)
+NUM_PATHS = 4  # of every tree but a chain; spectr-fixed takes no more
+MOST_CHAIN = 16
+LARGE_VOCABULARY = 152_064
+REPEATS = 15
+# Standard deviations of the drafter's logits, and of what the target's differ by: half of all drafts are accepted.
+SPREAD, DISAGREEMENT = 3.0, 1.0
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """One drawn tree, with all that a verification of it is given."""
+
+    tree: DraftTree
+    rows: Tensor  # [1, N, V] the target's logits
+    draft_rows: list[dict[int, Tensor]]
+    sampler: TokenSampler
+
+
+def verification_costs(pair: Pair) -> list[dict[str, Any]]:
+    """One row per verifier, law and vocabulary: median ms by drafted nodes, and its share of the pair's target step.
+
+    The share at a large vocabulary is an upper bound: a target that has one takes longer than this pair's.
+    """
+    sizes = ProfileConfig(contexts=(128,), widths=(1,), nodes=(0, *NODES), repeats=REPEATS)
+    table = measure(pair, sizes)
+    steps = {nodes: table.step_ms([], nodes, batch=1, context=128) for nodes in NODES}
+    rows = []
+    for vocabulary_size in (pair.target.vocabulary_size, LARGE_VOCABULARY):
+        for verifier, law in track([("walk", FIXED.name), *verifier_grids()], f"verify: {vocabulary_size} tokens"):
+            row: dict[str, Any] = {"verifier": verifier, "law": law, "vocabulary": vocabulary_size}
+            for nodes in NODES:
+                if verifier in CHAIN_VERIFIERS and nodes > MOST_CHAIN:
+                    continue
+                ms = _median_ms(verifier, law, nodes, vocabulary_size)
+                row |= {f"ms_{nodes}": round(ms, 3), f"share_{nodes}": round(ms / steps[nodes], 4)}
+            rows.append(row)
+    return rows
+
+
+def _median_ms(verifier_name: str, law: str, num_nodes: int, vocabulary_size: int) -> float:
+    verifier = get_verifier(verifier_name)
+    times = []
+    for drafted in _trees(verifier.terms, law, num_nodes, vocabulary_size):
+        start = perf_counter()
+        verifier.verify(drafted.tree, drafted.rows, drafted.draft_rows, drafted.sampler, np.zeros(1, dtype=np.int64))
+        times.append((perf_counter() - start) * 1e3)
+    return median(times[1:])
+
+
+def _trees(verifier: VerifierTerms, law: str, num_nodes: int, vocabulary_size: int) -> Iterator[Drafted]:
+    """Trees of `num_nodes` drafted tokens at most, equal draws being one; the first is for warming up."""
+    generator = torch.Generator().manual_seed(0)
+    draft = SPREAD * torch.randn(num_nodes + 1, vocabulary_size, generator=generator)
+    target = draft + DISAGREEMENT * torch.randn(draft.shape, generator=generator)
+    for seed in range(REPEATS + 1):
+        sampler = TokenSampler([Sampling(seed=seed)], vocabulary_size, torch.device("cpu"))
+        if law == FIXED.name:
+            tree, draft_rows = _best_tokens(draft, num_nodes), [{}]
+        else:
+            num_paths = 1 if verifier.name in CHAIN_VERIFIERS else NUM_PATHS
+            tree, draft_rows = _drawn(SAMPLED_LAWS[law], num_paths, num_nodes, draft, sampler)
+        yield Drafted(tree, target[None, : tree.tokens.shape[1]], draft_rows, sampler)
+
+
+def _drawn(
+    law: LawTerms, num_paths: int, num_nodes: int, logits: Tensor, sampler: TokenSampler
+) -> tuple[DraftTree, list[dict[int, Tensor]]]:
+    """A tree that draws at a node of number n from `logits` [N, V] of row n."""
+    length = num_nodes // num_paths
+    policy = sampled_shape(law, num_paths, *((length, 0) if law == HYBRID else (0, length)))
+    log_probs, roots = logits.log_softmax(-1), np.zeros(1, dtype=np.int64)
+    tree, draft_rows = DraftTree.from_roots(roots), {}
+    context = _context(sampler)
+    while (frontier := policy.frontier(tree, context)).shape[1]:
+        rows = log_probs[np.maximum(frontier, 0)]
+        tree, of_level = hang_draws(tree, frontier, rows, law, sampler, roots)
+        draft_rows |= of_level[0]
+    return tree, [draft_rows]
+
+
+def _best_tokens(logits: Tensor, num_nodes: int) -> DraftTree:
+    """Of each node the `NUM_PATHS` best tokens, level by level."""
+    tree, log_probs = DraftTree.from_roots(np.zeros(1, dtype=np.int64)), logits.log_softmax(-1)
+    for node in range(num_nodes // NUM_PATHS):
+        best = log_probs[node].topk(NUM_PATHS)
+        numbers = best.values.numpy()[None, None]
+        children = Children(best.indices.numpy()[None, None], numbers, numbers, numbers[:, :, 0], numbers[:, :, 0])
+        tree = tree.extend(np.full((1, 1), node), children)
+    return tree
+
+
+def _context(sampler: TokenSampler) -> StepContext:
+    return StepContext(
+        positions=np.zeros(1, dtype=np.int64),
+        remaining=np.full(1, MOST_CHAIN + 1),
+        temperatures=sampler.temperatures,
+        top_ps=sampler.top_ps,
+        history=START[None],
+    )

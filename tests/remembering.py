@@ -1,0 +1,54 @@
+"""A language model that reads every prefix once and then remembers its row, for many texts behind one prompt."""
+
+import numpy as np
+import torch
+
+
+class RememberingModel:
+    """A `CachedModel` around a transformers model, with texts in place of a cache."""
+
+    def __init__(self, model, vocabulary_size):
+        self.vocabulary_size = vocabulary_size
+        self.context_length = model.config.max_position_embeddings
+        self.device = torch.device("cpu")
+        self._model = model.eval()
+        self._known = {}  # prefix -> row of `_table`
+        self._table = torch.zeros((0, model.config.vocab_size), dtype=model.dtype)
+
+    def open(self, num_slots, capacity):
+        self._texts = [[] for _ in range(num_slots)]
+        self._tokens = np.zeros((num_slots, 0), dtype=np.int64)
+
+    @property
+    def lengths(self):
+        return np.array([len(text) for text in self._texts])
+
+    def forward(self, tokens, positions, visible, *, num_logits=0):
+        self._tokens = np.concatenate((self._tokens, tokens), axis=1)
+        first = tokens.shape[1] - num_logits if num_logits else 0
+        prefixes = [
+            (*text, *row_tokens[seen].tolist())
+            for text, row_tokens, rows in zip(self._texts, self._tokens, visible[:, first:], strict=True)
+            for seen in rows
+        ]
+        return self.rows(prefixes).unflatten(0, (len(tokens), -1))
+
+    def commit(self, rows):
+        for text, tokens, kept in zip(self._texts, self._tokens, rows, strict=True):
+            text += tokens[kept[kept >= 0]].tolist()
+        self._tokens = self._tokens[:, :0]
+
+    @torch.no_grad()
+    def rows(self, prefixes):
+        """[n, V] logits behind each prefix."""
+        new = [prefix for prefix in dict.fromkeys(prefixes) if prefix not in self._known]
+        for length in {len(prefix) for prefix in new}:
+            alike = [prefix for prefix in new if len(prefix) == length]
+            self._known |= {prefix: len(self._known) + place for place, prefix in enumerate(alike)}
+            answers = [self._model(input_ids=torch.tensor(part)).logits[:, -1] for part in _chunks(alike)]
+            self._table = torch.cat((self._table, *answers))
+        return self._table[[self._known[prefix] for prefix in prefixes]]
+
+
+def _chunks(prefixes, size=256):
+    return [prefixes[start : start + size] for start in range(0, len(prefixes), size)]
