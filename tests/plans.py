@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import torch
 from treewright.controller.checkpoint import Checkpoint, SelectorConfig
 from treewright.controller.contract import COUPLED, FIXED
@@ -10,7 +11,7 @@ from treewright.controller.latency import LatencyTable
 from treewright.controller.model import SelectorModel
 from treewright.controller.policies.grids import policy_grids
 from treewright.controller.selector import TreeLimits
-from treewright.train.export import export_onnx
+from treewright.train.export import export_onnx, golden_vectors
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 RANK_PROBS = {"0.00": [0.7, 0.1, 0.05, 0.05], "1.00": [0.5, 0.2, 0.1, 0.05]}
@@ -32,7 +33,10 @@ STOP = {"weights": [2.0, 1.0, -0.1], "bias": -1.5}
 @cache
 def checkpoint() -> Checkpoint:
     torch.manual_seed(5)
-    graph = export_onnx(SelectorModel(len(FEATURES), 4).eval(), len(FEATURES))
+    model = SelectorModel(len(FEATURES), 4).eval()
+    graph = export_onnx(model, len(FEATURES))
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    golden = golden_vectors(model, graph, np.ones((2, len(FEATURES)), dtype=np.float32))
     config = SelectorConfig("tiny", "coupled", "0" * 64, LIMITS, {})
     laws = ("coupled", "fixed")
     baselines = {
@@ -40,7 +44,7 @@ def checkpoint() -> Checkpoint:
         "c2t": dict.fromkeys(laws, C2T),
         "ltd": dict.fromkeys(laws, STOP),
     }
-    return Checkpoint(config, {"model.onnx": graph}, {}, {}, 0.0, baselines, {}, card="")
+    return Checkpoint(config, {"model.onnx": graph}, weights, golden, 0.0, baselines, {}, card="")
 
 
 def grids(temperature: float = 1.0):

@@ -114,6 +114,12 @@ def _fit_row(
     }
 
 
+def with_model(checkpoint: Checkpoint, model: SelectorModel) -> Checkpoint:
+    """The checkpoint with another network, which is run as its graph: the weights are left out."""
+    graph = export_onnx(model, len(FEATURES))
+    return replace(checkpoint, weights={}, files={**checkpoint.files, "model.onnx": graph})
+
+
 def _replays(
     models: Mapping[str, SelectorModel],
     checkpoint: Checkpoint,
@@ -122,15 +128,13 @@ def _replays(
     costs_us: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """One row per temperature and model; `settings` are texts and theta scale by temperature."""
-    graphs = {
-        group: checkpoint.graph if group == NOTHING else export_onnx(model, len(FEATURES))
-        for group, model in models.items()
+    checkpoints = {
+        group: checkpoint if group == NOTHING else with_model(checkpoint, model) for group, model in models.items()
     }
     rows = []
     for temperature, (texts, scale) in settings.items():
         whole: list[ReplayStats] = []
-        for group, graph in track(list(graphs.items()), f"ablation: replays, T={temperature:g}"):
-            reduced = replace(checkpoint, files={**checkpoint.files, "model.onnx": graph})
+        for group, reduced in track(list(checkpoints.items()), f"ablation: replays, T={temperature:g}"):
             runs = replay(texts, learned_selector(reduced, table, theta_scale=scale), table)
             left_us = costs_us[NOTHING] - (costs_us[group] if group != NOTHING else 0.0)
             charged = [replace(run, priced_ms=run.priced_ms + 1e-3 * left_us * run.num_steps) for run in runs]

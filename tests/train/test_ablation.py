@@ -8,14 +8,16 @@ import plans
 import pytest
 import torch
 import traces
+from trees import context, random_tree
 from treewright.collect.envelope import EnvelopeConfig
-from treewright.controller.features import FEATURES
+from treewright.controller.features import FEATURES, node_features
 from treewright.controller.model import SelectorModel
 from treewright.controller.objective import Objective
 from treewright.controller.policies.learned import learned_selector
 from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
+from treewright.controller.scorers.siblings import among_siblings
 from treewright.controller.selector import Selector
-from treewright.train.ablation import NOTHING, ablate, feature_groups
+from treewright.train.ablation import NOTHING, ablate, feature_groups, with_model
 from treewright.train.export import export_onnx
 from treewright.train.feature_cost import NotingScorer, StepCost
 from treewright.train.recording import read_recordings
@@ -104,6 +106,17 @@ def test_the_replay_of_the_whole_is_that_of_the_tuned_policy(ablation, recording
     cost_ms = 1e-3 * ablation["fits"][0]["cost_us"] * total.num_steps
     charged = total.plain_ms / (total.priced_ms + cost_ms)
     assert whole["speed_up_charged"] == pytest.approx(charged, abs=1e-3)  # both rounded
+
+
+def test_a_checkpoint_with_another_network_scores_as_that_network(tuned):
+    torch.manual_seed(6)
+    other = SelectorModel(len(FEATURES), traces.WIDTH + 1).eval()
+    tree = random_tree(np.random.default_rng(0), batch=1, levels=3)
+    with torch.inference_mode():
+        alone = other(torch.from_numpy(node_features(tree, context(1))[0])).accept.numpy()[None]
+    scores = with_model(tuned, other).scorer().score(tree, context(1))
+    np.testing.assert_allclose(scores[:, 1:], among_siblings(alone, tree)[:, 1:], atol=1e-5)
+    assert np.abs(tuned.scorer().score(tree, context(1)) - scores).max() > 1e-3
 
 
 def test_the_rows_are_json_and_the_report_shows_them(ablation):
