@@ -72,8 +72,8 @@ class LearnedScorer:
         self._tree, self._context, self._accept, self._coverage = tree, context, accept, coverage
 
     def _trusted(self, scores: Array, tree: DraftTree, known: int) -> Array:
-        """[B, N - known] of the later nodes, by their answers `scores` of each alone; what is no finite log-probability
-        is replaced."""
+        """[B, N - known] the later nodes among their siblings, by the network's `scores` of each alone; the drafter's
+        confidence stands in for what is no finite log-probability."""
         if scores.max() <= 0.0 and scores.min() > -np.inf:  # NaN compares false
             return among_siblings(scores, tree, known)
         strange = ~((scores <= 0.0) & (scores > -np.inf))
