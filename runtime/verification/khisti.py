@@ -10,6 +10,7 @@ Cost: per round some O(V) rows, and one programme of (NUM_SINGLE + 1 + len(POOL_
 Soundness class: average-lossless for i.i.d. draws whose number is settled before the first, all drawn at once.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ...controller.contract import VERIFIERS
 from ...controller.tree import Array
+from .acceptance import normalised
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
 from .top_down import Offers, TopDown, acceptance, refuse
@@ -28,21 +30,43 @@ POOL_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 
 
 def tournament(tree: SampledTree, node: int) -> Offers:
-    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+    target_probs = tree.target_probs(node)
     children = {tree.token(child): child for child in tree.draws(node)}
-    first, *others = [tree.token(child) for child in tree.draws(node)]
+    tokens = [tree.token(child) for child in tree.draws(node)]
+    winners, winner_probs = _winners(target_probs, tree.draft_probs[node], tokens)
+    refused = 1.0
+    for token, chance in winners.items():
+        accepted = chance * acceptance(target_probs, winner_probs, token)
+        yield children[token], min(1.0, accepted / refused)
+        refused -= accepted
+    return (yield from refuse(target_probs, winner_probs, children[tokens[0]]))
+
+
+def khisti_branching(target_probs: Tensor, draft_probs: Tensor, draws: Sequence[int]) -> Tensor:
+    """[V] law of the token emitted given the draws, from one row each (see `branching`)."""
+    winners, winner_probs = _winners(target_probs, draft_probs, draws)
+    chances = torch.zeros_like(target_probs)
+    for token, chance in winners.items():
+        chances[token] = chance * acceptance(target_probs, winner_probs, token)
+    return chances + (1.0 - chances.sum()) * normalised((target_probs - winner_probs).clamp_min(0.0))
+
+
+def khisti_overlap(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> float:
+    """Sum of min(p, r): the chance that the winner is accepted. That any draw is, by landing too, is at least this."""
+    _, winner_probs = _winners(target_probs, draft_probs, [0] * num_draws)  # the law does not depend on the draws
+    return float(torch.minimum(target_probs, winner_probs).sum())
+
+
+def _winners(target_probs: Tensor, draft_probs: Tensor, tokens: Sequence[int]) -> tuple[dict[int, float], Tensor]:
+    """The chance of each of the drawn `tokens` to be selected, and the law [V] of the winner over all lists."""
+    first, *others = tokens
     winner_probs, winners = draft_probs, {first: 1.0}
     for token in others:
         match = Match.between(winner_probs, draft_probs, target_probs)
         winner_probs = match.winner_probs
         kept = {old: chance * match.first_wins(old, token) for old, chance in winners.items()}
         winners = kept | {token: kept.get(token, 0.0) + 1.0 - sum(kept.values())}
-    refused = 1.0
-    for token, chance in winners.items():
-        accepted = chance * acceptance(target_probs, winner_probs, token)
-        yield children[token], min(1.0, accepted / refused)
-        refused -= accepted
-    return (yield from refuse(target_probs, winner_probs, children[first]))
+    return winners, winner_probs
 
 
 class Match(NamedTuple):

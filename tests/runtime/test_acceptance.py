@@ -19,6 +19,7 @@ from treewright.runtime.verification.branching import (
     spectr_branching,
     walk_branching,
 )
+from treewright.runtime.verification.khisti import khisti_branching, khisti_overlap
 
 BRANCHINGS = {
     "walk": walk_branching,
@@ -89,6 +90,28 @@ def test_acceptance_and_law_are_those_of_all_lists_of_draws(name, num_draws):
     emitted, accepted = outcomes(name, target_probs, draft_probs, num_draws)
     torch.testing.assert_close(emitted, target_probs, **EXACT)
     torch.testing.assert_close(ACCEPTANCES[name](target_probs, draft_probs, num_draws), accepted, **EXACT)
+
+
+@pytest.mark.parametrize("num_draws", [1, 2, 3])
+def test_khistis_winner_and_residual_keep_the_targets_law_over_all_lists_of_draws(num_draws):
+    """Where landing adds nothing, at one draw, the winner's overlap is all there is."""
+    target_probs, draft_probs = (rows[::4] for rows in row_pairs())
+    for target_row, draft_row in zip(target_probs, draft_probs, strict=True):
+        emitted, accepted = torch.zeros_like(target_row), 0.0
+        for draws in itertools.product(range(len(draft_row)), repeat=num_draws):
+            weight = float(draft_row[list(draws)].prod())
+            if weight > 0:
+                law = khisti_branching(target_row, draft_row, draws)
+                emitted += weight * law
+                accepted += weight * float(law[list(set(draws))].sum())
+        torch.testing.assert_close(emitted, target_row, **EXACT)
+        overlap = khisti_overlap(target_row, draft_row, num_draws)
+        assert accepted >= overlap - 1e-12
+        assert overlap >= khisti_overlap(target_row, draft_row, 1) - 1e-12
+        if num_draws == 1:
+            assert accepted == pytest.approx(overlap, abs=1e-12)
+            assert overlap == pytest.approx(float(ACCEPTANCES["naive"](target_row, draft_row, 1)), abs=1e-12)
+        assert accepted <= float(acceptance_ceiling(target_row, draft_row, num_draws)) + 1e-12
 
 
 @pytest.mark.parametrize("num_draws", [1, 2, 3])
