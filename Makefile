@@ -21,7 +21,7 @@ demo: $(READY)
 # Side by side, so one thread each: threads of small models mostly wait for each other.
 test: export OMP_NUM_THREADS := 1
 test: lint types $(READY)
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
