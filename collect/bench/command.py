@@ -24,7 +24,7 @@ from ..profile import ProfileConfig, renew_table
 from ..prompts import Prompt, PromptConfig, load_prompts
 from .measure import over_others, repeated_four_grams, run_interleaved, summarise, table_fit, tuned
 from .policies import Job, guarded, planned_policy, reference_policies
-from .verification_cost import NODES, verification_costs
+from .verification_cost import print_costs, verification_costs
 
 # Greedy runs of small models loop, which flatters every drafter.
 GREEDY_MAX_TOKENS = 48
@@ -114,7 +114,7 @@ def bench(
     report = {"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports}
     if measure.verifiers:
         report["verification"] = costs = verification_costs(models)
-        _print_costs(costs)
+        print_costs(costs)
     print_json(report)
 
 
@@ -193,20 +193,6 @@ def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repe
     size = f"{len(jobs)} prompts x {jobs[0].max_tokens} tokens"
     title = f"T = {temperature:g}, batch 1, {size}, repeated 4-grams {repeated:.0%}"
     print_table(title, shown)
-
-
-def _print_costs(costs: list[dict[str, Any]]) -> None:
-    shown = [
-        {name: cost[name] for name in ("verifier", "law", "vocabulary")}
-        | {
-            f"{nodes} nodes": f"{cost[f'ms_{nodes}']:.2f} ms ({cost[f'share_{nodes}']:.1%})"
-            if f"ms_{nodes}" in cost
-            else "-"
-            for nodes in NODES
-        }
-        for cost in costs
-    ]
-    print_table("Verification by itself, and as a share of the target's step over as many nodes", shown)
 
 
 def _processor() -> str:

@@ -4,7 +4,7 @@ Rows are synthetic, so that any vocabulary can be priced without a model of it. 
 as a useful pair does, so that drawn trees are followed some tokens deep.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...controller.children import Children
-from ...controller.console import track
+from ...controller.console import print_table, track
 from ...controller.context import StepContext
 from ...controller.contract import FIXED, HYBRID, SAMPLED_LAWS, LawTerms, VerifierTerms
 from ...controller.history import START
@@ -68,6 +68,21 @@ def verification_costs(pair: Pair) -> list[dict[str, Any]]:
     return rows
 
 
+def print_costs(costs: Sequence[Mapping[str, Any]]) -> None:
+    """The table of `verification_costs`."""
+    shown = [
+        {name: cost[name] for name in ("verifier", "law", "vocabulary")}
+        | {
+            f"{nodes} nodes": f"{cost[f'ms_{nodes}']:.2f} ms ({cost[f'share_{nodes}']:.1%})"
+            if f"ms_{nodes}" in cost
+            else "-"
+            for nodes in NODES
+        }
+        for cost in costs
+    ]
+    print_table("Verification by itself, and as a share of the target's step over as many nodes", shown)
+
+
 def _median_ms(verifier_name: str, law: str, num_nodes: int, vocabulary_size: int) -> float:
     verifier = get_verifier(verifier_name)
     times = []
@@ -83,23 +98,24 @@ def _trees(verifier: VerifierTerms, law: str, num_nodes: int, vocabulary_size: i
     generator = torch.Generator().manual_seed(0)
     draft = SPREAD * torch.randn(num_nodes + 1, vocabulary_size, generator=generator)
     target = draft + DISAGREEMENT * torch.randn(draft.shape, generator=generator)
+    log_probs = draft.log_softmax(-1)
     for seed in range(REPEATS + 1):
         sampler = TokenSampler([Sampling(seed=seed)], vocabulary_size, torch.device("cpu"))
         if law == FIXED.name:
-            tree, draft_rows = _best_tokens(draft, num_nodes), [{}]
+            tree, draft_rows = _best_tokens(log_probs, num_nodes), [{}]
         else:
             num_paths = 1 if verifier.name in CHAIN_VERIFIERS else NUM_PATHS
-            tree, draft_rows = _drawn(SAMPLED_LAWS[law], num_paths, num_nodes, draft, sampler)
+            tree, draft_rows = _drawn(SAMPLED_LAWS[law], num_paths, num_nodes, log_probs, sampler)
         yield Drafted(tree, target[None, : tree.tokens.shape[1]], draft_rows, sampler)
 
 
 def _drawn(
-    law: LawTerms, num_paths: int, num_nodes: int, logits: Tensor, sampler: TokenSampler
+    law: LawTerms, num_paths: int, num_nodes: int, log_probs: Tensor, sampler: TokenSampler
 ) -> tuple[DraftTree, list[dict[int, Tensor]]]:
-    """A tree that draws at a node of number n from `logits` [N, V] of row n."""
+    """A tree that draws at node n from row n of `log_probs` [N, V]."""
     length = num_nodes // num_paths
     policy = sampled_shape(law, num_paths, *((length, 0) if law == HYBRID else (0, length)))
-    log_probs, roots = logits.log_softmax(-1), np.zeros(1, dtype=np.int64)
+    roots = np.zeros(1, dtype=np.int64)
     tree, draft_rows = DraftTree.from_roots(roots), {}
     context = _context(sampler)
     while (frontier := policy.frontier(tree, context)).shape[1]:
@@ -109,9 +125,9 @@ def _drawn(
     return tree, [draft_rows]
 
 
-def _best_tokens(logits: Tensor, num_nodes: int) -> DraftTree:
+def _best_tokens(log_probs: Tensor, num_nodes: int) -> DraftTree:
     """Of each node the `NUM_PATHS` best tokens, level by level."""
-    tree, log_probs = DraftTree.from_roots(np.zeros(1, dtype=np.int64)), logits.log_softmax(-1)
+    tree = DraftTree.from_roots(np.zeros(1, dtype=np.int64))
     for node in range(num_nodes // NUM_PATHS):
         best = log_probs[node].topk(NUM_PATHS)
         numbers = best.values.numpy()[None, None]

@@ -14,9 +14,9 @@ def among_siblings(log_probs: Array, tree: DraftTree, first: int = 0) -> Array:
     Every child has its odds against none, whoever stands beside it (a conditional logit, McFadden 1974), so a node's
     children come to less than 1. All children of a node stand on the same side of `first`.
     """
-    log_odds = -np.log(np.expm1(-np.clip(log_probs, FAINTEST, SUREST, dtype=np.float64)))
-    families, odds = _family_sums(np.exp(log_odds), tree, first)
-    return (log_odds - np.log1p(odds)[families]).astype(log_probs.dtype)
+    odds = 1.0 / np.expm1(-np.clip(log_probs, FAINTEST, SUREST, dtype=np.float64))
+    families, sums = _family_sums(odds, tree, first)
+    return np.log(odds / (1.0 + sums)[families]).astype(log_probs.dtype)
 
 
 def at_most_one(log_probs: Array, tree: DraftTree) -> Array:

@@ -31,15 +31,15 @@ POOL_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 
 def tournament(tree: SampledTree, node: int) -> Offers:
     target_probs = tree.target_probs(node)
-    children = {tree.token(child): child for child in tree.draws(node)}
-    tokens = [tree.token(child) for child in tree.draws(node)]
-    winners, winner_probs = _winners(target_probs, tree.draft_probs[node], tokens)
+    draws = tree.draws(node)
+    children = {tree.token(child): child for child in draws}
+    winners, winner_probs = _winners(target_probs, tree.draft_probs[node], [tree.token(child) for child in draws])
     refused = 1.0
     for token, chance in winners.items():
         accepted = chance * acceptance(target_probs, winner_probs, token)
         yield children[token], min(1.0, accepted / refused)
         refused -= accepted
-    return (yield from refuse(target_probs, winner_probs, children[tokens[0]]))
+    return (yield from refuse(target_probs, winner_probs, draws[0]))
 
 
 def khisti_branching(target_probs: Tensor, draft_probs: Tensor, draws: Sequence[int]) -> Tensor:
