@@ -90,7 +90,7 @@ class _Grove:
         self._roots, self._width, self._frontier = roots, width, config.frontier
         capacity = len(tokens) + len(roots) * config.frontier * config.max_depth
         drafter.open(1, capacity + 256)
-        append_text(drafter, [tokens[:first]])
+        append_text(drafter, 0, tokens[:first])
         text = tokens[None, first:]
         size = text.shape[1]
         logits = drafter.forward(text, first + np.arange(size)[None], np.tri(size, dtype=bool)[None])

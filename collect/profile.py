@@ -27,6 +27,8 @@ from ..runtime.sampling import Sampling, TokenSampler
 from ..runtime.target import Target
 from ..runtime.verification.walk import WalkVerifier
 
+NO_ROWS = np.zeros((0, 0), dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class ProfileConfig:
@@ -157,8 +159,12 @@ class _Workbench:
         self._verifier = WalkVerifier()
         # A root level leaves two tokens more behind it, each time it is run.
         capacity = context + 4 * config.repeats + max(CHUNK, *config.nodes, *config.widths) + 1
-        self._target.start(texts, capacity)
-        self._drafter.start(texts, capacity)
+        self._target.open()
+        self._drafter.open()
+        for slot, text in enumerate(texts):
+            self._target.join(text, capacity)
+            self._target.read(slot, self._target.num_unread(slot))
+            self._drafter.join(text, capacity)
         self._roots = DraftTree.from_roots(np.array([text[-1] for text in texts]))
         self._trees = {size: _bush(self._roots, size, vocabulary_size) for size in {*config.nodes, *config.widths}}
         self._widest = self._trees[max(config.widths)]
@@ -184,8 +190,7 @@ class _Workbench:
         self._selector.frontier(self._roots, self._new_step())
         frontier = np.zeros((self._batch, width), dtype=np.int64)
         tree = self._drafter.expand(self._roots, frontier, self._selector.limits.width, self._sampler)
-        path, everyone = np.ones((self._batch, 1), dtype=np.int64), np.ones(self._batch, dtype=bool)
-        self._drafter.commit(tree, path, self._roots.tokens[:, 0], everyone)
+        self._drafter.commit(tree, np.ones((self._batch, 1), dtype=np.int64), self._roots.tokens[:, 0])
 
     def draft(self, width: int) -> None:
         """A later level that expands `width` nodes per request."""
@@ -193,8 +198,8 @@ class _Workbench:
         self._selector.frontier(tree, self._new_step())
         frontier = np.broadcast_to(np.arange(1, width + 1), (self._batch, width)).copy()
         self._drafter.expand(tree, frontier, self._selector.limits.width, self._sampler)
-        nobody, no_path = np.zeros(self._batch, dtype=bool), np.zeros((self._batch, 0), dtype=np.int64)
-        self._drafter.commit(tree, no_path, self._roots.tokens[:, 0], nobody)
+        self._drafter.model.commit(NO_ROWS)
+        self._drafter.forget_tree(self._batch)
 
     def verify(self, num_nodes: int) -> None:
         """A target step over `num_nodes` drafted nodes per request, root left out."""
@@ -203,7 +208,7 @@ class _Workbench:
             self._selector.keep(tree, self._new_step())
         rows = self._target.score(tree)
         self._verifier.verify(tree, rows, (), self._sampler, self._context.positions)
-        self._target.commit(np.zeros((self._batch, 0), dtype=np.int64), np.zeros(self._batch, dtype=bool))
+        self._target.model.commit(NO_ROWS)
 
 
 def _bush(roots: DraftTree, num_nodes: int, vocabulary_size: int) -> DraftTree:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from ..controller.errors import InputError
-from ..runtime.decode import Request
 from ..runtime.pair import Pair
+from ..runtime.request import Request
 from .text import Text
 from .trace import TraceFolder, TraceHeader
 

@@ -1,8 +1,11 @@
-"""The key-value cache of a tree decoder: preallocated, one slot per request, each with its own length.
+"""The key-value cache of a tree decoder: preallocated, one slot per text, each with its own length.
 
 A slot holds its committed rows first; the rows of the tree under verification follow. Committing a path moves its
-few rows up behind the committed ones and forgets the rest: nothing else is ever copied.
+few rows up behind the committed ones and forgets the rest. Slots in use are the first ones of the storage, so that a
+forward reads a view of it: when a text leaves, another slot's rows move to its place, and nothing else is ever copied.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,27 +20,29 @@ class TreeCacheLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, cache: "TreeCache", keys: Tensor, values: Tensor):
+    def __init__(self, cache: "TreeCache"):
         super().__init__()
-        self.keys, self.values = keys, values  # [B, H, capacity, D]
         self.is_initialized = True
         self._cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         pass  # the storage exists from the start
 
+    def view(self, keys: Tensor, values: Tensor) -> None:
+        """Look at the storage's part for this layer, [slots, H, capacity, D] each."""
+        self.keys, self.values = keys, values
+
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Store the rows of this forward ([B, H, n, D]) behind the tree rows and return all rows in use."""
         assert self.keys is not None and self.values is not None
-        write = self._cache.write
+        slots, write, end = self._cache.slots, self._cache.write, self._cache.end
         if isinstance(write, slice):
-            self.keys[:, :, write] = key_states
-            self.values[:, :, write] = value_states
+            self.keys[slots, :, write] = key_states
+            self.values[slots, :, write] = value_states
         else:
             self.keys[write[0], :, write[1]] = key_states.transpose(1, 2)
             self.values[write[0], :, write[1]] = value_states.transpose(1, 2)
-        end = self._cache.end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys[slots, :, :end], self.values[slots, :, :end]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._cache.end, 0
@@ -50,56 +55,93 @@ class TreeCacheLayer(CacheLayerMixin):
 
 
 class TreeCache(Cache):
-    """Storage for all layers in one tensor [layers, 2, B, H, capacity, D], so that a commit is one copy."""
+    """Storage for all layers in one tensor [layers, 2, slots, H, capacity, D], so that a commit is one copy."""
 
-    def __init__(
-        self,
-        *,
-        num_layers: int,
-        num_slots: int,
-        num_heads: int,
-        capacity: int,
-        head_size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
-        shape = (num_layers, 2, num_slots, num_heads, capacity, head_size)
-        self.storage = torch.zeros(shape, dtype=dtype, device=device)
-        self.num_slots = num_slots
-        self.capacity = capacity
-        self.lengths = np.zeros(num_slots, dtype=np.int64)  # committed rows per slot
-        self.num_tree_rows = 0  # rows behind them, the same count for every slot
-        self.end = 0  # rows in use by the longest slot
+    def __init__(self, *, num_layers: int, num_heads: int, head_size: int, dtype: torch.dtype, device: torch.device):
+        self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
+        # Of the forward that runs, or of those since the last commit:
+        self.slots = slice(0, 0)
+        self.num_tree_rows = 0  # rows behind the committed ones, the same count for each of these slots
+        self.end = 0  # rows in use by the longest of them
         self.write: slice | tuple[Tensor, Tensor] = slice(0, 0)  # where the running forward stores its rows
-        super().__init__(layers=[TreeCacheLayer(self, keys, values) for keys, values in self.storage])
+        super().__init__(layers=[TreeCacheLayer(self) for _ in range(num_layers)])
+        self._store(torch.zeros((num_layers, 2, 0, num_heads, 0, head_size), dtype=dtype, device=device))
 
-    def clear(self) -> None:
-        """Empty all slots; stale rows stay behind, finite and never attended to."""
-        self.lengths = np.zeros(self.num_slots, dtype=np.int64)
-        self.num_tree_rows = self.end = 0
+    @property
+    def capacity(self) -> int:
+        return self._storage.shape[4]
 
-    def open_rows(self, num_rows: int) -> None:
-        """Make room for the `num_rows` rows per slot of the next forward."""
-        starts = self.lengths + self.num_tree_rows
+    def open(self, num_slots: int, capacity: int) -> None:
+        """Begin with empty slots; stale rows stay behind, finite and never attended to."""
+        self.lengths = np.zeros(0, dtype=np.int64)
+        self._reserve(num_slots, capacity)
+        self.lengths = np.zeros(num_slots, dtype=np.int64)
+        self.num_tree_rows = 0
+
+    def join(self, capacity: int) -> None:
+        """One more empty slot, behind the others; all have room for `capacity` rows at least."""
+        assert self.num_tree_rows == 0, "texts join between two steps"
+        self._reserve(len(self.lengths) + 1, capacity)
+        self.lengths = np.append(self.lengths, 0)
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        assert self.num_tree_rows == 0, "texts leave between two steps"
+        for slot, source in enumerate(slots):
+            assert source >= slot, "a slot that is still to move would be overwritten"
+            if source != slot:
+                rows = slice(0, int(self.lengths[source]))
+                self._storage[:, :, slot, :, rows] = self._storage[:, :, source, :, rows]
+        self.lengths = self.lengths[list(slots)]
+
+    def open_rows(self, num_rows: int, first_slot: int, num_slots: int) -> None:
+        """Make room for the `num_rows` rows per slot of the next forward, which is about these slots."""
+        self.slots = slice(first_slot, first_slot + num_slots)
+        starts = self.lengths[self.slots] + self.num_tree_rows
         self.end = int(starts.max()) + num_rows
         assert self.end <= self.capacity, f"cache of {self.capacity} rows is asked for {self.end}"
         if (starts == starts[0]).all():
             self.write = slice(int(starts[0]), int(starts[0]) + num_rows)
         else:
-            columns = torch.from_numpy(starts[:, None] + np.arange(num_rows)).to(self.storage.device)
-            self.write = (torch.arange(len(starts), device=self.storage.device)[:, None], columns)
+            device = self._storage.device
+            columns = torch.from_numpy(starts[:, None] + np.arange(num_rows)).to(device)
+            self.write = (torch.arange(first_slot, first_slot + num_slots, device=device)[:, None], columns)
         self.num_tree_rows += num_rows
 
     def commit(self, rows: Array) -> None:
-        """Keep tree rows `rows` ([B, A], ascending, -1 behind each slot's last) as committed; drop the others."""
+        """Keep tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots that the last forwards
+        were about as committed; drop the others."""
         counts = (rows >= 0).sum(axis=1)
-        for slot in np.nonzero(counts)[0]:
-            kept = rows[slot, : counts[slot]]
+        for place in np.nonzero(counts)[0]:
+            kept = rows[place, : counts[place]]
             moved = int((kept == np.arange(len(kept))).argmin()) if kept[-1] != len(kept) - 1 else len(kept)
             if moved < len(kept):
+                slot = self.slots.start + place
                 start = int(self.lengths[slot])
-                source = torch.from_numpy(start + kept[moved:]).to(self.storage.device)
-                view = self.storage[:, :, slot]
+                source = torch.from_numpy(start + kept[moved:]).to(self._storage.device)
+                view = self._storage[:, :, slot]
                 view[:, :, :, start + moved : start + len(kept)] = view.index_select(3, source)
-        self.lengths += counts
+        if counts.any():
+            self.lengths[self.slots] += counts
         self.num_tree_rows = 0
+
+    def _reserve(self, num_slots: int, capacity: int) -> None:
+        """Room for so many slots and rows, what is there being kept. It grows by doubling, so seldom."""
+        old = self._storage
+        if num_slots <= old.shape[2] and capacity <= self.capacity:
+            return
+        slots, rows = (
+            needed if had == 0 else max(had, 2 * had if needed > had else had, needed)
+            for needed, had in ((num_slots, old.shape[2]), (capacity, self.capacity))
+        )
+        with torch.inference_mode(False):  # an inference tensor could not be written to elsewhere
+            wider = old.new_zeros((*old.shape[:2], slots, old.shape[3], rows, old.shape[5]))
+        used, longest = len(self.lengths), int(self.lengths.max(initial=0))
+        wider[:, :, :used, :, :longest] = old[:, :, :used, :, :longest]
+        self._store(wider)
+
+    def _store(self, storage: Tensor) -> None:
+        self._storage = storage
+        for layer, (keys, values) in zip(self.layers, storage, strict=True):
+            assert isinstance(layer, TreeCacheLayer)
+            layer.view(keys, values)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ..controller.console import print_json
-from .decode import Request
 from .pair import PairConfig, load_pair
+from .request import Request
 from .sampling import Sampling
 from .speculation import SpeculationConfig, build_decoder
 

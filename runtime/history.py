@@ -1,11 +1,13 @@
 """Keeps each request's history from the target's rows at the tokens a step committed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..controller.history import START, advance
-from ..controller.tree import Array, DraftTree
+from ..controller.tree import DraftTree
 from .sampling import TokenSampler
 from .verification.base import Verdict
 
@@ -13,11 +15,19 @@ from .verification.base import Verdict
 class TextHistory:
     """`values` [B, H] in the order of `controller.history.HISTORY`; float64, to be those of a text read at once."""
 
-    def __init__(self, num_texts: int):
-        self.values = np.tile(START.astype(np.float64), (num_texts, 1))
+    def __init__(self) -> None:
+        self.values = np.zeros((0, len(START)))
 
-    def record(self, tree: DraftTree, rows: Tensor, verdict: Verdict, sampler: TokenSampler, active: Array) -> None:
-        """Add the accepted path and the next token of each active text, by the target's logits `rows` [B, N, V]."""
+    def join(self) -> None:
+        """One more text, behind the others."""
+        self.values = np.concatenate((self.values, START.astype(np.float64)[None]))
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]` was; the others leave."""
+        self.values = self.values[list(slots)]
+
+    def record(self, tree: DraftTree, rows: Tensor, verdict: Verdict, sampler: TokenSampler) -> None:
+        """Add the accepted path and the next token of each text, by the target's logits `rows` [B, N, V]."""
         counts = verdict.accepted_lengths + 1
         slots = np.arange(len(counts))[:, None]
         path = verdict.path[:, : counts.max() - 1]
@@ -28,7 +38,7 @@ class TextHistory:
         # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
         entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(-1).float().cpu().numpy()
         picked = log_probs.gather(-1, torch.from_numpy(drawn)[..., None].to(rows.device))[..., 0].float().cpu().numpy()
-        for slot in np.nonzero(active)[0].tolist():
+        for slot in range(len(counts)):
             history = self.values[slot].tolist()
             tokens = slice(int(counts[slot]))
             for surprise in zip(picked[slot, tokens].tolist(), entropies[slot, tokens].tolist(), strict=True):

@@ -42,23 +42,37 @@ class TokenSampler:
     """Draws tokens for a batch of texts by the Gumbel-max rule: argmax of warped logits plus keyed noise."""
 
     def __init__(self, samplings: Sequence[Sampling], vocabulary_size: int, device: torch.device):
+        self.device = device
+        self._vocabulary_size = vocabulary_size
+        self._noise = [self._noise_of(sampling) for sampling in samplings]
+        self._settle(samplings)
+
+    def join(self, sampling: Sampling) -> None:
+        """One more text, behind the others."""
+        self._noise.append(self._noise_of(sampling))
+        self._settle([*self.samplings, sampling])
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]` was; the others leave."""
+        self._noise = [self._noise[slot] for slot in slots]
+        self._settle([self.samplings[slot] for slot in slots])
+
+    def _settle(self, samplings: Sequence[Sampling]) -> None:
+        """All that follows from the settings of the texts."""
         self.samplings = list(samplings)
         self.temperatures = np.array([s.temperature for s in samplings], dtype=np.float32)
         self.top_ps = np.array([s.top_p for s in samplings], dtype=np.float32)
-        self.device = device
-        self._vocabulary_size = vocabulary_size
-        self._scales = torch.tensor(
-            [s.temperature if s.temperature > 0 else 1.0 for s in samplings],
-            dtype=torch.float64,
-            device=device,
-        )
+        scales = [s.temperature if s.temperature > 0 else 1.0 for s in samplings]
+        self._scales = torch.tensor(scales, dtype=torch.float64, device=self.device)
         self._scaled = any(s.temperature not in (0.0, 1.0) for s in samplings)
         self._cut_slots = [
             slot for slot, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)
         ]
-        self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=device)
+        self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=self.device)
         self._some_greedy = any(s.temperature == 0 for s in samplings)
-        self._noise = [KeyedNoise(s.seed, s.choice, vocabulary_size, device) for s in samplings]
+
+    def _noise_of(self, sampling: Sampling) -> KeyedNoise:
+        return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size, self.device)
 
     def warp(self, logits: Tensor, slots: Sequence[int] | None = None) -> Tensor:
         """[B, ..., V] scores: logits / T with top-k, then top-p, cut to -inf; logits as they are at T = 0.

@@ -14,7 +14,8 @@ from ..controller.policies.learned import learned_selector
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
 from ..controller.shapes import parse_paths
-from .decode import Decoder, Observer
+from .batch import Observer
+from .decode import Decoder
 from .drafters.draws import get_sampled_law
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.law import get_law

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from time import perf_counter
 from typing import Self
 
 from ..controller.context import StepContext
@@ -24,6 +25,7 @@ class StepRecord:
     target_ms: float
     verify_ms: float
     commit_ms: float
+    read_ms: float = 0.0  # prompts of texts that join, read before the step and before steps that only read
     keep_ms: float = 0.0  # of controller_ms, what came behind the last level: to draft no further, and what to keep
 
     @property
@@ -38,7 +40,24 @@ class StepRecord:
 
     @property
     def total_ms(self) -> float:
-        return self.draft_ms + self.controller_ms + self.target_ms + self.verify_ms + self.commit_ms
+        return self.read_ms + self.draft_ms + self.controller_ms + self.target_ms + self.verify_ms + self.commit_ms
+
+
+class Clock:
+    """Milliseconds since the last charge, booked under every name given."""
+
+    def __init__(self) -> None:
+        phases = ("read_ms", "draft_ms", "controller_ms", "target_ms", "verify_ms", "commit_ms", "keep_ms")
+        self.spent: dict[str, float] = dict.fromkeys(phases, 0.0)
+
+    def start(self) -> None:
+        self._last = perf_counter()
+
+    def charge(self, *names: str) -> None:
+        now = perf_counter()
+        for name in names:
+            self.spent[f"{name}_ms"] += (now - self._last) * 1e3
+        self._last = now
 
 
 @dataclass
@@ -64,12 +83,11 @@ class DecodeStats:
         return whole
 
     def add(self, record: StepRecord) -> None:
-        active = record.context.remaining > 0
-        self.num_steps += int(active.sum())
+        self.num_steps += len(record.num_emitted)
         self.num_tokens += int(record.num_emitted.sum())
-        self.num_drafted += int((record.drafted.num_nodes - 1)[active].sum())
-        self.num_kept += int((record.kept.num_nodes - 1)[active].sum())
-        self.num_accepted += int(record.verdict.accepted_lengths[active].sum())
+        self.num_drafted += int((record.drafted.num_nodes - 1).sum())
+        self.num_kept += int((record.kept.num_nodes - 1).sum())
+        self.num_accepted += int(record.verdict.accepted_lengths.sum())
         self.total_ms += record.total_ms
         self.controller_ms += record.controller_ms
         self.step_ms.append(record.total_ms)

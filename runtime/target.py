@@ -1,63 +1,79 @@
 """The target: one forward over the root and the kept nodes gives a row of logits after each."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import Tensor
 
 from ..controller.tree import Array, DraftTree
-from .backends.base import CHUNK, CachedModel, append_text
+from .backends.base import CachedModel, append_text
 
 
 class Target:
-    """Scores trees behind committed texts.
+    """Scores trees behind committed texts, which stand in the slots of its model.
 
-    The last tokens of a prompt wait in `_unread` and are read by the same forward as the first tree: one forward
-    less per request. The root of a tree is its first node, so it is never among them.
+    Of a prompt, all but the last token, which is the first root, waits in `_unread` until it is read. What is left of
+    it when the first tree comes is read by the same forward: one forward less for a text that is alone.
     """
 
     def __init__(self, model: CachedModel):
         self.model = model
         self._unread: list[Array] = []
 
-    def start(self, texts: list[Array], capacity: int) -> None:
-        """Begin texts ([n_b] int64 each); the last token of each is the first root."""
-        self.model.open(len(texts), capacity)
-        splits = [max(0, len(text) - 1 - CHUNK) for text in texts]
-        append_text(self.model, [text[:split] for text, split in zip(texts, splits, strict=True)])
-        self._unread = [text[split:-1] for text, split in zip(texts, splits, strict=True)]
+    def open(self) -> None:
+        """Forget all texts."""
+        self.model.open(0, 0)
+        self._unread = []
+
+    def join(self, text: Array, capacity: int) -> None:
+        """One more text [n] int64, behind the others, that will take at most `capacity` rows of the cache."""
+        self.model.join(capacity)
+        self._unread.append(text[:-1])
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        self.model.keep(slots)
+        self._unread = [self._unread[slot] for slot in slots]
+
+    def num_unread(self, slot: int) -> int:
+        return len(self._unread[slot])
+
+    def read(self, slot: int, num_tokens: int) -> None:
+        """Read so many of a slot's unread tokens."""
+        append_text(self.model, slot, self._unread[slot][:num_tokens])
+        self._unread[slot] = self._unread[slot][num_tokens:]
 
     def score(self, tree: DraftTree) -> Tensor:
-        """[B, N, V]: logits after each node, given its path."""
-        counts = self._unread_counts()
-        positions = (self.model.lengths + counts)[:, None] + np.maximum(tree.depths, 0)
-        width, size = int(counts.max()), tree.tokens.shape[1]
+        """[B, N, V]: logits after each node of the trees of the first B slots, given its path."""
+        num_trees, size = tree.tokens.shape
+        unread = self._unread[:num_trees]
+        counts = np.array([len(text) for text in unread])
+        lengths, width = self.model.lengths[:num_trees], int(counts.max())
+        positions = (lengths + counts)[:, None] + np.maximum(tree.depths, 0)
         if width == 0:
             return self.model.forward(tree.tokens, positions, tree.ancestors())
-        num_trees = len(counts)
         tokens = np.zeros((num_trees, width + size), dtype=np.int64)
         visible = np.zeros((num_trees, width + size, width + size), dtype=bool)
         visible[:, :width, :width] = np.tri(width, dtype=bool)
         visible[:, width:, width:] = tree.ancestors()
-        for slot, text in enumerate(self._unread):
+        for slot, text in enumerate(unread):
             tokens[slot, : len(text)] = text
             visible[slot, width:, : len(text)] = True
         tokens[:, width:] = tree.tokens
-        text_positions = self.model.lengths[:, None] + np.arange(width)
-        positions = np.concatenate((text_positions, positions), axis=1)
+        positions = np.concatenate((lengths[:, None] + np.arange(width), positions), axis=1)
         return self.model.forward(tokens, positions, visible, num_logits=size)
 
-    def commit(self, path: Array, active: Array) -> None:
-        """Keep the root and the accepted `path` ([B, A] nodes, -1 behind the last) of the active requests."""
-        counts = self._unread_counts()
+    def commit(self, path: Array) -> None:
+        """Keep the root and the accepted `path` ([B, A] nodes, -1 behind the last) of the trees just scored."""
+        num_trees = len(path)
+        counts = np.array([len(text) for text in self._unread[:num_trees]])
         width = int(counts.max())
-        root = np.where(active, width, -1)[:, None]
-        rows = np.concatenate((root, np.where(active[:, None] & (path >= 0), path + width, -1)), axis=1)
+        root = np.full((num_trees, 1), width)
+        rows = np.concatenate((root, np.where(path >= 0, path + width, -1)), axis=1)
         if width:
             # A slot's unread rows stand before the padding of the longest; -1 entries may only come last.
             unread = np.where(np.arange(width) < counts[:, None], np.arange(width), -1)
             rows = np.concatenate((unread, rows), axis=1)
             rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
-            self._unread = [text[:0] for text in self._unread]
+            self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
         self.model.commit(rows)
-
-    def _unread_counts(self) -> Array:
-        return np.array([len(text) for text in self._unread])

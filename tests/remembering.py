@@ -17,26 +17,34 @@ class RememberingModel:
 
     def open(self, num_slots, capacity):
         self._texts = [[] for _ in range(num_slots)]
-        self._tokens = np.zeros((num_slots, 0), dtype=np.int64)
+        self._tokens = np.zeros((0, 0), dtype=np.int64)
+
+    def join(self, capacity):
+        self._texts.append([])
+
+    def keep(self, slots):
+        self._texts = [self._texts[slot] for slot in slots]
 
     @property
     def lengths(self):
         return np.array([len(text) for text in self._texts])
 
-    def forward(self, tokens, positions, visible, *, num_logits=0):
-        self._tokens = np.concatenate((self._tokens, tokens), axis=1)
+    def forward(self, tokens, positions, visible, *, num_logits=0, first_slot=0):
+        self._slots = slice(first_slot, first_slot + len(tokens))
+        self._tokens = np.concatenate((self._tokens, tokens), axis=1) if self._tokens.size else tokens
         first = tokens.shape[1] - num_logits if num_logits else 0
         prefixes = [
             (*text, *row_tokens[seen].tolist())
-            for text, row_tokens, rows in zip(self._texts, self._tokens, visible[:, first:], strict=True)
+            for text, row_tokens, rows in zip(self._texts[self._slots], self._tokens, visible[:, first:], strict=True)
             for seen in rows
         ]
         return self.rows(prefixes).unflatten(0, (len(tokens), -1))
 
     def commit(self, rows):
-        for text, tokens, kept in zip(self._texts, self._tokens, rows, strict=True):
-            text += tokens[kept[kept >= 0]].tolist()
-        self._tokens = self._tokens[:, :0]
+        if self._tokens.size:
+            for text, tokens, kept in zip(self._texts[self._slots], self._tokens, rows, strict=True):
+                text += tokens[kept[kept >= 0]].tolist()
+        self._tokens = np.zeros((0, 0), dtype=np.int64)
 
     @torch.no_grad()
     def rows(self, prefixes):

@@ -22,9 +22,10 @@ from treewright.controller.policies.sampled_grids import CHAIN_VERIFIERS, verifi
 from treewright.runtime import decode
 from treewright.runtime.backends.base import CachedModel
 from treewright.runtime.backends.transformers import TransformersModel
-from treewright.runtime.decode import Decoder, Request
+from treewright.runtime.decode import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.pair import PairConfig, load_pair
+from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.target import Target
 from treewright.runtime.verification import get_verifier

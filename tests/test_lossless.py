@@ -54,7 +54,10 @@ class WorstScorer(ConfidenceScorer):
 
 
 class PeekingScorer(ConfidenceScorer):
-    """Reads the sampling noise of the tokens it decides about, and keeps the unlucky ones."""
+    """Reads the sampling noise of the tokens it decides about, and keeps the unlucky ones.
+
+    Once a text has ended, a neighbour may stand in its row and be judged by its noise.
+    """
 
     def __init__(self, requests):
         super().__init__()
@@ -62,7 +65,7 @@ class PeekingScorer(ConfidenceScorer):
 
     def score(self, tree, context):
         scores = np.zeros(tree.tokens.shape)
-        for row, noise in enumerate(self.noise):
+        for row, noise in enumerate(self.noise[: len(scores)]):
             for node in range(1, int(tree.num_nodes[row])):
                 place = int(context.positions[row] + tree.depths[row, node])
                 scores[row, node] = -np.exp(0.3 * float(noise.at(place)[tree.tokens[row, node]]))

@@ -8,8 +8,8 @@ from treewright.collect.prompts import PromptConfig, load_prompts
 from treewright.controller.contract import COUPLED
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.decode import Request
 from treewright.runtime.pair import PairConfig, load_pair
+from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.speculation import plain_decoder, tree_decoder
 

@@ -17,12 +17,13 @@ from transformers import (
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.base import ShapePolicy
 from treewright.runtime.backends.transformers import TransformersModel
-from treewright.runtime.decode import Decoder, Request
+from treewright.runtime.decode import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.pair import Pair, PairConfig
+from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.target import Target
-from treewright.runtime.verification.walk import WalkVerifier
+from treewright.runtime.verification import get_verifier
 
 VOCABULARY_SIZE = 40
 SIZES = {
@@ -36,10 +37,13 @@ SIZES = {
 }
 
 
-def llama(seed: int = 0, noise: float = 0.0, dtype: torch.dtype = torch.float64) -> TransformersModel:
+def llama(
+    seed: int = 0, noise: float = 0.0, dtype: torch.dtype = torch.float64, positions: int = 256
+) -> TransformersModel:
     """A random two-layer Llama with grouped-query attention; `noise` perturbs the weights of the same seed."""
     torch.manual_seed(seed)
-    config = LlamaConfig(**SIZES, num_key_value_heads=2, eos_token_id=None, attn_implementation="sdpa")
+    sizes = SIZES | {"max_position_embeddings": positions}
+    config = LlamaConfig(**sizes, num_key_value_heads=2, eos_token_id=None, attn_implementation="sdpa")
     model = LlamaForCausalLM(config).to(dtype)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -83,11 +87,12 @@ def decoder(
     selector: ShapePolicy | None = None,
     law=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
+    verifier: str = "walk",
 ) -> Decoder:
     drafts_ngrams = selector is not None and selector.limits.ngrams
     return Decoder(
         Target(target),
-        WalkVerifier(),
+        get_verifier(verifier),
         tokenizer(),
         end_tokens,
         drafter=None if drafter is None else LanguageModelDrafter(drafter, law, ngrams=drafts_ngrams),

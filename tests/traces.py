@@ -9,8 +9,8 @@ from treewright.collect.label import label_text
 from treewright.collect.text import Text
 from treewright.collect.trace import TraceFolder, TraceHeader
 from treewright.controller.contract import COUPLED, FIXED
-from treewright.runtime.decode import Request
 from treewright.runtime.drafters.law import get_law
+from treewright.runtime.request import Request
 
 WIDTH = 3
 

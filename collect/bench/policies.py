@@ -12,8 +12,9 @@ from ...controller.contract import ALL_LAWS, WALK
 from ...controller.guard import Guard
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
-from ...runtime.decode import Decoder, Request
+from ...runtime.decode import Decoder
 from ...runtime.pair import Pair
+from ...runtime.request import Request
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import plain_decoder, tree_decoder
 from ...runtime.stats import DecodeStats, StepRecord

@@ -1,5 +1,6 @@
 """What the decode loop needs of a language model: forwards over tree rows behind a committed text."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,12 +11,15 @@ from ...controller.tree import Array
 
 # Tokens of plain text read by one forward: bounds the attention mask, and the spare rows a cache must have.
 CHUNK = 256
+# Tokens that a batch of texts may be padded to when it is read at once: what a step commits, not a prompt.
+MOST_PADDED = 16
 
 
 class CachedModel(Protocol):
-    """A causal language model with a slot of committed rows per request.
+    """A causal language model with a slot of committed rows per text.
 
-    Between two commits, forwards append *tree rows*, numbered 0, 1, ... in the order they were given.
+    Between two commits, forwards append *tree rows*, numbered 0, 1, ... in the order they were given, to the same
+    slots.
     """
 
     vocabulary_size: int  # of the tokenizer; rows of logits may be wider
@@ -24,44 +28,69 @@ class CachedModel(Protocol):
 
     @property
     def lengths(self) -> Array:
-        """[B] int64: committed rows per slot."""
+        """[S] int64: committed rows per slot."""
         ...
 
     def open(self, num_slots: int, capacity: int) -> None:
-        """Begin a batch of empty slots, each with room for `capacity` rows."""
+        """Begin anew with empty slots, each with room for `capacity` rows."""
         ...
 
-    def forward(self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0) -> Tensor:
-        """Append n tree rows per slot and return logits [B, n, V], of the last `num_logits` rows if given.
+    def join(self, capacity: int) -> None:
+        """One more empty slot, behind the others, with room for `capacity` rows at least."""
+        ...
 
-        tokens, positions: [B, n] int64. visible: [B, n, m + n] bool over all m + n tree rows so far, each row
-        seeing itself; committed rows are always seen.
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        ...
+
+    def forward(
+        self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0, first_slot: int = 0
+    ) -> Tensor:
+        """Append n tree rows to each of B slots and return logits [B, n, V], of the last `num_logits` rows if given.
+
+        tokens, positions: [B, n] int64, of the slots from `first_slot` on. visible: [B, n, m + n] bool over all m + n
+        tree rows so far, each row seeing itself; committed rows are always seen.
         """
         ...
 
     def commit(self, rows: Array) -> None:
-        """Keep tree rows `rows` ([B, A] ascending, -1 behind each slot's last) and drop all others."""
+        """Of the slots of these forwards keep tree rows `rows` ([B, A] ascending, -1 behind each slot's last), drop all
+        others."""
         ...
 
 
-def append_text(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
-    """Commit each slot's `tokens` ([n_b] int64) as plain text; [V] logits after each slot's last, None for no tokens.
+def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
+    """Commit `tokens` [n] int64 as plain text of one slot; [V] logits after the last, None for no tokens.
 
     Works through `CHUNK` tokens at a time, so that a long prompt never needs a mask of its own size squared.
     """
-    counts = np.array([len(text) for text in tokens])
+    last_row: Tensor | None = None
+    for start in range(0, len(tokens), CHUNK):
+        block = tokens[None, start : start + CHUNK]
+        rows = np.arange(block.shape[1])[None]
+        visible = np.tri(block.shape[1], dtype=bool)[None]
+        logits = model.forward(block, model.lengths[slot] + rows, visible, num_logits=1, first_slot=slot)
+        model.commit(rows)
+        last_row = logits[0, -1]
+    return last_row
+
+
+def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
+    """The same for the first slots at once: the few tokens of a step padded to the longest, a prompt by itself."""
     last_rows: list[Tensor | None] = [None] * len(tokens)
-    for start in range(0, int(counts.max()), CHUNK):
-        size = min(CHUNK, int(counts.max()) - start)
-        taken = np.clip(counts - start, 0, size)
-        block = np.zeros((len(tokens), size), dtype=np.int64)
-        for slot, text in enumerate(tokens):
-            block[slot, : taken[slot]] = text[start : start + taken[slot]]
-        positions = model.lengths[:, None] + np.arange(size)
-        visible = np.broadcast_to(np.tri(size, dtype=bool), (len(tokens), size, size))
-        full = bool((taken == size).all())
-        logits = model.forward(block, positions, visible, num_logits=1 if full else 0)
-        model.commit(np.where(np.arange(size) < taken[:, None], np.arange(size), -1))
-        for slot in np.nonzero(taken)[0]:
-            last_rows[slot] = logits[slot, -1 if full else taken[slot] - 1]
+    counts = np.array([len(text) for text in tokens])
+    for slot in np.nonzero(counts > (MOST_PADDED if len(tokens) > 1 else 0))[0].tolist():
+        last_rows[slot] = append_text(model, slot, tokens[slot])
+        counts[slot] = 0
+    if not counts.any():
+        return last_rows
+    rows = np.arange(counts.max())
+    block = np.zeros((len(tokens), len(rows)), dtype=np.int64)
+    for slot in np.nonzero(counts)[0]:
+        block[slot, : counts[slot]] = tokens[slot]
+    visible = np.broadcast_to(np.tri(len(rows), dtype=bool), (*block.shape, len(rows)))
+    logits = model.forward(block, model.lengths[: len(tokens), None] + rows, visible)
+    model.commit(np.where(rows < counts[:, None], rows, -1))
+    for slot in np.nonzero(counts)[0]:
+        last_rows[slot] = logits[slot, counts[slot] - 1]
     return last_rows

@@ -1,5 +1,6 @@
 """Any `AutoModelForCausalLM` of Hugging Face transformers, run over our own tree cache."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ class TransformersModel:
         self.vocabulary_size = vocabulary_size
         self.context_length: int = model.config.max_position_embeddings
         self.device = model.device
-        self._cache: TreeCache | None = None
+        config = model.config
+        self._cache = TreeCache(
+            num_layers=config.num_hidden_layers,
+            num_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            dtype=model.dtype,
+            device=model.device,
+        )
 
     @classmethod
     def from_pretrained(
@@ -44,39 +52,27 @@ class TransformersModel:
 
     @property
     def lengths(self) -> Array:
-        return self._open_cache.lengths
-
-    @property
-    def _open_cache(self) -> TreeCache:
-        assert self._cache is not None, "open() comes before any forward"
-        return self._cache
+        return self._cache.lengths
 
     def open(self, num_slots: int, capacity: int) -> None:
-        if self._cache is not None and self._cache.num_slots == num_slots and self._cache.capacity >= capacity:
-            self._cache.clear()
-            return
-        config = self.model.config
-        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._cache = TreeCache(
-            num_layers=config.num_hidden_layers,
-            num_slots=num_slots,
-            num_heads=num_heads,
-            capacity=capacity,
-            head_size=head_size,
-            dtype=self.model.dtype,
-            device=self.device,
-        )
+        self._cache.open(num_slots, capacity)
+
+    def join(self, capacity: int) -> None:
+        self._cache.join(capacity)
+
+    def keep(self, slots: Sequence[int]) -> None:
+        self._cache.keep(slots)
 
     @torch.inference_mode()
-    def forward(self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0) -> Tensor:
-        cache = self._open_cache
-        cache.open_rows(tokens.shape[1])
+    def forward(
+        self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0, first_slot: int = 0
+    ) -> Tensor:
+        self._cache.open_rows(tokens.shape[1], first_slot, len(tokens))
         output = self.model(
             input_ids=torch.from_numpy(tokens).to(self.device),
             position_ids=torch.from_numpy(np.clip(positions, 0, self.context_length - 1)).to(self.device),
             attention_mask=self._mask(visible),
-            past_key_values=cache,
+            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=num_logits,
         )
@@ -85,18 +81,19 @@ class TransformersModel:
     def _mask(self, visible: Array) -> Tensor | None:
         """[B, 1, n, rows] to be added to the scores of all cache rows, 0 where a row is seen and -inf elsewhere; None
         where every row is seen, as in plain decoding. Kernels would turn a bool mask into this one in every layer."""
-        cache = self._open_cache
-        if visible.shape[1] == 1 and visible.all() and (cache.lengths + cache.num_tree_rows == cache.end).all():
+        cache = self._cache
+        lengths = cache.lengths[cache.slots]
+        if visible.shape[1] == 1 and visible.all() and (lengths + cache.num_tree_rows == cache.end).all():
             return None
         mask = np.zeros((*visible.shape[:2], cache.end), dtype=bool)
-        for slot, length in enumerate(cache.lengths):
-            mask[slot, :, :length] = True
-            mask[slot, :, length : length + cache.num_tree_rows] = visible[slot]
+        for row, length in enumerate(lengths):
+            mask[row, :, :length] = True
+            mask[row, :, length : length + cache.num_tree_rows] = visible[row]
         seen = torch.from_numpy(mask[:, None]).to(self.device)
         return torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device).masked_fill_(~seen, -torch.inf)
 
     def commit(self, rows: Array) -> None:
-        self._open_cache.commit(rows)
+        self._cache.commit(rows)
 
 
 def unsupported_reason(model: PreTrainedModel) -> str | None:

@@ -1,5 +1,6 @@
 """The drafter: hangs candidate tokens under chosen nodes, under a declared law."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ...controller.contract import LawTerms
@@ -16,18 +17,27 @@ class Drafter(Protocol):
         """Of the step under way, the law that each node's children were drawn from; nothing under the walk's laws."""
         ...
 
-    def start(self, texts: list[Array], capacity: int) -> None:
-        """Read the prompts ([n_b] int64 each); the last token of each is the first root."""
+    def open(self) -> None:
+        """Forget all texts."""
+        ...
+
+    def join(self, text: Array, capacity: int) -> None:
+        """One more text [n] int64, in a slot behind the others; its last token is the first root. It will take at most
+        `capacity` rows of a cache."""
+        ...
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
         ...
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
-        """The tree with up to `width` children under each node of `frontier` ([B, F], -1 padded).
+        """The trees of the first B slots with up to `width` children under each node of `frontier` ([B, F], -1 padded).
 
         Under a sampled law a node stands in `frontier` once for each child it is to get, and `width` says nothing.
         The first call of a step expands the roots; later calls expand nodes of the deepest level.
         """
         ...
 
-    def commit(self, tree: DraftTree, path: Array, next_tokens: Array, active: Array) -> None:
-        """The text went along `path` ([B, A] nodes of the drafted tree, -1 padded), then to `next_tokens` [B]."""
+    def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
+        """The texts went along `path` ([B, A] nodes of the drafted tree, -1 padded), then to `next_tokens` [B]."""
         ...

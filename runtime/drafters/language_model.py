@@ -1,5 +1,6 @@
 """A small language model as drafter: one forward per level expands a whole frontier."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from ...controller.contract import COUPLED, LawTerms
 from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, DraftTree
-from ..backends.base import CachedModel, append_text
+from ..backends.base import CachedModel, append_texts
 from ..sampling import TokenSampler
 from ..verification.base import DraftRows
 from .draws import hang_draws
@@ -39,21 +40,34 @@ class LanguageModelDrafter:
     def draft_rows(self) -> DraftRows:
         return self._draft_rows
 
-    def start(self, texts: list[Array], capacity: int) -> None:
-        self.model.open(len(texts), capacity)
-        self._unread = list(texts)
-        self._ngrams = [NgramModel(text.tolist()) for text in texts] if self._drafts_ngrams else []
-        self._forget_tree(len(texts))
+    def open(self) -> None:
+        self.model.open(0, 0)
+        self._unread, self._ngrams = [], []
+
+    def join(self, text: Array, capacity: int) -> None:
+        self.model.join(capacity)
+        self._unread.append(text)
+        if self._drafts_ngrams:
+            self._ngrams.append(NgramModel(text.tolist()))
+
+    def keep(self, slots: Sequence[int]) -> None:
+        self.model.keep(slots)
+        self._unread = [self._unread[slot] for slot in slots]
+        if self._drafts_ngrams:
+            self._ngrams = [self._ngrams[slot] for slot in slots]
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         nodes, entries = distinct(frontier) if self.law.sampled else (frontier, None)
-        at_root = tree.tokens.shape[1] == 1
-        logits = self._root_logits(nodes) if at_root else self._node_logits(tree, nodes)
-        root_positions = self.model.lengths - 1  # the root has been read by now
+        if tree.tokens.shape[1] == 1:
+            self.forget_tree(len(tree.tokens))
+            logits = self._root_logits(nodes)
+        else:
+            logits = self._node_logits(tree, nodes)
+        root_positions = self.model.lengths[: len(nodes)] - 1  # the root has been read by now
         if entries is None:
             positions = (root_positions + tree.depths.max() + 1)[:, None]
             noise = sampler.noise(positions) if self.law is COUPLED else None
-            ngrams = partial(expect, self._ngrams, tree, frontier) if self._ngrams else None
+            ngrams = partial(expect, self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
             return tree.extend(frontier, propose(sampler.warp(logits), noise, width, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         log_probs = sampler.log_probs(logits)[rows, torch.from_numpy(entries).to(logits.device)]
@@ -77,7 +91,7 @@ class LanguageModelDrafter:
             inherited = np.where((parent_rows >= 0)[:, :, None], self._visible[rows, parent_rows], False)
             visible[:, num_old:, :num_old] = inherited
         visible[:, num_old:, num_old:] = np.eye(num_new, dtype=bool)
-        positions = self.model.lengths[:, None] - 1 + tree.depths[rows, nodes]
+        positions = self.model.lengths[:num_trees, None] - 1 + tree.depths[rows, nodes]
         logits = self.model.forward(tree.tokens[rows, nodes], positions, visible[:, num_old:])
 
         tree_rows, order = np.nonzero(frontier >= 0)
@@ -88,36 +102,38 @@ class LanguageModelDrafter:
     def _root_logits(self, frontier: Array) -> Tensor:
         """[B, 1, V] after the roots; reads what was committed since the last draft, the root last."""
         drafting = frontier[:, 0] >= 0
-        unread = [text if wanted else text[:0] for text, wanted in zip(self._unread, drafting, strict=True)]
-        last_rows = append_text(self.model, unread)
+        unread = [self._unread[slot] if wanted else self._unread[slot][:0] for slot, wanted in enumerate(drafting)]
+        last_rows = append_texts(self.model, unread)
         for slot in np.nonzero(drafting)[0]:
             self._unread[slot] = unread[slot][:0]
         some_row = next(row for row in last_rows if row is not None)
         return torch.stack([some_row if row is None else row for row in last_rows])[:, None]
 
-    def commit(self, tree: DraftTree, path: Array, next_tokens: Array, active: Array) -> None:
+    def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         on_path = path >= 0
         path_rows = np.where(on_path, self._rows_of(tree)[np.arange(len(path))[:, None], path], -1)
         self.model.commit(path_rows)
-        for slot in np.nonzero(active)[0]:
+        for slot in range(len(path)):
             missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
             news = np.append(tree.tokens[slot, missed], next_tokens[slot])
             self._unread[slot] = np.concatenate((self._unread[slot], news))
-            if self._ngrams:
+            if self._drafts_ngrams:
                 accepted = tree.tokens[slot, path[slot][on_path[slot]]].tolist()
                 self._ngrams[slot].extend([*accepted, int(next_tokens[slot])])
-        self._forget_tree(len(path))
+        self.forget_tree(len(path))
+
+    def forget_tree(self, num_trees: int) -> None:
+        """Begin a step of `num_trees` trees, whatever was drafted before."""
+        self._rows = np.zeros((num_trees, 0), dtype=np.int64)
+        self._visible = np.zeros((num_trees, 0, 0), dtype=bool)
+        self._draft_rows = [{} for _ in range(num_trees)]
 
     def _rows_of(self, tree: DraftTree) -> Array:
         """[B, N]: cache row of each node of the grown tree, -1 where it was not expanded."""
         known = np.full(tree.tokens.shape, -1)
-        known[:, : self._rows.shape[1]] = self._rows
+        if self._rows.size:
+            known[:, : self._rows.shape[1]] = self._rows
         return known
-
-    def _forget_tree(self, num_trees: int) -> None:
-        self._rows = np.zeros((num_trees, 0), dtype=np.int64)
-        self._visible = np.zeros((num_trees, 0, 0), dtype=bool)
-        self._draft_rows = [{} for _ in range(num_trees)]
 
 
 def distinct(frontier: Array) -> tuple[Array, Array]:

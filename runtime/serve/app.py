@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from .. import decode
+from ..request import Request as DecodeRequest
 from ..sampling import Sampling
 from .body_limit import BodyLimit
 from .errors import ErrorEnvelope, ServeError, install_error_handlers
@@ -104,12 +104,12 @@ def _token_ids(body: CompletionRequest, encode: Callable[[str], list[int]], voca
     return prompts
 
 
-def _decode_requests(body: CompletionRequest, prompts: list[list[int]]) -> list[decode.Request]:
+def _decode_requests(body: CompletionRequest, prompts: list[list[int]]) -> list[DecodeRequest]:
     """`n` texts for every prompt; the same seed gives each prompt the texts it would have alone."""
     seed = secrets.randbelow(2**63) if body.seed is None else body.seed
     samplings = [Sampling(body.temperature, body.top_k, body.top_p, seed, choice) for choice in range(body.n)]
     return [
-        decode.Request(prompt, body.max_tokens, sampling, tuple(body.stop), body.ignore_eos)
+        DecodeRequest(prompt, body.max_tokens, sampling, tuple(body.stop), body.ignore_eos)
         for prompt in prompts
         for sampling in samplings
     ]

@@ -10,7 +10,8 @@ from http import HTTPStatus
 from threading import Condition, Event, Thread
 from typing import NamedTuple, Self
 
-from ..decode import Decoder, Request
+from ..decode import Decoder
+from ..request import Request
 from ..stopping import TextStream
 from .errors import ServeError
 

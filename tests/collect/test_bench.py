@@ -11,7 +11,7 @@ from treewright.collect.bench.policies import Job, Policy, Run, planned_policy
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
 from treewright.controller.policies.sampled_grids import verifier_grids
-from treewright.runtime.decode import Request
+from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.stats import DecodeStats
 from treewright.runtime.table_fit import PartRatios

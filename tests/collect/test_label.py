@@ -7,7 +7,7 @@ import traces
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.decode import Request
+from treewright.runtime.request import Request
 
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.02)
 

@@ -16,7 +16,7 @@ from treewright.collect.source import StoredTexts
 from treewright.collect.trace import TraceFolder, TraceHeader, files, read_texts
 from treewright.controller.contract import COUPLED
 from treewright.controller.errors import InputError
-from treewright.runtime.decode import Request
+from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.worker import Totals
 from treewright.train.data import read_rows

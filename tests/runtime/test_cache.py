@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 from trees import random_tree
-from treewright.runtime.backends.base import CHUNK, append_text
+from treewright.runtime.backends.base import CHUNK, MOST_PADDED, append_text, append_texts
 from treewright.runtime.target import Target
 
 # Both sides are the same float64 sums in another order; logits here are of size one.
@@ -48,7 +48,9 @@ def test_every_node_has_the_logits_of_its_path_step_after_step(model, lengths):
     prompts = texts(lengths)
     generator = np.random.default_rng(5)
     target = Target(model)
-    target.start(prompts, capacity=200)
+    target.open()
+    for text in prompts:
+        target.join(text, capacity=200)
     written = [text.tolist() for text in prompts]
     for _ in range(4):
         tree = tree_for([np.array(text) for text in written], generator)
@@ -65,16 +67,7 @@ def test_every_node_has_the_logits_of_its_path_step_after_step(model, lengths):
         padded = np.full((len(paths), 4), -1)
         for row, path in enumerate(paths):
             padded[row, : len(path)] = path
-        target.commit(padded, np.ones(len(paths), dtype=bool))
-
-
-def test_a_finished_slot_does_not_move(model):
-    target = Target(model)
-    target.start(texts((4, 4)), capacity=64)
-    tree = tree_for(texts((4, 4)), np.random.default_rng(0))
-    target.score(tree)
-    target.commit(np.full((2, 0), -1), np.array([True, False]))
-    assert model.lengths.tolist() == [4, 3]
+        target.commit(padded)
 
 
 def test_a_long_prompt_is_read_in_chunks_with_the_same_result():
@@ -82,13 +75,45 @@ def test_a_long_prompt_is_read_in_chunks_with_the_same_result():
     model.context_length = 4 * CHUNK
     (text,) = texts((2 * CHUNK + 3,))
     model.open(1, 3 * CHUNK)
-    (row,) = append_text(model, [text])
+    row = append_text(model, 0, text)
     torch.testing.assert_close(row, plain_logits(model, text.tolist()), **TOLERANCE)
 
 
 def test_a_reopened_cache_forgets_the_texts_before(model):
     for _ in range(2):
         model.open(2, 40)
-        rows = append_text(model, [np.array([1, 2, 3]), np.array([4])])
+        rows = append_texts(model, [np.array([1, 2, 3]), np.array([4])])
         torch.testing.assert_close(rows[0], plain_logits(model, [1, 2, 3]), **TOLERANCE)
         torch.testing.assert_close(rows[1], plain_logits(model, [4]), **TOLERANCE)
+
+
+def test_a_long_text_among_short_ones_is_read_without_padding_them(model):
+    model.open(3, 200)
+    long, short = texts((MOST_PADDED + 5, 2))
+    rows = append_texts(model, [long, short, short[:0]])
+    assert rows[2] is None and model.lengths.tolist() == [len(long), 2, 0]
+    for row, text in zip(rows[:2], (long, short), strict=True):
+        torch.testing.assert_close(row, plain_logits(model, text.tolist()), **TOLERANCE)
+
+
+def test_a_slot_of_its_own_is_read_beside_others(model):
+    model.open(2, 40)
+    first, second = texts((7, 5))
+    append_text(model, 1, second[:3])
+    append_text(model, 0, first[:-1])
+    for slot, text, rest in ((1, second, 3), (0, first, -1)):
+        row = append_text(model, slot, text[rest:])
+        torch.testing.assert_close(row, plain_logits(model, text.tolist()), **TOLERANCE)
+
+
+def test_the_last_text_goes_on_in_the_place_of_one_that_left(model):
+    model.open(0, 0)
+    stored = texts((4, 9, 6))
+    for slot, text in enumerate(stored):
+        model.join(capacity=12 + slot)  # the storage has to grow
+        append_text(model, slot, text)
+    model.keep([2, 1])
+    assert model.lengths.tolist() == [6, 9]
+    rows = append_texts(model, [np.array([1]), np.array([2, 3])])
+    torch.testing.assert_close(rows[0], plain_logits(model, [*stored[2].tolist(), 1]), **TOLERANCE)
+    torch.testing.assert_close(rows[1], plain_logits(model, [*stored[1].tolist(), 2, 3]), **TOLERANCE)

@@ -33,7 +33,9 @@ def drafted(law, prompts, samplings):
     """The tree of one step with its draft rows."""
     sampler = TokenSampler(samplings, tiny.VOCABULARY_SIZE, torch.device("cpu"))
     drafter = LanguageModelDrafter(tiny.llama(noise=0.02), law)
-    drafter.start([np.array(prompt) for prompt in prompts], 256)
+    drafter.open()
+    for prompt in prompts:
+        drafter.join(np.array(prompt), 256)
     policy = sampled_shape(law, *SHAPES[law.name])
     tree = DraftTree.from_roots(np.array([prompt[-1] for prompt in prompts]))
     context = trees.context(batch=len(prompts))

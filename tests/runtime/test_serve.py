@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from serving import BODY, PROMPT, complete, make_app, make_decoder, serving
 from treewright import cli
 from treewright.controller.errors import InputError
-from treewright.runtime.decode import Request
+from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.body_limit import MAX_BODY_BYTES
 from treewright.runtime.serve.command import listen

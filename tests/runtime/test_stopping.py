@@ -5,7 +5,7 @@ import tiny
 from treewright.controller.contract import COUPLED
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.decode import Request
+from treewright.runtime.request import Request
 from treewright.runtime.stopping import TextStream
 
 LIMITS = TreeLimits(max_depth=5, width=3, frontier=3, budget=12)

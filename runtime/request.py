@@ -1,0 +1,29 @@
+"""What is asked of the decode loop: one text to continue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..controller.errors import InputError
+from .sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to continue. The prompt holds at least one token."""
+
+    prompt_ids: Sequence[int]
+    max_tokens: int
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    ignore_end: bool = False  # go on past the end-of-text token
+
+
+def check_request(request: Request, context_length: int) -> None:
+    """InputError for an empty prompt or one that does not fit the context with the tokens asked for."""
+    if len(request.prompt_ids) == 0:
+        raise InputError("the prompt is empty; give at least one token")
+    if len(request.prompt_ids) + request.max_tokens > context_length:
+        raise InputError(
+            f"the prompt has {len(request.prompt_ids)} tokens and {request.max_tokens} more are asked for, but the "
+            f"target's context holds {context_length}; shorten the prompt or lower max_tokens"
+        )

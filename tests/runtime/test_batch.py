@@ -1,0 +1,115 @@
+"""Texts that join and leave between steps are the texts they would be alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+from treewright.controller.contract import IID_PATHS
+from treewright.controller.policies.delayed import sampled_shape
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.selector import Selector, TreeLimits
+from treewright.runtime.backends.base import CHUNK
+from treewright.runtime.request import Request
+from treewright.runtime.sampling import Sampling
+
+LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
+SETTINGS = [
+    {"temperature": 0.0},
+    {"temperature": 0.5, "top_p": 0.9},
+    {"temperature": 1.0},
+    {"temperature": 1.3, "top_k": 12},
+]
+LONGEST = 3 * CHUNK + 40
+
+
+def decoders():
+    """By name, how texts are decoded; the target's positions reach far."""
+    target = tiny.llama(positions=4 * CHUNK)
+    drafter = tiny.llama(noise=0.02, positions=4 * CHUNK)
+    drawn = tiny.decoder(target, drafter, sampled_shape(IID_PATHS, 3, 1, 2), IID_PATHS, verifier="specinfer")
+    return {
+        "plain": tiny.decoder(target),
+        "trees": tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS)),
+        "drawn trees": drawn,
+    }
+
+
+def requests(generator, count):
+    """Of all lengths and settings, two in nine with prompts that are read in several pieces."""
+    lengths = [1, 2, 5, CHUNK // 2, 9, CHUNK + 30, 3, 30, LONGEST]
+    return [
+        Request(
+            generator.integers(tiny.VOCABULARY_SIZE, size=lengths[number % len(lengths)]).tolist(),
+            int(generator.integers(1, 30)),
+            Sampling(seed=number, **SETTINGS[number % len(SETTINGS)]),
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("name", decoders())
+def test_a_text_is_the_same_whoever_comes_and_goes_beside_it(name):
+    decoder, generator = decoders()[name], np.random.default_rng(4)
+    asked = requests(generator, 27)
+    streams, left = decoder.open_streams(asked), set()
+    batch, coming = decoder.open_batch(), list(range(len(asked)))
+    while coming or len(batch):
+        for number in coming[: generator.integers(0, 3)] if len(batch) < 8 else []:
+            batch.join(asked[number], streams[number])
+            coming.remove(number)
+        batch.step()
+        under_way = [n for n in range(len(asked)) if n not in coming and n not in left and streams[n].remaining]
+        if under_way and generator.random() < 0.05:
+            number = generator.choice(under_way)
+            batch.leave(streams[number])
+            left.add(number)
+    assert 0 < len(left) < 9
+    for number, (request, stream) in enumerate(zip(asked, streams, strict=True)):
+        (alone,), _ = decoder.generate([request])
+        assert stream.token_ids == alone.token_ids[: len(stream.token_ids)]
+        assert (number in left) == bool(stream.remaining)
+
+
+def test_a_long_prompt_is_read_beside_the_steps_of_the_others():
+    decoder = decoders()["trees"]
+    short, long = (Request([1] * length, 40, Sampling(seed=length)) for length in (3, LONGEST))
+    streams = decoder.open_streams([short, long])
+    batch = decoder.open_batch()
+    for request, stream in zip([short, long], streams, strict=True):
+        batch.join(request, stream)
+        record = batch.step()
+        assert record is not None and len(record.num_emitted) == 1
+    while not streams[1].token_ids:
+        before = len(streams[0].token_ids)
+        record = batch.step()
+        assert record is not None and len(streams[0].token_ids) > before
+        assert record.read_ms < record.total_ms
+
+
+def test_prompts_are_read_in_the_order_they_came():
+    decoder = decoders()["plain"]
+    asked = [replace(request, max_tokens=30) for request in requests(np.random.default_rng(1), 18)]
+    streams = decoder.open_streams(asked)
+    batch = decoder.open_batch()
+    begun = []
+    for request, stream in zip(asked, streams, strict=True):
+        batch.join(request, stream)
+    while len(begun) < len(asked):
+        batch.step()
+        begun += [n for n, stream in enumerate(streams) if stream.token_ids and n not in begun]
+    assert begun == sorted(begun)
+
+
+def test_texts_that_end_leave_their_slots_to_others():
+    decoder = decoders()["plain"]
+    batch = decoder.open_batch()
+    for number in range(5):
+        (stream,) = decoder.open_streams([Request([number + 1], 3, Sampling())])
+        batch.join(Request([number + 1], 3, Sampling()), stream)
+    sizes = []
+    while len(batch):
+        record = batch.step()
+        sizes.append(len(record.num_emitted))
+    assert sizes == [5, 5, 5]
+    assert batch.step() is None
