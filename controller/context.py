@@ -13,7 +13,7 @@ class StepContext:
     """One entry per request of the batch."""
 
     positions: Array  # [B] int64, index of the root token in its text
-    remaining: Array  # [B] int64, tokens the request may still emit; 0 once it has finished
+    remaining: Array  # [B] int64, tokens the request may still emit, at least 1
     temperatures: Array  # [B] float32
     top_ps: Array  # [B] float32, 1 where no cut is made
     history: Array  # [B, H] float32, see `history.HISTORY`
@@ -22,6 +22,11 @@ class StepContext:
     def max_depths(self) -> Array:
         """[B]: the deepest node that could still be emitted (a step always adds one token to its path)."""
         return self.remaining - 1
+
+    @cached_property
+    def mean_temperature(self) -> float:
+        """What a batch's accounts are kept by."""
+        return float(self.temperatures.mean())
 
     @cached_property
     def conditions(self) -> Array:

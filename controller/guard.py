@@ -88,17 +88,16 @@ class Guard:
     def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
         assert self._ledger is not None, "a step begins with its frontier"
         cost = (self._clock() - self._started) * 1e3 / self._plain_price(context)
-        active = context.remaining > 0
-        self._next_positions = context.positions + np.where(active, num_tokens, 0)
+        self._next_positions = context.positions + num_tokens
         if not self._is_plain:
             self._selector.record(tree, context, level_widths, num_tokens)
-            self._ledger.add_speculative(float(num_tokens[active].mean()), cost, counts=self._goes_on)
+            self._ledger.add_speculative(float(num_tokens.mean()), cost, counts=self._goes_on)
         elif self._goes_on:
             self._ledger.add_plain(cost)
 
     def _begin(self, context: StepContext) -> None:
         self._started = self._clock()
-        key = (len(context.positions), round(float(context.temperatures.mean()), 1))
+        key = (len(context.positions), round(context.mean_temperature, 1))
         if key not in self._ledgers:
             self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", has_price=self._table is not None)
         self._ledger = self._ledgers[key]

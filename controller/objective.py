@@ -18,35 +18,37 @@ HORIZON_STEPS = 400
 
 @dataclass(frozen=True)
 class Prices:
-    """What one request's step costs by its size, in tokens: theta * T, what that time would bring elsewhere."""
+    """What the batch's step costs by its size, in tokens: theta * T, what that time would bring elsewhere."""
 
-    verify: Array  # [budget + 1] by drafted nodes
-    root: Array  # [frontier + 1] of the first drafter level by nodes expanded
+    verify: Array  # [budget + 1] by drafted nodes per request
+    root: Array  # [frontier + 1] of the first drafter level by nodes expanded per request
     level: Array  # [frontier + 1] of a later one
 
 
 def best_size(probs: Array, prices: Prices) -> int:
-    """How many of the nodes to verify: argmax_n sum(probs[:n]) - theta * T(n).
+    """How many nodes per request to verify: argmax_n sum over requests of sum(probs[:n]) - theta * T(n).
 
-    `probs` [N] are node probabilities, best first, no more than the budget. The whole menu is searched: T is a
-    staircase, so the first node that does not pay may still be followed by ones that do.
+    `probs` [B, N] are node probabilities, best first, 0 behind each request's last, no more than the budget. All
+    requests share one size, for the smaller trees of a batch are padded to the largest: a node less saves nothing. The
+    whole menu is searched: T is a staircase, so the first node that does not pay may still be followed by ones that do.
     """
     worth = _worth(probs, prices)
     return int(worth.argmax()) + 1 if worth.max(initial=-np.inf) > -prices.verify[0] else 0
 
 
 def best_width(probs: Array, predicted: Array, prices: Prices, level: int) -> int:
-    """How many frontier nodes, of depth `level`, to expand in one more drafter level: 0 where drafting on does not pay,
-    else a power of two.
+    """How many frontier nodes per request, of depth `level`, to expand in one more drafter level: 0 where drafting on
+    does not pay, else a power of two.
 
-    `probs` [N] are those of the drafted nodes, in any order; `predicted` [F, W] the expected ones of the children of
-    each frontier node, best node first.
+    `probs` [B, N] are those of the drafted nodes, in any order; `predicted` [B, F, W] the expected ones of the children
+    of each frontier node, best node first; 0 where a request has fewer.
     Expanding the first f of them is worth J(S + predicted children) - J(S) - theta * t_level(f).
     """
-    widths, drafted = _pools(len(probs), *predicted.shape)
-    pools = np.where(drafted, np.concatenate((probs, predicted.ravel())), -np.inf)
-    pools.sort(axis=1)
-    worth = _worth(pools[:, ::-1][:, : len(prices.verify) - 1], prices).max(axis=1, initial=-prices.verify[0])
+    num_trees, num_drafted = probs.shape
+    widths, drafted = _pools(num_drafted, *predicted.shape[1:])
+    pools = np.concatenate((probs, predicted.reshape(num_trees, -1)), axis=1)[:, None] * drafted
+    pools.sort(axis=2)
+    worth = _worth(pools[:, :, ::-1][:, :, : len(prices.verify) - 1], prices).max(axis=1, initial=-prices.verify[0])
     gains = worth[1:] - worth[0] - (prices.level if level else prices.root)[widths]
     best = int(gains.argmax())
     return int(widths[best]) if gains[best] > 0 else 0
@@ -65,12 +67,12 @@ def _pools(num_drafted: int, frontier: int, num_children: int) -> tuple[Array, A
 
 
 def _worth(probs: Array, prices: Prices) -> Array:
-    """[..., N] tokens that verifying the first 1, 2, ... of `probs` [..., N] is worth."""
-    return probs.cumsum(axis=-1) - prices.verify[1 : probs.shape[-1] + 1]
+    """[..., N] tokens that verifying the first 1, 2, ... of each request's `probs` [B, ..., N] is worth."""
+    return probs.sum(axis=0).cumsum(axis=-1) - prices.verify[1 : probs.shape[-1] + 1]
 
 
 class Objective:
-    """Prices a step by the latency table, and keeps theta for each temperature.
+    """Prices a step by the latency table, and keeps theta for each batch size and temperature.
 
     theta is given, or runs: it starts at plain decoding and follows the tokens committed per priced millisecond,
     which is Dinkelbach's iteration made online. Prices come from the table, not from a clock, so the same requests
@@ -81,25 +83,25 @@ class Objective:
         self.table = table
         self.scale = scale
         self._theta = theta
-        self._totals: dict[float, tuple[float, float]] = {}  # temperature -> (tokens, ms), both decaying
+        self._totals: dict[tuple[int, float], tuple[float, float]] = {}  # place -> (tokens, ms), both decaying
 
     def prices(self, temperature: float, *, batch: int, context: int, budget: int, frontier: int) -> Prices:
-        """Those of one of `batch` requests whose text is `context` tokens long."""
+        """Those of a step of `batch` requests whose longest text is `context` tokens long."""
         place = {"batch": batch, "context": context}
-        theta = self.theta(temperature, **place) / batch
+        theta = self.theta(temperature, **place)
         root, level = (self.table.draft_costs(frontier, level=level, **place) for level in (0, 1))
         return Prices(theta * self.table.verify_costs(budget, **place), theta * root, theta * level)
 
     def theta(self, temperature: float, *, batch: int, context: int) -> float:
-        """Tokens per millisecond that a step has to beat."""
+        """Tokens of the whole batch per millisecond that a step has to beat."""
         if self._theta is not None:
             return self._theta * self.scale
-        plain_ms = float(self.table.verify_costs(0, batch=batch, context=context)[0]) / batch
-        tokens, ms = self._totals.get(round(temperature, 1), (1.0, plain_ms))
+        plain_ms = float(self.table.verify_costs(0, batch=batch, context=context)[0])
+        tokens, ms = self._totals.get((batch, round(temperature, 1)), (batch, plain_ms))
         return tokens / ms * self.scale
 
-    def record(self, temperature: float, num_tokens: float, step_ms: float) -> None:
-        """Count a finished step: tokens it committed, and its price."""
-        decay = 1.0 - 1.0 / HORIZON_STEPS
-        tokens, ms = self._totals.get(round(temperature, 1), (0.0, 0.0))
-        self._totals[round(temperature, 1)] = (tokens * decay + num_tokens, ms * decay + step_ms)
+    def record(self, temperature: float, num_tokens: float, step_ms: float, *, batch: int) -> None:
+        """Count a finished step: tokens it committed for all requests, and its price."""
+        decay, place = 1.0 - 1.0 / HORIZON_STEPS, (batch, round(temperature, 1))
+        tokens, ms = self._totals.get(place, (0.0, 0.0))
+        self._totals[place] = (tokens * decay + num_tokens, ms * decay + step_ms)

@@ -68,8 +68,8 @@ class Selector:
         self.objective = objective
         # What was asked about last, and its values: frontier and keep ask about one tree, a step about a growing one.
         self._graded: tuple[DraftTree, StepContext, Array] | None = None
-        # The prices of the requests of the last step asked about.
-        self._priced: tuple[StepContext, list[Prices]] | None = None
+        # The prices of the last step asked about.
+        self._priced: tuple[StepContext, Prices] | None = None
 
     @property
     def reads_history(self) -> bool:
@@ -78,56 +78,52 @@ class Selector:
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting."""
         level = int(tree.depths.max())
+        if level >= self.limits.max_depth:
+            return np.zeros((len(tree.tokens), 0), dtype=np.int64)
         log_values = self._log_values(tree, context)
         coverage = self.scorer.coverage(tree, context)[:, :, : self.limits.num_children]
-        return _padded(
+        nodes = _padded(
             [
-                self._expanded(row, level, tree, log_values[row], coverage[row], context)
-                if level < min(self.limits.max_depth, max_depth)
-                else NO_NODES
+                self._open_nodes(row, level, tree, log_values[row], coverage[row]) if level < max_depth else NO_NODES
                 for row, max_depth in enumerate(context.max_depths.tolist())
             ]
         )
+        if not nodes.shape[1] or self.objective is None:
+            return nodes
+        rows = np.arange(len(nodes))[:, None]
+        predicted = np.exp(log_values[rows, nodes][:, :, None] + coverage[rows, nodes])
+        predicted[nodes < 0] = 0.0
+        prices = self._prices(context, self.objective)
+        return nodes[:, : best_width(np.exp(log_values[:, 1:]), predicted, prices, level)]
 
-    def _expanded(
-        self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array, context: StepContext
-    ) -> Array:
-        """Of one tree's nodes of the last `level` those to expand, best first."""
+    def _open_nodes(self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
+        """Of one tree's nodes of the last `level` those worth looking at, best first, as many as may be expanded."""
+        if level and self.delta and self._level_gain(tree, log_values, row, level) < self.delta:
+            return NO_NODES
         # NaN compares false: under such a node nothing is drafted.
         worth_it = log_values >= self._worst_kept(log_values)
         worth_it &= (tree.depths[row] == level) & (coverage.max(axis=1, initial=-np.inf) >= LOWEST)
         nodes = np.nonzero(worth_it)[0]
-        nodes = nodes[np.argsort(-log_values[nodes], kind="stable")[: self.limits.frontier]]
-        if level and self.delta and self._level_gain(tree, log_values, row, level) < self.delta:
-            return nodes[:0]
-        if len(nodes) and self.objective is not None:
-            predicted = np.exp(log_values[nodes, None] + coverage[nodes])
-            prices = self._prices(context, self.objective)[row]
-            nodes = nodes[: best_width(np.exp(log_values[1:]), predicted, prices, level)]
-        return nodes
+        return nodes[np.argsort(-log_values[nodes], kind="stable")[: self.limits.frontier]]
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, K]: nodes to verify, ascending, the root first, -1 behind each tree's last; parent-closed."""
         log_values = self._log_values(tree, context)
         order = np.argsort(-log_values, axis=1, kind="stable")
-        chosen = []
-        for row in range(len(order)):
-            size = min(int(np.isfinite(log_values[row]).sum()) - 1, self.limits.budget)
-            if self.objective is not None:
-                probs = np.exp(log_values[row, order[row, 1 : size + 1]])
-                size = best_size(probs, self._prices(context, self.objective)[row])
-            chosen.append(np.sort(order[row, : size + 1]))
-        return _padded(chosen)
+        size = min(log_values.shape[1] - 1, self.limits.budget)
+        if self.objective is not None:
+            probs = np.exp(np.take_along_axis(log_values, order[:, 1 : size + 1], axis=1))
+            size = best_size(probs, self._prices(context, self.objective))
+        counts = np.minimum(np.isfinite(log_values).sum(axis=1) - 1, size)
+        return _padded([np.sort(chosen[: count + 1]) for chosen, count in zip(order, counts.tolist(), strict=True)])
 
     def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
         """Tell the objective what the step with the kept `tree` committed; widths are of its drafter levels."""
         if self.objective is None:
             return
-        for row in np.nonzero(context.remaining > 0)[0].tolist():
-            batch, position = len(context.positions), int(context.positions[row])
-            num_nodes = int(tree.num_nodes[row]) - 1
-            price = self.objective.table.step_ms(level_widths, num_nodes, batch=batch, context=position) / batch
-            self.objective.record(float(context.temperatures[row]), float(num_tokens[row]), price)
+        batch, position = len(context.positions), int(context.positions.max())
+        price = self.objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, batch=batch, context=position)
+        self.objective.record(context.mean_temperature, float(num_tokens.sum()), price, batch=batch)
 
     def _log_values(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""
@@ -161,17 +157,16 @@ class Selector:
         budget = self.limits.budget
         return float(np.sort(probs)[::-1][:budget].sum() - np.sort(before)[::-1][:budget].sum())
 
-    def _prices(self, context: StepContext, objective: Objective) -> list[Prices]:
-        """Those of each request, the same throughout a step."""
+    def _prices(self, context: StepContext, objective: Objective) -> Prices:
+        """Those of the step, the same throughout it."""
         if self._priced is None or self._priced[0] is not context:
-            requests = zip(context.temperatures.tolist(), context.positions.tolist(), strict=True)
-            limits, batch = self.limits, len(context.positions)
-            prices = [
-                objective.prices(
-                    temperature, batch=batch, context=position, budget=limits.budget, frontier=limits.frontier
-                )
-                for temperature, position in requests
-            ]
+            prices = objective.prices(
+                context.mean_temperature,
+                batch=len(context.positions),
+                context=int(context.positions.max()),
+                budget=self.limits.budget,
+                frontier=self.limits.frontier,
+            )
             self._priced = (context, prices)
         return self._priced[1]
 

@@ -1,5 +1,6 @@
 """From a configuration to a decoder: which policy drafts and which verifier judges, if any."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from .target import Target
 from .verification import get_verifier
 from .verification.spectr import MOST_DRAWS
 from .verification.walk import WalkVerifier
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,13 @@ class SpeculationConfig:
     another verifier the text would then depend on the clock"""
 
 
-def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None = None) -> Decoder:
+def build_decoder(
+    pair: Pair, config: SpeculationConfig, fit: FitTotals | None = None, *, max_batch: int = 1
+) -> Decoder:
     """The decoder a configuration asks for; InputError where it cannot be built or would not be lossless.
 
-    Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`.
+    Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`; it says at once where
+    the table knows nothing of batches as large as `max_batch`.
     """
     sources = {"a selector": config.selector, "a static tree": config.tree, "a sampled tree": config.sampled}
     given = [source for source, value in sources.items() if value is not None]
@@ -73,7 +79,7 @@ def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None =
     if config.verifier != WALK.name:
         raise InputError(f"verifier {config.verifier!r} judges sampled trees only; give one as sampled=[K, L1, L2]")
     if config.selector is not None:
-        return _learned(pair, config, config.selector, fit)
+        return _learned(pair, config, config.selector, fit, max_batch)
     if config.tree is not None:
         paths = parse_paths(config.tree)
         scorer = RankScorer.from_paths(paths)
@@ -81,7 +87,7 @@ def build_decoder(pair: Pair, config: SpeculationConfig, fit: FitTotals | None =
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
         path = cache_path(pair.latency_key)
         table = LatencyTable.load(path) if config.guard and path.exists() else None
-        return _watched(pair, config, get_law(config.law), selector, table, fit)
+        return _watched(pair, config, get_law(config.law), selector, table, fit, max_batch)
     return plain_decoder(pair)
 
 
@@ -123,14 +129,14 @@ def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
     return checkpoint
 
 
-def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None) -> Decoder:
+def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None, max_batch: int) -> Decoder:
     checkpoint = load_checkpoint(folder, pair)
     path = cache_path(pair.latency_key)
     if not path.exists():
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (half a minute)")
     table = LatencyTable.load(path)
     selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
-    return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit)
+    return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)
 
 
 def _watched(
@@ -140,7 +146,15 @@ def _watched(
     selector: Selector,
     table: LatencyTable | None,
     fit: FitTotals | None,
+    max_batch: int,
 ) -> Decoder:
     """The loop behind the guard, if there is to be one, with an eye on the table, if there is one."""
+    if table is not None and max_batch > table.batches[-1]:
+        log.warning(
+            "the latency table was measured for batches up to %d and guesses the price of larger ones; run `treewright "
+            "profile` with --sizes.batches up to %d",
+            table.batches[-1],
+            max_batch,
+        )
     policy = Guard(selector, table) if config.guard else selector
     return tree_decoder(pair, law, policy, TableWatch(table, fit) if table is not None else None)

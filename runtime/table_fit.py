@@ -47,7 +47,7 @@ class PartRatios(NamedTuple):
 class StepRatios:
     """Holds the steps of one decoder against their prices, one after another.
 
-    Only a step whose parts are what was profiled counts: every request of the batch goes on, in a batch of a measured
+    Only a step whose parts are what was profiled counts: the batch is the one of the step before, of a measured
     size, and drafts as it did in the step before. The first step of a text reads its prompt too, and after a step
     without drafts the drafter has more to read than the last tokens. Both parts of the same steps are compared, so
     that a machine which changes its pace for both does not look skewed.
@@ -64,7 +64,7 @@ class StepRatios:
         goes_on = self._drafted and np.array_equal(positions, self._next_positions)
         self._drafted = bool(widths)
         self._next_positions = positions + record.verdict.accepted_lengths + 1
-        if not widths or not goes_on or record.context.remaining.min() == 0:
+        if not widths or not goes_on:
             return None
         batch, context = len(positions), int(positions.max())
         if batch not in self._table.batches:

@@ -28,9 +28,11 @@ def make_app(worker):
 
 
 @contextmanager
-def serving(observer=None, totals=None, keep_text=None):
+def serving(observer=None, totals=None, keep_text=None, max_batch=4):
     """A client of an app with a running worker; `observer` is called after every step, on the decode thread."""
-    worker = Worker(make_decoder(observer), max_queue=8, totals=totals or Totals(), keep_text=keep_text)
+    worker = Worker(
+        make_decoder(observer), max_batch=max_batch, max_queue=8, totals=totals or Totals(), keep_text=keep_text
+    )
     with worker, TestClient(make_app(worker), raise_server_exceptions=False) as client:
         yield client, worker
 

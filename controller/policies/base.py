@@ -44,8 +44,7 @@ class ShapePolicy(Protocol):
     def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
         """The step with the kept `tree` committed `num_tokens` [B] (accepted length + 1) per request.
 
-        `level_widths` are the nodes expanded by each drafter level. Rows of finished requests (`remaining` 0) say
-        nothing.
+        `level_widths` are the nodes expanded by each drafter level.
         """
         ...
 

@@ -42,6 +42,6 @@ class EmaChain:
         drafted, accepted = tree.num_nodes - 1, num_tokens - 1
         to_the_end = accepted == drafted
         # A chain that the text's end cut short and that was accepted whole says nothing about the next one.
-        telling = (context.remaining > 0) & (~to_the_end | (drafted == self.depth))
+        telling = ~to_the_end | (drafted == self.depth)
         for length in (accepted + to_the_end)[telling].tolist():
             self.average += (1.0 - self.decay) * (length - self.average)

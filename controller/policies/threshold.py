@@ -44,7 +44,7 @@ class ThresholdChain:
         return keep_all(tree)
 
     def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
-        for row in np.nonzero(context.remaining > 0)[0]:
+        for row in range(len(num_tokens)):
             # The first rejected token is judged, the ones behind it are not.
             judged = min(int(num_tokens[row]), int(tree.num_nodes[row]) - 1)
             probs = np.exp(tree.noisy_log_probs[row, 1 : judged + 1])

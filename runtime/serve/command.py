@@ -32,6 +32,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         speculation: SpeculationConfig = SpeculationConfig(),
         host: str = "127.0.0.1",
         port: int = 8000,
+        max_batch: int = 8,
         max_queue: int = 64,
         record: Path | None = None,
     ) -> None:
@@ -42,19 +43,21 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             speculation: Which trees are drafted
             host: Loopback address to listen on
             port: Port to listen on; 0 takes a free one
-            max_queue: Requests that may wait behind the running one; more are answered with 503
+            max_batch: Texts decoded side by side
+            max_queue: Requests that may wait behind those; more are answered with 503
             record: Folder to keep every text in that was written to its end, for `treewright collect --relabel`
         """
-        if max_queue < 1:
-            raise InputError(f"max_queue is at least 1, got {max_queue}")
+        if min(max_batch, max_queue) < 1:
+            raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
         listener = listen(host, port)
         totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with listener, suppress(KeyboardInterrupt):
             models = load_pair(pair)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
-                decoder = build_decoder(models, speculation, fit)
-                with Worker(decoder, max_queue=max_queue, totals=totals, keep_text=keep_text) as worker:
+                decoder = build_decoder(models, speculation, fit, max_batch=max_batch)
+                worker = Worker(decoder, max_batch=max_batch, max_queue=max_queue, totals=totals, keep_text=keep_text)
+                with worker:
                     run(worker, models, listener)
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 

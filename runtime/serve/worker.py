@@ -1,4 +1,4 @@
-"""The decode thread: takes jobs from a bounded queue and sends their text back to the event loop."""
+"""The decode thread: takes texts from a bounded queue, decodes them side by side and sends them to the event loop."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from http import HTTPStatus
 from threading import Condition, Event, Thread
 from typing import NamedTuple, Self
 
+from ..batch import Batch
 from ..decode import Decoder
 from ..request import Request
 from ..stopping import TextStream
@@ -39,7 +40,7 @@ class Totals:
 
 
 class Job:
-    """The texts of one HTTP request, which are decoded one after another; made on the event loop."""
+    """The texts of one HTTP request; made on the event loop."""
 
     def __init__(self, requests: Sequence[Request], streams: Sequence[TextStream]):
         self.requests = requests
@@ -51,6 +52,10 @@ class Job:
     @property
     def num_tokens(self) -> int:
         return sum(len(stream.token_ids) for stream in self.streams)
+
+    @property
+    def has_ended(self) -> bool:
+        return all(stream.finish_reason for stream in self.streams)
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """The texts as they grow; ServeError where they cannot be brought to their ends."""
@@ -65,17 +70,47 @@ class Job:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
-class Worker:
-    """Owns the decoder and its one thread; the thread runs inside `with worker:`."""
+class Text(NamedTuple):
+    """One text of a job."""
 
-    def __init__(self, decoder: Decoder, *, max_queue: int, totals: Totals, keep_text: KeepText | None = None):
+    job: Job
+    choice: int
+
+    @property
+    def request(self) -> Request:
+        return self.job.requests[self.choice]
+
+    @property
+    def stream(self) -> TextStream:
+        return self.job.streams[self.choice]
+
+
+class Worker:
+    """Owns the decoder and its one thread; the thread runs inside `with worker:`.
+
+    At most `max_batch` texts are decoded at a time, at most `max_queue` jobs wait for that to begin.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        max_batch: int,
+        max_queue: int,
+        totals: Totals,
+        keep_text: KeepText | None = None,
+    ):
         self._decoder = decoder
+        self._max_batch = max_batch
         self._max_queue = max_queue
         self._totals = totals
         self._keep_text = keep_text
         self._waiting: deque[Job] = deque()
         self._stopping = False
         self._changed = Condition()  # guards the two above
+        # The decode thread's own:
+        self._next_texts: deque[Text] = deque()  # of the last job that has begun, those that have not
+        self._texts: list[Text] = []  # in the batch
         self._thread = Thread(target=self._run, name="decode")
 
     def __enter__(self) -> Self:
@@ -99,54 +134,82 @@ class Worker:
         return job
 
     def stop(self) -> None:
-        """End the running and the waiting jobs with an error, the running one after its step."""
+        """End the running and the waiting jobs with an error, the running ones after their step."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
-            error = self._decode(job)
-            self._totals.requests += 1
-            self._totals.completion_tokens += job.num_tokens
-            job.send(error)
+        batch = self._decoder.open_batch()
+        while self._admit(batch):
+            try:
+                self._drop_cancelled(batch)
+                batch.step()
+                self._send_texts()
+            except Exception:  # what was asked for until now must not take the thread from what comes
+                log.exception("decoding failed")
+                error = ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "decoding failed; the server's log says why")
+                self._end_all(error)
+                batch = self._decoder.open_batch()
+        self._end_all(_stopping())
         for job in self._waiting:
             job.send(_stopping())
 
-    def _next(self) -> Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            return None if self._stopping else self._waiting.popleft()
+    def _admit(self, batch: Batch) -> bool:
+        """Fill the batch with what waits, and wait where there is nothing; False once the worker is to stop."""
+        while len(batch) < self._max_batch:
+            if not self._next_texts:
+                with self._changed:
+                    if not len(batch):
+                        self._changed.wait_for(lambda: self._waiting or self._stopping)
+                    if self._stopping or not self._waiting:
+                        break
+                    job = self._waiting.popleft()
+                self._next_texts.extend(Text(job, choice) for choice in range(len(job.requests)))
+            text = self._next_texts.popleft()
+            self._texts.append(text)
+            batch.join(text.request, text.stream)
+        return not self._stopping
 
-    def _decode(self, job: Job) -> ServeError | None:
-        """How the job ended: None when all its texts have."""
-        try:
-            for choice in range(len(job.requests)):
-                self._decode_choice(job, choice)
-        except ServeError as error:
-            return error
-        except Exception:  # one job must not take the thread from all the others
-            log.exception("decoding failed")
-            return ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "decoding failed; the server's log says why")
-        return None
+    def _drop_cancelled(self, batch: Batch) -> None:
+        for job in {text.job for text in self._texts if text.job.cancelled.is_set()}:
+            for text in self._texts:
+                if text.job is job and text.stream.remaining:
+                    batch.leave(text.stream)
+            self._end(job, ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the client has left"))
 
-    def _decode_choice(self, job: Job, choice: int) -> None:
-        stream = job.streams[choice]
-        steps = self._decoder.steps([job.requests[choice]], [stream])
-        while stream.remaining:
-            if self._stopping:
-                raise _stopping()
-            if job.cancelled.is_set():
-                raise ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the client has left")
-            next(steps)
-            text = stream.take()
-            if text or stream.finish_reason:
-                job.send(Piece(choice, text, stream.finish_reason))
-        # Before the answer ends: a client that has all of it may rely on the record.
+    def _send_texts(self) -> None:
+        """What the step has added to each text, and the end of each job that has ended with it."""
+        for text in list(self._texts):
+            job, choice = text
+            piece, reason = text.stream.take(), text.stream.finish_reason
+            if piece or reason:
+                job.send(Piece(choice, piece, reason))
+            if reason:
+                self._texts.remove(text)
+                self._keep(text)
+                if job.has_ended:
+                    self._end(job, None)
+
+    def _keep(self, text: Text) -> None:
+        """Before the answer ends: a client that has all of it may rely on the record."""
         if self._keep_text is not None:
-            kept = self._keep_text(job.requests[choice], stream.token_ids)
+            kept = self._keep_text(text.request, text.stream.token_ids)
             self._totals.texts_recorded += kept
             self._totals.texts_unrecorded += not kept
+
+    def _end(self, job: Job, error: ServeError | None) -> None:
+        """Forget a job that has begun; None where all its texts have ended."""
+        self._texts = [text for text in self._texts if text.job is not job]
+        self._next_texts = deque(text for text in self._next_texts if text.job is not job)
+        self._totals.requests += 1
+        self._totals.completion_tokens += job.num_tokens
+        job.send(error)
+
+    def _end_all(self, error: ServeError) -> None:
+        """End all jobs that have begun."""
+        for job in {text.job for text in (*self._texts, *self._next_texts)}:
+            self._end(job, error)
 
 
 def _stopping() -> ServeError:

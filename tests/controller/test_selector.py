@@ -60,6 +60,48 @@ def test_the_choice_rule_equals_brute_force_on_a_staircase(theta):
         assert probs[kept].sum() - theta * COSTS[len(kept)] == pytest.approx(best, rel=1e-12)
 
 
+class RowsScorer(TableScorer):
+    """Gives each tree of a batch edges of its own."""
+
+    def __init__(self, edges, coverage=(0.6, 0.2, 0.1)):
+        super().__init__(edges, coverage)
+
+    def score(self, tree, context):
+        return self.edges
+
+
+@pytest.mark.parametrize("theta", [0.02, 0.1, 0.3, 0.6])
+def test_a_batch_shares_one_size_and_one_width_and_both_equal_brute_force(theta):
+    generator = np.random.default_rng(8)
+    limits = TreeLimits(max_depth=9, width=3, frontier=4, budget=12)
+    for _ in range(6):
+        tree = random_tree(generator, batch=3, levels=2)
+        scorer = RowsScorer(-generator.exponential(0.7, size=tree.tokens.shape))
+        selector = Selector(scorer, limits, objective=Objective(TABLE, theta=theta))
+        probs = np.exp(tree.path_sums(scorer.edges))
+
+        def worth(of_trees):
+            ordered = [np.append(np.sort(values)[::-1][:12], np.zeros(12)) for values in of_trees]
+            return max(sum(values[:n].sum() for values in ordered) - theta * COSTS[n] for n in range(13))
+
+        of_trees = [probs[row, 1:count] for row, count in enumerate(tree.num_nodes)]
+        kept = selector.keep(tree, context(3))
+        gained = sum(probs[row, nodes[nodes > 0]].sum() for row, nodes in enumerate(kept))
+        assert gained - theta * COSTS[kept.shape[1] - 1] == pytest.approx(worth(of_trees), rel=1e-12)
+
+        gains, most = {0: 0.0}, max((depths == tree.depths.max()).sum() for depths in tree.depths)
+        for width, price in ((1, 1.0), (2, 1.1), (4, 1.9)):
+            if width > most:
+                continue
+            grown = []
+            for row, values in enumerate(of_trees):
+                level = np.sort(probs[row, tree.depths[row] == tree.depths.max()])[::-1][:width]
+                grown.append(np.append(values, np.outer(level, (0.6, 0.2, 0.1))))
+            gains[width] = worth(grown) - worth(of_trees) - theta * price
+        frontier = selector.frontier(tree, context(3))
+        assert frontier.shape[1] == max(gains, key=lambda width: gains[width])
+
+
 def test_the_search_goes_on_past_a_node_that_does_not_pay():
     tree = random_tree(np.random.default_rng(2), levels=1)
     table = LatencyTable(
@@ -97,7 +139,7 @@ def test_theta_runs_to_the_policys_own_throughput():
     objective = Objective(TABLE)
     assert objective.theta(1.0, batch=1, context=10) == 1 / 10.0
     for _ in range(4000):
-        objective.record(1.0, 3.0, 20.0)
+        objective.record(1.0, 3.0, 20.0, batch=1)
     assert objective.theta(1.0, batch=1, context=10) == pytest.approx(3.0 / 20.0, rel=1e-9)
     assert objective.theta(0.6, batch=1, context=10) == 1 / 10.0
 

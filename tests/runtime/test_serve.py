@@ -198,7 +198,9 @@ def test_health_and_the_model_are_told(client):
 
 
 def test_a_full_queue_says_when_to_come_again():
-    worker = Worker(make_decoder(), max_queue=1, totals=Totals())  # not started, so what waits keeps waiting
+    worker = Worker(
+        make_decoder(), max_batch=1, max_queue=1, totals=Totals()
+    )  # not started, so what waits keeps waiting
 
     async def fill():
         worker.submit([Request([1], 1, Sampling())])
@@ -251,7 +253,10 @@ def test_a_client_that_leaves_frees_the_worker(stream):
         started.set()
         sleep(0.02)  # so that the text lasts far longer than the word that its reader has left
 
-    with Worker(make_decoder(observe), max_queue=8, totals=totals) as worker, listening(make_app(worker)) as address:
+    with (
+        Worker(make_decoder(observe), max_batch=2, max_queue=8, totals=totals) as worker,
+        listening(make_app(worker)) as address,
+    ):
         body = BODY | {"max_tokens": 240, "stream": stream}
         asyncio.run(leave(f"{address}/v1/completions", body, started))
         assert httpx.post(f"{address}/v1/completions", json=BODY | {"max_tokens": 1}).status_code == 200

@@ -102,11 +102,11 @@ def test_a_step_without_drafts_does_not_count_nor_the_one_behind_it():
     assert ratios_of(steps) == [None, FITS, None, None, FITS, FITS]
 
 
-def test_a_batch_counts_in_a_measured_size_and_while_nobody_has_finished():
+def test_a_batch_counts_in_a_measured_size_and_while_nobody_has_left():
     times = {"drafting_ms": 12.0, "verifying_ms": 48.0, "batch": 4}
     steps = [step(10 + 2 * number, **times) for number in range(4)]
-    finished = replace(steps[2].context, remaining=np.array([9, 9, 0, 9]))
-    steps[2:] = [replace(record, context=replace(finished, positions=record.context.positions)) for record in steps[2:]]
+    others = steps[2].context.positions[[3, 1, 2, 0]] + np.arange(4)  # the last has taken the first one's place
+    steps[2:] = [replace(record, context=replace(record.context, positions=others)) for record in steps[2:]]
     assert ratios_of(steps) == [None, FITS, None, None]
     assert ratios_of([step(10 + 2 * number, batch=3) for number in range(3)]) == [None] * 3
 
