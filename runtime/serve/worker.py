@@ -53,10 +53,6 @@ class Job:
     def num_tokens(self) -> int:
         return sum(len(stream.token_ids) for stream in self.streams)
 
-    @property
-    def has_ended(self) -> bool:
-        return all(stream.finish_reason for stream in self.streams)
-
     async def pieces(self) -> AsyncIterator[Piece]:
         """The texts as they grow; ServeError where they cannot be brought to their ends."""
         while (event := await self._events.get()) is not None:
@@ -188,7 +184,7 @@ class Worker:
             if reason:
                 self._texts.remove(text)
                 self._keep(text)
-                if job.has_ended:
+                if not any(other.job is job for other in (*self._texts, *self._next_texts)):
                     self._end(job, None)
 
     def _keep(self, text: Text) -> None:

@@ -302,3 +302,32 @@ def test_an_address_that_others_reach_is_refused(host):
 def test_a_host_without_address_is_refused():
     with pytest.raises(InputError, match="has no address here"):
         listen("a..b", 0)
+
+
+def test_requests_are_decoded_side_by_side_and_each_gets_its_own_text():
+    sizes = []
+    with serving(lambda record: sizes.append(len(record.num_emitted)), max_batch=3) as (client, _):
+        choices = complete(client, prompt=["w1", "w2 w3", PROMPT], n=2).json()["choices"]
+    expected = [decoded(prompt, choice=choice).text for prompt in ("w1", "w2 w3", PROMPT) for choice in (0, 1)]
+    assert [choice["text"] for choice in choices] == expected
+    assert max(sizes) == 3
+
+
+def test_a_short_request_does_not_wait_for_the_long_one_before_it():
+    totals = Totals()
+
+    async def ask(worker):
+        jobs = [worker.submit([Request([1], max_tokens, Sampling(temperature=0.0))]) for max_tokens in (200, 3)]
+        ended = []
+
+        async def read(job):
+            async for _ in job.pieces():
+                pass
+            ended.append(jobs.index(job))
+
+        await asyncio.gather(*map(read, jobs))
+        return ended
+
+    with Worker(make_decoder(), max_batch=2, max_queue=8, totals=totals) as worker:
+        assert asyncio.run(ask(worker)) == [1, 0]
+    assert (totals.requests, totals.completion_tokens) == (2, 203)
