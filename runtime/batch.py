@@ -105,7 +105,9 @@ class Batch:
         return record
 
     def _read_prompts(self) -> None:
-        budget = CHUNK if self._streams else FIRST_READ
+        # The ends of prompts that hold nobody up are read with the first trees.
+        together = CHUNK if not self._streams else 0
+        budget = FIRST_READ if together else CHUNK
         target, drafter = self._loop.target, self._loop.drafter
         while self._joining and budget > 0:
             request, stream = self._joining[0]
@@ -117,16 +119,14 @@ class Batch:
                 if drafter is not None:
                     drafter.join(text, capacity)
                 self._is_reading = True
-            # The end of a text that is alone is read with its first tree.
-            is_alone = not self._streams and len(self._joining) == 1
-            to_read = target.num_unread(slot) - (CHUNK if is_alone else 0)
-            if to_read > 0:
+            to_read = max(0, target.num_unread(slot) - together)
+            if to_read:
                 target.read(slot, min(to_read, budget))
             if to_read <= budget:
                 self._joining.popleft()
                 self._is_reading = False
                 self._begin(request, stream)
-            budget -= max(to_read, 0)
+            budget -= to_read + min(target.num_unread(slot), together)
 
     @property
     def _most_rows(self) -> int:

@@ -319,3 +319,15 @@ def test_an_impossible_check_is_refused(arguments, complaint, capsys):
     output = capsys.readouterr()
     assert complaint in output.err.splitlines()[-1]
     assert output.out == ""
+
+
+def test_bench_of_texts_side_by_side_reports_every_concurrency(runs, capsys):
+    few = ["--measure.bench_prompts", "2", "--measure.temperatures", "[1.0]", "--measure.max_tokens", "6"]
+    arguments = ["bench", "--selector", str(runs / "selector"), "--pair.threads", "1", "--profile.repeats", "1", *few]
+    assert cli.main([*arguments, "--measure.concurrency", "[1, 3]"]) == 2
+    assert "add them to profile.batches" in capsys.readouterr().err
+    assert cli.main([*arguments, "--measure.concurrency", "[1, 3]", "--profile.batches", "[1, 4]"]) == 0
+    rows = last_line(capsys)["temperatures"]["1"]
+    ways = ["plain", "transformers.generate", "learned", "learned, guarded"]
+    assert [(row["concurrency"], row["way"]) for row in rows] == [(number, way) for number in (1, 3) for way in ways]
+    assert all(row["texts_unlike_plain"] == 0 for row in rows if "texts_unlike_plain" in row)

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from ...controller.checkpoint import Checkpoint
 from ...controller.console import print_json, print_table
 from ...controller.contract import LAWS
 from ...controller.errors import InputError
+from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...controller.policies.grids import policy_grids
 from ...controller.policies.sampled_grids import verifier_grids
@@ -22,6 +24,8 @@ from ...runtime.speculation import load_checkpoint
 from ...runtime.table_fit import PartRatios
 from ..profile import ProfileConfig, renew_table
 from ..prompts import Prompt, PromptConfig, load_prompts
+from .accounting import shares_sentence, step_shares
+from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .measure import over_others, repeated_four_grams, run_interleaved, summarise, table_fit, tuned
 from .policies import Job, guarded, planned_policy, reference_policies
 from .verification_cost import print_costs, verification_costs
@@ -30,6 +34,8 @@ from .verification_cost import print_costs, verification_costs
 GREEDY_MAX_TOKENS = 48
 # Of a grid that replay has ranked, so many settings are run live.
 NUM_FINALISTS = 2
+# Texts whose steps are accounted for.
+NUM_ACCOUNTED = 8
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class BenchConfig:
     verifiers: bool = False
     """Also run sampled trees under every verifier, where T > 0, and price each verification by itself; replay cannot
     rank them, so each is tuned live, over its whole grid"""
+    concurrency: tuple[int, ...] = ()
+    """Instead of all that, write so many texts side by side: the learned trees, as replay tuned them, against plain
+    decoding"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -78,10 +87,18 @@ def bench(
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
     if {prompt.document for prompt in tune} & {prompt.document for prompt in held_out}:
         raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
+    if measure.concurrency and not 1 <= min(measure.concurrency) <= max(measure.concurrency) <= max(profile.batches):
+        raise InputError(
+            f"measure.concurrency is of numbers from 1 up to the largest batch profiled, {max(profile.batches)}; got "
+            f"{list(measure.concurrency)}, so add them to profile.batches"
+        )
     models = load_pair(pair)
     checkpoint = load_checkpoint(selector, models)
     # Measured anew: prices differ from process to process, by more than policies do.
     table = renew_table(models, profile)
+    if measure.concurrency:
+        print_json(_side_by_side(models, checkpoint, table, held_out, measure))
+        return
     reports = {}
     for temperature in measure.temperatures:
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
@@ -101,6 +118,8 @@ def bench(
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
         _print(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
+        shares = step_shares(models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED])
+        print(shares_sentence(shares))
         learned = over_others("learned", policies, runs)
         print(f"learned over {learned['fastest_other']}: {learned['ratio']:.3f} x, 95 % interval {learned['ratio_95']}")
         fit = table_fit(runs)
@@ -109,6 +128,7 @@ def bench(
             "repeated_four_grams": round(repeated, 3),
             "policies": rows,
             "learned_over_fastest_other": learned,
+            "learned_step_shares": shares,
             "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
         }
     report = {"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports}
@@ -116,6 +136,22 @@ def bench(
         report["verification"] = costs = verification_costs(models)
         print_costs(costs)
     print_json(report)
+
+
+def _side_by_side(
+    pair: Pair, checkpoint: Checkpoint, table: LatencyTable, prompts: list[Prompt], measure: BenchConfig
+) -> dict[str, Any]:
+    """The report of many texts at a time."""
+    reports = {}
+    for temperature in measure.temperatures:
+        grids = policy_grids(checkpoint, table, [LAWS[checkpoint.config.law]], temperature)
+        grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        ways = served_ways(pair, grids["learned", checkpoint.config.law][0], table)
+        jobs = _jobs(pair, prompts, measure, temperature)
+        rows = [row for number in measure.concurrency for row in concurrency_rows(ways, jobs, number)]
+        print_concurrency(temperature, rows, jobs[0].max_tokens)
+        reports[f"{temperature:g}"] = rows
+    return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
 
 
 def finalists(

@@ -11,8 +11,8 @@ from ...controller.tree import Array
 
 # Tokens of plain text read by one forward: bounds the attention mask, and the spare rows a cache must have.
 CHUNK = 256
-# Tokens that a batch of texts may be padded to when it is read at once: what a step commits, not a prompt.
-MOST_PADDED = 16
+# Tokens that a batch of texts is padded to, when it is read at once, whatever is wasted: what a step commits.
+FEW = 16
 
 
 class CachedModel(Protocol):
@@ -76,10 +76,11 @@ def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
 
 
 def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
-    """The same for the first slots at once: the few tokens of a step padded to the longest, a prompt by itself."""
+    """The same for the first slots at once, padded to the longest; a prompt by itself where that would waste half."""
     last_rows: list[Tensor | None] = [None] * len(tokens)
     counts = np.array([len(text) for text in tokens])
-    for slot in np.nonzero(counts > (MOST_PADDED if len(tokens) > 1 else 0))[0].tolist():
+    is_even = len(tokens) > 1 and counts.max() <= CHUNK and counts.max() * len(tokens) <= 2 * counts.sum()
+    for slot in np.nonzero(counts > FEW)[0].tolist() if not is_even else []:
         last_rows[slot] = append_text(model, slot, tokens[slot])
         counts[slot] = 0
     if not counts.any():

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 from trees import random_tree
-from treewright.runtime.backends.base import CHUNK, MOST_PADDED, append_text, append_texts
+from treewright.runtime.backends.base import CHUNK, FEW, append_text, append_texts
 from treewright.runtime.target import Target
 
 # Both sides are the same float64 sums in another order; logits here are of size one.
@@ -89,7 +89,7 @@ def test_a_reopened_cache_forgets_the_texts_before(model):
 
 def test_a_long_text_among_short_ones_is_read_without_padding_them(model):
     model.open(3, 200)
-    long, short = texts((MOST_PADDED + 5, 2))
+    long, short = texts((FEW + 5, 2))
     rows = append_texts(model, [long, short, short[:0]])
     assert rows[2] is None and model.lengths.tolist() == [len(long), 2, 0]
     for row, text in zip(rows[:2], (long, short), strict=True):
