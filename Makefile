@@ -8,7 +8,7 @@ DEMO := runs/demo
 # After the installation nothing needs the network.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types slow prove-long clean
+.PHONY: demo test lint types slow soak prove-long clean
 
 demo: $(READY)
 	rm -rf $(DEMO)
@@ -32,6 +32,10 @@ types: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
+
+# Half an hour of texts that come and go.
+soak: $(READY)
+	SOAK_SECONDS=1800 $(BIN)/python -m pytest -q -m slow tests/prove/test_soak.py
 
 # The long forms: hundreds of kills, a thousand damaged files.
 prove-long: $(READY)

@@ -17,13 +17,17 @@ UNSEEN = 1e-4
 class NgramModel:
     """Counts of one text, kept up to date token by token.
 
+    Where a context has never been followed in this text, the counts of a `datastore`, an older text or many of them,
+    stand in (retrieval, as in RASD, arXiv:2503.03434); it must not grow meanwhile.
+
     P_k(t) = (n_k(t) + d_k P_{k-1}(t)) / (n_k + d_k), where n_k(t) says how often t followed the text's last k tokens
     before, n_k is their sum over t, d_k the number of different followers, and P_{-1} = UNSEEN.
     """
 
-    def __init__(self, tokens: Iterable[int] = ()):
+    def __init__(self, tokens: Iterable[int] = (), datastore: "NgramModel | None" = None):
         self._tokens: list[int] = []
         self._followers: dict[tuple[int, ...], dict[int, int]] = {}  # counts behind each context of up to ORDER tokens
+        self._datastore = datastore
         self.extend(tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
@@ -34,6 +38,25 @@ class NgramModel:
                 counts[token] = counts.get(token, 0) + 1
             self._tokens.append(token)
 
+    def add_text(self, tokens: Iterable[int]) -> None:
+        """One more text of a datastore, whose tokens follow none of the text before."""
+        self._tokens = []
+        self.extend(tokens)
+
+    def _counts(self, context: tuple[int, ...]) -> dict[int, int]:
+        """How often each token followed the context."""
+        if not context or context in self._followers or self._datastore is None:
+            return self._followers.get(context, {})
+        return self._datastore._counts(context)
+
+    def candidates(self, path: Sequence[int], width: int) -> "tuple[list[int], Expectation]":
+        """Up to `width` tokens expected behind the text and a drafted `path`, those of the longest context first, and
+        what is said about them."""
+        tokens: list[int] = []
+        while (expected := self.behind(path, tokens)).token >= 0 and len(tokens) < width:
+            tokens.append(expected.token)
+        return tokens, expected
+
     def behind(self, path: Sequence[int], candidates: Sequence[int]) -> "Expectation":
         """What comes behind the text and a drafted `path`, where a drafter expects `candidates`."""
         text = (*self._tokens[-ORDER:], *path)
@@ -41,7 +64,7 @@ class NgramModel:
         known: list[dict[int, int]] = []  # followers of each context that has any, and how often they followed
         for size in range(min(ORDER, len(text)) + 1):
             context = text[len(text) - size :]
-            counts = self._followers.get(context, {})
+            counts = self._counts(context)
             added = [text[end] for end in range(max(first, size), len(text)) if text[end - size : end] == context]
             if added:  # only the path adds these
                 counts = dict(counts)

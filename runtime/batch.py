@@ -195,7 +195,8 @@ class Batch:
     def _draft(
         self, tree: DraftTree, context: StepContext, drafter: Drafter, selector: ShapePolicy, clock: Clock
     ) -> tuple[DraftTree, list[int]]:
-        """Grow the candidates level by level until the frontier is empty; the caller charges that last decision."""
+        """Grow the candidates level by level until the frontier is empty, the caller charges that last decision, or
+        nothing grows."""
         widths = []
         while True:
             frontier = selector.frontier(tree, context)
@@ -203,8 +204,11 @@ class Batch:
                 return tree, widths
             clock.charge("controller")
             widths.append(max(len({*row.tolist()} - {-1}) for row in frontier))
+            num_nodes = tree.tokens.shape[1]
             tree = drafter.expand(tree, frontier, selector.limits.width, self._sampler)
             clock.charge("draft")
+            if tree.tokens.shape[1] == num_nodes:  # nothing was found to draft: it would be asked for again
+                return tree, widths
 
 
 def emit(streams: Sequence[TextStream], tree: DraftTree, path: Array, next_tokens: Array) -> Array:

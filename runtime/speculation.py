@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..controller.checkpoint import Checkpoint
-from ..controller.contract import WALK, LawTerms
+from ..controller.contract import FIXED, WALK, LawTerms
 from ..controller.errors import InputError
 from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
@@ -17,9 +17,11 @@ from ..controller.selector import Selector, TreeLimits
 from ..controller.shapes import parse_paths
 from .batch import Observer
 from .decode import Decoder
+from .drafters.base import Drafter
 from .drafters.draws import get_sampled_law
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.law import get_law
+from .drafters.lookup import LookupDrafter, read_datastore
 from .pair import REFERENCE, Pair, reference_folder
 from .table_fit import FitTotals, TableWatch
 from .target import Target
@@ -46,6 +48,11 @@ class SpeculationConfig:
     greedy-plus-one or hybrid; a selector brings its own"""
     verifier: str = "walk"
     """Who judges a sampled tree; all but the walk keep the law of the text, but not the text of a seed"""
+    lookup: bool = False
+    """Draft a static tree from what followed the same tokens before, in the text or the datastore, without the drafter
+    model (prompt lookup)"""
+    datastore: tuple[Path, ...] = ()
+    """UTF-8 text files that drafts are looked up in besides the text itself"""
     min_prob: float = 0.0
     """Nodes whose next-token maximum probability is below this are not expanded"""
     path_prob: float = 0.0
@@ -65,6 +72,10 @@ def build_decoder(
     Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`; it says at once where
     the table knows nothing of batches as large as `max_batch`.
     """
+    if config.lookup and config.tree is None:
+        raise InputError("speculation.lookup drafts static trees only; give one as speculation.tree")
+    if config.datastore and not config.lookup:
+        raise InputError("speculation.datastore is looked up in by speculation.lookup only; set that too")
     sources = {"a selector": config.selector, "a static tree": config.tree, "a sampled tree": config.sampled}
     given = [source for source, value in sources.items() if value is not None]
     if len(given) > 1:
@@ -85,6 +96,11 @@ def build_decoder(
         scorer = RankScorer.from_paths(paths)
         limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
+        if config.lookup:
+            policy = Guard(selector) if config.guard else selector
+            return tree_decoder(
+                pair, FIXED, policy, drafter=LookupDrafter(read_datastore(config.datastore, pair.tokenizer))
+            )
         path = cache_path(pair.latency_key)
         table = LatencyTable.load(path) if config.guard and path.exists() else None
         return _watched(pair, config, get_law(config.law), selector, table, fit, max_batch)
@@ -103,14 +119,15 @@ def tree_decoder(
     observer: Observer | None = None,
     *,
     verifier: str = WALK.name,
+    drafter: Drafter | None = None,
 ) -> Decoder:
-    """The loop with the pair's drafter under `law`."""
+    """The loop with another drafter, or the pair's under `law`."""
     return Decoder(
         Target(pair.target),
         get_verifier(verifier),
         pair.tokenizer.backend_tokenizer,
         pair.end_tokens,
-        drafter=LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams),
+        drafter=drafter or LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams),
         selector=selector,
         observer=observer,
     )
@@ -133,7 +150,9 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     checkpoint = load_checkpoint(folder, pair)
     path = cache_path(pair.latency_key)
     if not path.exists():
-        raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (half a minute)")
+        raise InputError(
+            "this machine has no latency table for the pair yet; run `treewright profile` (a minute or two)"
+        )
     table = LatencyTable.load(path)
     selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
     return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)

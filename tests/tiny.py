@@ -6,6 +6,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
+    GemmaConfig,
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
@@ -18,6 +19,7 @@ from treewright.controller.contract import COUPLED
 from treewright.controller.policies.base import ShapePolicy
 from treewright.runtime.backends.transformers import TransformersModel
 from treewright.runtime.decode import Decoder
+from treewright.runtime.drafters.base import Drafter
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.request import Request
@@ -56,6 +58,7 @@ FAMILIES = {
     "qwen2": Qwen2Config(**SIZES, num_key_value_heads=2),
     "qwen3": Qwen3Config(**SIZES, num_key_value_heads=1, head_dim=8),
     "mistral": MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=None),
+    "gemma": GemmaConfig(**SIZES, num_key_value_heads=1, head_dim=8),
     "gpt2": GPT2Config(vocab_size=VOCABULARY_SIZE, n_embd=32, n_layer=2, n_head=4, n_positions=256),
 }
 
@@ -83,19 +86,21 @@ def pair(drafter_noise: float = 0.02, name: str = "tiny") -> Pair:
 
 def decoder(
     target: TransformersModel,
-    drafter: TransformersModel | None = None,
+    drafter: TransformersModel | Drafter | None = None,
     selector: ShapePolicy | None = None,
     law=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
     verifier: str = "walk",
 ) -> Decoder:
-    drafts_ngrams = selector is not None and selector.limits.ngrams
+    """`drafter` may be a model, which drafts under `law`."""
+    if isinstance(drafter, TransformersModel):
+        drafter = LanguageModelDrafter(drafter, law, ngrams=selector is not None and selector.limits.ngrams)
     return Decoder(
         Target(target),
         get_verifier(verifier),
         tokenizer(),
         end_tokens,
-        drafter=None if drafter is None else LanguageModelDrafter(drafter, law, ngrams=drafts_ngrams),
+        drafter=drafter,
         selector=selector,
     )
 

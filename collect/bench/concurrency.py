@@ -1,6 +1,7 @@
 """Many texts side by side: learned trees against the same loop without them, and against transformers' own."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from ...runtime.stats import DecodeStats
 from .measure import speed_up, tokens_per_second
 from .policies import Job, Run, guarded
 
-ROUNDS = 6
+ROUNDS = 5
 
 
 class Served(NamedTuple):
@@ -58,10 +59,10 @@ def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run
 def concurrency_rows(ways: Sequence[Served], jobs: Sequence[Job], concurrency: int) -> list[dict[str, Any]]:
     """One row per way: tokens per second of all texts together, paired by round with plain decoding."""
     generator, runs = np.random.default_rng(0), [[] for _ in ways]
-    size = max(8, 2 * concurrency)
+    size = max(8, 3 * concurrency)
     for number in track(range(ROUNDS + 1), f"bench: {concurrency} side by side"):
         order = range(number * size, (number + 1) * size)
-        of_round = [_seeded(jobs[place % len(jobs)], place) for place in order]
+        of_round = [_variant(jobs[place % len(jobs)], place) for place in order]
         for way in generator.permutation(len(ways)):
             runs[way].append(ways[way].run(of_round, concurrency))
     plain, *_ = runs = [of_way[1:] for of_way in runs]  # the first round is for warming up
@@ -102,17 +103,20 @@ def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_to
         }
         for row in rows
     ]
-    print_table(f"T = {temperature:g}, {max_tokens} tokens a text, texts join as others end", shown)
+    print_table(f"T = {temperature:g}, about {max_tokens} tokens a text, texts join as others end", shown)
 
 
-def _seeded(job: Job, number: int) -> Job:
-    """The same prompt with a seed of its own, for no round repeats a text."""
-    sampling = job.sampling
-    return job._replace(sampling=type(sampling)(sampling.temperature, sampling.top_k, sampling.top_p, 70_000 + number))
+def _variant(job: Job, number: int) -> Job:
+    """The same prompt with a seed and a length of its own, half to three halves of what is asked for: no round repeats
+    a text, and texts that ended together would join together too, which spares plain decoding alone to read prompts
+    beside others."""
+    most = max(1, int(np.random.default_rng(number).integers(job.max_tokens // 2, 3 * job.max_tokens // 2 + 1)))
+    return job._replace(max_tokens=most, sampling=replace(job.sampling, seed=job.sampling.seed + number))
 
 
 def _generate(pair: Pair, jobs: Sequence[Job], concurrency: int) -> Run:
-    """transformers' own loop, `concurrency` texts padded to one batch at a time; its noise is its own."""
+    """transformers' own loop, `concurrency` texts padded to one batch at a time, as many tokens as the longest asks for;
+    its noise is its own. Tokens that nobody asked for do not count."""
     started, tokens = perf_counter(), []
     for first in range(0, len(jobs), concurrency):
         together = jobs[first : first + concurrency]
@@ -120,7 +124,7 @@ def _generate(pair: Pair, jobs: Sequence[Job], concurrency: int) -> Run:
         padding = [width - len(job.prompt_ids) for job in together]
         ids = [[0] * pad + job.prompt_ids for pad, job in zip(padding, together, strict=True)]
         seen = [[0] * pad + [1] * (width - pad) for pad in padding]
-        sampling, max_tokens = together[0].sampling, together[0].max_tokens
+        sampling, max_tokens = together[0].sampling, max(job.max_tokens for job in together)
         sampled = {"do_sample": sampling.temperature > 0}
         if sampling.temperature > 0:
             sampled |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
@@ -134,5 +138,6 @@ def _generate(pair: Pair, jobs: Sequence[Job], concurrency: int) -> Run:
                 pad_token_id=0,
                 **sampled,
             )
-        tokens += output[:, width:].flatten().tolist()
+        for row, job in zip(output[:, width:].tolist(), together, strict=True):
+            tokens += row[: job.max_tokens]
     return Run(tokens, perf_counter() - started, None)

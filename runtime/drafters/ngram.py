@@ -19,9 +19,14 @@ def expect(texts: Sequence[NgramModel], tree: DraftTree, frontier: Array, candid
         tokens, parents = tree.tokens[row].tolist(), tree.parents[row].tolist()
         expectations.append([])
         for node, expected in zip(nodes, of_nodes, strict=True):
-            path: list[int] = []
-            while node > 0:
-                path.append(tokens[node])
-                node = parents[node]
-            expectations[-1].append(text.behind(path[::-1], expected))
+            expectations[-1].append(text.behind(path_to(node, tokens, parents), expected))
     return NgramProposals.of(expectations)
+
+
+def path_to(node: int, tokens: Sequence[int], parents: Sequence[int]) -> list[int]:
+    """The tokens drafted from the root, left out, to `node` of one tree."""
+    path: list[int] = []
+    while node > 0:
+        path.append(tokens[node])
+        node = parents[node]
+    return path[::-1]

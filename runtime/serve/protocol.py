@@ -47,6 +47,22 @@ StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
 Stops = Annotated[StopTexts, BeforeValidator(_as_stops, json_schema_input_type=StopText | StopTexts | None)]
 
 
+def _only(neutral: Any) -> BeforeValidator:
+    """For a field of other servers that would change the law of the text: refused where it does."""
+
+    def check(value: Any) -> Any:
+        if value not in (None, neutral):
+            raise ValueError(f"only {neutral!r} is supported, which changes nothing; leave it out")
+        return neutral
+
+    return BeforeValidator(check)
+
+
+NoPenalty = Annotated[float | None, _only(0)]
+NoFactor = Annotated[float | None, _only(1)]
+NoBias = Annotated[dict[str, float] | None, _only({})]
+
+
 class StreamOptions(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -54,7 +70,11 @@ class StreamOptions(BaseModel):
 
 
 class CompletionRequest(BaseModel):
-    """Body of POST /v1/completions. Unknown fields are ignored: clients send many that change nothing here."""
+    """Body of POST /v1/completions. Unknown fields are ignored: clients send many that change nothing here.
+
+    What would change logits by the path that led to them is refused by name: no text may be drawn as if it had not been
+    asked for.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -70,6 +90,11 @@ class CompletionRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     ignore_eos: bool = False  # ours: go on past the end-of-text token
+    presence_penalty: NoPenalty = None
+    frequency_penalty: NoPenalty = None
+    repetition_penalty: NoFactor = None
+    min_p: NoPenalty = None
+    logit_bias: NoBias = None
 
 
 class Choice(BaseModel):

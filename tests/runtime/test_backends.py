@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig
 from treewright.runtime.backends.transformers import TransformersModel
 
 
@@ -12,6 +12,7 @@ from treewright.runtime.backends.transformers import TransformersModel
     [
         (tiny.FAMILIES["qwen2"], "eager", "needs sdpa attention"),
         (MistralConfig(**tiny.SIZES, num_key_value_heads=2, sliding_window=16), "sdpa", "sliding-window attention"),
+        (Gemma3TextConfig(**tiny.SIZES, num_key_value_heads=1, head_dim=8), "sdpa", "sliding-window attention"),
     ],
 )
 def test_unsupported_attention_is_refused(config, attention, complaint):

@@ -109,6 +109,23 @@ def test_a_stream_tells_its_usage_when_asked(client):
     assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}
 
 
+@pytest.mark.parametrize(
+    ("field", "neutral", "value"),
+    [
+        ("presence_penalty", 0.0, 0.5),
+        ("frequency_penalty", 0, -1),
+        ("repetition_penalty", 1.0, 1.1),
+        ("min_p", 0, 0.05),
+        ("logit_bias", {}, {"50": 2}),
+    ],
+)
+def test_what_would_change_logits_along_the_path_is_refused_by_name(client, field, neutral, value):
+    assert text_of(client, **{field: neutral}) == text_of(client, **{field: None}) == decoded().text
+    answer = complete(client, **{field: value})
+    assert_refused(answer, 400)
+    assert answer.json()["error"]["param"] == field
+
+
 def test_fields_we_do_not_know_are_ignored(client):
     assert text_of(client, user="somebody", best_of=1) == decoded().text
 

@@ -1,0 +1,76 @@
+"""Drafts without a model: what followed the text's last tokens before, in itself or in a datastore.
+
+Prompt lookup (Saxena 2023) as a tree, and retrieval from a user's texts (REST, arXiv:2311.08252). Every node is looked
+up anew behind its own path, so a copied suffix unrolls level by level.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...controller.children import Children
+from ...controller.contract import FIXED
+from ...controller.errors import InputError
+from ...controller.ngrams import NgramModel
+from ...controller.tree import Array, DraftTree
+from ..sampling import TokenSampler
+from ..verification.base import DraftRows
+from .ngram import path_to
+
+
+class LookupDrafter:
+    """A `Drafter` (see `base`) under the fixed law: candidates are ranked by the length of what they follow, then by
+    how often they did. The entropy of a row is over its candidates alone, for nothing is known of others."""
+
+    law = FIXED
+
+    def __init__(self, datastore: NgramModel | None = None):
+        self._datastore = datastore
+        self._texts: list[NgramModel] = []
+
+    @property
+    def draft_rows(self) -> DraftRows:
+        return [{} for _ in self._texts]
+
+    def open(self) -> None:
+        self._texts = []
+
+    def join(self, text: Array, capacity: int) -> None:
+        self._texts.append(NgramModel(text.tolist(), self._datastore))
+
+    def keep(self, slots: Sequence[int]) -> None:
+        self._texts = [self._texts[slot] for slot in slots]
+
+    def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
+        shape = (*frontier.shape, width)
+        tokens, log_probs = np.zeros(shape, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
+        top_log_probs = np.zeros(frontier.shape, dtype=np.float32)
+        for row, nodes in enumerate(frontier.tolist()):
+            of_tree = tree.tokens[row].tolist(), tree.parents[row].tolist()
+            for place, node in enumerate(nodes):
+                found, expected = self._texts[row].candidates(path_to(node, *of_tree), width)
+                tokens[row, place, : len(found)] = found
+                log_probs[row, place, : len(found)] = expected.log_probs[: len(found)]
+                top_log_probs[row, place] = expected.top_log_prob
+        entropies = -(np.exp(log_probs) * np.maximum(log_probs, -1e4)).sum(axis=-1)
+        return tree.extend(frontier, Children(tokens, log_probs, log_probs, entropies, top_log_probs))
+
+    def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
+        for row, (nodes, token) in enumerate(zip(path, next_tokens.tolist(), strict=True)):
+            self._texts[row].extend([*tree.tokens[row, nodes[nodes >= 0]].tolist(), token])
+
+
+def read_datastore(files: Sequence[Path], tokenizer: Any) -> NgramModel | None:
+    """The n-grams of UTF-8 text files, None for no files; InputError where one cannot be read."""
+    if not files:
+        return None
+    datastore = NgramModel()
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"datastore file {file} cannot be read ({error}); give UTF-8 text files") from error
+        datastore.add_text(tokenizer(text)["input_ids"])
+    return datastore

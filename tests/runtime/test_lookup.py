@@ -1,0 +1,108 @@
+"""Drafting without a model: the text stays plain, and what has been seen before is drafted."""
+
+import numpy as np
+import pytest
+import tiny
+from trees import context
+from treewright.controller.errors import InputError
+from treewright.controller.ngrams import NgramModel
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.scorers.rank import RankScorer
+from treewright.controller.selector import Selector, TreeLimits
+from treewright.controller.tree import DraftTree
+from treewright.runtime.drafters.lookup import LookupDrafter, read_datastore
+from treewright.runtime.sampling import Sampling, TokenSampler
+from treewright.runtime.speculation import SpeculationConfig, build_decoder
+
+LIMITS = TreeLimits(max_depth=5, width=2, frontier=3, budget=9)
+SETTINGS = [{"temperature": 0.0}, {"temperature": 0.5, "top_p": 0.9}, {"temperature": 1.2}]
+
+
+def grown(texts, paths, datastore=None):
+    """The trees of one step, every child of `paths` drafted that can be."""
+    drafter = LookupDrafter(datastore)
+    drafter.open()
+    for text in texts:
+        drafter.join(np.array(text), 100)
+    sampler = TokenSampler([Sampling()] * len(texts), tiny.VOCABULARY_SIZE, tiny.llama().device)
+    selector = Selector(RankScorer.from_paths(paths), LIMITS)
+    tree = DraftTree.from_roots(np.array([text[-1] for text in texts]))
+    while (frontier := selector.frontier(tree, context(len(texts)))).shape[1]:
+        wider = drafter.expand(tree, frontier, 2, sampler)
+        if wider.tokens.shape == tree.tokens.shape:
+            break
+        tree = wider
+    return tree
+
+
+def tokens_of(tree, row):
+    return tree.tokens[row, : tree.num_nodes[row]].tolist()
+
+
+def test_what_followed_the_longest_context_comes_first():
+    text = [1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3]  # behind (1, 2, 3) came 4, behind (2, 3) also 5
+    assert tokens_of(grown([text], [(0,), (1,)]), 0) == [3, 4, 5]
+
+
+def test_a_copied_suffix_unrolls_level_by_level():
+    text = [7, 8, 5, 6, 4, 7, 8]
+    assert tokens_of(grown([text], [(0,), (0, 0), (0, 0, 0)]), 0) == [8, 5, 6, 4]
+
+
+def test_nothing_is_drafted_where_nothing_repeats():
+    tree = grown([[1, 2, 3], [1, 1]], [(0,), (1,)])
+    assert (tokens_of(tree, 0), tokens_of(tree, 1)) == ([3], [1, 1])
+
+
+def test_a_datastore_is_asked_where_the_text_knows_nothing():
+    datastore = NgramModel()
+    for text in ([1, 2, 3, 30, 31], [5, 6, 7]):
+        datastore.add_text(text)
+    tree = grown([[9, 2, 3], [3, 8, 3], [0, 31], [0, 7]], [(0,), (0, 0)], datastore)
+    assert tokens_of(tree, 0) == [3, 30, 31]
+    assert tokens_of(tree, 1) == [3, 8, 3]  # its own text knows what follows
+    assert tokens_of(tree, 2) == [31]  # the next text of the datastore does not follow the one before
+    assert tokens_of(tree, 3) == [7]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("has_datastore", [False, True])
+def test_looked_up_drafts_write_the_plain_text(settings, batch, has_datastore):
+    requests = tiny.requests(batch, **settings, max_tokens=60)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    datastore = NgramModel() if has_datastore else None
+    if datastore is not None:
+        for request, text in zip(requests, plain, strict=True):
+            datastore.add_text([*request.prompt_ids, *text.token_ids])
+    selector = Selector(ConfidenceScorer(), LIMITS)
+    decoder = tiny.decoder(tiny.llama(), selector=selector, drafter=LookupDrafter(datastore))
+    texts, stats = decoder.generate(requests)
+    assert [text.token_ids for text in texts] == [text.token_ids for text in plain]
+    assert stats.num_accepted > 0
+    if has_datastore:
+        assert stats.block_efficiency > 1.5
+
+
+def test_a_configuration_looks_up_in_text_files(tmp_path):
+    (tmp_path / "notes.txt").write_text("w1 w2 w3 w4 w5 w6")
+    asked = {"tree": "[(0,), (0, 0)]", "lookup": True, "datastore": (tmp_path / "notes.txt",)}
+    decoder = build_decoder(tiny.pair(), SpeculationConfig(**asked))
+    requests = tiny.requests(2, 0.8)
+    texts, _ = decoder.generate(requests)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    assert [text.token_ids for text in texts] == [text.token_ids for text in plain]
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [({"lookup": True}, "static trees only"), ({"datastore": ("x.txt",), "tree": "[(0,)]"}, "by speculation.lookup")],
+)
+def test_lookups_that_nothing_would_use_are_refused(asked, complaint):
+    with pytest.raises(InputError, match=complaint):
+        build_decoder(tiny.pair(), SpeculationConfig(**asked))
+
+
+def test_a_datastore_that_cannot_be_read_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"missing\.txt cannot be read"):
+        read_datastore([tmp_path / "missing.txt"], None)
