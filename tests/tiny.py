@@ -40,7 +40,11 @@ SIZES = {
 
 
 def llama(
-    seed: int = 0, noise: float = 0.0, dtype: torch.dtype = torch.float64, positions: int = 256
+    seed: int = 0,
+    noise: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+    positions: int = 256,
+    device: str = "cpu",
 ) -> TransformersModel:
     """A random two-layer Llama with grouped-query attention; `noise` perturbs the weights of the same seed."""
     torch.manual_seed(seed)
@@ -51,7 +55,7 @@ def llama(
     with torch.no_grad():
         for weight in model.parameters():
             weight += noise * torch.randn(weight.shape, generator=generator).to(dtype)
-    return TransformersModel(model, VOCABULARY_SIZE)
+    return TransformersModel(model.to(device), VOCABULARY_SIZE)
 
 
 FAMILIES = {

@@ -115,8 +115,8 @@ def _variant(job: Job, number: int) -> Job:
 
 
 def _generate(pair: Pair, jobs: Sequence[Job], concurrency: int) -> Run:
-    """transformers' own loop, `concurrency` texts padded to one batch at a time, as many tokens as the longest asks for;
-    its noise is its own. Tokens that nobody asked for do not count."""
+    """transformers' own loop: `concurrency` texts are one padded batch, all as long as the longest; the tokens that
+    were asked for count. Its noise is its own."""
     started, tokens = perf_counter(), []
     for first in range(0, len(jobs), concurrency):
         together = jobs[first : first + concurrency]
