@@ -150,9 +150,7 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     checkpoint = load_checkpoint(folder, pair)
     path = cache_path(pair.latency_key)
     if not path.exists():
-        raise InputError(
-            "this machine has no latency table for the pair yet; run `treewright profile` (a minute)"
-        )
+        raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (a minute)")
     table = LatencyTable.load(path)
     selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
     return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)
