@@ -16,14 +16,14 @@ import torch
 from ..controller.context import StepContext
 from ..controller.contract import WALK
 from ..controller.policies.base import ShapePolicy
-from ..controller.tree import Array, DraftTree
+from ..controller.tree import DraftTree
 from .backends.base import CHUNK
 from .drafters.base import Drafter
 from .history import TextHistory
 from .request import Request
 from .sampling import TokenSampler
 from .stats import Clock, StepRecord
-from .stopping import TextStream
+from .stopping import TextStream, emit
 from .target import Target
 from .verification.base import DraftRows, Verifier
 
@@ -209,16 +209,3 @@ class Batch:
             clock.charge("draft")
             if tree.tokens.shape[1] == num_nodes:  # nothing was found to draft: it would be asked for again
                 return tree, widths
-
-
-def emit(streams: Sequence[TextStream], tree: DraftTree, path: Array, next_tokens: Array) -> Array:
-    """Append each accepted path and next token to its text, up to the text's end; [B] tokens taken."""
-    counts = np.zeros(len(streams), dtype=np.int64)
-    for row, stream in enumerate(streams):
-        accepted = path[row][path[row] >= 0]
-        for token in (*tree.tokens[row, accepted].tolist(), int(next_tokens[row])):
-            if not stream.remaining:
-                break
-            stream.append(token)
-            counts[row] += 1
-    return counts

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from ..controller.errors import InputError
+from ..controller.tree import Array, DraftTree
 
 
 class TextStream:
@@ -75,3 +77,16 @@ class TextStream:
             if any(stop.startswith(self.text[-length:]) for stop in self._stop):
                 return length
         return 0
+
+
+def emit(streams: Sequence[TextStream], tree: DraftTree, path: Array, next_tokens: Array) -> Array:
+    """Append each accepted path and next token to its text, up to the text's end; [B] tokens taken."""
+    counts = np.zeros(len(streams), dtype=np.int64)
+    for row, stream in enumerate(streams):
+        accepted = path[row][path[row] >= 0]
+        for token in (*tree.tokens[row, accepted].tolist(), int(next_tokens[row])):
+            if not stream.remaining:
+                break
+            stream.append(token)
+            counts[row] += 1
+    return counts

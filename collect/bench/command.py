@@ -1,14 +1,10 @@
 """The `bench` command: tune every policy on one set of prompts, measure them all on another."""
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ...controller.checkpoint import Checkpoint
 from ...controller.console import print_json, print_table
@@ -26,6 +22,7 @@ from ..profile import ProfileConfig, renew_table
 from ..prompts import Prompt, PromptConfig, load_prompts
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
+from .conditions import conditions
 from .measure import over_others, repeated_four_grams, run_interleaved, summarise, table_fit, tuned
 from .policies import Job, guarded, planned_policy, reference_policies
 from .verification_cost import print_costs, verification_costs
@@ -182,19 +179,6 @@ def fit_sentence(fit: PartRatios | None) -> str:
     return f"Warning: the machine changed since its prices were measured: {fit.text}. Bench again when it is quiet."
 
 
-def conditions(pair: Pair) -> dict[str, Any]:
-    """What a number needs beside it."""
-    return {
-        "pair": pair.name,
-        "dtype": pair.config.dtype,
-        "device": str(pair.target.device),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "batch": 1,
-    }
-
-
 def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:
     max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
     return [
@@ -229,12 +213,3 @@ def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repe
     size = f"{len(jobs)} prompts x {jobs[0].max_tokens} tokens"
     title = f"T = {temperature:g}, batch 1, {size}, repeated 4-grams {repeated:.0%}"
     print_table(title, shown)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
