@@ -1,18 +1,15 @@
 """Where a step's time goes: forwards of the two models, and all that stands around them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 from ...controller.contract import ALL_LAWS
 from ...controller.policies.base import PolicyPlan
 from ...runtime.backends.base import CachedModel
-from ...runtime.decode import Decoder
-from ...runtime.drafters.language_model import LanguageModelDrafter
 from ...runtime.pair import Pair
-from ...runtime.request import Request
-from ...runtime.target import Target
-from ...runtime.verification import get_verifier
+from ...runtime.speculation import tree_decoder
 from .policies import Job
 
 
@@ -37,19 +34,9 @@ def step_shares(pair: Pair, plan: PolicyPlan, jobs: Sequence[Job]) -> dict[str, 
     """Shares of the time of all steps of `jobs`, one text at a time."""
     target: Any = TimedModel(pair.target)
     drafter: Any = TimedModel(pair.drafter)
-    selector = plan.build()
-    decoder = Decoder(
-        Target(target),
-        get_verifier(plan.verifier),
-        pair.tokenizer.backend_tokenizer,
-        pair.end_tokens,
-        drafter=LanguageModelDrafter(drafter, ALL_LAWS[plan.law], ngrams=selector.limits.ngrams),
-        selector=selector,
-    )
-    records = []
-    for job in jobs:
-        requests = [Request(job.prompt_ids, job.max_tokens, job.sampling, ignore_end=True)]
-        records += decoder.steps(requests, decoder.open_streams(requests))
+    timed = replace(pair, target=target, drafter=drafter)
+    decoder = tree_decoder(timed, ALL_LAWS[plan.law], plan.build(), verifier=plan.verifier)
+    records = [record for job in jobs for record in decoder.steps([job.request], decoder.open_streams([job.request]))]
     total = sum(record.total_ms for record in records)
     parts = {
         "target's forwards": target.forward_ms,

@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from ...controller.console import print_table, track
 from ...controller.contract import ALL_LAWS
@@ -15,11 +14,10 @@ from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...runtime.decode import Decoder
 from ...runtime.pair import Pair
-from ...runtime.request import Request
 from ...runtime.speculation import plain_decoder, tree_decoder
 from ...runtime.stats import DecodeStats
 from .measure import speed_up, tokens_per_second
-from .policies import Job, Run, guarded
+from .policies import Job, Run, generated, guarded
 
 ROUNDS = 5
 
@@ -42,7 +40,7 @@ def served_ways(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> list[Serve
 
 def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run:
     """All texts of `jobs`; as soon as one ends, the next joins. Tokens are those of all texts, one after another."""
-    requests = [Request(job.prompt_ids, job.max_tokens, job.sampling, ignore_end=True) for job in jobs]
+    requests = [job.request for job in jobs]
     streams, stats = decoder.open_streams(requests), DecodeStats()
     started = perf_counter()
     batch, waiting = decoder.open_batch(), list(zip(requests, streams, strict=True))[::-1]
@@ -115,29 +113,7 @@ def _variant(job: Job, number: int) -> Job:
 
 
 def _generate(pair: Pair, jobs: Sequence[Job], concurrency: int) -> Run:
-    """transformers' own loop: `concurrency` texts are one padded batch, all as long as the longest; the tokens that
-    were asked for count. Its noise is its own."""
-    started, tokens = perf_counter(), []
-    for first in range(0, len(jobs), concurrency):
-        together = jobs[first : first + concurrency]
-        width = max(len(job.prompt_ids) for job in together)
-        padding = [width - len(job.prompt_ids) for job in together]
-        ids = [[0] * pad + job.prompt_ids for pad, job in zip(padding, together, strict=True)]
-        seen = [[0] * pad + [1] * (width - pad) for pad in padding]
-        sampling, max_tokens = together[0].sampling, max(job.max_tokens for job in together)
-        sampled = {"do_sample": sampling.temperature > 0}
-        if sampling.temperature > 0:
-            sampled |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        model: Any = pair.target.model
-        with torch.inference_mode():
-            output = model.generate(
-                torch.tensor(ids, device=pair.target.device),
-                attention_mask=torch.tensor(seen, device=pair.target.device),
-                max_new_tokens=max_tokens,
-                min_new_tokens=max_tokens,
-                pad_token_id=0,
-                **sampled,
-            )
-        for row, job in zip(output[:, width:].tolist(), together, strict=True):
-            tokens += row[: job.max_tokens]
-    return Run(tokens, perf_counter() - started, None)
+    """transformers' own loop, one padded batch after another."""
+    batches = [jobs[first : first + concurrency] for first in range(0, len(jobs), concurrency)]
+    runs = [generated(pair, together) for together in batches]
+    return Run([token for run in runs for token in run.tokens], sum(run.seconds for run in runs), None)

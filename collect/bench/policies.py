@@ -1,6 +1,6 @@
 """The policies under comparison as things that run: a plan with a decoder, and other loops for reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -28,6 +28,11 @@ class Job(NamedTuple):
     max_tokens: int
     sampling: Sampling
     domain: str
+
+    @property
+    def request(self) -> Request:
+        """The end-of-text token does not end it: every policy writes as many tokens."""
+        return Request(self.prompt_ids, self.max_tokens, self.sampling, ignore_end=True)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def _runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) ->
     """`is_priced` where the table knows all that a step does; it does not know verifiers other than the walk."""
 
     def run(job: Job) -> Run:
-        requests = [Request(job.prompt_ids, job.max_tokens, job.sampling, ignore_end=True)]
+        requests = [job.request]
         started = perf_counter()
         (stream,) = streams = decoder.open_streams(requests)
         records = list(decoder.steps(requests, streams))
@@ -105,27 +110,33 @@ def _price(table: LatencyTable, record: StepRecord) -> float:
 
 
 def _generate(pair: Pair, job: Job, **options: Any) -> Run:
-    """transformers' own loop; its noise is its own, so the text differs at T > 0."""
-    inputs = torch.tensor([job.prompt_ids], device=pair.target.device)
+    return generated(pair, [job], **options)
+
+
+def generated(pair: Pair, jobs: Sequence[Job], **options: Any) -> Run:
+    """transformers' own loop over one padded batch, all texts as long as the longest and drawn as the first is; the
+    tokens that were asked for count, one text after another. Its noise is its own, so texts differ at T > 0."""
+    width, max_tokens = max(len(job.prompt_ids) for job in jobs), max(job.max_tokens for job in jobs)
+    padding = [width - len(job.prompt_ids) for job in jobs]
+    ids = [[0] * pad + job.prompt_ids for pad, job in zip(padding, jobs, strict=True)]
+    seen = [[0] * pad + [1] * (width - pad) for pad in padding]
+    sampling = jobs[0].sampling
     drawn: dict[str, Any] = {"do_sample": False}
-    if job.sampling.temperature > 0:
-        drawn = {
-            "do_sample": True,
-            "temperature": job.sampling.temperature,
-            "top_p": job.sampling.top_p,
-            "top_k": 0,
-        }
-    torch.manual_seed(job.sampling.seed)
+    if sampling.temperature > 0:
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    torch.manual_seed(sampling.seed)
     started = perf_counter()
     with torch.inference_mode():
         model: Any = pair.target.model
         output = model.generate(
-            inputs,
-            attention_mask=torch.ones_like(inputs),
-            max_new_tokens=job.max_tokens,
-            min_new_tokens=job.max_tokens,
+            torch.tensor(ids, device=pair.target.device),
+            attention_mask=torch.tensor(seen, device=pair.target.device),
+            max_new_tokens=max_tokens,
+            min_new_tokens=max_tokens,
             pad_token_id=0,
             **drawn,
             **options,
         )
-    return Run(output[0, len(job.prompt_ids) :].tolist(), perf_counter() - started, None)
+    texts = zip(output[:, width:].tolist(), jobs, strict=True)
+    tokens = [token for row, job in texts for token in row[: job.max_tokens]]
+    return Run(tokens, perf_counter() - started, None)
