@@ -30,7 +30,7 @@ from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.target import Target
 from treewright.runtime.verification import get_verifier
 
-SLOTS = 500
+SLOTS = 200
 FEW_TEXTS, MANY_TEXTS = 20_000, 200_000
 CASES = [key for key in verifier_grids() if key[0] != "walk"]  # the walk writes the plain text, token for token
 # A sound verifier falls below this once in ten thousand seeds; the seeds here are fixed.

@@ -28,6 +28,19 @@ def test_warping_equals_transformers(temperature, top_k, top_p):
     torch.testing.assert_close(warped, expected, rtol=1e-12, atol=0)
 
 
+def test_a_mass_that_takes_thousands_of_tokens_is_found_all_the_same():
+    flat = logits(rows=2, size=5000) * torch.tensor([[0.2], [1.0]])
+    warped = TokenSampler([Sampling(top_p=0.9)] * 2, 5000, CPU).warp(flat)
+    assert torch.equal(warped.isinf(), TopPLogitsWarper(0.9)(None, flat).isinf())
+    assert warped[0].isfinite().sum() > 3000 > 1024 > warped[1].isfinite().sum()
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=2), Sampling(top_p=0.5)])
+def test_tokens_as_good_as_the_least_one_kept_are_kept(sampling):
+    rows = torch.tensor([[1.0, 2.0, 0.0, 1.0, 1.0]]).double()
+    assert TokenSampler([sampling], 5, CPU).warp(rows).isfinite().tolist() == [[True, True, False, True, True]]
+
+
 def test_each_text_of_a_batch_is_warped_by_its_own_settings():
     samplings = [Sampling(0.0), Sampling(0.5), Sampling(1.0, top_k=3), Sampling(0.7, top_p=0.5), Sampling(1.0)]
     together = TokenSampler(samplings, 50, CPU).warp(logits())
