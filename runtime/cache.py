@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ..controller.tree import Array
+from .transfer import to_device
 
 
 class TreeCacheLayer(CacheLayerMixin):
@@ -29,20 +30,16 @@ class TreeCacheLayer(CacheLayerMixin):
         pass  # the storage exists from the start
 
     def view(self, keys: Tensor, values: Tensor) -> None:
-        """Look at the storage's part for this layer, [slots, H, capacity, D] each."""
+        """Look at the storage's part for this layer, [slots, capacity, H, D] each."""
         self.keys, self.values = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Store the rows of this forward ([B, H, n, D]) behind the tree rows and return all rows in use."""
         assert self.keys is not None and self.values is not None
         slots, write, end = self._cache.slots, self._cache.write, self._cache.end
-        if isinstance(write, slice):
-            self.keys[slots, :, write] = key_states
-            self.values[slots, :, write] = value_states
-        else:
-            self.keys[write[0], :, write[1]] = key_states.transpose(1, 2)
-            self.values[write[0], :, write[1]] = value_states.transpose(1, 2)
-        return self.keys[slots, :, :end], self.values[slots, :, :end]
+        self.keys[write] = key_states.transpose(1, 2)
+        self.values[write] = value_states.transpose(1, 2)
+        return self.keys[slots, :end].transpose(1, 2), self.values[slots, :end].transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._cache.end, 0
@@ -55,7 +52,7 @@ class TreeCacheLayer(CacheLayerMixin):
 
 
 class TreeCache(Cache):
-    """Storage for all layers in one tensor [layers, 2, slots, H, capacity, D], so that a commit is one copy."""
+    """Storage for all layers in one tensor [layers, 2, slots, capacity, H, D], so that a commit is one copy."""
 
     def __init__(self, *, num_layers: int, num_heads: int, head_size: int, dtype: torch.dtype, device: torch.device):
         self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
@@ -63,25 +60,26 @@ class TreeCache(Cache):
         self.slots = slice(0, 0)
         self.num_tree_rows = 0  # rows behind the committed ones, the same count for each of these slots
         self.end = 0  # rows in use by the longest of them
-        self.write: slice | tuple[Tensor, Tensor] = slice(0, 0)  # where the running forward stores its rows
+        # Slots and columns where the running forward stores its rows.
+        self.write: tuple[slice, slice] | tuple[Tensor, Tensor] = (self.slots, self.slots)
         super().__init__(layers=[TreeCacheLayer(self) for _ in range(num_layers)])
-        self._store(torch.zeros((num_layers, 2, 0, num_heads, 0, head_size), dtype=dtype, device=device))
+        self._store(torch.zeros((num_layers, 2, 0, 0, num_heads, head_size), dtype=dtype, device=device))
 
     @property
     def capacity(self) -> int:
-        return self._storage.shape[4]
+        return self.storage.shape[3]
 
     def open(self, num_slots: int, capacity: int) -> None:
         """Begin with empty slots; stale rows stay behind, finite and never attended to."""
         self.lengths = np.zeros(0, dtype=np.int64)
-        self._reserve(num_slots, capacity)
+        self.reserve(num_slots, capacity)
         self.lengths = np.zeros(num_slots, dtype=np.int64)
         self.num_tree_rows = 0
 
     def join(self, capacity: int) -> None:
         """One more empty slot, behind the others; all have room for `capacity` rows at least."""
         assert self.num_tree_rows == 0, "texts join between two steps"
-        self._reserve(len(self.lengths) + 1, capacity)
+        self.reserve(len(self.lengths) + 1, capacity)
         self.lengths = np.append(self.lengths, 0)
 
     def keep(self, slots: Sequence[int]) -> None:
@@ -91,7 +89,7 @@ class TreeCache(Cache):
             assert source >= slot, "a slot that is still to move would be overwritten"
             if source != slot:
                 rows = slice(0, int(self.lengths[source]))
-                self._storage[:, :, slot, :, rows] = self._storage[:, :, source, :, rows]
+                self.storage[:, :, slot, rows] = self.storage[:, :, source, rows]
         self.lengths = self.lengths[list(slots)]
 
     def open_rows(self, num_rows: int, first_slot: int, num_slots: int) -> None:
@@ -101,33 +99,29 @@ class TreeCache(Cache):
         self.end = int(starts.max()) + num_rows
         assert self.end <= self.capacity, f"cache of {self.capacity} rows is asked for {self.end}"
         if (starts == starts[0]).all():
-            self.write = slice(int(starts[0]), int(starts[0]) + num_rows)
+            self.write = (self.slots, slice(int(starts[0]), int(starts[0]) + num_rows))
         else:
-            device = self._storage.device
-            columns = torch.from_numpy(starts[:, None] + np.arange(num_rows)).to(device)
-            self.write = (torch.arange(first_slot, first_slot + num_slots, device=device)[:, None], columns)
+            slots = np.arange(first_slot, first_slot + num_slots)[:, None]
+            columns = starts[:, None] + np.arange(num_rows)
+            self.write = (to_device(slots, self.storage.device), to_device(columns, self.storage.device))
         self.num_tree_rows += num_rows
 
     def commit(self, rows: Array) -> None:
         """Keep tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots that the last forwards
         were about as committed; drop the others."""
         counts = (rows >= 0).sum(axis=1)
-        for place in np.nonzero(counts)[0]:
-            kept = rows[place, : counts[place]]
-            moved = int((kept == np.arange(len(kept))).argmin()) if kept[-1] != len(kept) - 1 else len(kept)
-            if moved < len(kept):
-                slot = self.slots.start + place
-                start = int(self.lengths[slot])
-                source = torch.from_numpy(start + kept[moved:]).to(self._storage.device)
-                view = self._storage[:, :, slot]
-                view[:, :, :, start + moved : start + len(kept)] = view.index_select(3, source)
-        if counts.any():
-            self.lengths[self.slots] += counts
+        slots = np.arange(self.slots.start, self.slots.start + len(rows))
+        moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
+        if len(moved[0]):
+            device, starts = self.storage.device, self.lengths[slots[moved[0]]]
+            of, new, old = (to_device(x, device) for x in (slots[moved[0]], starts + moved[1], starts + rows[moved]))
+            self.storage[:, :, of, new] = self.storage[:, :, of, old]
+        self.lengths[slots] += counts
         self.num_tree_rows = 0
 
-    def _reserve(self, num_slots: int, capacity: int) -> None:
+    def reserve(self, num_slots: int, capacity: int) -> None:
         """Room for so many slots and rows, what is there being kept. It grows by doubling, so seldom."""
-        old = self._storage
+        old = self.storage
         if num_slots <= old.shape[2] and capacity <= self.capacity:
             return
         slots, rows = (
@@ -135,13 +129,13 @@ class TreeCache(Cache):
             for needed, had in ((num_slots, old.shape[2]), (capacity, self.capacity))
         )
         with torch.inference_mode(False):  # an inference tensor could not be written to elsewhere
-            wider = old.new_zeros((*old.shape[:2], slots, old.shape[3], rows, old.shape[5]))
+            wider = old.new_zeros((*old.shape[:2], slots, rows, *old.shape[4:]))
         used, longest = len(self.lengths), int(self.lengths.max(initial=0))
-        wider[:, :, :used, :, :longest] = old[:, :, :used, :, :longest]
+        wider[:, :, :used, :longest] = old[:, :, :used, :longest]
         self._store(wider)
 
     def _store(self, storage: Tensor) -> None:
-        self._storage = storage
+        self.storage = storage
         for layer, (keys, values) in zip(self.layers, storage, strict=True):
             assert isinstance(layer, TreeCacheLayer)
             layer.view(keys, values)

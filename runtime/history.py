@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..controller.history import START, advance
 from ..controller.tree import DraftTree
 from .sampling import TokenSampler
+from .transfer import to_device, to_host
 from .verification.base import Verdict
 
 
@@ -34,10 +34,12 @@ class TextHistory:
         above = np.concatenate((np.zeros_like(slots), np.maximum(path, 0)), axis=1)  # [B, A]: drawn from these rows
         drawn = np.concatenate((tree.tokens[slots, np.maximum(path, 0)], np.zeros_like(slots)), axis=1)
         drawn[slots[:, 0], counts - 1] = verdict.next_tokens
-        log_probs = sampler.warp(rows[torch.from_numpy(slots), torch.from_numpy(above)]).log_softmax(-1)
+        places = to_device(slots, rows.device), to_device(above, rows.device)
+        log_probs = sampler.warp(rows[places]).log_softmax(-1)
         # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
-        entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(-1).float().cpu().numpy()
-        picked = log_probs.gather(-1, torch.from_numpy(drawn)[..., None].to(rows.device))[..., 0].float().cpu().numpy()
+        of_rows = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(-1)
+        of_tokens = log_probs.gather(-1, to_device(drawn[..., None], rows.device))[..., 0]
+        entropies, picked = to_host(of_rows, of_tokens)
         for slot in range(len(counts)):
             history = self.values[slot].tolist()
             tokens = slice(int(counts[slot]))

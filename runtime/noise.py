@@ -16,8 +16,9 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 ROUNDS = 10
-# Noise is made for this many (position, token) pairs at once: small ops cost more by count than by size.
-BLOCK_SIZE = 1 << 16
+# Noise is made for this many (position, token) pairs at once: small ops cost more by count than by size, and most of
+# all on a device, which works through so many in the time of one.
+BLOCK_SIZE, DEVICE_BLOCK_SIZE = 1 << 16, 1 << 21
 # Noise this far back is still asked for: a step drafts down to its deepest level, then verifies from the root.
 KEPT_POSITIONS = 32
 # The block word of a step's own draws: the mark, then which draw it is, then the token block.
@@ -117,7 +118,8 @@ class KeyedNoise:
         self.choice = choice
         self.vocabulary_size = vocabulary_size
         self.device = device
-        self.block_length = max(1, BLOCK_SIZE // vocabulary_size)
+        block_size = BLOCK_SIZE if device.type == "cpu" else DEVICE_BLOCK_SIZE
+        self.block_length = max(1, block_size // vocabulary_size)
         self._blocks: dict[int, Tensor] = {}  # block number -> [block_length, V]
 
     def at(self, position: int) -> Tensor:

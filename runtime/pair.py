@@ -10,6 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from ..controller.errors import InputError, first_line
+from .backends.static import StaticModel
 from .backends.transformers import TransformersModel
 
 REFERENCE = "reference"
@@ -86,10 +87,10 @@ def load_pair(config: PairConfig) -> Pair:
             f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "
             "drafter of the target's family"
         )
+    # On a device every launch costs, so shapes are few and captured; a CPU pays for padding instead.
+    kind = TransformersModel if config.device == "cpu" else StaticModel
     target, drafter = (
-        TransformersModel.from_pretrained(
-            name, dtype=DTYPES[config.dtype], device=config.device, vocabulary_size=len(tokenizer)
-        )
+        kind.from_pretrained(name, dtype=DTYPES[config.dtype], device=config.device, vocabulary_size=len(tokenizer))
         for name in (target_name, drafter_name)
     )
     return Pair(target, drafter, tokenizer, _end_tokens(target, tokenizer), config)

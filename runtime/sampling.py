@@ -10,6 +10,7 @@ from torch import Tensor
 from ..controller.errors import InputError
 from ..controller.tree import Array
 from .noise import KeyedNoise, StepNoise
+from .transfer import to_device, to_host
 
 # Tokens that a mass is looked for among, before all are ordered.
 FEW = 1024
@@ -129,7 +130,19 @@ class TokenSampler:
         noise = self.noise(positions[:, None])
         if noise is not None:
             scores = scores + noise[:, 0]
-        return scores.argmax(dim=-1).cpu().numpy()
+        return to_host(scores.argmax(dim=-1))[0]
+
+    def draw_all(self, logits: Tensor, root_positions: Array, depths: Array) -> Array:
+        """[B, N] int64: what `draw` gives behind every node of a tree, from `logits` [B, N, V], after one wait.
+
+        The nodes are `depths` [B, N] below the roots at `root_positions` [B].
+        """
+        scores = self.warp(logits)
+        noise = self.noise(root_positions[:, None] + 1 + np.arange(depths.max() + 1))
+        if noise is not None:
+            texts = torch.arange(len(depths), device=self.device)[:, None]
+            scores = scores + noise[texts, to_device(np.maximum(depths, 0), self.device)]
+        return to_host(scores.argmax(dim=-1))[0]
 
 
 def _cut(scores: Tensor, top_k: int, top_p: float) -> Tensor:

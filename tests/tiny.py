@@ -17,6 +17,7 @@ from transformers import (
 )
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.base import ShapePolicy
+from treewright.runtime.backends.static import StaticModel
 from treewright.runtime.backends.transformers import TransformersModel
 from treewright.runtime.decode import Decoder
 from treewright.runtime.drafters.base import Drafter
@@ -55,7 +56,8 @@ def llama(
     with torch.no_grad():
         for weight in model.parameters():
             weight += noise * torch.randn(weight.shape, generator=generator).to(dtype)
-    return TransformersModel(model.to(device), VOCABULARY_SIZE)
+    kind = TransformersModel if device == "cpu" else StaticModel
+    return kind(model.to(device), VOCABULARY_SIZE)
 
 
 FAMILIES = {

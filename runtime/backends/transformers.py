@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from ...controller.errors import InputError, first_line
 from ...controller.tree import Array
 from ..cache import TreeCache
+from ..transfer import to_device
 from .attention import TREE_ATTENTION
 
 
@@ -69,8 +70,8 @@ class TransformersModel:
     ) -> Tensor:
         self._cache.open_rows(tokens.shape[1], first_slot, len(tokens))
         output = self.model(
-            input_ids=torch.from_numpy(tokens).to(self.device),
-            position_ids=torch.from_numpy(np.clip(positions, 0, self.context_length - 1)).to(self.device),
+            input_ids=to_device(tokens, self.device),
+            position_ids=to_device(np.clip(positions, 0, self.context_length - 1), self.device),
             attention_mask=self._mask(visible),
             past_key_values=self._cache,
             use_cache=True,
@@ -89,7 +90,7 @@ class TransformersModel:
         for row, length in enumerate(lengths):
             mask[row, :, :length] = True
             mask[row, :, length : length + cache.num_tree_rows] = visible[row]
-        seen = torch.from_numpy(mask[:, None]).to(self.device)
+        seen = to_device(mask[:, None], self.device)
         return torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device).masked_fill_(~seen, -torch.inf)
 
     def commit(self, rows: Array) -> None:

@@ -21,6 +21,7 @@ from ...controller.policies.delayed import MAX_DEPTH, MAX_PATHS
 from ...controller.tree import Array, DraftTree
 from ..noise import FIRST_DRAFTING_NUMBER, step_gumbel
 from ..sampling import TokenSampler
+from ..transfer import to_device, to_host
 
 
 def get_sampled_law(name: str) -> LawTerms:
@@ -54,17 +55,24 @@ def hang_draws(
     of_tokens = log_probs.gather(-1, drawn.tokens[..., None])[..., 0]
     of_draws = drawn.law.gather(-1, drawn.tokens[..., None])[..., 0]
     # Where a cut or an earlier entry leaves no token, there is no child.
-    exists = torch.where(drawn.is_draw, of_draws, of_tokens).isfinite().cpu().numpy() & (frontier >= 0)
-    tokens, is_draw = drawn.tokens.cpu().numpy(), drawn.is_draw.cpu().numpy() & exists
+    tokens, is_draw, exists, numbers, entropies, top_log_probs = to_host(
+        drawn.tokens,
+        drawn.is_draw,
+        torch.where(drawn.is_draw, of_draws, of_tokens).isfinite(),
+        of_tokens,
+        -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(dim=-1),
+        log_probs.amax(dim=-1),
+    )
+    exists = exists & (frontier >= 0)
+    is_draw = is_draw & exists
     first = _first_equal(np.stack((frontier, tokens), axis=-1), exists)
     is_first = exists & (first == np.arange(frontier.shape[1]))
-    numbers = of_tokens.float().cpu().numpy()
     children = Children(
         tokens=tokens[:, :, None],
         log_probs=numbers[:, :, None],
         noisy_log_probs=np.where(is_first, numbers, -np.inf)[:, :, None],
-        entropies=-(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(dim=-1).float().cpu().numpy(),
-        top_log_probs=log_probs.amax(dim=-1).float().cpu().numpy(),
+        entropies=entropies,
+        top_log_probs=top_log_probs,
     )
     grown = tree.extend(frontier, children)
     nodes = np.take_along_axis(tree.num_nodes[:, None] + is_first.cumsum(axis=1) - 1, np.maximum(first, 0), axis=1)
@@ -83,8 +91,8 @@ def _draw(
 ) -> Draws:
     node_entries = _first_equal(frontier[:, :, None], frontier >= 0)
     same = (node_entries[:, :, None] == node_entries[:, None, :]) & (frontier >= 0)[:, :, None]
-    turns = torch.from_numpy(np.tril(same, -1).sum(axis=2)).to(log_probs.device)  # [B, F] among its node's entries
-    counts = torch.from_numpy(same.sum(axis=2)).to(log_probs.device)  # [B, F] entries of its node
+    turns = to_device(np.tril(same, -1).sum(axis=2), log_probs.device)  # [B, F] among its node's entries
+    counts = to_device(same.sum(axis=2), log_probs.device)  # [B, F] entries of its node
     sources = np.where(frontier >= 0, np.arange(frontier.shape[1]), -1) if law == IID_PATHS else node_entries
     noise = _noise(sources, sampler, root_positions, level, log_probs)
     match law.name:
@@ -124,7 +132,7 @@ def _noise(sources: Array, sampler: TokenSampler, root_positions: Array, level: 
     places[slots, entries] = np.arange(len(slots))
     named = sources >= 0
     picked = np.take_along_axis(places, np.maximum(sources, 0), axis=1)[named]
-    noise[torch.from_numpy(named).to(like.device)] = rows[torch.from_numpy(picked).to(like.device)].to(like.dtype)
+    noise[to_device(named, like.device)] = rows[to_device(picked, like.device)].to(like.dtype)
     return noise
 
 

@@ -12,6 +12,7 @@ from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, DraftTree
 from ..backends.base import CachedModel, append_texts
 from ..sampling import TokenSampler
+from ..transfer import to_device
 from ..verification.base import DraftRows
 from .draws import hang_draws
 from .law import propose
@@ -70,7 +71,7 @@ class LanguageModelDrafter:
             ngrams = partial(expect, self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
             return tree.extend(frontier, propose(sampler.warp(logits), noise, width, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
-        log_probs = sampler.log_probs(logits)[rows, torch.from_numpy(entries).to(logits.device)]
+        log_probs = sampler.log_probs(logits)[rows, to_device(entries, logits.device)]
         grown, draft_rows = hang_draws(tree, frontier, log_probs, self.law, sampler, root_positions)
         for known, new in zip(self._draft_rows, draft_rows, strict=True):
             known.update(new)

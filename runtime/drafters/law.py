@@ -19,6 +19,7 @@ from ...controller.contract import LAWS, LawTerms
 from ...controller.errors import InputError
 from ...controller.ngrams import Expectation
 from ...controller.tree import Array
+from ..transfer import to_device, to_host
 
 
 def get_law(name: str) -> LawTerms:
@@ -58,20 +59,15 @@ def propose(
     tokens = noisy_log_probs.topk(min(width, scores.shape[-1]), dim=-1).indices
     proposals = None
     if ngrams is not None:
-        proposals = ngrams(tokens.cpu().numpy())
-        more = torch.from_numpy(np.maximum(proposals.tokens, 0))[..., None].to(tokens.device)
+        proposals = ngrams(*to_host(tokens))
+        more = to_device(np.maximum(proposals.tokens, 0)[..., None], tokens.device)
         tokens = torch.cat((tokens, more), dim=-1)
-    noisy = noisy_log_probs.gather(-1, tokens).float().cpu().numpy()
-    if proposals is not None:
-        noisy[..., -1][proposals.tokens < 0] = -np.inf
     # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
     entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(dim=-1)
-    return Children(
-        tokens=tokens.cpu().numpy(),
-        log_probs=log_probs.gather(-1, tokens).float().cpu().numpy(),
-        noisy_log_probs=noisy,
-        entropies=entropies.float().cpu().numpy(),
-        top_log_probs=log_probs.amax(dim=-1).float().cpu().numpy(),
-        ngram_log_probs=None if proposals is None else proposals.log_probs,
-        ngram_top_log_probs=None if proposals is None else proposals.top_log_probs,
-    )
+    of_tokens, noisy_of_tokens = log_probs.gather(-1, tokens), noisy_log_probs.gather(-1, tokens)
+    host = to_host(tokens, of_tokens, noisy_of_tokens, entropies, log_probs.amax(dim=-1))
+    children = Children(*host)
+    if proposals is None:
+        return children
+    children.noisy_log_probs[..., -1][proposals.tokens < 0] = -np.inf
+    return children._replace(ngram_log_probs=proposals.log_probs, ngram_top_log_probs=proposals.top_log_probs)

@@ -3,7 +3,8 @@
 Soundness class: pointwise. Whatever tree was drafted, the text is the target's own, token for token, because every
 token is drawn from the target's row by noise keyed to its position (target-only verification; EAGLE-2's rule is the
 same law). Expected block efficiency of a tree is 1 + sum over nodes of the target's probability of the node's path.
-Rows are visited lazily: one warp and draw per accepted depth, none for nodes off the path.
+On the CPU rows are visited lazily: one warp and draw per accepted depth, none for nodes off the path. A device draws
+behind all nodes, which takes it no longer than one, for there every look at a token is a wait.
 """
 
 import numpy as np
@@ -28,10 +29,14 @@ class WalkVerifier:
         next_tokens = np.zeros(len(slots), dtype=np.int64)
         walking = np.ones(len(slots), dtype=bool)
         path = np.full((len(slots), int(tree.depths.max())), -1, dtype=np.int64)
+        at_once = None if rows.device.type == "cpu" else sampler.draw_all(rows, root_positions, tree.depths)
         for depth in range(path.shape[1] + 1):
-            places = torch.from_numpy(slots * rows.shape[1] + nodes).to(rows.device)
-            logits = rows.flatten(0, 1).index_select(0, places)
-            drawn = sampler.draw(logits, root_positions + depth + 1)
+            if at_once is None:
+                places = torch.from_numpy(slots * rows.shape[1] + nodes)
+                logits = rows.flatten(0, 1).index_select(0, places)
+                drawn = sampler.draw(logits, root_positions + depth + 1)
+            else:
+                drawn = at_once[slots, nodes]
             next_tokens = np.where(walking, drawn, next_tokens)
             if depth == path.shape[1]:
                 break

@@ -76,3 +76,16 @@ def test_padded_embedding_rows_are_never_drawn():
 def test_a_setting_out_of_range_is_refused_by_name(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         Sampling(**field)
+
+
+def test_behind_every_node_at_once_the_same_tokens_are_drawn():
+    samplings = [Sampling(0.0, seed=1), Sampling(0.8, top_k=9, seed=2), Sampling(1.2, top_p=0.9, seed=3)]
+    sampler = TokenSampler(samplings, 50, CPU)
+    rows, roots, depths = (
+        logits(rows=12).view(3, 4, 50),
+        np.array([5, 90, 31]),
+        np.array([0, 1, 1, 2] * 3).reshape(3, 4),
+    )
+    drawn = sampler.draw_all(rows, roots, depths)
+    for node in range(4):
+        assert drawn[:, node].tolist() == sampler.draw(rows[:, node], roots + depths[:, node] + 1).tolist()

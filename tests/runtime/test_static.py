@@ -1,0 +1,121 @@
+"""Forwards of static shapes, as a device captures them, are those of any shape; here without a device."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.selector import Selector, TreeLimits
+from treewright.runtime.backends.base import append_texts
+from treewright.runtime.backends.static import MENU, Shape, StaticModel
+
+LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
+TOLERANCE = {"rtol": 0, "atol": 1e-12}  # both sides are the same float64 sums in another order
+
+
+def static(model):
+    return StaticModel(model.model, model.vocabulary_size)
+
+
+def llamas():
+    return (static(tiny.llama(noise=noise)) for noise in (0.0, 0.02))
+
+
+def families():
+    return [pytest.param(name, id=name) for name in tiny.FAMILIES]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_texts_that_come_and_go_are_plain_texts(temperature):
+    requests = tiny.requests(6, temperature)
+    plain = [tiny.decoder(tiny.llama()).generate([each])[0][0].token_ids for each in requests]
+    target, drafter = llamas()
+    decoder = tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS))
+    streams, batch = decoder.open_streams(requests), decoder.open_batch()
+    for request, stream in zip(requests, streams, strict=True):
+        batch.join(request, stream)
+        batch.step()
+    while len(batch):
+        batch.step()
+    assert [stream.token_ids for stream in streams] == plain
+
+
+@pytest.mark.parametrize("family", families())
+def test_every_family_writes_its_plain_text(family):
+    requests = tiny.requests(3, 0.8)
+    plain = tiny.decoder(tiny.model_of(family)).generate(requests)[0]
+    target, drafter = static(tiny.model_of(family)), static(tiny.model_of(family, seed=1))
+    trees = tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS)).generate(requests)[0]
+    assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
+
+
+def test_levels_of_any_width_have_the_logits_of_dynamic_shapes():
+    generator = np.random.default_rng(0)
+    models = tiny.llama(), static(tiny.llama())
+    texts = [generator.integers(tiny.VOCABULARY_SIZE, size=size) for size in (9, 4, 1)]
+    for model in models:
+        model.open(3, 60)
+        append_texts(model, texts)
+    for _ in range(3):
+        num_rows = 0
+        for width in generator.integers(1, 7, size=3).tolist():
+            tokens = generator.integers(tiny.VOCABULARY_SIZE, size=(3, width))
+            visible = generator.random((3, width, num_rows + width)) < 0.5
+            visible[:, np.arange(width), num_rows + np.arange(width)] = True
+            positions = models[0].lengths[:, None] + generator.integers(0, 3, size=(3, width))
+            kept = int(generator.integers(1, width + 1))
+            given, static_rows = (m.forward(tokens, positions, visible, num_logits=kept) for m in models)
+            torch.testing.assert_close(static_rows, given, **TOLERANCE)
+            num_rows += width
+        rows = np.array([[0, num_rows - 1], [num_rows // 2, -1], [-1, -1]])
+        rows[0, 1] = max(1, rows[0, 1])
+        for model in models:
+            model.commit(rows)
+
+
+def test_padding_leaves_a_text_that_is_being_read_alone():
+    model, text, half = static(tiny.llama()), np.array([1, 2, 3]), np.array([4, 5, 6, 7])
+    model.open(0, 0)
+    for _ in range(4):
+        model.join(40)
+    append_texts(model, [text, text, text, half[:2]])
+    append_texts(model, [text, text, text])  # padded to a batch of four, whose last is half read
+    rows = append_texts(model, [text[:0], text[:0], text[:0], half[2:]])
+    expected = tiny.llama().model(torch.tensor([half.tolist()])).logits[0, -1]
+    torch.testing.assert_close(rows[3], expected, **TOLERANCE)
+
+
+def test_shapes_are_those_of_the_menu(monkeypatch):
+    met, compute = set(), StaticModel.compute
+    monkeypatch.setattr(
+        StaticModel, "compute", lambda self, shape, *inputs: met.add(shape) or compute(self, shape, *inputs)
+    )
+    target, drafter = llamas()
+    tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS)).generate(tiny.requests(5, 0.8))
+    assert met
+    assert {size for shape in met for size in shape[1:]} <= set(MENU)
+
+
+class FromTheDevice(TorchDispatchMode):
+    """Refuses every operation on a tensor of the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        assert devices <= {"meta"}, f"{func} reads {devices}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", families())
+def test_a_forward_reads_nothing_from_the_host_and_nothing_back(family):
+    """What a graph cannot capture fails on the meta device: it has no values."""
+    model = static(tiny.model_of(family))
+    on_device = StaticModel(model.model.to("meta"), model.vocabulary_size)
+    on_device.open(2, 60)
+    shape = Shape(first_slot=0, num_slots=2, num_rows=4, num_seen=8, num_logits=3)
+    numbers = torch.zeros(2 * 4 * 3 + 2 + 3, dtype=torch.int64, device="meta")
+    seen = torch.ones((2, 4, 8), dtype=torch.bool, device="meta")
+    with torch.inference_mode(), FromTheDevice():
+        logits = on_device.compute(shape, numbers, seen)
+    assert logits.shape == (2, 3, tiny.VOCABULARY_SIZE)
