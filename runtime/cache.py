@@ -113,9 +113,10 @@ class TreeCache(Cache):
         slots = np.arange(self.slots.start, self.slots.start + len(rows))
         moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
         if len(moved[0]):
-            device, starts = self.storage.device, self.lengths[slots[moved[0]]]
-            of, new, old = (to_device(x, device) for x in (slots[moved[0]], starts + moved[1], starts + rows[moved]))
-            self.storage[:, :, of, new] = self.storage[:, :, of, old]
+            flat = self.storage.flatten(4).flatten(2, 3).flatten(0, 1)  # [layers * 2, slots * capacity, H * D]
+            starts = slots[moved[0]] * self.capacity + self.lengths[slots[moved[0]]]
+            old, new = (to_device(starts + places, flat.device) for places in (rows[moved], moved[1]))
+            flat.index_copy_(1, new, flat.index_select(1, old))
         self.lengths[slots] += counts
         self.num_tree_rows = 0
 
