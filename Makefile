@@ -8,7 +8,7 @@ DEMO := runs/demo
 # After the installation nothing needs the network.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types slow soak prove-long clean
+.PHONY: demo test lint types slow soak gpu-prove prove-long clean
 
 demo: $(READY)
 	rm -rf $(DEMO)
@@ -36,6 +36,11 @@ slow: $(READY)
 # Half an hour of texts that come and go.
 soak: $(READY)
 	SOAK_SECONDS=1800 $(BIN)/python -m pytest -q -m slow tests/prove/test_soak.py
+
+# On a CUDA device: is decoding right there, and what do its parts take? Some minutes; needs a torch built for CUDA.
+gpu-prove: $(READY)
+	$(BIN)/python -m pytest -q -m gpu tests
+	$(BIN)/python -m treewright.collect.gpu_prove.command
 
 # The long forms: hundreds of kills, a thousand damaged files.
 prove-long: $(READY)

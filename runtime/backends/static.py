@@ -36,14 +36,14 @@ class Shape(NamedTuple):
 
 
 class StaticModel(TransformersModel):
-    """A `CachedModel` (see `base`) of static shapes."""
+    """A `CachedModel` (see `base`) of static shapes; `captures=False` runs them one launch after another."""
 
-    def __init__(self, model: PreTrainedModel, vocabulary_size: int):
+    def __init__(self, model: PreTrainedModel, vocabulary_size: int, *, captures: bool = True):
         super().__init__(model, vocabulary_size)
         self._captured: dict[Shape, CapturedFunction] = {}
         self._storage = self._cache.storage  # that the graphs know the address of
         self._logits = torch.empty(0)
-        self._pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+        self._pool = torch.cuda.graph_pool_handle() if captures and self.device.type == "cuda" else None
 
     def open(self, num_slots: int, capacity: int) -> None:
         self._cache.reserve(_menu_size(num_slots), capacity + MENU[-1])
