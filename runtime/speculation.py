@@ -9,6 +9,7 @@ from ..controller.contract import FIXED, WALK, LawTerms
 from ..controller.errors import InputError
 from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
+from ..controller.ngrams import NgramModel
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.learned import learned_selector
@@ -52,7 +53,8 @@ class SpeculationConfig:
     """Draft a static tree from what followed the same tokens before, in the text or the datastore, without the drafter
     model (prompt lookup)"""
     datastore: tuple[Path, ...] = ()
-    """UTF-8 text files that drafts are looked up in besides the text itself"""
+    """UTF-8 text files that drafts are looked up in besides the text itself, by lookup or by a selector that drafts the
+    text's n-grams"""
     min_prob: float = 0.0
     """Nodes whose next-token maximum probability is below this are not expanded"""
     path_prob: float = 0.0
@@ -74,8 +76,10 @@ def build_decoder(
     """
     if config.lookup and config.tree is None:
         raise InputError("speculation.lookup drafts static trees only; give one as speculation.tree")
-    if config.datastore and not config.lookup:
-        raise InputError("speculation.datastore is looked up in by speculation.lookup only; set that too")
+    if config.datastore and not config.lookup and config.selector is None:
+        raise InputError(
+            "speculation.datastore is looked up in by a selector or by speculation.lookup; give one of them"
+        )
     sources = {"a selector": config.selector, "a static tree": config.tree, "a sampled tree": config.sampled}
     given = [source for source, value in sources.items() if value is not None]
     if len(given) > 1:
@@ -98,9 +102,8 @@ def build_decoder(
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
         if config.lookup:
             policy = Guard(selector) if config.guard else selector
-            return tree_decoder(
-                pair, FIXED, policy, drafter=LookupDrafter(read_datastore(config.datastore, pair.tokenizer))
-            )
+            datastore = read_datastore(config.datastore, pair.tokenizer)
+            return tree_decoder(pair, FIXED, policy, drafter=LookupDrafter(datastore))
         path = cache_path(pair.latency_key)
         table = LatencyTable.load(path) if config.guard and path.exists() else None
         return _watched(pair, config, get_law(config.law), selector, table, fit, max_batch)
@@ -120,14 +123,15 @@ def tree_decoder(
     *,
     verifier: str = WALK.name,
     drafter: Drafter | None = None,
+    datastore: NgramModel | None = None,
 ) -> Decoder:
-    """The loop with another drafter, or the pair's under `law`."""
+    """The loop with another drafter, or the pair's under `law`, with a `datastore` beside the text's own n-grams."""
     return Decoder(
         Target(pair.target),
         get_verifier(verifier),
         pair.tokenizer.backend_tokenizer,
         pair.end_tokens,
-        drafter=drafter or LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams),
+        drafter=drafter or LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams, datastore=datastore),
         selector=selector,
         observer=observer,
     )
@@ -153,6 +157,8 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (a minute)")
     table = LatencyTable.load(path)
     selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
+    if config.datastore and not selector.limits.ngrams:
+        raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
     return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)
 
 
@@ -174,4 +180,5 @@ def _watched(
             max_batch,
         )
     policy = Guard(selector, table) if config.guard else selector
-    return tree_decoder(pair, law, policy, TableWatch(table, fit) if table is not None else None)
+    datastore = read_datastore(config.datastore, pair.tokenizer)
+    return tree_decoder(pair, law, policy, TableWatch(table, fit) if table is not None else None, datastore=datastore)

@@ -24,13 +24,15 @@ class LanguageModelDrafter:
 
     Committed tokens the model has not read yet wait in `_unread`, the root last. They are read by the first expand of
     a step, so a step that drafts nothing costs the drafter nothing until it is asked again. With `ngrams`, the text's
-    own n-grams draft one more child of every node.
+    own n-grams draft one more child of every node, and those of a `datastore` where the text's have nothing to say.
     """
 
-    def __init__(self, model: CachedModel, law: LawTerms, *, ngrams: bool = False):
+    def __init__(self, model: CachedModel, law: LawTerms, *, ngrams: bool = False, datastore: NgramModel | None = None):
+        assert ngrams or datastore is None
         self.model = model
         self.law = law
         self._drafts_ngrams = ngrams
+        self._datastore = datastore
         self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
         self._unread: list[Array] = []
         self._rows = np.zeros((0, 0), dtype=np.int64)  # [B, N] cache row of each expanded node, -1 elsewhere
@@ -49,7 +51,7 @@ class LanguageModelDrafter:
         self.model.join(capacity)
         self._unread.append(text)
         if self._drafts_ngrams:
-            self._ngrams.append(NgramModel(text.tolist()))
+            self._ngrams.append(NgramModel(text.tolist(), self._datastore))
 
     def keep(self, slots: Sequence[int]) -> None:
         self.model.keep(slots)

@@ -1,15 +1,23 @@
-"""Drafting without a model: the text stays plain, and what has been seen before is drafted."""
+"""Drafting without a model, or beside one: the text stays plain, and what has been seen before is drafted."""
 
+from dataclasses import replace
+
+import checkpoints
 import numpy as np
 import pytest
 import tiny
 from trees import context
+from treewright.controller.checkpoint import save_checkpoint
+from treewright.controller.contract import COUPLED
 from treewright.controller.errors import InputError
+from treewright.controller.latency import LatencyTable, cache_path
 from treewright.controller.ngrams import NgramModel
 from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.scorers.fused import FusedScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.tree import DraftTree
+from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.drafters.lookup import LookupDrafter, read_datastore
 from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.speculation import SpeculationConfig, build_decoder
@@ -84,6 +92,60 @@ def test_looked_up_drafts_write_the_plain_text(settings, batch, has_datastore):
         assert stats.block_efficiency > 1.5
 
 
+def test_a_datastore_is_fused_with_the_trees_of_a_model():
+    """One more child under every node, where the text itself knows nothing."""
+    datastore = NgramModel()
+    datastore.add_text([1, 2, 30, 31, 32, 33])
+    drafter = LanguageModelDrafter(tiny.llama(seed=5), COUPLED, ngrams=True, datastore=datastore)
+    drafter.open()
+    for text in ([9, 1, 2], [4, 5, 6]):
+        drafter.join(np.array(text), 100)
+    sampler = TokenSampler([Sampling()] * 2, tiny.VOCABULARY_SIZE, tiny.llama().device)
+    tree = DraftTree.from_roots(np.array([2, 6]))
+    for token in (30, 31, 32):
+        node = tree.num_nodes[0] - 1  # the last child is the datastore's
+        tree = drafter.expand(tree, np.array([[node], [-1]]), 1, sampler)
+        assert tree.tokens[0, tree.num_nodes[0] - 1] == token
+    assert tree.num_nodes.tolist() == [7, 1]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_trees_fused_with_a_datastore_write_the_plain_text_in_fewer_steps(settings):
+    requests = tiny.requests(3, **settings, max_tokens=60)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    datastore = NgramModel()
+    for request, text in zip(requests, plain, strict=True):
+        datastore.add_text([*request.prompt_ids, *text.token_ids])
+    steps = []
+    for known in (None, datastore):
+        selector = Selector(FusedScorer((0.4, 0.2, 0.2)), replace(LIMITS, ngrams=True))
+        drafter = LanguageModelDrafter(tiny.llama(seed=5), COUPLED, ngrams=True, datastore=known)
+        texts, stats = tiny.decoder(tiny.llama(), selector=selector, drafter=drafter).generate(requests)
+        assert [text.token_ids for text in texts] == [text.token_ids for text in plain]
+        steps.append(stats.num_steps)
+    assert steps[1] < steps[0]
+
+
+@pytest.mark.parametrize("drafts_ngrams", [True, False])
+def test_a_selector_looks_up_in_text_files_where_it_drafts_ngrams(drafts_ngrams, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "notes.txt").write_text("w1 w2 w3 w4 w5 w6")
+    pair = tiny.pair()
+    limits = TreeLimits(max_depth=2, width=3, budget=4, ngrams=drafts_ngrams)
+    config = replace(checkpoints.CONFIG, tokenizer_sha256=pair.tokenizer_sha256, limits=limits)
+    save_checkpoint(tmp_path / "selector", config, checkpoints.files(), "")
+    table = LatencyTable(pair.latency_key, (1,), (64,), ((1e-9,),), (1,), (((1e-9,),),), (0,), (((1e9,),),))
+    table.save(cache_path(pair.latency_key))
+    asked = SpeculationConfig(selector=tmp_path / "selector", datastore=(tmp_path / "notes.txt",))
+    if drafts_ngrams:
+        texts, _ = build_decoder(pair, asked).generate(tiny.requests(2, 0.8))
+        plain, _ = tiny.decoder(tiny.llama()).generate(tiny.requests(2, 0.8))
+        assert [text.token_ids for text in texts] == [text.token_ids for text in plain]
+    else:
+        with pytest.raises(InputError, match="drafts no n-grams"):
+            build_decoder(pair, asked)
+
+
 def test_a_configuration_looks_up_in_text_files(tmp_path):
     (tmp_path / "notes.txt").write_text("w1 w2 w3 w4 w5 w6")
     asked = {"tree": "[(0,), (0, 0)]", "lookup": True, "datastore": (tmp_path / "notes.txt",)}
@@ -96,7 +158,10 @@ def test_a_configuration_looks_up_in_text_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("asked", "complaint"),
-    [({"lookup": True}, "static trees only"), ({"datastore": ("x.txt",), "tree": "[(0,)]"}, "by speculation.lookup")],
+    [
+        ({"lookup": True}, "static trees only"),
+        ({"datastore": ("x.txt",), "tree": "[(0,)]"}, "by a selector or by speculation.lookup"),
+    ],
 )
 def test_lookups_that_nothing_would_use_are_refused(asked, complaint):
     with pytest.raises(InputError, match=complaint):
