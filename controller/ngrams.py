@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from math import log
 from typing import NamedTuple
 
-# The longest context whose followers are counted, in tokens.
-ORDER = 3
+from .datastore import ORDER, Datastore
+
 # The chance of a token before any count is looked at.
 UNSEEN = 1e-4
 
@@ -17,14 +17,13 @@ UNSEEN = 1e-4
 class NgramModel:
     """Counts of one text, kept up to date token by token.
 
-    Where a context has never been followed in this text, the counts of a `datastore`, an older text or many of them,
-    stand in (retrieval, as in RASD, arXiv:2503.03434); it must not grow meanwhile.
+    Where a context has never been followed in this text, the counts of a `datastore` stand in.
 
     P_k(t) = (n_k(t) + d_k P_{k-1}(t)) / (n_k + d_k), where n_k(t) says how often t followed the text's last k tokens
     before, n_k is their sum over t, d_k the number of different followers, and P_{-1} = UNSEEN.
     """
 
-    def __init__(self, tokens: Iterable[int] = (), datastore: "NgramModel | None" = None):
+    def __init__(self, tokens: Iterable[int] = (), datastore: Datastore | None = None):
         self._tokens: list[int] = []
         self._followers: dict[tuple[int, ...], dict[int, int]] = {}  # counts behind each context of up to ORDER tokens
         self._datastore = datastore
@@ -38,16 +37,11 @@ class NgramModel:
                 counts[token] = counts.get(token, 0) + 1
             self._tokens.append(token)
 
-    def add_text(self, tokens: Iterable[int]) -> None:
-        """One more text of a datastore, whose tokens follow none of the text before."""
-        self._tokens = []
-        self.extend(tokens)
-
     def _counts(self, context: tuple[int, ...]) -> dict[int, int]:
         """How often each token followed the context."""
         if not context or context in self._followers or self._datastore is None:
             return self._followers.get(context, {})
-        return self._datastore._counts(context)
+        return self._datastore.followers(context)
 
     def candidates(self, path: Sequence[int], width: int) -> "tuple[list[int], Expectation]":
         """Up to `width` tokens expected behind the text and a drafted `path`, those of the longest context first, and

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..controller.checkpoint import Checkpoint
 from ..controller.contract import FIXED, WALK, LawTerms
+from ..controller.datastore import Datastore
 from ..controller.errors import InputError
 from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
-from ..controller.ngrams import NgramModel
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.learned import learned_selector
@@ -123,7 +123,7 @@ def tree_decoder(
     *,
     verifier: str = WALK.name,
     drafter: Drafter | None = None,
-    datastore: NgramModel | None = None,
+    datastore: Datastore | None = None,
 ) -> Decoder:
     """The loop with another drafter, or the pair's under `law`, with a `datastore` beside the text's own n-grams."""
     return Decoder(

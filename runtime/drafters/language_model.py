@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...controller.contract import COUPLED, LawTerms
+from ...controller.datastore import Datastore
 from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, DraftTree
 from ..backends.base import CachedModel, append_texts
@@ -27,7 +28,7 @@ class LanguageModelDrafter:
     own n-grams draft one more child of every node, and those of a `datastore` where the text's have nothing to say.
     """
 
-    def __init__(self, model: CachedModel, law: LawTerms, *, ngrams: bool = False, datastore: NgramModel | None = None):
+    def __init__(self, model: CachedModel, law: LawTerms, *, ngrams: bool = False, datastore: Datastore | None = None):
         assert ngrams or datastore is None
         self.model = model
         self.law = law

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...controller.children import Children
 from ...controller.contract import FIXED
+from ...controller.datastore import Datastore
 from ...controller.errors import InputError
 from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, DraftTree
@@ -26,7 +27,7 @@ class LookupDrafter:
 
     law = FIXED
 
-    def __init__(self, datastore: NgramModel | None = None):
+    def __init__(self, datastore: Datastore | None = None):
         self._datastore = datastore
         self._texts: list[NgramModel] = []
 
@@ -62,15 +63,15 @@ class LookupDrafter:
             self._texts[row].extend([*tree.tokens[row, nodes[nodes >= 0]].tolist(), token])
 
 
-def read_datastore(files: Sequence[Path], tokenizer: Any) -> NgramModel | None:
+def read_datastore(files: Sequence[Path], tokenizer: Any) -> Datastore | None:
     """The n-grams of UTF-8 text files, None for no files; InputError where one cannot be read."""
     if not files:
         return None
-    datastore = NgramModel()
+    texts = []
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"datastore file {file} cannot be read ({error}); give UTF-8 text files") from error
-        datastore.add_text(tokenizer(text)["input_ids"])
-    return datastore
+        texts.append(tokenizer(text)["input_ids"])
+    return Datastore.of(texts)

@@ -9,9 +9,9 @@ import tiny
 from trees import context
 from treewright.controller.checkpoint import save_checkpoint
 from treewright.controller.contract import COUPLED
+from treewright.controller.datastore import Datastore
 from treewright.controller.errors import InputError
 from treewright.controller.latency import LatencyTable, cache_path
-from treewright.controller.ngrams import NgramModel
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.fused import FusedScorer
 from treewright.controller.scorers.rank import RankScorer
@@ -47,6 +47,11 @@ def tokens_of(tree, row):
     return tree.tokens[row, : tree.num_nodes[row]].tolist()
 
 
+def written(requests, texts):
+    """A datastore of whole texts."""
+    return Datastore.of([[*request.prompt_ids, *text.token_ids] for request, text in zip(requests, texts, strict=True)])
+
+
 def test_what_followed_the_longest_context_comes_first():
     text = [1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3]  # behind (1, 2, 3) came 4, behind (2, 3) also 5
     assert tokens_of(grown([text], [(0,), (1,)]), 0) == [3, 4, 5]
@@ -63,9 +68,7 @@ def test_nothing_is_drafted_where_nothing_repeats():
 
 
 def test_a_datastore_is_asked_where_the_text_knows_nothing():
-    datastore = NgramModel()
-    for text in ([1, 2, 3, 30, 31], [5, 6, 7]):
-        datastore.add_text(text)
+    datastore = Datastore.of([[1, 2, 3, 30, 31], [5, 6, 7]])
     tree = grown([[9, 2, 3], [3, 8, 3], [0, 31], [0, 7]], [(0,), (0, 0)], datastore)
     assert tokens_of(tree, 0) == [3, 30, 31]
     assert tokens_of(tree, 1) == [3, 8, 3]  # its own text knows what follows
@@ -79,10 +82,7 @@ def test_a_datastore_is_asked_where_the_text_knows_nothing():
 def test_looked_up_drafts_write_the_plain_text(settings, batch, has_datastore):
     requests = tiny.requests(batch, **settings, max_tokens=60)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
-    datastore = NgramModel() if has_datastore else None
-    if datastore is not None:
-        for request, text in zip(requests, plain, strict=True):
-            datastore.add_text([*request.prompt_ids, *text.token_ids])
+    datastore = written(requests, plain) if has_datastore else None
     selector = Selector(ConfidenceScorer(), LIMITS)
     decoder = tiny.decoder(tiny.llama(), selector=selector, drafter=LookupDrafter(datastore))
     texts, stats = decoder.generate(requests)
@@ -94,8 +94,7 @@ def test_looked_up_drafts_write_the_plain_text(settings, batch, has_datastore):
 
 def test_a_datastore_is_fused_with_the_trees_of_a_model():
     """One more child under every node, where the text itself knows nothing."""
-    datastore = NgramModel()
-    datastore.add_text([1, 2, 30, 31, 32, 33])
+    datastore = Datastore.of([[1, 2, 30, 31, 32, 33]])
     drafter = LanguageModelDrafter(tiny.llama(seed=5), COUPLED, ngrams=True, datastore=datastore)
     drafter.open()
     for text in ([9, 1, 2], [4, 5, 6]):
@@ -113,11 +112,8 @@ def test_a_datastore_is_fused_with_the_trees_of_a_model():
 def test_trees_fused_with_a_datastore_write_the_plain_text_in_fewer_steps(settings):
     requests = tiny.requests(3, **settings, max_tokens=60)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
-    datastore = NgramModel()
-    for request, text in zip(requests, plain, strict=True):
-        datastore.add_text([*request.prompt_ids, *text.token_ids])
     steps = []
-    for known in (None, datastore):
+    for known in (None, written(requests, plain)):
         selector = Selector(FusedScorer((0.4, 0.2, 0.2)), replace(LIMITS, ngrams=True))
         drafter = LanguageModelDrafter(tiny.llama(seed=5), COUPLED, ngrams=True, datastore=known)
         texts, stats = tiny.decoder(tiny.llama(), selector=selector, drafter=drafter).generate(requests)
