@@ -80,6 +80,11 @@ def build_decoder(
     given = [source for source, value in sources.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} are both given; choose one of them")
+    if pair.head is not None and config.tree is None and given:
+        raise InputError(
+            f"drafter {pair.config.drafter!r} is {pair.head.kind}, which drafts static trees only, got {given[0]}; "
+            "give a tree as speculation.tree"
+        )
     if config.sampled is not None:
         law = get_sampled_law(config.law)
         if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
@@ -122,12 +127,20 @@ def tree_decoder(
     drafter: Drafter | None = None,
 ) -> Decoder:
     """The loop with another drafter, or the pair's under `law`."""
+    head = pair.head if drafter is None else None
+    target = Target(pair.target, head.hidden_layers if head is not None else ())
+    if drafter is None:
+        drafter = (
+            LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams)
+            if head is None
+            else head.make_drafter(target, law)
+        )
     return Decoder(
-        Target(pair.target),
+        target,
         get_verifier(verifier),
         pair.tokenizer.backend_tokenizer,
         pair.end_tokens,
-        drafter=drafter or LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams),
+        drafter=drafter,
         selector=selector,
         observer=observer,
     )
