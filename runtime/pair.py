@@ -31,7 +31,7 @@ class PairConfig:
     """Folder or hub id of the target; `reference` is the pair that ships with treewright"""
     drafter: str = REFERENCE
     """Folder or hub id of the drafter, which shares the target's tokenizer; or, for static trees in `generate` and
-    `serve`, the folder of a head made for the target: EAGLE-3 in the layout of `speculators`"""
+    `serve`, the folder of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa"""
     dtype: str = "float32"
     """Number format of both models: float32, float64, bfloat16 or float16"""
     device: str = "cpu"

@@ -99,6 +99,12 @@ def build_decoder(
     if config.tree is not None:
         paths = parse_paths(config.tree)
         scorer = RankScorer.from_paths(paths)
+        most = pair.head.max_depth if pair.head is not None and not config.lookup else None
+        if most is not None and scorer.max_depth > most:
+            raise InputError(
+                f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but speculation.tree is "
+                f"{scorer.max_depth} deep; give a tree of that depth"
+            )
         limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
         if config.lookup:

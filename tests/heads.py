@@ -95,3 +95,32 @@ def drafting(pair, law):
     """A target that keeps its hidden states, and the head's drafter beside it."""
     target = Target(pair.target, pair.head.hidden_layers)
     return target, pair.head.make_drafter(target, law)
+
+
+def medusa_weights(num_heads=3, num_layers=2, seed=0):
+    """Random ones, under the names of the public checkpoints."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for head in range(num_heads):
+        for layer in range(num_layers):
+            shapes = {"weight": (SIZE, SIZE), "bias": (SIZE,)}
+            weights |= {f"{head}.{layer}.linear.{name}": shape for name, shape in shapes.items()}
+        weights[f"{head}.{num_layers}.weight"] = (tiny.VOCABULARY_SIZE, SIZE)
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in weights.items()}
+
+
+def write_medusa(folder, weights, num_heads=3, num_layers=2):
+    settings = {"medusa_num_heads": num_heads, "medusa_num_layers": num_layers, "base_model_name_or_path": "tiny"}
+    return write(folder, settings, weights, "medusa_lm_head.safetensors")
+
+
+def counting_target():
+    """Behind token t comes t + 1. All hidden states of a token point where its row of the second answer [V, H] does."""
+    target = tiny.llama()
+    for layer in target.model.model.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    embedding = target.model.model.embed_tokens.weight.data
+    directions = embedding / embedding.norm(dim=-1, keepdim=True)
+    target.model.lm_head.weight.data = directions.roll(1, dims=0)
+    return target, directions

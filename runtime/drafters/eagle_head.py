@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import Cache, LlamaConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -45,14 +46,20 @@ class EagleConfig:
     @classmethod
     def parse(cls, settings: dict[str, Any], folder: Path, target: TransformersModel) -> "EagleConfig":
         """InputError for a head that is not supported or was made for another target."""
-        told = settings.get("transformer_layer_config") or {}
+        told = settings.get("transformer_layer_config")
+        if not isinstance(told, dict):
+            raise InputError(f"head {folder} has no transformer_layer_config in its config.json; copy it again")
         if told.get("model_type", "llama") != "llama" or told.get("num_hidden_layers", 1) != 1:
             raise InputError(
                 f"head {folder} is made of {told.get('num_hidden_layers', 1)} {told.get('model_type', 'llama')!r} "
                 "layers, but one 'llama' layer is supported; use such a head"
             )
         told = {name: value for name, value in told.items() if not name.startswith("_")}
-        layer = LlamaConfig(**told | {"num_hidden_layers": 1, "attn_implementation": "sdpa"})
+        try:
+            layer = LlamaConfig(**told | {"num_hidden_layers": 1, "attn_implementation": "sdpa"})
+        except (StrictDataclassError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"head {folder}: its transformer_layer_config is no layer ({reason}); mend it") from error
         of_target = target.model.config
         num_layers, size = of_target.num_hidden_layers, settings.get("target_hidden_size") or layer.hidden_size
         if size != of_target.hidden_size:

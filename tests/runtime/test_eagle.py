@@ -247,13 +247,7 @@ def test_a_head_that_knows_the_targets_law_is_always_believed(tmp_path):
 
 def test_a_head_reads_the_hidden_state_of_the_token_before_the_root(tmp_path):
     """The target counts: behind token t comes t + 1. The head adds two to the last token that the target has read."""
-    target, weights = tiny.llama(), eagle_weights(tokens=list(range(tiny.VOCABULARY_SIZE)))
-    embedding = target.model.model.embed_tokens.weight.data
-    directions = embedding / embedding.norm(dim=-1, keepdim=True)
-    for layer in target.model.model.layers:
-        layer.self_attn.o_proj.weight.data.zero_()
-        layer.mlp.down_proj.weight.data.zero_()
-    target.model.lm_head.weight.data = directions.roll(1, dims=0)
+    (target, directions), weights = heads.counting_target(), eagle_weights(tokens=list(range(tiny.VOCABULARY_SIZE)))
     for name in ("layers.0.self_attn.o_proj.weight", "layers.0.mlp.down_proj.weight"):
         weights[name] *= 0.0
     nothing = torch.zeros(heads.SIZE, 2 * heads.SIZE, dtype=torch.float64)
@@ -347,6 +341,11 @@ BAD = {
         {"eagle_aux_hidden_state_layer_ids": None},
         eagle_weights(),
     ),
+    r"transformer_layer_config is no layer \(.* not a multiple": (
+        {"transformer_layer_config": LAYER | {"num_attention_heads": 5}},
+        eagle_weights(),
+    ),
+    "has no transformer_layer_config": ({"transformer_layer_config": None}, eagle_weights()),
     "made of 2 'llama' layers": ({"transformer_layer_config": LAYER | {"num_hidden_layers": 2}}, eagle_weights()),
     "knows 30 tokens, but the target's tokenizer has 40": (
         {"transformer_layer_config": LAYER | {"vocab_size": 30}},
