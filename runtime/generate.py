@@ -42,7 +42,7 @@ def generate(
         text: How the text is drawn
     """
     sampling = Sampling(text.temperature, text.top_k, text.top_p, text.seed)
-    models = load_pair(pair)
+    models = load_pair(pair, heads=True)
     decoder = build_decoder(models, speculation)
     request = Request(models.tokenizer(prompt)["input_ids"], text.max_tokens, sampling, text.stop)
     (stream,), stats = decoder.generate([request])

@@ -1,8 +1,9 @@
-"""A target and a drafter that share a tokenizer."""
+"""A target and what drafts for it: a model that shares its tokenizer, or a head on its hidden states."""
 
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer
 from ..controller.errors import InputError, first_line
 from .backends.static import StaticModel
 from .backends.transformers import TransformersModel
+from .drafters.heads import DraftHead, head_kind, load_head
 
 REFERENCE = "reference"
 DTYPES = {
@@ -24,12 +26,13 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class PairConfig:
-    """Which two models decode, and how."""
+    """Which two models decode, or which model with a head, and how."""
 
     target: str = REFERENCE
     """Folder or hub id of the target; `reference` is the pair that ships with treewright"""
     drafter: str = REFERENCE
-    """Folder or hub id of the drafter; it shares the target's tokenizer"""
+    """Folder or hub id of the drafter, which shares the target's tokenizer; or, for static trees in `generate` and
+    `serve`, the folder of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa"""
     dtype: str = "float32"
     """Number format of both models: float32, float64, bfloat16 or float16"""
     device: str = "cpu"
@@ -41,10 +44,22 @@ class PairConfig:
 @dataclass(frozen=True)
 class Pair:
     target: TransformersModel
-    drafter: TransformersModel
+    source: TransformersModel | DraftHead
+    """Where drafts come from"""
     tokenizer: Any
     end_tokens: frozenset[int]
     config: PairConfig
+
+    @property
+    def head(self) -> DraftHead | None:
+        return self.source if isinstance(self.source, DraftHead) else None
+
+    @property
+    def drafter(self) -> TransformersModel:
+        """The drafter model; InputError where a head drafts."""
+        if isinstance(self.source, DraftHead):
+            raise _no_model(self.config.drafter, self.source.kind)
+        return self.source
 
     @property
     def tokenizer_sha256(self) -> str:
@@ -71,8 +86,9 @@ class Pair:
         }
 
 
-def load_pair(config: PairConfig) -> Pair:
-    """Load both models; InputError in one sentence where one is missing or the tokenizers differ."""
+def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
+    """Load both models; InputError in one sentence where one is missing or the tokenizers differ, and, unless `heads`
+    will do, where the drafter is one."""
     if config.dtype not in DTYPES:
         raise InputError(f"dtype is one of {', '.join(DTYPES)}, got {config.dtype!r}")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
@@ -80,20 +96,35 @@ def load_pair(config: PairConfig) -> Pair:
     if config.threads:
         torch.set_num_threads(config.threads)
     target_name, drafter_name = _resolve(config.target, "target"), _resolve(config.drafter, "drafter")
-    tokenizer, other = load_tokenizer(target_name), load_tokenizer(drafter_name)
+    kind = head_kind(drafter_name)
+    if kind is not None and not heads:
+        raise _no_model(config.drafter, kind)
+    tokenizer = load_tokenizer(target_name)
+    if kind is None:
+        _check_tokens(config, tokenizer, load_tokenizer(drafter_name))
+    dtype, vocabulary_size = DTYPES[config.dtype], len(tokenizer)
+    # On a device every launch costs, so shapes are few and captured; a CPU pays for padding instead, and a head reads
+    # hidden states, which graphs do not hand out.
+    model = TransformersModel if config.device == "cpu" or kind is not None else StaticModel
+    load = partial(model.from_pretrained, dtype=dtype, device=config.device, vocabulary_size=vocabulary_size)
+    target = load(target_name)
+    source = load(drafter_name) if kind is None else load_head(drafter_name, target)
+    return Pair(target, source, tokenizer, _end_tokens(target, tokenizer), config)
+
+
+def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:
     if tokenizer.get_vocab() != other.get_vocab():
         raise InputError(
             f"target {config.target!r} and drafter {config.drafter!r} have different tokenizers "
             f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "
             "drafter of the target's family"
         )
-    # On a device every launch costs, so shapes are few and captured; a CPU pays for padding instead.
-    kind = TransformersModel if config.device == "cpu" else StaticModel
-    target, drafter = (
-        kind.from_pretrained(name, dtype=DTYPES[config.dtype], device=config.device, vocabulary_size=len(tokenizer))
-        for name in (target_name, drafter_name)
+
+
+def _no_model(name: str, kind: str) -> InputError:
+    return InputError(
+        f"drafter {name!r} is {kind}, which drafts static trees in `generate` and `serve` only; give a drafter model"
     )
-    return Pair(target, drafter, tokenizer, _end_tokens(target, tokenizer), config)
 
 
 def load_tokenizer(name: str) -> Any:

@@ -84,6 +84,11 @@ def build_decoder(
     given = [source for source, value in sources.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} are both given; choose one of them")
+    if pair.head is not None and config.tree is None and given:
+        raise InputError(
+            f"drafter {pair.config.drafter!r} is {pair.head.kind}, which drafts static trees only, got {given[0]}; "
+            "give a tree as speculation.tree"
+        )
     if config.sampled is not None:
         law = get_sampled_law(config.law)
         if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
@@ -98,6 +103,12 @@ def build_decoder(
     if config.tree is not None:
         paths = parse_paths(config.tree)
         scorer = RankScorer.from_paths(paths)
+        most = pair.head.max_depth if pair.head is not None and not config.lookup else None
+        if most is not None and scorer.max_depth > most:
+            raise InputError(
+                f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but speculation.tree is "
+                f"{scorer.max_depth} deep; give a tree of that depth"
+            )
         limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
         if config.lookup:
@@ -126,12 +137,18 @@ def tree_decoder(
     datastore: Datastore | None = None,
 ) -> Decoder:
     """The loop with another drafter, or the pair's under `law`, with a `datastore` beside the text's own n-grams."""
+    head = pair.head if drafter is None else None
+    target = Target(pair.target, head.hidden_layers if head is not None else ())
+    if head is not None:
+        drafter = head.make_drafter(target, law)
+    elif drafter is None:
+        drafter = LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams, datastore=datastore)
     return Decoder(
-        Target(pair.target),
+        target,
         get_verifier(verifier),
         pair.tokenizer.backend_tokenizer,
         pair.end_tokens,
-        drafter=drafter or LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams, datastore=datastore),
+        drafter=drafter,
         selector=selector,
         observer=observer,
     )

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..controller.tree import Array, DraftTree
-from .backends.base import CachedModel, append_text
+from .backends.base import CHUNK, CachedModel, append_text
 
 
 class Target:
@@ -14,34 +15,49 @@ class Target:
 
     Of a prompt, all but the last token, which is the first root, waits in `_unread` until it is read. What is left of
     it when the first tree comes is read by the same forward: one forward less for a text that is alone.
+
+    With `hidden_layers` (see `CachedModel`), the hidden states of committed tokens wait for a drafter that reads them.
     """
 
-    def __init__(self, model: CachedModel):
+    def __init__(self, model: CachedModel, hidden_layers: tuple[int, ...] = ()):
         self.model = model
+        self._hidden_layers = hidden_layers
         self._unread: list[Array] = []
+        self._hidden: list[list[Tensor]] = []  # per slot, [n, features] each, of tokens committed and not yet taken
 
     def open(self) -> None:
         """Forget all texts."""
         self.model.open(0, 0)
-        self._unread = []
+        self.model.hidden_layers = self._hidden_layers
+        self._unread, self._hidden = [], []
 
     def join(self, text: Array, capacity: int) -> None:
         """One more text [n] int64, behind the others, that will take at most `capacity` rows of the cache."""
         self.model.join(capacity)
         self._unread.append(text[:-1])
+        self._hidden.append([])
 
     def keep(self, slots: Sequence[int]) -> None:
         """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
         self.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
+        self._hidden = [self._hidden[slot] for slot in slots]
 
     def num_unread(self, slot: int) -> int:
         return len(self._unread[slot])
 
     def read(self, slot: int, num_tokens: int) -> None:
         """Read so many of a slot's unread tokens."""
-        append_text(self.model, slot, self._unread[slot][:num_tokens])
+        for start in range(0, num_tokens, CHUNK):  # one forward each
+            tokens = self._unread[slot][start : min(start + CHUNK, num_tokens)]
+            append_text(self.model, slot, tokens)
+            self._remember(slot, 0, np.arange(len(tokens)))
         self._unread[slot] = self._unread[slot][num_tokens:]
+
+    def take_hidden(self, slot: int) -> Tensor | None:
+        """[n, features] hidden states of the tokens committed since the slot was asked last; None for no tokens."""
+        hidden, self._hidden[slot] = self._hidden[slot], []
+        return torch.cat(hidden) if hidden else None
 
     def score(self, tree: DraftTree) -> Tensor:
         """[B, N, V]: logits after each node of the trees of the first B slots, given its path."""
@@ -77,3 +93,12 @@ class Target:
             rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
             self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
         self.model.commit(rows)
+        for slot, kept in enumerate(rows):
+            self._remember(slot, slot, kept[kept >= 0])
+
+    def _remember(self, slot: int, place: int, rows: Array) -> None:
+        """Keep the hidden states of committed `rows` [n] of the last forward, where the slot was at `place`."""
+        if self._hidden_layers:
+            assert self.model.hidden is not None
+            # A copy: a view would keep all rows of the forward alive.
+            self._hidden[slot].append(self.model.hidden[place, torch.from_numpy(rows).to(self.model.device)])

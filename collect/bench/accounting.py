@@ -34,7 +34,7 @@ def step_shares(pair: Pair, plan: PolicyPlan, jobs: Sequence[Job]) -> dict[str, 
     """Shares of the time of all steps of `jobs`, one text at a time."""
     target: Any = TimedModel(pair.target)
     drafter: Any = TimedModel(pair.drafter)
-    timed = replace(pair, target=target, drafter=drafter)
+    timed = replace(pair, target=target, source=drafter)
     decoder = tree_decoder(timed, ALL_LAWS[plan.law], plan.build(), verifier=plan.verifier)
     records = [record for job in jobs for record in decoder.steps([job.request], decoder.open_streams([job.request]))]
     total = sum(record.total_ms for record in records)

@@ -25,6 +25,11 @@ class CachedModel(Protocol):
     vocabulary_size: int  # of the tokenizer; rows of logits may be wider
     context_length: int
     device: torch.device
+    hidden_layers: tuple[int, ...]
+    """Which of its hidden states a forward keeps in `hidden`: 0 is the embedding, j what layer j - 1 makes, and the
+    last one is normed; none unless somebody asks."""
+    hidden: Tensor | None
+    """[B, n, features] those of all n rows of the last forward, side by side"""
 
     @property
     def lengths(self) -> Array:

@@ -55,8 +55,16 @@ class StaticModel(TransformersModel):
 
     @torch.inference_mode()
     def forward(
-        self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0, first_slot: int = 0
+        self,
+        tokens: Array,
+        positions: Array,
+        visible: Array,
+        *,
+        num_logits: int = 0,
+        first_slot: int = 0,
+        features: Tensor | None = None,
     ) -> Tensor:
+        assert features is None and not self.hidden_layers, "graphs hand out logits alone"
         num_slots, num_rows, num_seen = visible.shape
         num_logits = num_logits or num_rows
         num_padded = _menu_size(num_rows)

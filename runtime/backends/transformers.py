@@ -28,6 +28,8 @@ class TransformersModel:
         self.vocabulary_size = vocabulary_size
         self.context_length: int = model.config.max_position_embeddings
         self.device = model.device
+        self.hidden_layers: tuple[int, ...] = ()
+        self.hidden: Tensor | None = None
         config = model.config
         self._cache = TreeCache(
             num_layers=config.num_hidden_layers,
@@ -66,8 +68,16 @@ class TransformersModel:
 
     @torch.inference_mode()
     def forward(
-        self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0, first_slot: int = 0
+        self,
+        tokens: Array,
+        positions: Array,
+        visible: Array,
+        *,
+        num_logits: int = 0,
+        first_slot: int = 0,
+        features: Tensor | None = None,
     ) -> Tensor:
+        """As in `base`; a head reads `features` [B, n, F] beside its tokens."""
         self._cache.open_rows(tokens.shape[1], first_slot, len(tokens))
         output = self.model(
             input_ids=to_device(tokens, self.device),
@@ -76,7 +86,11 @@ class TransformersModel:
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=num_logits,
+            output_hidden_states=self.hidden_layers or False,
+            **({} if features is None else {"features": features}),
         )
+        if self.hidden_layers:
+            self.hidden = torch.cat([output.hidden_states[layer] for layer in self.hidden_layers], dim=-1)
         return output.logits
 
     def _mask(self, visible: Array) -> Tensor | None:

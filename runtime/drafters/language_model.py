@@ -18,6 +18,7 @@ from ..verification.base import DraftRows
 from .draws import hang_draws
 from .law import propose
 from .ngram import expect
+from .tree_rows import TreeRows
 
 
 class LanguageModelDrafter:
@@ -36,8 +37,7 @@ class LanguageModelDrafter:
         self._datastore = datastore
         self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
         self._unread: list[Array] = []
-        self._rows = np.zeros((0, 0), dtype=np.int64)  # [B, N] cache row of each expanded node, -1 elsewhere
-        self._visible = np.zeros((0, 0, 0), dtype=bool)  # [B, rows, rows] what each tree row attends to
+        self._rows = TreeRows(0)
         self._draft_rows: list[dict[int, Tensor]] = []
 
     @property
@@ -82,26 +82,11 @@ class LanguageModelDrafter:
 
     def _node_logits(self, tree: DraftTree, frontier: Array) -> Tensor:
         """[B, F, V] of nodes of the deepest level, which become rows of the cache."""
-        num_trees, num_new = frontier.shape
-        rows = np.arange(num_trees)[:, None]
+        _, visible = self._rows.add(tree, frontier)
         nodes = np.maximum(frontier, 0)
-        num_old = self._visible.shape[1]
-        known = self._rows_of(tree)
-        parent_rows = known[rows, tree.parents[rows, nodes]]  # -1 where the parent is the root
-
-        visible = np.zeros((num_trees, num_old + num_new, num_old + num_new), dtype=bool)
-        visible[:, :num_old, :num_old] = self._visible
-        if num_old:
-            inherited = np.where((parent_rows >= 0)[:, :, None], self._visible[rows, parent_rows], False)
-            visible[:, num_old:, :num_old] = inherited
-        visible[:, num_old:, num_old:] = np.eye(num_new, dtype=bool)
-        positions = self.model.lengths[:num_trees, None] - 1 + tree.depths[rows, nodes]
-        logits = self.model.forward(tree.tokens[rows, nodes], positions, visible[:, num_old:])
-
-        tree_rows, order = np.nonzero(frontier >= 0)
-        known[tree_rows, frontier[tree_rows, order]] = num_old + order
-        self._rows, self._visible = known, visible
-        return logits
+        depths = np.take_along_axis(tree.depths, nodes, axis=1)
+        positions = self.model.lengths[: len(nodes), None] - 1 + depths
+        return self.model.forward(np.take_along_axis(tree.tokens, nodes, axis=1), positions, visible)
 
     def _root_logits(self, frontier: Array) -> Tensor:
         """[B, 1, V] after the roots; reads what was committed since the last draft, the root last."""
@@ -115,7 +100,7 @@ class LanguageModelDrafter:
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         on_path = path >= 0
-        path_rows = np.where(on_path, self._rows_of(tree)[np.arange(len(path))[:, None], path], -1)
+        path_rows = np.where(on_path, self._rows.of(tree)[np.arange(len(path))[:, None], path], -1)
         self.model.commit(path_rows)
         for slot in range(len(path)):
             missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
@@ -128,16 +113,8 @@ class LanguageModelDrafter:
 
     def forget_tree(self, num_trees: int) -> None:
         """Begin a step of `num_trees` trees, whatever was drafted before."""
-        self._rows = np.zeros((num_trees, 0), dtype=np.int64)
-        self._visible = np.zeros((num_trees, 0, 0), dtype=bool)
+        self._rows = TreeRows(num_trees)
         self._draft_rows = [{} for _ in range(num_trees)]
-
-    def _rows_of(self, tree: DraftTree) -> Array:
-        """[B, N]: cache row of each node of the grown tree, -1 where it was not expanded."""
-        known = np.full(tree.tokens.shape, -1)
-        if self._rows.size:
-            known[:, : self._rows.shape[1]] = self._rows
-        return known
 
 
 def distinct(frontier: Array) -> tuple[Array, Array]:

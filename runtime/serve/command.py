@@ -53,7 +53,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with listener, suppress(KeyboardInterrupt):
-            models = load_pair(pair)
+            models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 decoder = build_decoder(models, speculation, fit, max_batch=max_batch)
                 worker = Worker(decoder, max_batch=max_batch, max_queue=max_queue, totals=totals, keep_text=keep_text)
