@@ -1,5 +1,6 @@
 """What followed which tokens in older texts: retrieval, as in RASD (arXiv:2503.03434) and REST (arXiv:2311.08252)."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -19,7 +20,9 @@ class Datastore:
     """
 
     def __init__(self, levels: Sequence[tuple[Array, Array]], vocabulary_size: int):
-        self._levels = levels  # of 1, 2, ... tokens: the different n-grams, ascending, and how often each stands there
+        # Of 1, 2, ... tokens: the different n-grams, ascending, and how often each stands there. A view of memory is
+        # searched for one number in a tenth of the time that numpy takes.
+        self._levels = [(grams.data, counts.data) for grams, counts in levels]
         self._vocabulary_size = vocabulary_size
 
     @classmethod
@@ -47,10 +50,10 @@ class Datastore:
         number = 0
         for (grams, _), token in zip(self._levels, context, strict=False):
             gram = number * self._vocabulary_size + token
-            number = int(grams.searchsorted(gram))
+            number = bisect_left(grams, gram)
             if token >= self._vocabulary_size or number == len(grams) or grams[number] != gram:
                 return {}
         grams, counts = self._levels[len(context)]
-        first, behind = grams.searchsorted([number * self._vocabulary_size, (number + 1) * self._vocabulary_size])
-        tokens = grams[first:behind] - number * self._vocabulary_size
-        return dict(zip(tokens.tolist(), counts[first:behind].tolist(), strict=True))
+        first, behind = (bisect_left(grams, end * self._vocabulary_size) for end in (number, number + 1))
+        tokens = [gram - number * self._vocabulary_size for gram in grams[first:behind]]
+        return dict(zip(tokens, counts[first:behind], strict=True))
