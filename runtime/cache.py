@@ -109,7 +109,10 @@ class TreeCache(Cache):
     def commit(self, rows: Array) -> None:
         """Keep tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots that the last forwards
         were about as committed; drop the others."""
+        self.num_tree_rows = 0
         counts = (rows >= 0).sum(axis=1)
+        if not counts.any():  # there may have been no forward about these slots
+            return
         slots = np.arange(self.slots.start, self.slots.start + len(rows))
         moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
         if len(moved[0]):
@@ -118,7 +121,6 @@ class TreeCache(Cache):
             old, new = (to_device(starts + places, flat.device) for places in (rows[moved], moved[1]))
             flat.index_copy_(1, new, flat.index_select(1, old))
         self.lengths[slots] += counts
-        self.num_tree_rows = 0
 
     def reserve(self, num_slots: int, capacity: int) -> None:
         """Room for so many slots and rows, what is there being kept. It grows by doubling, so seldom."""

@@ -106,6 +106,13 @@ def test_a_slot_of_its_own_is_read_beside_others(model):
         torch.testing.assert_close(row, plain_logits(model, text.tolist()), **TOLERANCE)
 
 
+def test_nothing_may_be_committed_of_all_slots_behind_the_text_of_one(model):
+    model.open(2, 40)
+    append_text(model, 1, np.array([1, 2, 3]))
+    model.commit(np.full((2, 1), -1))
+    assert model.lengths.tolist() == [0, 3]
+
+
 def test_the_last_text_goes_on_in_the_place_of_one_that_left(model):
     model.open(0, 0)
     stored = texts((4, 9, 6))
