@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from statistics import median
 
+from ..controller.errors import InputError
 from ..controller.latency import LatencyTable, cache_path
 from ..runtime.pair import Pair
 from ..runtime.table_fit import PartRatios
@@ -29,6 +30,18 @@ def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
     log.warning("the stored latency table does not fit this machine now: %s; measuring it again", ratios.text)
     spans = {name: getattr(table, name) for name in ("batches", "contexts", "widths", "nodes")}
     return renew_table(pair, replace(config, **spans))
+
+
+def new_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
+    """One measured now, and stored too, unless the stored one knows of larger batches."""
+    path, table = cache_path(pair.latency_key), measure(pair, config)
+    try:
+        widest = LatencyTable.load(path).batches[-1] if path.exists() else 0
+    except InputError:  # damaged, or of an older build
+        widest = 0
+    if table.batches[-1] >= widest:
+        table.save(path)
+    return table
 
 
 def few_sizes(table: LatencyTable) -> ProfileConfig:

@@ -18,8 +18,9 @@ from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
 from ...runtime.table_fit import PartRatios
-from ..profile import ProfileConfig, renew_table
+from ..profile import ProfileConfig
 from ..prompts import Prompt, PromptConfig, load_prompts
+from ..table_cache import new_table
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .conditions import conditions
@@ -92,7 +93,7 @@ def bench(
     models = load_pair(pair)
     checkpoint = load_checkpoint(selector, models)
     # Measured anew: prices differ from process to process, by more than policies do.
-    table = renew_table(models, profile)
+    table = new_table(models, profile)
     if measure.concurrency:
         print_json(_side_by_side(models, checkpoint, table, held_out, measure))
         return

@@ -11,7 +11,7 @@ from ...controller.contract import COUPLED, LawTerms
 from ...controller.datastore import Datastore
 from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, DraftTree
-from ..backends.base import CachedModel, append_texts
+from ..backends.base import CHUNK, CachedModel, append_text, append_texts
 from ..sampling import TokenSampler
 from ..transfer import to_device
 from ..verification.base import DraftRows
@@ -64,6 +64,10 @@ class LanguageModelDrafter:
         nodes, entries = distinct(frontier) if self.law.sampled else (frontier, None)
         if tree.tokens.shape[1] == 1:
             self.forget_tree(len(tree.tokens))
+            if entries is None:
+                frontier = nodes = self._without_long_reads(nodes)
+                if (nodes < 0).all():
+                    return tree
             logits = self._root_logits(nodes)
         else:
             logits = self._node_logits(tree, nodes)
@@ -87,6 +91,19 @@ class LanguageModelDrafter:
         depths = np.take_along_axis(tree.depths, nodes, axis=1)
         positions = self.model.lengths[: len(nodes), None] - 1 + depths
         return self.model.forward(np.take_along_axis(tree.tokens, nodes, axis=1), positions, visible)
+
+    def _without_long_reads(self, frontier: Array) -> Array:
+        """[B, 1]: the roots to expand, without those of texts with more to read than the others should wait for, which
+        get on by a piece. Drawn trees are always drafted: their texts would else depend on who is beside them."""
+        if len(frontier) == 1:
+            return frontier
+        ready = frontier.copy()
+        for slot in np.nonzero(frontier[:, 0] >= 0)[0].tolist():
+            unread = self._unread[slot]
+            if len(unread) > CHUNK:
+                append_text(self.model, slot, unread[:CHUNK])
+                self._unread[slot], ready[slot] = unread[CHUNK:], -1
+        return ready
 
     def _root_logits(self, frontier: Array) -> Tensor:
         """[B, 1, V] after the roots; reads what was committed since the last draft, the root last."""

@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 import tiny
 from treewright.collect.profile import ProfileConfig
-from treewright.collect.table_cache import cached_table, few_sizes, live_ratios
+from treewright.collect.table_cache import cached_table, few_sizes, live_ratios, new_table
 from treewright.controller.latency import LatencyTable, cache_path
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.table_fit import PartRatios
@@ -69,3 +69,20 @@ def test_a_table_whose_levels_cost_far_too_much_is_renewed_over_the_sizes_it_spa
         assert getattr(table, name) == getattr(STORED, name)
     assert table != skewed
     assert LatencyTable.load(path) == table
+
+
+@pytest.mark.parametrize(("batches", "is_kept"), [((1, 4), True), ((1,), False), ((1, 2), False)], ids=str)
+def test_a_new_table_replaces_no_stored_one_of_larger_batches(pair, batches, is_kept):
+    path = cache_path(pair.latency_key)
+    stored = replace(STORED, key=pair.latency_key, batches=(1, 3))
+    stored.save(path)
+    table = new_table(pair, replace(SIZES, batches=batches))
+    assert table.batches == batches
+    assert LatencyTable.load(path) == (table if is_kept else stored)
+
+
+def test_a_new_table_replaces_a_damaged_one(pair):
+    path = cache_path(pair.latency_key)
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    assert new_table(pair, SIZES) == LatencyTable.load(path)

@@ -87,6 +87,30 @@ def test_a_long_prompt_is_read_beside_the_steps_of_the_others():
         assert record.read_ms < record.total_ms
 
 
+def test_the_drafter_too_reads_a_long_prompt_by_pieces_where_others_wait():
+    target, drafter = (tiny.llama(noise=noise, positions=4 * CHUNK) for noise in (0.0, 0.02))
+    decoder = tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS))
+    asked = [Request([1] * length, 60, Sampling(seed=length)) for length in (3, LONGEST)]
+    streams, batch = decoder.open_streams(asked), decoder.open_batch()
+    for request, stream in zip(asked, streams, strict=True):
+        batch.join(request, stream)
+        batch.step()
+    read, drafted_beside = [], 0
+    while streams[1].remaining:
+        before = int(drafter.lengths.sum())
+        record = batch.step()
+        assert record is not None
+        drafted = record.drafted.num_nodes - 1
+        if len(drafted) == 2:
+            read.append(int(drafter.lengths.sum()) - before)
+            drafted_beside += drafted[0] > 0 == drafted[1]
+    assert CHUNK <= max(read) < 2 * CHUNK
+    assert drafted_beside == LONGEST // CHUNK
+    assert [stream.token_ids for stream in streams] == [
+        stream.token_ids for request in asked for stream in decoder.generate([request])[0]
+    ]
+
+
 def test_prompts_are_read_in_the_order_they_came():
     decoder = decoders()["plain"]
     asked = [replace(request, max_tokens=30) for request in requests(np.random.default_rng(1), 18)]
