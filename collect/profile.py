@@ -7,11 +7,14 @@ from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
+import torch
 from scipy.optimize import isotonic_regression
 
 from ..controller.console import print_json, print_table, track
+from ..controller.errors import InputError
 from ..controller.latency import LatencyTable, cache_path
 from ..runtime.pair import Pair, PairConfig, load_pair
+from ..runtime.threads import fastest, target_ms
 from .workbench import Workbench
 
 
@@ -31,15 +34,24 @@ class ProfileConfig:
     """Times each size is measured; the median counts"""
 
 
-def profile(pair: PairConfig = PairConfig(), sizes: ProfileConfig = ProfileConfig()) -> None:
+def profile(
+    pair: PairConfig = PairConfig(), sizes: ProfileConfig = ProfileConfig(), threads: tuple[int, ...] = ()
+) -> None:
     """Measure this machine's latency table for a pair and store it in the user cache.
 
     Args:
         pair: The two models
         sizes: What the table spans
+        threads: CPU threads to measure a table for each; the pair then runs on the fastest, where nobody says otherwise
     """
+    if any(count < 1 for count in threads):
+        raise InputError(f"threads are numbers from 1 up, got {list(threads)}")
     models = load_pair(pair)
-    table = renew_table(models, sizes)
+    tables = [_renewed(models, sizes, count) for count in threads or (torch.get_num_threads(),)]
+    table = next(table for table in tables if int(table.key["threads"]) == fastest(tables))
+    if len(tables) > 1:
+        means = [{"threads": int(each.key["threads"]), "ms": round(target_ms(each), 2)} for each in tables]
+        print_table("Mean milliseconds of a target step, by CPU threads; below, the tables of the fastest", means)
     rows = [
         {"kind": kind, "batch": batch, "context": context}
         | {f"{size}": round(ms, 2) for size, ms in zip(sizes_measured, cells, strict=True)}
@@ -53,7 +65,12 @@ def profile(pair: PairConfig = PairConfig(), sizes: ProfileConfig = ProfileConfi
     print_table("Median milliseconds of a step's first drafter level", _root_rows(table))
     for kind in ("drafter level, by width", "target step, by nodes"):
         print_table("Median milliseconds", [row for row in rows if row["kind"] == kind])
-    print_json({"command": "profile", "file": str(cache_path(models.latency_key)), **table.as_dict()})
+    print_json({"command": "profile", "file": str(cache_path(table.key)), **table.as_dict()})
+
+
+def _renewed(pair: Pair, sizes: ProfileConfig, threads: int) -> LatencyTable:
+    torch.set_num_threads(threads)
+    return renew_table(pair, sizes)
 
 
 def _root_rows(table: LatencyTable) -> list[dict[str, float]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..controller.errors import InputError, first_line
 from .backends.static import StaticModel
 from .backends.transformers import TransformersModel
 from .drafters.heads import DraftHead, head_kind, load_head
+from .threads import stored_fastest
 
 REFERENCE = "reference"
 DTYPES = {
@@ -38,7 +40,7 @@ class PairConfig:
     device: str = "cpu"
     """Where both models run: cpu or cuda"""
     threads: int = 0
-    """CPU threads; 0 leaves torch's own choice"""
+    """CPU threads; 0 takes the fastest that `profile --threads` has measured, else torch's own choice"""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
     load = partial(model.from_pretrained, dtype=dtype, device=config.device, vocabulary_size=vocabulary_size)
     target = load(target_name)
     source = load(drafter_name) if kind is None else load_head(drafter_name, target)
-    return Pair(target, source, tokenizer, _end_tokens(target, tokenizer), config)
+    pair = Pair(target, source, tokenizer, _end_tokens(target, tokenizer), config)
+    if not config.threads and config.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(stored_fastest(pair.latency_key) or torch.get_num_threads())
+    return pair
 
 
 def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:

@@ -6,9 +6,11 @@ import shutil
 
 import faults
 import pytest
+import torch
 from checkpoints import reseal
 from treewright import cli
 from treewright.collect.trace import TABLES, TraceFolder, files
+from treewright.runtime.pair import PairConfig, load_pair
 
 FEW = ["--pair.threads", "1", "--prompts.limit", "6", "--texts.max_tokens", "12", "--profile.repeats", "1"]
 
@@ -48,6 +50,27 @@ def test_profile_measures_every_size(tmp_path, monkeypatch, capsys):
     table = last_line(capsys)
     assert all(ms > 0 for batch in table["verify_ms"] for ms in batch[0])
     assert [len(batch[0]) for batch in table["draft_ms"]] == [2, 2]
+
+
+def test_profile_of_several_thread_counts_settles_on_the_fastest(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    sizes = ["--sizes.repeats", "1", "--sizes.nodes", "[0]", "--sizes.widths", "[1]", "--sizes.contexts", "[32]"]
+    try:
+        assert cli.main(["profile", "--threads", "[1, 2]", *sizes]) == 0
+        fastest = int(last_line(capsys)["key"]["threads"])
+        torch.set_num_threads(3 - fastest)
+        load_pair(PairConfig())
+        assert torch.get_num_threads() == fastest
+        monkeypatch.setenv("OMP_NUM_THREADS", str(3 - fastest))  # the user's word counts for more
+        torch.set_num_threads(3 - fastest)
+        load_pair(PairConfig())
+        assert torch.get_num_threads() == 3 - fastest
+    finally:
+        torch.set_num_threads(before)
+    assert cli.main(["profile", "--threads", "[0]", *sizes]) == 2
+    assert "from 1 up, got [0]" in capsys.readouterr().err
 
 
 def test_a_table_that_cannot_be_stored_is_refused_after_profiling(tmp_path, monkeypatch, capsys):
