@@ -58,6 +58,7 @@ class Workbench:
             self._target.join(text, capacity)
             self._target.read(slot, self._target.num_unread(slot))
             self._drafter.join(text, capacity)
+            self._drafter.read(slot, len(text) - 1)
         self._roots = DraftTree.from_roots(np.array([text[-1] for text in texts]))
         self._trees = {size: _bush(self._roots, size, vocabulary_size) for size in {*nodes, *widths}}
         self._widest = self._trees[max(widths)]

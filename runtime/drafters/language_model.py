@@ -60,6 +60,12 @@ class LanguageModelDrafter:
         if self._drafts_ngrams:
             self._ngrams = [self._ngrams[slot] for slot in slots]
 
+    def read(self, slot: int, num_tokens: int) -> None:
+        """Read so many of a slot's unread tokens, not the root, ahead of the next expand."""
+        assert num_tokens < len(self._unread[slot])
+        append_text(self.model, slot, self._unread[slot][:num_tokens])
+        self._unread[slot] = self._unread[slot][num_tokens:]
+
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         nodes, entries = distinct(frontier) if self.law.sampled else (frontier, None)
         if tree.tokens.shape[1] == 1:
@@ -99,10 +105,9 @@ class LanguageModelDrafter:
             return frontier
         ready = frontier.copy()
         for slot in np.nonzero(frontier[:, 0] >= 0)[0].tolist():
-            unread = self._unread[slot]
-            if len(unread) > CHUNK:
-                append_text(self.model, slot, unread[:CHUNK])
-                self._unread[slot], ready[slot] = unread[CHUNK:], -1
+            if len(self._unread[slot]) > CHUNK:
+                self.read(slot, CHUNK)
+                ready[slot] = -1
         return ready
 
     def _root_logits(self, frontier: Array) -> Tensor:
