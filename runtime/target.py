@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..controller.tree import Array, DraftTree
 from .backends.base import CHUNK, CachedModel, append_text
+from .transfer import to_device
 
 
 class Target:
@@ -101,4 +102,4 @@ class Target:
         if self._hidden_layers:
             assert self.model.hidden is not None
             # A copy: a view would keep all rows of the forward alive.
-            self._hidden[slot].append(self.model.hidden[place, torch.from_numpy(rows).to(self.model.device)])
+            self._hidden[slot].append(self.model.hidden[place, to_device(rows, self.model.device)])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -21,6 +20,7 @@ from ...runtime.pair import DTYPES, Pair, PairConfig, reference_folder
 from ...runtime.transfer import to_device, to_host
 from ..workbench import Workbench
 
+LARGE = {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256}
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
         "hidden_size": 64,
@@ -30,22 +30,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2,
         "vocab_size": 512,
     },
-    "1B": {
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128_256,
-    },
-    "8B": {
-        "hidden_size": 4096,
-        "intermediate_size": 14_336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128_256,
-    },
+    "1B": LARGE | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16},
+    "8B": LARGE | {"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32},
 }
 WIDTHS, NODES = (1, 8), (0, 16, 64, 256)
 NUM_SCORED = 64
@@ -115,9 +101,9 @@ def _bytes_read(model: TransformersModel) -> int:
     return sum(weight.nbytes for weight in model.model.parameters()) - table.nbytes
 
 
-def score_times(device: torch.device, repeats: int, folder: Path | None = None) -> list[dict[str, Any]]:
-    """Ways to ask the shipped selector, or that of `folder`, about 64 nodes whose features are on the host."""
-    checkpoint = Checkpoint.from_pretrained(folder or reference_folder() / "selector")
+def score_times(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Ways to ask the shipped selector about 64 nodes whose features are on the host."""
+    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector")
     features = checkpoint.golden[INPUT_NAME][:1].repeat(NUM_SCORED, axis=0)
     session, network = open_session(checkpoint.graph), PerceptronNetwork.from_weights(checkpoint.weights)
     assert network is not None

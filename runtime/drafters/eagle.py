@@ -17,6 +17,7 @@ from ..backends.base import CHUNK, FEW
 from ..backends.transformers import TransformersModel
 from ..sampling import TokenSampler
 from ..target import Target
+from ..transfer import to_device
 from ..verification.base import DraftRows
 from .eagle_head import EagleHead
 from .law import propose
@@ -108,9 +109,9 @@ class EagleDrafter:
         positions = self.model.lengths[: len(counts), None] + np.arange(width)
         logits = self.model.forward(tokens, positions, visible, features=features)
         self.model.commit(np.where(np.arange(width) < counts[:, None], np.arange(width), -1))
-        last = torch.from_numpy(np.maximum(counts - 1, 0)).to(logits.device)
-        self._rows, self._outputs = TreeRows(len(counts)), _at(self._hidden, last[:, None])
-        return _at(logits, last[:, None])
+        last = to_device(np.maximum(counts - 1, 0)[:, None], logits.device)
+        self._rows, self._outputs = TreeRows(len(counts)), _at(self._hidden, last)
+        return _at(logits, last)
 
     def _read_alone(self, slot: int, num_tokens: int) -> None:
         """Read so many of one slot's tokens, which the others would be padded to."""
@@ -133,7 +134,7 @@ class EagleDrafter:
         parent_rows, visible = self._rows.add(tree, frontier)
         nodes = np.maximum(frontier, 0)
         tokens, depths = (np.take_along_axis(column, nodes, axis=1) for column in (tree.tokens, tree.depths))
-        features = _at(self._outputs, torch.from_numpy(parent_rows + 1).to(self._outputs.device))
+        features = _at(self._outputs, to_device(parent_rows + 1, self._outputs.device))
         positions = self.model.lengths[: len(nodes), None] - 1 + depths
         logits = self.model.forward(tokens, positions, visible, features=features)
         self._outputs = torch.cat((self._outputs, self._hidden), dim=1)
