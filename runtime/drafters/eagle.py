@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...controller.contract import COUPLED, LawTerms
+from ...controller.contract import LawTerms
 from ...controller.tree import Array, DraftTree
 from ..backends.base import CHUNK, FEW
 from ..backends.transformers import TransformersModel
@@ -20,7 +20,7 @@ from ..target import Target
 from ..transfer import to_device
 from ..verification.base import DraftRows
 from .eagle_head import EagleHead
-from .law import propose
+from .law import draft
 from .tree_rows import TreeRows
 
 
@@ -71,9 +71,8 @@ class EagleDrafter:
             logits = self._root_logits(frontier[:, 0] >= 0)
         else:
             logits = self._node_logits(tree, frontier)
-        positions = (self.model.lengths[: len(frontier)] + tree.depths.max() + 1)[:, None]
-        noise = sampler.noise(positions) if self.law is COUPLED else None
-        return tree.extend(frontier, propose(sampler.warp(logits), noise, width))
+        positions = self.model.lengths[: len(frontier)] + tree.depths.max() + 1
+        return tree.extend(frontier, draft(self.law, logits, positions, width, sampler))
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         self.model.commit(np.full((len(path), 0), -1))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...controller.contract import COUPLED, LawTerms
+from ...controller.contract import LawTerms
 from ...controller.datastore import Datastore
 from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, DraftTree
@@ -16,7 +16,7 @@ from ..sampling import TokenSampler
 from ..transfer import to_device
 from ..verification.base import DraftRows
 from .draws import hang_draws
-from .law import propose
+from .law import draft
 from .ngram import expect
 from .tree_rows import TreeRows
 
@@ -79,10 +79,9 @@ class LanguageModelDrafter:
             logits = self._node_logits(tree, nodes)
         root_positions = self.model.lengths[: len(nodes)] - 1  # the root has been read by now
         if entries is None:
-            positions = (root_positions + tree.depths.max() + 1)[:, None]
-            noise = sampler.noise(positions) if self.law is COUPLED else None
+            positions = root_positions + tree.depths.max() + 1
             ngrams = partial(expect, self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
-            return tree.extend(frontier, propose(sampler.warp(logits), noise, width, ngrams))
+            return tree.extend(frontier, draft(self.law, logits, positions, width, sampler, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         log_probs = sampler.log_probs(logits)[rows, to_device(entries, logits.device)]
         grown, draft_rows = hang_draws(tree, frontier, log_probs, self.law, sampler, root_positions)

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ...controller.children import Children
-from ...controller.contract import LAWS, LawTerms
+from ...controller.contract import COUPLED, LAWS, LawTerms
 from ...controller.errors import InputError
 from ...controller.ngrams import Expectation
 from ...controller.tree import Array
+from ..sampling import TokenSampler
 from ..transfer import to_device, to_host
 
 
@@ -44,6 +45,19 @@ class NgramProposals(NamedTuple):
             for column in range(3)
         )
         return cls(tokens, log_probs.astype(np.float32), top_log_probs.astype(np.float32))
+
+
+def draft(
+    law: LawTerms,
+    logits: Tensor,
+    positions: Array,
+    width: int,
+    sampler: TokenSampler,
+    ngrams: Callable[[Array], NgramProposals] | None = None,
+) -> Children:
+    """What a `law` of the walk proposes by the drafter's `logits` [B, F, V] for tokens at text positions [B]."""
+    noise = sampler.noise(positions[:, None]) if law is COUPLED else None
+    return propose(sampler.warp(logits), noise, width, ngrams)
 
 
 def propose(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ...controller.children import Children
-from ...controller.contract import COUPLED, LawTerms
+from ...controller.contract import LawTerms
 from ...controller.errors import InputError
 from ...controller.tree import Array, DraftTree
 from ..backends.transformers import TransformersModel
@@ -22,7 +22,7 @@ from ..sampling import TokenSampler
 from ..target import Target
 from ..verification.base import DraftRows
 from .head_folder import fill, read_weights
-from .law import propose
+from .law import draft
 
 
 class ResidualBlock(nn.Module):
@@ -79,9 +79,8 @@ class MedusaDrafter:
             self._logits = torch.stack([head(rows) for head in self._heads], dim=1)
         elif level >= len(self._heads):
             return tree
-        positions = np.array(self._root_positions[: len(frontier)])[:, None] + level + 1
-        noise = sampler.noise(positions) if self.law is COUPLED else None
-        children = propose(sampler.warp(self._logits[:, level : level + 1]), noise, width)
+        positions = np.array(self._root_positions[: len(frontier)]) + level + 1
+        children = draft(self.law, self._logits[:, level : level + 1], positions, width, sampler)
         return tree.extend(frontier, _repeated(children, frontier.shape[1]))
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
