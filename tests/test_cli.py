@@ -345,10 +345,11 @@ def test_an_impossible_check_is_refused(arguments, complaint, capsys):
 
 
 def test_bench_of_texts_side_by_side_reports_every_concurrency(runs, capsys):
-    few = ["--measure.bench_prompts", "2", "--measure.temperatures", "[1.0]", "--measure.max_tokens", "6"]
+    few = ["--measure.bench_prompts", "2", "--measure.temperatures", "[1.0]", "--measure.max_tokens", "4"]
     arguments = ["bench", "--selector", str(runs / "selector"), "--pair.threads", "1", "--profile.repeats", "1", *few]
     assert cli.main([*arguments, "--measure.concurrency", "[1, 3]"]) == 2
     assert "add them to profile.batches" in capsys.readouterr().err
+    arguments += ["--measure.concurrency_rounds", "1"]
     assert cli.main([*arguments, "--measure.concurrency", "[1, 3]", "--profile.batches", "[1, 4]"]) == 0
     rows = last_line(capsys)["temperatures"]["1"]
     ways = ["plain", "transformers.generate", "learned", "learned, guarded"]

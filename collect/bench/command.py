@@ -59,6 +59,8 @@ class BenchConfig:
     concurrency: tuple[int, ...] = ()
     """Instead of all that, write so many texts side by side: the learned trees, as replay tuned them, against plain
     decoding"""
+    concurrency_rounds: int = 5
+    """Rounds of texts for each of those numbers, the interval's grain; one more is for warming up"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -90,6 +92,8 @@ def bench(
             f"measure.concurrency is of numbers from 1 up to the largest batch profiled, {max(profile.batches)}; got "
             f"{list(measure.concurrency)}, so add them to profile.batches"
         )
+    if measure.concurrency_rounds < 1:
+        raise InputError(f"measure.concurrency_rounds is {measure.concurrency_rounds}; use at least 1")
     models = load_pair(pair)
     checkpoint = load_checkpoint(selector, models)
     # Measured anew: prices differ from process to process, by more than policies do.
@@ -140,16 +144,17 @@ def _side_by_side(
     pair: Pair, checkpoint: Checkpoint, table: LatencyTable, prompts: list[Prompt], measure: BenchConfig
 ) -> dict[str, Any]:
     """The report of many texts at a time."""
-    reports = {}
+    reports, num_rounds = {}, measure.concurrency_rounds
     for temperature in measure.temperatures:
         grids = policy_grids(checkpoint, table, [LAWS[checkpoint.config.law]], temperature)
         grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
         ways = served_ways(pair, grids["learned", checkpoint.config.law][0], table)
         jobs = _jobs(pair, prompts, measure, temperature)
-        rows = [row for number in measure.concurrency for row in concurrency_rows(ways, jobs, number)]
-        print_concurrency(temperature, rows, jobs[0].max_tokens)
+        rows = [row for number in measure.concurrency for row in concurrency_rows(ways, jobs, number, num_rounds)]
+        print_concurrency(temperature, rows, jobs[0].max_tokens, num_rounds)
         reports[f"{temperature:g}"] = rows
-    return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
+    report = {"batch": list(measure.concurrency), "rounds": num_rounds, "temperatures": reports}
+    return {"command": "bench", **conditions(pair), **report}
 
 
 def finalists(

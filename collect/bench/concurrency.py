@@ -19,8 +19,6 @@ from ...runtime.stats import DecodeStats
 from .measure import speed_up, tokens_per_second
 from .policies import Job, Run, generated, guarded
 
-ROUNDS = 5
-
 
 class Served(NamedTuple):
     """One way to write the texts of a round, `concurrency` of them at a time."""
@@ -54,11 +52,13 @@ def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run
     return Run([token for stream in streams for token in stream.token_ids], seconds, stats)
 
 
-def concurrency_rows(ways: Sequence[Served], jobs: Sequence[Job], concurrency: int) -> list[dict[str, Any]]:
+def concurrency_rows(
+    ways: Sequence[Served], jobs: Sequence[Job], concurrency: int, num_rounds: int
+) -> list[dict[str, Any]]:
     """One row per way: tokens per second of all texts together, paired by round with plain decoding."""
     generator, runs = np.random.default_rng(0), [[] for _ in ways]
     size = max(8, 3 * concurrency)
-    for number in track(range(ROUNDS + 1), f"bench: {concurrency} side by side"):
+    for number in track(range(num_rounds + 1), f"bench: {concurrency} side by side"):
         order = range(number * size, (number + 1) * size)
         of_round = [_variant(jobs[place % len(jobs)], place) for place in order]
         for way in generator.permutation(len(ways)):
@@ -85,7 +85,7 @@ def concurrency_rows(ways: Sequence[Served], jobs: Sequence[Job], concurrency: i
     return rows
 
 
-def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_tokens: int) -> None:
+def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_tokens: int, num_rounds: int) -> None:
     """The table of `concurrency_rows` of all concurrencies."""
     shown = [
         {
@@ -95,7 +95,7 @@ def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_to
             "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
             "block eff.": row.get("block_efficiency", "-"),
             "nodes/step": row.get("nodes_per_step", "-"),
-            "rounds of the same texts": f"{ROUNDS - row['texts_unlike_plain']}/{ROUNDS}"
+            "rounds of the same texts": f"{num_rounds - row['texts_unlike_plain']}/{num_rounds}"
             if "texts_unlike_plain" in row
             else "-",
         }
