@@ -2,8 +2,9 @@
 
 A step is: draft, select, verify, commit, for all slots at once. Slots in use are always the first ones. Behind them
 stands at most one text whose prompt is still being read, a piece at every step, so that a long prompt does not hold up
-the others; whoever else has joined waits for it. What a text becomes does not depend on its neighbours: under the walk
-it is the plain text of its own seed, and other verifiers draw their coins from it.
+the others; whoever else has joined waits for it. The last piece is read by the forward that scores the first tree. What
+a text becomes does not depend on its neighbours: under the walk it is the plain text of its own seed, and other
+verifiers draw their coins from it.
 """
 
 from collections import deque
@@ -105,10 +106,10 @@ class Batch:
         return record
 
     def _read_prompts(self) -> None:
-        # The ends of prompts that hold nobody up are read with the first trees.
-        together = CHUNK if not self._streams else 0
-        budget = FIRST_READ if together else CHUNK
         target, drafter = self._loop.target, self._loop.drafter
+        # The ends of prompts are read with the first trees, unless the others' would be padded to them.
+        together = CHUNK if target.model.packs or not self._streams else 0
+        budget = CHUNK if self._streams else FIRST_READ
         while self._joining and budget > 0:
             request, stream = self._joining[0]
             slot = len(self._streams)

@@ -34,7 +34,8 @@ class TreeCacheLayer(CacheLayerMixin):
         self.keys, self.values = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Store the rows of this forward ([B, H, n, D]) behind the tree rows and return all rows in use."""
+        """Store the rows of this forward ([B, H, n, D], or [1, H, M, D] packed) behind the tree rows; return all that
+        are in use."""
         assert self.keys is not None and self.values is not None
         slots, write, end = self._cache.slots, self._cache.write, self._cache.end
         self.keys[write] = key_states.transpose(1, 2)
@@ -92,18 +93,20 @@ class TreeCache(Cache):
                 self.storage[:, :, slot, rows] = self.storage[:, :, source, rows]
         self.lengths = self.lengths[list(slots)]
 
-    def open_rows(self, num_rows: int, first_slot: int, num_slots: int) -> None:
-        """Make room for the `num_rows` rows per slot of the next forward, which is about these slots."""
+    def open_rows(self, num_rows: int, first_slot: int, num_slots: int, packed: Array | None = None) -> None:
+        """Make room for the `num_rows` rows per slot of the next forward, which is about these slots, and of which only
+        those in `packed` ([B, n] bool) come, if that is given."""
         self.slots = slice(first_slot, first_slot + num_slots)
         starts = self.lengths[self.slots] + self.num_tree_rows
         self.end = int(starts.max()) + num_rows
         assert self.end <= self.capacity, f"cache of {self.capacity} rows is asked for {self.end}"
-        if (starts == starts[0]).all():
+        if packed is None and (starts == starts[0]).all():
             self.write = (self.slots, slice(int(starts[0]), int(starts[0]) + num_rows))
         else:
-            slots = np.arange(first_slot, first_slot + num_slots)[:, None]
-            columns = starts[:, None] + np.arange(num_rows)
-            self.write = (to_device(slots, self.storage.device), to_device(columns, self.storage.device))
+            every = (np.arange(num_slots)[:, None], np.arange(num_rows))
+            slots, rows = every if packed is None else np.nonzero(packed)
+            device = self.storage.device
+            self.write = (to_device(first_slot + slots, device), to_device(starts[slots] + rows, device))
         self.num_tree_rows += num_rows
 
     def commit(self, rows: Array) -> None:

@@ -67,18 +67,21 @@ class Target:
         counts = np.array([len(text) for text in unread])
         lengths, width = self.model.lengths[:num_trees], int(counts.max())
         positions = (lengths + counts)[:, None] + np.maximum(tree.depths, 0)
+        is_node = np.arange(size) < tree.num_nodes[:, None]
         if width == 0:
-            return self.model.forward(tree.tokens, positions, tree.ancestors())
-        tokens = np.zeros((num_trees, width + size), dtype=np.int64)
-        visible = np.zeros((num_trees, width + size, width + size), dtype=bool)
-        visible[:, :width, :width] = np.tri(width, dtype=bool)
-        visible[:, width:, width:] = tree.ancestors()
-        for slot, text in enumerate(unread):
-            tokens[slot, : len(text)] = text
-            visible[slot, width:, : len(text)] = True
+            return self.model.forward(tree.tokens, positions, tree.ancestors(), real=is_node)
+        # What is unread stands right before its tree.
+        is_unread = np.arange(width) >= width - counts[:, None]
+        real = np.concatenate((is_unread, is_node), axis=1)
+        tokens = np.zeros(real.shape, dtype=np.int64)
+        tokens[:, :width][is_unread] = np.concatenate(unread)
         tokens[:, width:] = tree.tokens
-        positions = np.concatenate((lengths[:, None] + np.arange(width), positions), axis=1)
-        return self.model.forward(tokens, positions, visible, num_logits=size)
+        visible = np.tri(width + size, dtype=bool) & np.pad(is_unread, ((0, 0), (0, size)))[:, None]
+        visible[:, width:, width:] = tree.ancestors()
+        visible |= np.eye(width + size, dtype=bool)
+        before = lengths[:, None] + np.arange(width) - (width - counts[:, None])
+        positions = np.concatenate((before, positions), axis=1)
+        return self.model.forward(tokens, positions, visible, num_logits=size, real=real)
 
     def commit(self, path: Array) -> None:
         """Keep the root and the accepted `path` ([B, A] nodes, -1 behind the last) of the trees just scored."""
@@ -88,8 +91,8 @@ class Target:
         root = np.full((num_trees, 1), width)
         rows = np.concatenate((root, np.where(path >= 0, path + width, -1)), axis=1)
         if width:
-            # A slot's unread rows stand before the padding of the longest; -1 entries may only come last.
-            unread = np.where(np.arange(width) < counts[:, None], np.arange(width), -1)
+            # -1 entries, which may only come last, stand before what was unread.
+            unread = np.where(np.arange(width) >= width - counts[:, None], np.arange(width), -1)
             rows = np.concatenate((unread, rows), axis=1)
             rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
             self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]

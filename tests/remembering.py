@@ -7,6 +7,8 @@ import torch
 class RememberingModel:
     """A `CachedModel` around a transformers model, with texts in place of a cache."""
 
+    packs = False
+
     def __init__(self, model, vocabulary_size):
         self.vocabulary_size = vocabulary_size
         self.context_length = model.config.max_position_embeddings
@@ -29,7 +31,7 @@ class RememberingModel:
     def lengths(self):
         return np.array([len(text) for text in self._texts])
 
-    def forward(self, tokens, positions, visible, *, num_logits=0, first_slot=0):
+    def forward(self, tokens, positions, visible, *, num_logits=0, first_slot=0, real=None):
         self._slots = slice(first_slot, first_slot + len(tokens))
         self._tokens = np.concatenate((self._tokens, tokens), axis=1) if self._tokens.size else tokens
         first = tokens.shape[1] - num_logits if num_logits else 0

@@ -6,6 +6,7 @@ are weighted (Milakov & Gimelshein 2018, arXiv:1805.02867). So no mask spans the
 on the device, where a captured graph reads it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from .packing import Group
 
 TREE_ATTENTION = "treewright_sdpa"
 
@@ -26,6 +29,7 @@ def tree_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
+    groups: Sequence[Group] = (),
     prefix_lengths: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
@@ -34,9 +38,26 @@ def tree_attention(
     With a mask, transformers repeats keys and values for every head of a group, a copy of the whole cache per layer.
     CPU kernels take the groups as they are; CUDA's fused ones do not, so there it stays as it was.
 
+    With `groups`, queries and result are packed rows, [1, H, M, D] and [1, M, H, D], and the masks are theirs.
+
     With `prefix_lengths` [B] int32, keys and values are the whole storage of these slots, and the mask [B, 1, n, m]
     says which of the m tree rows behind the committed ones are seen: see `merged_attention`.
     """
+    if groups:
+        attended = [
+            packing.pack(
+                tree_attention(
+                    module,
+                    packing.unpack(query[:, :, packed].transpose(1, 2)).transpose(1, 2),
+                    key[slots],
+                    value[slots],
+                    mask,
+                    **options,
+                )[0]
+            )
+            for slots, packed, packing, mask in groups
+        ]
+        return torch.cat(attended, dim=1), None
     if prefix_lengths is not None:
         assert attention_mask is not None
         scale = options.get("scaling") or query.shape[-1] ** -0.5

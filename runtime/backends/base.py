@@ -25,6 +25,8 @@ class CachedModel(Protocol):
     vocabulary_size: int  # of the tokenizer; rows of logits may be wider
     context_length: int
     device: torch.device
+    packs: bool
+    """Whether a forward spares itself the rows of a block that are not `real`."""
     hidden_layers: tuple[int, ...]
     """Which of its hidden states a forward keeps in `hidden`: 0 is the embedding, j what layer j - 1 makes, and the
     last one is normed; none unless somebody asks."""
@@ -49,12 +51,20 @@ class CachedModel(Protocol):
         ...
 
     def forward(
-        self, tokens: Array, positions: Array, visible: Array, *, num_logits: int = 0, first_slot: int = 0
+        self,
+        tokens: Array,
+        positions: Array,
+        visible: Array,
+        *,
+        num_logits: int = 0,
+        first_slot: int = 0,
+        real: Array | None = None,
     ) -> Tensor:
         """Append n tree rows to each of B slots and return logits [B, n, V], of the last `num_logits` rows if given.
 
         tokens, positions: [B, n] int64, of the slots from `first_slot` on. visible: [B, n, m + n] bool over all m + n
-        tree rows so far, each row seeing itself; committed rows are always seen.
+        tree rows so far, each row seeing itself; committed rows are always seen. real: [B, n] bool, where rows pad a
+        block: of those that are not, nothing is asked for, seen or committed.
         """
         ...
 
@@ -81,22 +91,26 @@ def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
 
 
 def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
-    """The same for the first slots at once, padded to the longest; a prompt by itself where that would waste half."""
+    """The same for the first slots at once; a prompt by itself where the padding of the others would be half the work,
+    or for longer than a chunk."""
     last_rows: list[Tensor | None] = [None] * len(tokens)
     counts = np.array([len(text) for text in tokens])
-    is_even = len(tokens) > 1 and counts.max() <= CHUNK and counts.max() * len(tokens) <= 2 * counts.sum()
-    for slot in np.nonzero(counts > FEW)[0].tolist() if not is_even else []:
+    is_even = model.packs or counts.max() * len(tokens) <= 2 * counts.sum()
+    alone = counts > (CHUNK if is_even and len(tokens) > 1 else FEW)
+    for slot in np.nonzero(alone)[0].tolist():
         last_rows[slot] = append_text(model, slot, tokens[slot])
         counts[slot] = 0
     if not counts.any():
         return last_rows
-    rows = np.arange(counts.max())
-    block = np.zeros((len(tokens), len(rows)), dtype=np.int64)
-    for slot in np.nonzero(counts)[0]:
-        block[slot, : counts[slot]] = tokens[slot]
-    visible = np.broadcast_to(np.tri(len(rows), dtype=bool), (*block.shape, len(rows)))
-    logits = model.forward(block, model.lengths[: len(tokens), None] + rows, visible)
-    model.commit(np.where(rows < counts[:, None], rows, -1))
-    for slot in np.nonzero(counts)[0]:
-        last_rows[slot] = logits[slot, counts[slot] - 1]
+    # They end together, so that logits are asked of the last row alone.
+    rows, starts = np.arange(counts.max()), (counts.max() - counts)[:, None]
+    real = rows >= starts
+    block = np.zeros(real.shape, dtype=np.int64)
+    block[real] = np.concatenate([text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)])
+    visible = np.tri(len(rows), dtype=bool) & real[:, None] | np.eye(len(rows), dtype=bool)
+    positions = model.lengths[: len(tokens), None] + rows - starts
+    logits = model.forward(block, positions, visible, num_logits=1, real=real)
+    model.commit(np.where(rows < counts[:, None], starts + rows, -1))
+    for slot in np.nonzero(counts)[0].tolist():
+        last_rows[slot] = logits[slot, 0]
     return last_rows

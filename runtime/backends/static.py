@@ -38,6 +38,8 @@ class Shape(NamedTuple):
 class StaticModel(TransformersModel):
     """A `CachedModel` (see `base`) of static shapes; `captures=False` runs them one launch after another."""
 
+    packs = False
+
     def __init__(self, model: PreTrainedModel, vocabulary_size: int, *, captures: bool = True):
         super().__init__(model, vocabulary_size)
         self._captured: dict[Shape, CapturedFunction] = {}
@@ -62,8 +64,10 @@ class StaticModel(TransformersModel):
         *,
         num_logits: int = 0,
         first_slot: int = 0,
+        real: Array | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
+        """As in `base`; all rows of the block are run over, whichever are `real`."""
         assert features is None and not self.hidden_layers, "graphs hand out logits alone"
         num_slots, num_rows, num_seen = visible.shape
         num_logits = num_logits or num_rows

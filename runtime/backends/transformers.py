@@ -14,10 +14,17 @@ from ...controller.tree import Array
 from ..cache import TreeCache
 from ..transfer import to_device
 from .attention import TREE_ATTENTION
+from .packing import Group, Packing, parts
+
+# Of a block's rows: where more count than that, to run over all of them costs less than to pick them out.
+MOST_PACKED = 0.8
 
 
 class TransformersModel:
-    """A `CachedModel` (see `base`). Attention is `sdpa` with a 4-D mask; `eager` rounds its softmax to float32."""
+    """A `CachedModel` (see `base`), run over the rows of a block that count alone. Attention is `sdpa` with a 4-D mask;
+    `eager` rounds its softmax to float32."""
+
+    packs = True
 
     def __init__(self, model: PreTrainedModel, vocabulary_size: int):
         reason = unsupported_reason(model)
@@ -75,33 +82,78 @@ class TransformersModel:
         *,
         num_logits: int = 0,
         first_slot: int = 0,
+        real: Array | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
         """As in `base`; a head reads `features` [B, n, F] beside its tokens."""
-        self._cache.open_rows(tokens.shape[1], first_slot, len(tokens))
-        output = self.model(
-            input_ids=to_device(tokens, self.device),
-            position_ids=to_device(np.clip(positions, 0, self.context_length - 1), self.device),
-            attention_mask=self._mask(visible),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=num_logits,
-            output_hidden_states=self.hidden_layers or False,
-            **({} if features is None else {"features": features}),
-        )
-        if self.hidden_layers:
-            self.hidden = torch.cat([output.hidden_states[layer] for layer in self.hidden_layers], dim=-1)
+        num_slots, num_rows = tokens.shape
+        if real is not None and real.mean() <= MOST_PACKED:
+            assert features is None, "heads run over whole blocks"
+            return self._packed_forward(tokens, positions, visible, real, num_logits or num_rows, first_slot)
+        self._cache.open_rows(num_rows, first_slot, num_slots)
+        options: dict[str, Any] = {} if features is None else {"features": features}
+        every = slice(None)
+        mask = None if self._sees_all(visible) else self._mask(visible, every, every)
+        output = self._model_output(tokens, positions, num_logits, attention_mask=mask, **options)
+        self.hidden = self._hidden(output)
         return output.logits
 
-    def _mask(self, visible: Array) -> Tensor | None:
-        """[B, 1, n, rows] to be added to the scores of all cache rows, 0 where a row is seen and -inf elsewhere; None
-        where every row is seen, as in plain decoding. Kernels would turn a bool mask into this one in every layer."""
+    def _packed_forward(
+        self, tokens: Array, positions: Array, visible: Array, real: Array, num_logits: int, first_slot: int
+    ) -> Tensor:
+        """Only over the rows that are `real` [B, n]; logits and hidden states of the others are 0."""
+        self._cache.open_rows(tokens.shape[1], first_slot, len(tokens), real)
+        packing = Packing.of(real, self.device)
+        kept, of_logits = packing.last(num_logits)
+        groups = self._groups(real, visible)
+        # No mask would have transformers make one of its own.
+        options = {"attention_mask": groups[0].mask, "groups": groups}
+        output = self._model_output(tokens[real][None], positions[real][None], kept, **options)
+        hidden = self._hidden(output)
+        self.hidden = None if hidden is None else packing.unpack(hidden)
+        return of_logits.unpack(output.logits)
+
+    def _model_output(self, tokens: Array, positions: Array, logits_to_keep: int | Tensor, **options: Any) -> Any:
+        return self.model(
+            input_ids=to_device(tokens, self.device),
+            position_ids=to_device(np.clip(positions, 0, self.context_length - 1), self.device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=logits_to_keep,
+            output_hidden_states=self.hidden_layers or False,
+            **options,
+        )
+
+    def _hidden(self, output: Any) -> Tensor | None:
+        if not self.hidden_layers:
+            return None
+        return torch.cat([output.hidden_states[layer] for layer in self.hidden_layers], dim=-1)
+
+    def _sees_all(self, visible: Array) -> bool:
+        """Whether every row of the cache is seen, as in plain decoding."""
         cache = self._cache
         lengths = cache.lengths[cache.slots]
-        if visible.shape[1] == 1 and visible.all() and (lengths + cache.num_tree_rows == cache.end).all():
-            return None
+        return visible.shape[1] == 1 and bool(visible.all() and (lengths + cache.num_tree_rows == cache.end).all())
+
+    def _groups(self, real: Array, visible: Array) -> list[Group]:
+        groups, num_packed = [], 0
+        for slots, columns in parts(real):
+            packing = Packing.of(real[slots, columns], self.device)
+            packed = slice(num_packed, num_packed + len(packing.places))
+            groups.append(Group(slots, packed, packing, self._mask(visible, slots, columns)))
+            num_packed = packed.stop
+        return groups
+
+    def _mask(self, visible: Array, slots: slice, columns: slice) -> Tensor:
+        """[B, 1, n, rows] of these slots and columns of the forward, to be added to the scores of all cache rows: 0
+        where one is seen and -inf elsewhere.
+
+        Kernels would turn a bool mask into this one in every layer.
+        """
+        cache = self._cache
+        visible = visible[slots, columns]
         mask = np.zeros((*visible.shape[:2], cache.end), dtype=bool)
-        for row, length in enumerate(lengths):
+        for row, length in enumerate(cache.lengths[cache.slots][slots]):
             mask[row, :, :length] = True
             mask[row, :, length : length + cache.num_tree_rows] = visible[row]
         seen = to_device(mask[:, None], self.device)

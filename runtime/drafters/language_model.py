@@ -95,7 +95,8 @@ class LanguageModelDrafter:
         nodes = np.maximum(frontier, 0)
         depths = np.take_along_axis(tree.depths, nodes, axis=1)
         positions = self.model.lengths[: len(nodes), None] - 1 + depths
-        return self.model.forward(np.take_along_axis(tree.tokens, nodes, axis=1), positions, visible)
+        tokens = np.take_along_axis(tree.tokens, nodes, axis=1)
+        return self.model.forward(tokens, positions, visible, real=frontier >= 0)
 
     def _without_long_reads(self, frontier: Array) -> Array:
         """[B, 1]: the roots to expand, without those of texts with more to read than the others should wait for, which
