@@ -137,3 +137,18 @@ def test_texts_that_end_leave_their_slots_to_others():
         sizes.append(len(record.num_emitted))
     assert sizes == [5, 5, 5]
     assert batch.step() is None
+
+
+@pytest.mark.slow
+def test_a_text_of_33000_tokens_is_its_plain_text_beside_a_short_one():
+    """Masks are as large as the rows of a forward times the context, never the context squared."""
+    generator = np.random.default_rng(5)
+    target, drafter = (tiny.llama(noise=noise, positions=34_000) for noise in (0.0, 0.02))
+    asked = [
+        Request(generator.integers(tiny.VOCABULARY_SIZE, size=length).tolist(), 300, Sampling(0.8, seed=length))
+        for length in (33_000, 20)
+    ]
+    trees, _ = tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS)).generate(asked)
+    for request, text in zip(asked, trees, strict=True):
+        (plain,), _ = tiny.decoder(target).generate([request])
+        assert text.token_ids == plain.token_ids
