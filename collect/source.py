@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..controller.errors import InputError
+from ..runtime.decoders import plain_decoder
 from ..runtime.pair import Pair
 from ..runtime.request import Request, check_request
 from ..runtime.sampling import Sampling
-from ..runtime.speculation import plain_decoder
 from .prompts import Prompt, PromptConfig, load_prompts
 from .text import Text
 from .trace import TraceHeader, read_texts

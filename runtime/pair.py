@@ -33,8 +33,8 @@ class PairConfig:
     target: str = REFERENCE
     """Folder or hub id of the target; `reference` is the pair that ships with treewright"""
     drafter: str = REFERENCE
-    """Folder or hub id of the drafter, which shares the target's tokenizer; or, for static trees in `generate` and
-    `serve`, the folder of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa"""
+    """Folder or hub id of the drafter, which shares the target's tokenizer; or, in `generate` and `serve`, the folder
+    of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa"""
     dtype: str = "float32"
     """Number format of both models: float32, float64, bfloat16 or float16"""
     device: str = "cpu"
@@ -127,9 +127,7 @@ def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:
 
 
 def _no_model(name: str, kind: str) -> InputError:
-    return InputError(
-        f"drafter {name!r} is {kind}, which drafts static trees in `generate` and `serve` only; give a drafter model"
-    )
+    return InputError(f"drafter {name!r} is {kind}, which drafts in `generate` and `serve` only; give a drafter model")
 
 
 def load_tokenizer(name: str) -> Any:

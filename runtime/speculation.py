@@ -6,46 +6,43 @@ from pathlib import Path
 
 from ..controller.checkpoint import Checkpoint
 from ..controller.contract import FIXED, WALK, LawTerms
-from ..controller.datastore import Datastore
 from ..controller.errors import InputError
 from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
-from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.learned import learned_selector
+from ..controller.scorers.confidence import ConfidenceScorer
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
 from ..controller.shapes import parse_paths
-from .batch import Observer
 from .decode import Decoder
-from .drafters.base import Drafter
+from .decoders import plain_decoder, tree_decoder
 from .drafters.draws import get_sampled_law
-from .drafters.language_model import LanguageModelDrafter
 from .drafters.law import get_law
 from .drafters.lookup import LookupDrafter, read_datastore
 from .pair import REFERENCE, Pair, reference_folder
 from .table_fit import FitTotals, TableWatch
-from .target import Target
-from .verification import get_verifier
 from .verification.spectr import MOST_DRAWS
-from .verification.walk import WalkVerifier
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SpeculationConfig:
-    """Which trees are drafted; with neither a selector nor a tree, static or sampled, decoding is plain."""
+    """Which trees are drafted; with neither a selector nor a tree of any kind, decoding is plain."""
 
     selector: Path | None = None
     """Checkpoint folder of a learned selector; `reference` is the one that ships with the reference pair"""
     tree: str | None = None
     """A static tree instead, as a list of paths: "[(0,), (1,), (0, 0)]" """
+    dynamic: tuple[int, int, int] | None = None
+    """A tree grown by the drafter's own confidence instead (EAGLE-2), (depth, width, budget): each level expands the
+    `width` surest nodes by as many children, and the `budget` surest of all are verified"""
     sampled: tuple[int, int, int] | None = None
     """A sampled tree instead, (K, L1, L2): a trunk of L1 tokens, then K branches of L2; under the hybrid law L2 is 0,
     and K - 1 candidates stand beside each token of the trunk"""
     law: str = "coupled"
-    """Drafting law of a static tree, coupled or fixed, or of a sampled one: iid-paths, without-replacement,
+    """Drafting law of a static or dynamic tree, coupled or fixed, or of a sampled one: iid-paths, without-replacement,
     greedy-plus-one or hybrid; a selector brings its own"""
     verifier: str = "walk"
     """Who judges a sampled tree; all but the walk keep the law of the text, but not the text of a seed"""
@@ -80,14 +77,19 @@ def build_decoder(
         raise InputError(
             "speculation.datastore is looked up in by a selector or by speculation.lookup; give one of them"
         )
-    sources = {"a selector": config.selector, "a static tree": config.tree, "a sampled tree": config.sampled}
+    sources = {
+        "a selector": config.selector,
+        "a static tree": config.tree,
+        "a dynamic tree": config.dynamic,
+        "a sampled tree": config.sampled,
+    }
     given = [source for source, value in sources.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} are both given; choose one of them")
-    if pair.head is not None and config.tree is None and given:
+    if pair.head is not None and config.tree is None and config.dynamic is None and given:
         raise InputError(
-            f"drafter {pair.config.drafter!r} is {pair.head.kind}, which drafts static trees only, got {given[0]}; "
-            "give a tree as speculation.tree"
+            f"drafter {pair.config.drafter!r} is {pair.head.kind}, which drafts static and dynamic trees only, got "
+            f"{given[0]}; give one as speculation.tree or speculation.dynamic"
         )
     if config.sampled is not None:
         law = get_sampled_law(config.law)
@@ -103,55 +105,19 @@ def build_decoder(
     if config.tree is not None:
         paths = parse_paths(config.tree)
         scorer = RankScorer.from_paths(paths)
-        most = pair.head.max_depth if pair.head is not None and not config.lookup else None
-        if most is not None and scorer.max_depth > most:
-            raise InputError(
-                f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but speculation.tree is "
-                f"{scorer.max_depth} deep; give a tree of that depth"
-            )
         limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
         selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
         if config.lookup:
             policy = Guard(selector) if config.guard else selector
             datastore = read_datastore(config.datastore, pair.tokenizer)
             return tree_decoder(pair, FIXED, policy, drafter=LookupDrafter(datastore))
-        path = cache_path(pair.latency_key)
-        table = LatencyTable.load(path) if config.guard and path.exists() else None
-        return _watched(pair, config, get_law(config.law), selector, table, fit, max_batch)
+        return _unpriced(pair, config, selector, fit, max_batch)
+    if config.dynamic is not None:
+        depth, width, budget = config.dynamic
+        limits = TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)
+        selector = Selector(ConfidenceScorer(), limits, min_prob=config.min_prob, path_prob=config.path_prob)
+        return _unpriced(pair, config, selector, fit, max_batch)
     return plain_decoder(pair)
-
-
-def plain_decoder(pair: Pair) -> Decoder:
-    """The same loop without drafter: one token per step."""
-    return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
-
-
-def tree_decoder(
-    pair: Pair,
-    law: LawTerms,
-    selector: ShapePolicy,
-    observer: Observer | None = None,
-    *,
-    verifier: str = WALK.name,
-    drafter: Drafter | None = None,
-    datastore: Datastore | None = None,
-) -> Decoder:
-    """The loop with another drafter, or the pair's under `law`, with a `datastore` beside the text's own n-grams."""
-    head = pair.head if drafter is None else None
-    target = Target(pair.target, head.hidden_layers if head is not None else ())
-    if head is not None:
-        drafter = head.make_drafter(target, law)
-    elif drafter is None:
-        drafter = LanguageModelDrafter(pair.drafter, law, ngrams=selector.limits.ngrams, datastore=datastore)
-    return Decoder(
-        target,
-        get_verifier(verifier),
-        pair.tokenizer.backend_tokenizer,
-        pair.end_tokens,
-        drafter=drafter,
-        selector=selector,
-        observer=observer,
-    )
 
 
 def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
@@ -177,6 +143,21 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     if config.datastore and not selector.limits.ngrams:
         raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
     return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)
+
+
+def _unpriced(
+    pair: Pair, config: SpeculationConfig, selector: Selector, fit: FitTotals | None, max_batch: int
+) -> Decoder:
+    """The loop under a policy that needs no latency table; the guard looks into one, if there is one."""
+    depth = selector.limits.max_depth
+    if pair.head is not None and pair.head.max_depth is not None and depth > pair.head.max_depth:
+        raise InputError(
+            f"drafter {pair.config.drafter!r} drafts {pair.head.max_depth} tokens ahead, but the tree asked for is "
+            f"{depth} deep; give one of that depth"
+        )
+    path = cache_path(pair.latency_key)
+    table = LatencyTable.load(path) if config.guard and path.exists() else None
+    return _watched(pair, config, get_law(config.law), selector, table, fit, max_batch)
 
 
 def _watched(

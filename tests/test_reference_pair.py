@@ -8,10 +8,10 @@ from treewright.collect.prompts import PromptConfig, load_prompts
 from treewright.controller.contract import COUPLED
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
+from treewright.runtime.decoders import plain_decoder, tree_decoder
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
-from treewright.runtime.speculation import plain_decoder, tree_decoder
 
 SETTINGS = [(0.0, 1.0), (0.6, 1.0), (1.0, 1.0), (1.0, 0.95)]
 # Float32 rows of this target differ by a few 1e-5 between a tree and a plain forward.

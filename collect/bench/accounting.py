@@ -8,8 +8,8 @@ from typing import Any
 from ...controller.contract import ALL_LAWS
 from ...controller.policies.base import PolicyPlan
 from ...runtime.backends.base import CachedModel
+from ...runtime.decoders import tree_decoder
 from ...runtime.pair import Pair
-from ...runtime.speculation import tree_decoder
 from .policies import Job
 
 

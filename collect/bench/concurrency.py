@@ -13,8 +13,8 @@ from ...controller.contract import ALL_LAWS
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...runtime.decode import Decoder
+from ...runtime.decoders import plain_decoder, tree_decoder
 from ...runtime.pair import Pair
-from ...runtime.speculation import plain_decoder, tree_decoder
 from ...runtime.stats import DecodeStats
 from .measure import speed_up, tokens_per_second
 from .policies import Job, Run, generated, guarded

@@ -13,10 +13,10 @@ from ...controller.guard import Guard
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...runtime.decode import Decoder
+from ...runtime.decoders import plain_decoder, tree_decoder
 from ...runtime.pair import Pair
 from ...runtime.request import Request
 from ...runtime.sampling import Sampling
-from ...runtime.speculation import plain_decoder, tree_decoder
 from ...runtime.stats import DecodeStats, StepRecord
 from ...runtime.table_fit import PartRatios, StepRatios
 

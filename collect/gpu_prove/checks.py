@@ -10,10 +10,10 @@ from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.selector import Selector, TreeLimits
 from ...runtime.backends.attention import dense_attention, flash_prefix
 from ...runtime.backends.static import StaticModel
+from ...runtime.decoders import plain_decoder, tree_decoder
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.request import Request
 from ...runtime.sampling import Sampling
-from ...runtime.speculation import plain_decoder, tree_decoder
 
 LIMITS = TreeLimits(max_depth=6, width=4, frontier=8, budget=24, ngrams=True)
 PROMPTS = ("import os\n\n\ndef read(", "The first thing to say about it is", "| a | b |\n|---|---|\n", "class Tree:\n")

@@ -17,10 +17,11 @@ from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.tree import DraftTree
 from treewright.runtime.backends.base import CHUNK
+from treewright.runtime.decoders import tree_decoder
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
-from treewright.runtime.speculation import SpeculationConfig, build_decoder, tree_decoder
+from treewright.runtime.speculation import SpeculationConfig, build_decoder
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
 TREE = "[(0,), (1,), (0, 0), (0, 1), (0, 0, 0)]"
@@ -293,17 +294,20 @@ def test_a_head_decodes_by_its_folder(folders, capsys):
     arguments = ["generate", "--prompt", "w1 w2 w3", "--pair.target", folders[0], "--pair.drafter", folders[1]]
     arguments += ["--text.max_tokens", "12"]
     outputs = []
-    for speculation in ([], ["--speculation.tree", TREE]):
+    for speculation in ([], ["--speculation.tree", TREE], ["--speculation.dynamic", "[3, 2, 5]"]):
         assert cli.main([*arguments, *speculation]) == 0
         outputs.append(json.loads(capsys.readouterr().out.splitlines()[-1])["text"])
-    assert outputs[0] == outputs[1]
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 @pytest.mark.parametrize(
     ("asked", "complaint"),
-    [({"selector": "reference"}, "static trees only, got a selector"), ({"sampled": (2, 1, 1)}, "got a sampled tree")],
+    [
+        ({"selector": "reference"}, "static and dynamic trees only, got a selector"),
+        ({"sampled": (2, 1, 1)}, "got a sampled tree"),
+    ],
 )
-def test_a_head_drafts_static_trees_alone(folder, asked, complaint):
+def test_a_head_drafts_static_and_dynamic_trees_alone(folder, asked, complaint):
     with pytest.raises(InputError, match=complaint):
         build_decoder(heads.head_pair(folder), SpeculationConfig(**asked))
 
@@ -312,7 +316,7 @@ def test_traces_and_tables_need_a_drafter_model(folders, tmp_path, capsys):
     arguments = ["--pair.target", folders[0], "--pair.drafter", folders[1]]
     for command in (["profile"], ["collect", "--out", str(tmp_path / "out")]):
         assert cli.main([*command, *arguments]) == 2
-        assert "an EAGLE-3 head, which drafts static trees in" in capsys.readouterr().err.splitlines()[-1]
+        assert "an EAGLE-3 head, which drafts in" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="give a drafter model"):
         _ = heads.head_pair(folders[1]).drafter

@@ -13,10 +13,11 @@ from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.runtime.backends.base import CHUNK
+from treewright.runtime.decoders import tree_decoder
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
-from treewright.runtime.speculation import SpeculationConfig, build_decoder, tree_decoder
+from treewright.runtime.speculation import SpeculationConfig, build_decoder
 
 LIMITS = TreeLimits(max_depth=3, width=3, frontier=3, budget=10)
 CHAIN = Selector(RankScorer.from_paths([(0,), (0, 0), (0, 0, 0)]), TreeLimits(3, 1, 1, 3))
@@ -121,13 +122,15 @@ def test_heads_decode_by_their_folder(folder, tmp_path):
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     assert [text.token_ids for text in texts] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
-    with pytest.raises(InputError, match="is a Medusa head, which drafts static trees"):
+    with pytest.raises(InputError, match="is a Medusa head, which drafts in"):
         load_pair(config)
 
 
 def test_a_tree_deeper_than_the_heads_is_refused(folder):
-    with pytest.raises(InputError, match=r"drafts 3 tokens ahead, but speculation\.tree is 4 deep"):
+    with pytest.raises(InputError, match=r"drafts 3 tokens ahead, but the tree asked for is 4 deep"):
         build_decoder(heads.head_pair(folder), SpeculationConfig(tree="[(0,), (0, 0), (0, 0, 0), (0, 0, 0, 0)]"))
+    with pytest.raises(InputError, match="is 4 deep"):
+        build_decoder(heads.head_pair(folder), SpeculationConfig(dynamic=(4, 2, 8)))
 
 
 def test_nothing_grows_behind_the_last_head(tmp_path):
