@@ -14,7 +14,7 @@ from .verification.walk import WalkVerifier
 
 
 def plain_decoder(pair: Pair) -> Decoder:
-    """The same loop without drafter: one token per step."""
+    """The loop without drafter: one token per step."""
     return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
 
 
@@ -28,7 +28,8 @@ def tree_decoder(
     drafter: Drafter | None = None,
     datastore: Datastore | None = None,
 ) -> Decoder:
-    """The loop with another drafter, or the pair's under `law`, with a `datastore` beside the text's own n-grams."""
+    """The loop with the pair's drafter under `law`, or another `drafter`; a `datastore` stands beside the text's own
+    n-grams."""
     head = pair.head if drafter is None else None
     target = Target(pair.target, head.hidden_layers if head is not None else ())
     if head is not None:
