@@ -16,8 +16,8 @@ from ..transfer import to_device
 from .attention import TREE_ATTENTION
 from .packing import Group, Packing, parts
 
-# Of a block's rows: where more count than that, to run over all of them costs less than to pick them out.
-MOST_PACKED = 0.8
+# Rows of padding in a block: to run over fewer costs less than to pick out the others, layer by layer.
+LEAST_SPARED = 16
 
 
 class TransformersModel:
@@ -87,7 +87,7 @@ class TransformersModel:
     ) -> Tensor:
         """As in `base`; a head reads `features` [B, n, F] beside its tokens."""
         num_slots, num_rows = tokens.shape
-        if real is not None and real.mean() <= MOST_PACKED:
+        if real is not None and real.size - real.sum() >= LEAST_SPARED:
             assert features is None, "heads run over whole blocks"
             return self._packed_forward(tokens, positions, visible, real, num_logits or num_rows, first_slot)
         self._cache.open_rows(num_rows, first_slot, num_slots)

@@ -6,9 +6,9 @@ import tiny
 import torch
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.backends import transformers as backend
 from treewright.runtime.backends.base import FEW, append_texts
 from treewright.runtime.backends.packing import Packing, parts
+from treewright.runtime.backends.transformers import LEAST_SPARED
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 
@@ -52,7 +52,7 @@ def test_rows_that_count_have_the_logits_and_hidden_states_of_the_whole_block(fa
         each.hidden_layers = (0, 2)
         each.open(4, 90)
         append_texts(each, texts)
-    for counts in ([3, WIDE, 1, 0], [1, 2, 5, 4], [WIDE, 0, WIDE - 1, 2]):
+    for counts in ([3, WIDE, 1, 0], [1, 2, 9, 4], [WIDE, 0, WIDE - 1, 2]):
         known = np.zeros((4, 0), dtype=bool)
         for _ in range(2):  # tree rows behind the committed ones, then tree rows behind those
             tokens, positions, visible, known = random_block(generator, model, counts, known)
@@ -68,17 +68,17 @@ def test_rows_that_count_have_the_logits_and_hidden_states_of_the_whole_block(fa
             each.commit(committed)
 
 
-def test_a_block_that_is_mostly_real_is_run_whole(monkeypatch):
+def test_a_block_with_little_padding_is_run_whole(monkeypatch):
     model = tiny.llama()
-    model.open(2, 20)
-    runs = num_rows_run(model, monkeypatch)
-    visible = np.broadcast_to(np.eye(5, dtype=bool), (2, 5, 5))
-    for num_real in (4, 3):
-        real = np.array([np.ones(5), np.arange(5) < num_real], dtype=bool)
-        model.forward(np.ones((2, 5), dtype=np.int64), np.zeros((2, 5), dtype=np.int64), visible, real=real)
+    model.open(2, 40)
+    runs, num_rows = num_rows_run(model, monkeypatch), LEAST_SPARED + 2
+    visible = np.broadcast_to(np.eye(num_rows, dtype=bool), (2, num_rows, num_rows))
+    tokens, positions = np.ones((2, num_rows), dtype=np.int64), np.zeros((2, num_rows), dtype=np.int64)
+    for num_real in (3, 2):
+        real = np.array([np.ones(num_rows), np.arange(num_rows) < num_real], dtype=bool)
+        model.forward(tokens, positions, visible, real=real)
         model.commit(np.full((2, 0), -1))
-    assert 9 / 10 > backend.MOST_PACKED >= 8 / 10
-    assert runs == [10, 8]
+    assert runs == [2 * num_rows, num_rows + 2]
 
 
 def test_a_text_of_many_rows_attends_by_itself():
