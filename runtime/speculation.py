@@ -11,6 +11,7 @@ from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.learned import learned_selector
+from ..controller.scorers.base import Scorer
 from ..controller.scorers.confidence import ConfidenceScorer
 from ..controller.scorers.rank import RankScorer
 from ..controller.selector import Selector, TreeLimits
@@ -86,7 +87,7 @@ def build_decoder(
     given = [source for source, value in sources.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} are both given; choose one of them")
-    if pair.head is not None and config.tree is None and config.dynamic is None and given:
+    if pair.head is not None and (config.selector is not None or config.sampled is not None):
         raise InputError(
             f"drafter {pair.config.drafter!r} is {pair.head.kind}, which drafts static and dynamic trees only, got "
             f"{given[0]}; give one as speculation.tree or speculation.dynamic"
@@ -102,21 +103,8 @@ def build_decoder(
         raise InputError(f"verifier {config.verifier!r} judges sampled trees only; give one as sampled=[K, L1, L2]")
     if config.selector is not None:
         return _learned(pair, config, config.selector, fit, max_batch)
-    if config.tree is not None:
-        paths = parse_paths(config.tree)
-        scorer = RankScorer.from_paths(paths)
-        limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=len(paths), budget=len(paths))
-        selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
-        if config.lookup:
-            policy = Guard(selector) if config.guard else selector
-            datastore = read_datastore(config.datastore, pair.tokenizer)
-            return tree_decoder(pair, FIXED, policy, drafter=LookupDrafter(datastore))
-        return _unpriced(pair, config, selector, fit, max_batch)
-    if config.dynamic is not None:
-        depth, width, budget = config.dynamic
-        limits = TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)
-        selector = Selector(ConfidenceScorer(), limits, min_prob=config.min_prob, path_prob=config.path_prob)
-        return _unpriced(pair, config, selector, fit, max_batch)
+    if config.tree is not None or config.dynamic is not None:
+        return _by_hand(pair, config, fit, max_batch)
     return plain_decoder(pair)
 
 
@@ -145,19 +133,35 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)
 
 
-def _unpriced(
-    pair: Pair, config: SpeculationConfig, selector: Selector, fit: FitTotals | None, max_batch: int
-) -> Decoder:
-    """The loop under a policy that needs no latency table; the guard looks into one, if there is one."""
-    depth = selector.limits.max_depth
-    if pair.head is not None and pair.head.max_depth is not None and depth > pair.head.max_depth:
+def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
+    """The loop under a static or dynamic tree, which needs no latency table; the guard looks into one, if there is
+    one."""
+    scorer, limits = _scorer_and_limits(config)
+    selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
+    if config.lookup:
+        policy = Guard(selector) if config.guard else selector
+        datastore = read_datastore(config.datastore, pair.tokenizer)
+        return tree_decoder(pair, FIXED, policy, drafter=LookupDrafter(datastore))
+    most = pair.head.max_depth if pair.head is not None else None
+    if most is not None and limits.max_depth > most:
         raise InputError(
-            f"drafter {pair.config.drafter!r} drafts {pair.head.max_depth} tokens ahead, but the tree asked for is "
-            f"{depth} deep; give one of that depth"
+            f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but the tree asked for is "
+            f"{limits.max_depth} deep; give one of that depth"
         )
     path = cache_path(pair.latency_key)
     table = LatencyTable.load(path) if config.guard and path.exists() else None
     return _watched(pair, config, get_law(config.law), selector, table, fit, max_batch)
+
+
+def _scorer_and_limits(config: SpeculationConfig) -> tuple[Scorer, TreeLimits]:
+    if config.tree is not None:
+        paths = parse_paths(config.tree)
+        scorer = RankScorer.from_paths(paths)
+        size = len(paths)
+        return scorer, TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=size, budget=size)
+    assert config.dynamic is not None
+    depth, width, budget = config.dynamic
+    return ConfidenceScorer(), TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)
 
 
 def _watched(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..controller.tree import Array, DraftTree
-from .backends.base import CHUNK, CachedModel, append_text
+from .backends.base import CHUNK, CachedModel, append_text, causal, ending_together
 from .transfer import to_device
 
 
@@ -63,39 +63,33 @@ class Target:
     def score(self, tree: DraftTree) -> Tensor:
         """[B, N, V]: logits after each node of the trees of the first B slots, given its path."""
         num_trees, size = tree.tokens.shape
-        unread = self._unread[:num_trees]
-        counts = np.array([len(text) for text in unread])
-        lengths, width = self.model.lengths[:num_trees], int(counts.max())
-        positions = (lengths + counts)[:, None] + np.maximum(tree.depths, 0)
-        is_node = np.arange(size) < tree.num_nodes[:, None]
-        if width == 0:
-            return self.model.forward(tree.tokens, positions, tree.ancestors(), real=is_node)
         # What is unread stands right before its tree.
-        is_unread = np.arange(width) >= width - counts[:, None]
-        real = np.concatenate((is_unread, is_node), axis=1)
-        tokens = np.zeros(real.shape, dtype=np.int64)
-        tokens[:, :width][is_unread] = np.concatenate(unread)
-        tokens[:, width:] = tree.tokens
-        visible = np.tri(width + size, dtype=bool) & np.pad(is_unread, ((0, 0), (0, size)))[:, None]
-        visible[:, width:, width:] = tree.ancestors()
-        visible |= np.eye(width + size, dtype=bool)
-        before = lengths[:, None] + np.arange(width) - (width - counts[:, None])
-        positions = np.concatenate((before, positions), axis=1)
-        return self.model.forward(tokens, positions, visible, num_logits=size, real=real)
+        unread, is_unread = ending_together(self._unread[:num_trees])
+        real = np.concatenate((is_unread, tree.valid), axis=1)
+        visible = causal(real)
+        visible[:, -size:, -size:] = tree.ancestors()
+        lengths = self.model.lengths[:num_trees, None]
+        before = lengths + is_unread.cumsum(axis=1) - 1
+        behind = lengths + is_unread.sum(axis=1, keepdims=True) + np.maximum(tree.depths, 0)
+        return self.model.forward(
+            np.concatenate((unread, tree.tokens), axis=1),
+            np.concatenate((before, behind), axis=1),
+            visible,
+            num_logits=size,
+            real=real,
+        )
 
     def commit(self, path: Array) -> None:
         """Keep the root and the accepted `path` ([B, A] nodes, -1 behind the last) of the trees just scored."""
         num_trees = len(path)
-        counts = np.array([len(text) for text in self._unread[:num_trees]])
-        width = int(counts.max())
+        _, is_unread = ending_together(self._unread[:num_trees])
+        width = is_unread.shape[1]
+        unread = np.where(is_unread, np.arange(width), -1)
         root = np.full((num_trees, 1), width)
-        rows = np.concatenate((root, np.where(path >= 0, path + width, -1)), axis=1)
-        if width:
-            # -1 entries, which may only come last, stand before what was unread.
-            unread = np.where(np.arange(width) >= width - counts[:, None], np.arange(width), -1)
-            rows = np.concatenate((unread, rows), axis=1)
-            rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
-            self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
+        rows = np.concatenate((unread, root, np.where(path >= 0, path + width, -1)), axis=1)
+        # -1 entries may only come last.
+        rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
+        self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
         self.model.commit(rows)
         for slot, kept in enumerate(rows):
             self._remember(slot, slot, kept[kept >= 0])

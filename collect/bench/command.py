@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...controller.checkpoint import Checkpoint
-from ...controller.console import print_json, print_table
+from ...controller.console import print_json
 from ...controller.contract import LAWS
 from ...controller.errors import InputError
 from ...controller.latency import LatencyTable
@@ -17,14 +17,22 @@ from ...controller.policies.sampled_grids import verifier_grids
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
-from ...runtime.table_fit import PartRatios
 from ..profile import ProfileConfig
 from ..prompts import Prompt, PromptConfig, load_prompts
 from ..table_cache import new_table
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .conditions import conditions
-from .measure import over_others, repeated_four_grams, run_interleaved, summarise, table_fit, tuned
+from .measure import (
+    fit_sentence,
+    over_others,
+    print_policies,
+    repeated_four_grams,
+    run_interleaved,
+    summarise,
+    table_fit,
+    tuned,
+)
 from .policies import Job, guarded, planned_policy, reference_policies
 from .verification_cost import print_costs, verification_costs
 
@@ -119,7 +127,7 @@ def bench(
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
-        _print(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
+        print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
         shares = step_shares(models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED])
         print(shares_sentence(shares))
         learned = over_others("learned", policies, runs)
@@ -144,17 +152,17 @@ def _side_by_side(
     pair: Pair, checkpoint: Checkpoint, table: LatencyTable, prompts: list[Prompt], measure: BenchConfig
 ) -> dict[str, Any]:
     """The report of many texts at a time."""
-    reports, num_rounds = {}, measure.concurrency_rounds
+    reports = {}
     for temperature in measure.temperatures:
         grids = policy_grids(checkpoint, table, [LAWS[checkpoint.config.law]], temperature)
         grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
         ways = served_ways(pair, grids["learned", checkpoint.config.law][0], table)
         jobs = _jobs(pair, prompts, measure, temperature)
-        rows = [row for number in measure.concurrency for row in concurrency_rows(ways, jobs, number, num_rounds)]
-        print_concurrency(temperature, rows, jobs[0].max_tokens, num_rounds)
+        rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
+        rows = [row for of_number in rounds for row in of_number]
+        print_concurrency(temperature, rows, jobs[0].max_tokens)
         reports[f"{temperature:g}"] = rows
-    report = {"batch": list(measure.concurrency), "rounds": num_rounds, "temperatures": reports}
-    return {"command": "bench", **conditions(pair), **report}
+    return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
 
 
 def finalists(
@@ -176,15 +184,6 @@ def finalists(
     return chosen
 
 
-def fit_sentence(fit: PartRatios | None) -> str:
-    """How the latency table, by which policies choose and are tuned, agrees with the clock that measured them."""
-    if fit is None:
-        return "No step says whether the latency table fits; measure more tokens."
-    if fit.fit:
-        return f"The latency table fits: {fit.text}."
-    return f"Warning: the machine changed since its prices were measured: {fit.text}. Bench again when it is quiet."
-
-
 def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:
     max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
     return [
@@ -196,26 +195,3 @@ def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: f
         )
         for number, prompt in enumerate(prompts)
     ]
-
-
-def _print(temperature: float, rows: list[dict[str, Any]], jobs: list[Job], repeated: float, *, is_tuned: bool) -> None:
-    shown = [
-        {
-            "policy": row["policy"],
-            "law": row["law"],
-            "tuned to" if is_tuned else "untuned settings": row["settings"],
-            "tokens/s": row["tokens_per_second"],
-            "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
-            "worst tenth": row["speed_up_worst_decile"],
-            "block eff.": row.get("block_efficiency", "-"),
-            "nodes/step": row.get("nodes_per_step", "-"),
-            "drafted/step": row.get("drafted_per_step", "-"),
-            "accepted": f"{row['acceptance_rate']:.0%}" if "acceptance_rate" in row else "-",
-            "same text": f"{len(jobs) - row['texts_unlike_plain']}/{len(jobs)}" if "texts_unlike_plain" in row else "-",
-            "controller": f"{row['controller_share']:.1%}" if "controller_share" in row else "-",
-        }
-        for row in rows
-    ]
-    size = f"{len(jobs)} prompts x {jobs[0].max_tokens} tokens"
-    title = f"T = {temperature:g}, batch 1, {size}, repeated 4-grams {repeated:.0%}"
-    print_table(title, shown)

@@ -70,6 +70,7 @@ def concurrency_rows(
         row = {
             "concurrency": concurrency,
             "way": way.name,
+            "rounds": num_rounds,
             "tokens_per_second": round(tokens_per_second(of_way), 1),
             "speed_up": round(ratio, 3),
             "speed_up_95": [round(low, 3), round(high, 3)],
@@ -85,7 +86,7 @@ def concurrency_rows(
     return rows
 
 
-def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_tokens: int, num_rounds: int) -> None:
+def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_tokens: int) -> None:
     """The table of `concurrency_rows` of all concurrencies."""
     shown = [
         {
@@ -95,7 +96,7 @@ def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_to
             "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
             "block eff.": row.get("block_efficiency", "-"),
             "nodes/step": row.get("nodes_per_step", "-"),
-            "rounds of the same texts": f"{num_rounds - row['texts_unlike_plain']}/{num_rounds}"
+            "rounds of the same texts": f"{row['rounds'] - row['texts_unlike_plain']}/{row['rounds']}"
             if "texts_unlike_plain" in row
             else "-",
         }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from ...controller.console import track
+from ...controller.console import print_table, track
 from ...controller.policies.base import PolicyPlan
 from ...runtime.stats import DecodeStats
 from ...runtime.table_fit import PartRatios
@@ -135,3 +135,38 @@ def repeated_four_grams(texts: Sequence[Sequence[int]]) -> float:
         total += sum(grams.values())
         repeated += sum(grams.values()) - len(grams)
     return repeated / total if total else 0.0
+
+
+def fit_sentence(fit: PartRatios | None) -> str:
+    """How the latency table, by which policies choose and are tuned, agrees with the clock that measured them."""
+    if fit is None:
+        return "No step says whether the latency table fits; measure more tokens."
+    if fit.fit:
+        return f"The latency table fits: {fit.text}."
+    return f"Warning: the machine changed since its prices were measured: {fit.text}. Bench again when it is quiet."
+
+
+def print_policies(
+    temperature: float, rows: Sequence[dict[str, Any]], jobs: Sequence[Job], repeated: float, *, is_tuned: bool
+) -> None:
+    """The table of `summarise`d policies."""
+    shown = [
+        {
+            "policy": row["policy"],
+            "law": row["law"],
+            "tuned to" if is_tuned else "untuned settings": row["settings"],
+            "tokens/s": row["tokens_per_second"],
+            "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
+            "worst tenth": row["speed_up_worst_decile"],
+            "block eff.": row.get("block_efficiency", "-"),
+            "nodes/step": row.get("nodes_per_step", "-"),
+            "drafted/step": row.get("drafted_per_step", "-"),
+            "accepted": f"{row['acceptance_rate']:.0%}" if "acceptance_rate" in row else "-",
+            "same text": f"{len(jobs) - row['texts_unlike_plain']}/{len(jobs)}" if "texts_unlike_plain" in row else "-",
+            "controller": f"{row['controller_share']:.1%}" if "controller_share" in row else "-",
+        }
+        for row in rows
+    ]
+    size = f"{len(jobs)} prompts x {jobs[0].max_tokens} tokens"
+    title = f"T = {temperature:g}, batch 1, {size}, repeated 4-grams {repeated:.0%}"
+    print_table(title, shown)

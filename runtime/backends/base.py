@@ -96,21 +96,32 @@ def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]
     last_rows: list[Tensor | None] = [None] * len(tokens)
     counts = np.array([len(text) for text in tokens])
     is_even = model.packs or counts.max() * len(tokens) <= 2 * counts.sum()
-    alone = counts > (CHUNK if is_even and len(tokens) > 1 else FEW)
-    for slot in np.nonzero(alone)[0].tolist():
+    for slot in np.nonzero(counts > (CHUNK if is_even else FEW))[0].tolist():
         last_rows[slot] = append_text(model, slot, tokens[slot])
         counts[slot] = 0
     if not counts.any():
         return last_rows
-    # They end together, so that logits are asked of the last row alone.
-    rows, starts = np.arange(counts.max()), (counts.max() - counts)[:, None]
-    real = rows >= starts
-    block = np.zeros(real.shape, dtype=np.int64)
-    block[real] = np.concatenate([text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)])
-    visible = np.tri(len(rows), dtype=bool) & real[:, None] | np.eye(len(rows), dtype=bool)
-    positions = model.lengths[: len(tokens), None] + rows - starts
-    logits = model.forward(block, positions, visible, num_logits=1, real=real)
-    model.commit(np.where(rows < counts[:, None], starts + rows, -1))
+    # Logits are asked of the last row alone.
+    block, real = ending_together([text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)])
+    positions = model.lengths[: len(tokens), None] + real.cumsum(axis=1) - 1
+    logits = model.forward(block, positions, causal(real), num_logits=1, real=real)
+    rows = np.arange(block.shape[1])
+    model.commit(np.where(rows < counts[:, None], rows + (len(rows) - counts)[:, None], -1))
     for slot in np.nonzero(counts)[0].tolist():
         last_rows[slot] = logits[slot, 0]
     return last_rows
+
+
+def ending_together(texts: Sequence[Array]) -> tuple[Array, Array]:
+    """Texts side by side as a block of tokens [B, n], padded in front, and [B, n] bool where it is theirs."""
+    counts = np.array([len(text) for text in texts])
+    real = np.arange(counts.max()) >= (counts.max() - counts)[:, None]
+    block = np.zeros(real.shape, dtype=np.int64)
+    block[real] = np.concatenate(texts)
+    return block, real
+
+
+def causal(real: Array) -> Array:
+    """[B, n, n] bool: each row of a block sees itself and the rows before it that are `real` [B, n]."""
+    num_rows = real.shape[1]
+    return np.tri(num_rows, dtype=bool) & real[:, None] | np.eye(num_rows, dtype=bool)

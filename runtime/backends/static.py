@@ -55,19 +55,15 @@ class StaticModel(TransformersModel):
         self._cache.reserve(_menu_size(len(self.lengths) + 1), capacity + MENU[-1])
         super().join(capacity)
 
-    @torch.inference_mode()
-    def forward(
+    def _whole_forward(
         self,
         tokens: Array,
         positions: Array,
         visible: Array,
-        *,
-        num_logits: int = 0,
-        first_slot: int = 0,
-        real: Array | None = None,
-        features: Tensor | None = None,
+        num_logits: int,
+        first_slot: int,
+        features: Tensor | None,
     ) -> Tensor:
-        """As in `base`; all rows of the block are run over, whichever are `real`."""
         assert features is None and not self.hidden_layers, "graphs hand out logits alone"
         num_slots, num_rows, num_seen = visible.shape
         num_logits = num_logits or num_rows

@@ -86,14 +86,24 @@ class TransformersModel:
         features: Tensor | None = None,
     ) -> Tensor:
         """As in `base`; a head reads `features` [B, n, F] beside its tokens."""
-        num_slots, num_rows = tokens.shape
-        if real is not None and real.size - real.sum() >= LEAST_SPARED:
+        if self.packs and real is not None and real.size - real.sum() >= LEAST_SPARED:
             assert features is None, "heads run over whole blocks"
-            return self._packed_forward(tokens, positions, visible, real, num_logits or num_rows, first_slot)
-        self._cache.open_rows(num_rows, first_slot, num_slots)
+            return self._packed_forward(tokens, positions, visible, real, num_logits or real.shape[1], first_slot)
+        return self._whole_forward(tokens, positions, visible, num_logits, first_slot, features)
+
+    def _whole_forward(
+        self,
+        tokens: Array,
+        positions: Array,
+        visible: Array,
+        num_logits: int,
+        first_slot: int,
+        features: Tensor | None,
+    ) -> Tensor:
+        """Over all rows of the block."""
+        self._cache.open_rows(tokens.shape[1], first_slot, len(tokens))
         options: dict[str, Any] = {} if features is None else {"features": features}
-        every = slice(None)
-        mask = None if self._sees_all(visible) else self._mask(visible, every, every)
+        mask = None if self._sees_all(visible) else self._mask(visible, self._lengths)
         output = self._model_output(tokens, positions, num_logits, attention_mask=mask, **options)
         self.hidden = self._hidden(output)
         return output.logits
@@ -129,31 +139,34 @@ class TransformersModel:
             return None
         return torch.cat([output.hidden_states[layer] for layer in self.hidden_layers], dim=-1)
 
+    @property
+    def _lengths(self) -> Array:
+        """[B] committed rows of the slots that the running forward is about."""
+        return self._cache.lengths[self._cache.slots]
+
     def _sees_all(self, visible: Array) -> bool:
         """Whether every row of the cache is seen, as in plain decoding."""
-        cache = self._cache
-        lengths = cache.lengths[cache.slots]
-        return visible.shape[1] == 1 and bool(visible.all() and (lengths + cache.num_tree_rows == cache.end).all())
+        ends = self._lengths + self._cache.num_tree_rows
+        return visible.shape[1] == 1 and bool(visible.all() and (ends == self._cache.end).all())
 
     def _groups(self, real: Array, visible: Array) -> list[Group]:
         groups, num_packed = [], 0
         for slots, columns in parts(real):
             packing = Packing.of(real[slots, columns], self.device)
             packed = slice(num_packed, num_packed + len(packing.places))
-            groups.append(Group(slots, packed, packing, self._mask(visible, slots, columns)))
+            groups.append(Group(slots, packed, packing, self._mask(visible[slots, columns], self._lengths[slots])))
             num_packed = packed.stop
         return groups
 
-    def _mask(self, visible: Array, slots: slice, columns: slice) -> Tensor:
-        """[B, 1, n, rows] of these slots and columns of the forward, to be added to the scores of all cache rows: 0
-        where one is seen and -inf elsewhere.
+    def _mask(self, visible: Array, lengths: Array) -> Tensor:
+        """[B, 1, n, rows] to be added to the scores of all cache rows, 0 where one is seen and -inf elsewhere: of texts
+        with `lengths` [B] committed rows, and of the tree rows what is `visible` [B, n, m + n].
 
         Kernels would turn a bool mask into this one in every layer.
         """
         cache = self._cache
-        visible = visible[slots, columns]
         mask = np.zeros((*visible.shape[:2], cache.end), dtype=bool)
-        for row, length in enumerate(cache.lengths[cache.slots][slots]):
+        for row, length in enumerate(lengths):
             mask[row, :, :length] = True
             mask[row, :, length : length + cache.num_tree_rows] = visible[row]
         seen = to_device(mask[:, None], self.device)

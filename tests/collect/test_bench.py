@@ -5,8 +5,8 @@ from pathlib import Path
 import plans
 import pytest
 import tiny
-from treewright.collect.bench.command import BenchConfig, bench, finalists, fit_sentence
-from treewright.collect.bench.measure import over_others, summarise, table_fit, tuned, worst_decile
+from treewright.collect.bench.command import BenchConfig, bench, finalists
+from treewright.collect.bench.measure import fit_sentence, over_others, summarise, table_fit, tuned, worst_decile
 from treewright.collect.bench.policies import Job, Policy, Run, planned_policy
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
