@@ -254,8 +254,8 @@ def test_a_foreign_output_folder_is_left_alone(runs, tmp_path, capsys):
 
 
 def test_traces_of_another_run_are_not_mixed(runs, capsys):
-    refused(["collect", "--out", runs / "traces", *FEW, "--texts.seed", "77"], "another run (texts differ)", capsys)
-    refused(["collect", "--out", runs / "traces", *FEW, "--pair.dtype", "bfloat16"], "(dtype differ)", capsys)
+    refused(["collect", "--out", runs / "traces", *FEW, "--texts.seed", "77"], "another run, which differs in texts;", capsys)
+    refused(["collect", "--out", runs / "traces", *FEW, "--pair.dtype", "bfloat16"], "which differs in dtype;", capsys)
 
 
 def test_traces_of_other_weights_under_the_same_names_are_not_mixed(runs, tmp_path, capsys):
@@ -268,7 +268,7 @@ def test_traces_of_other_weights_under_the_same_names_are_not_mixed(runs, tmp_pa
         metadata={"format": "pt"},
     )
     pair = ["--pair.target", tmp_path / "target", "--pair.drafter", tmp_path / "drafter"]
-    refused(["collect", "--out", runs / "traces", *FEW, *pair], "another run (drafter_sha256 differ)", capsys)
+    refused(["collect", "--out", runs / "traces", *FEW, *pair], "another run, which differs in drafter_sha256;", capsys)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_folder_of_other_weights_or_another_number_format_is_refused_by_what_d
     served(tmp_path / "served", {})
     half = replace(PAIR, config=replace(PAIR.config, dtype="bfloat16"))
     for pair, differing in ((tiny.pair(drafter_noise=0.03), "drafter_sha256"), (half, "dtype")):
-        with pytest.raises(InputError, match=rf"holds traces of another run \({differing} differ\)"):
+        with pytest.raises(InputError, match=rf"holds traces of another run, which differs in {differing};"):
             ServedTexts.open(tmp_path / "served", pair)
 
 
