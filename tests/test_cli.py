@@ -254,7 +254,7 @@ def test_a_foreign_output_folder_is_left_alone(runs, tmp_path, capsys):
 
 
 def test_traces_of_another_run_are_not_mixed(runs, capsys):
-    refused(["collect", "--out", runs / "traces", *FEW, "--texts.seed", "77"], "another run, which differs in texts;", capsys)
+    refused(["collect", "--out", runs / "traces", *FEW, "--texts.seed", "77"], "run, which differs in texts;", capsys)
     refused(["collect", "--out", runs / "traces", *FEW, "--pair.dtype", "bfloat16"], "which differs in dtype;", capsys)
 
 

@@ -29,8 +29,8 @@ def merge_folders(out: Path, paths: Sequence[Path]) -> TraceFolder:
     for folder in folders[1:]:
         if differing := _run(folder.header).differences(run):
             raise InputError(
-                f"{folder.path} is of another run than {folders[0].path}, which differs in {', '.join(differing)}; merge the "
-                "shards of one run"
+                f"{folder.path} is of another run than {folders[0].path}, which differs in {', '.join(differing)}; "
+                "merge the shards of one run"
             )
     by_number = {number: folder for (number, _), folder in zip(shards, folders, strict=True)}
     if len(by_number) < len(folders):
