@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..controller.console import print_json
+from ..controller.objective import nearest
 from .pair import PairConfig, load_pair
 from .request import Request
 from .sampling import Sampling
@@ -57,4 +58,5 @@ def generate(
             "block_efficiency": round(stats.block_efficiency, 3),
             "tokens_per_second": round(stats.num_tokens / stats.total_ms * 1e3, 1),
         }
+        | ({"theta_scale": nearest(scales, text.temperature)} if (scales := decoder.theta_scales) else {})
     )

@@ -52,7 +52,7 @@ def test_the_two_settings_that_replay_ranked_first_go_into_the_live_round_in_the
 
 def test_tuned_settings_of_another_policy_are_refused():
     checkpoint = with_tuned({"1": {"EAGLE-2": [{"depth": 3, "beam": 8}]}})
-    with pytest.raises(InputError, match="holds settings .* for 'EAGLE-2', this build takes such as .*; retrain it"):
+    with pytest.raises(InputError, match=r"holds settings .* for 'EAGLE-2', this build takes such as .*; retrain it"):
         finalists(checkpoint, plans.TABLE, [COUPLED], 1.0)
 
 
