@@ -8,10 +8,11 @@ from treewright.controller.tree import DraftTree
 
 
 def random_children(generator, batch, frontier, width=3, cut=0):
-    """Random candidates; the last `cut` of each node are cut by sampling."""
+    """Random candidates; the last `cut` of each node are cut by sampling, or up to so many where it is negative."""
     log_probs = np.sort(-generator.exponential(size=(batch, frontier, width)), axis=2)[:, :, ::-1].astype(np.float32)
     noisy = log_probs.copy()
-    noisy[:, :, width - cut :] = -np.inf
+    counts = width - (cut if cut >= 0 else generator.integers(1 - cut, size=(batch, frontier, 1)))
+    noisy[np.broadcast_to(np.arange(width) >= counts, noisy.shape)] = -np.inf
     tokens = generator.integers(100, size=(batch, frontier, width))
     return Children(tokens, log_probs, noisy, log_probs[:, :, 0] + 5, log_probs[:, :, 0])
 
