@@ -80,6 +80,14 @@ class Pair:
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt; InputError for half a surrogate pair, which is no text."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the prompt is no Unicode text at letter {error.start}; give it in UTF-8") from error
+        return self.tokenizer(text)["input_ids"]
+
     @property
     def name(self) -> str:
         """What latency tables and checkpoints call this pair."""
