@@ -29,7 +29,7 @@ class Detokeniser:
         self._tokenizer = tokenizer
         self._silent = silent
         self._ids = self._end_of(prompt_ids)
-        self._num_shown = next(count for count in range(len(self._ids), -1, -1) if self._is_whole(self._ids[:count]))
+        self._num_shown = self._num_whole()
         # What decoding the tokens shown gives: the context of those that wait.
         self._shown = self._decode(self._ids[: self._num_shown])
         # Of a prompt that ends inside a character, what it shows of that: the text does not show it again.
@@ -52,6 +52,13 @@ class Detokeniser:
         while count < len(prompt_ids) and not self._decode(prompt_ids[-count:]).strip(REPLACEMENT):
             count *= 2
         return list(prompt_ids[-count:])
+
+    def _num_whole(self) -> int:
+        """How many of the tokens end with a whole character: all but the last few, or none."""
+        for count in range(len(self._ids), max(0, len(self._ids) - MOST_WAITING), -1):
+            if not self._decode(self._ids[:count]).endswith(REPLACEMENT):
+                return count
+        return 0
 
     def _num_certain(self) -> int:
         """How many of the tokens no later one can change."""
@@ -83,9 +90,6 @@ class Detokeniser:
         count = _num_common(piece, self._of_prompt)
         self._of_prompt = self._of_prompt[count:] if count == len(piece) else ""
         return piece[count:]
-
-    def _is_whole(self, ids: Sequence[int]) -> bool:
-        return not self._decode(ids).endswith(REPLACEMENT)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)

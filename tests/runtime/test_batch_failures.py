@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 import tiny
 from failing import FailingModel
+from tokenizers import decoders
 from treewright.controller.contract import COUPLED, IID_PATHS
 from treewright.controller.policies.delayed import sampled_shape
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.runtime.backends.base import CHUNK
+from treewright.runtime.decode import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.target import Target
+from treewright.runtime.verification.walk import WalkVerifier
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 ROOM = 29  # no two of the texts below ask for the same of prompt and text together
@@ -93,6 +97,29 @@ def test_a_drafter_that_fails_for_one_text_harms_no_other(failure):
     asked = requests(marked_prompt)
     streams, _ = run(decoder_of(True, drafter={"marked": marked_prompt + ROOM} | of_drafter), asked)
     assert_only_the_marked_failed(streams, asked, kind)
+
+
+class Unshowable:
+    """A tokenizer's decoder that can show all words but one."""
+
+    def decode_chain(self, tokens):
+        if "w7" in tokens:
+            raise ValueError("w7 cannot be shown")
+        return [f" {token}" for token in tokens]
+
+
+def test_a_text_that_cannot_be_shown_fails_alone():
+    tokenizer = tiny.tokenizer()
+    tokenizer.decoder = decoders.Decoder.custom(Unshowable())
+    decoder = Decoder(Target(tiny.llama(positions=4 * CHUNK)), WalkVerifier(), tokenizer, frozenset())
+    asked = [Request([8 if token == 7 else token for token in of.prompt_ids], ROOM, of.sampling) for of in requests()]
+    streams, sizes = run(decoder, asked)
+    assert max(sizes) == 5
+    for request, stream in zip(asked, streams, strict=True):
+        expected = plain(request).token_ids
+        assert stream.token_ids == (expected[: expected.index(7) + 1] if 7 in expected else expected)
+        assert ("w7 cannot be shown" in str(stream.error)) == (7 in expected)
+    assert 0 < sum(stream.error is not None for stream in streams) < 5
 
 
 def test_drawn_trees_go_on_alone_with_the_draws_they_would_have_had():
