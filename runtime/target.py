@@ -46,6 +46,10 @@ class Target:
         self._unread = [self._unread[slot] for slot in slots]
         self._hidden = [self._hidden[slot] for slot in slots]
 
+    def forget_forward(self) -> None:
+        """Drop the rows of a forward that failed before they were committed."""
+        self.model.commit(np.zeros((0, 0), dtype=np.int64))
+
     def num_unread(self, slot: int) -> int:
         return len(self._unread[slot])
 

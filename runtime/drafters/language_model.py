@@ -49,6 +49,7 @@ class LanguageModelDrafter:
         self.model.open(0, 0)
         self._session = self.model.session
         self._unread, self._ngrams = [], []
+        self.forget_tree(0)  # a step may have failed in its midst
 
     def join(self, text: Array, capacity: int) -> None:
         self.model.join(capacity)
