@@ -86,7 +86,7 @@ class PromptedTexts:
     def open(self, pair: Pair) -> Take:
         requests = [self._request(number, pair) for number in range(len(self.prompts))]
         for request in requests:
-            check_request(request, pair.target.context_length)
+            check_request(request, pair.target.context_length, pair.target.vocabulary_size)
 
         def write(numbers: Sequence[int]) -> list[Text]:
             started = perf_counter()
