@@ -14,7 +14,8 @@ class Drafter(Protocol):
 
     @property
     def draft_rows(self) -> DraftRows:
-        """Of the step under way, the law that each node's children were drawn from; nothing under the walk's laws."""
+        """Of the step under way, the log-probabilities that each node's children were drawn from; nothing under the
+        walk's laws."""
         ...
 
     @property
