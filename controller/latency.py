@@ -103,8 +103,8 @@ class LatencyTable:
             return cls._from_document(json.loads(path.read_bytes()))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(
-                f"no latency table can be read from {path} ({error}); run `treewright profile`, or for a trace folder's "
-                "table `treewright collect`"
+                f"no latency table can be read from {path} ({error}); run `treewright profile`, or for a trace "
+                "folder's table `treewright collect`"
             ) from error
 
     @classmethod

@@ -43,8 +43,13 @@ def test_a_damaged_table_does_not_count(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("median_ms", "chosen"),
-    [({1: 10.0, 2: 400.0}, 1), ({1: 10.0, 2: 9.0}, 2), ({1: 10.0, 2: 10.0}, 2), ({1: 9.0, 2: 10.0}, 2)]
-    + [({1: 8.0, 2: 10.0}, 1), ({1: 7.0, 2: 10.0, 4: 6.0}, 4)],
+    [
+        ({1: 10.0, 2: 400.0}, 1),
+        ({1: 10.0, 2: 9.0}, 2),
+        ({1: 9.0, 2: 10.0}, 2),
+        ({1: 8.0, 2: 10.0}, 1),
+        ({1: 7.0, 2: 10.0, 4: 6.0}, 4),
+    ],
     ids=str,
 )
 def test_the_default_of_two_threads_stays_unless_others_are_clearly_faster(median_ms, chosen):
