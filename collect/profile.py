@@ -1,6 +1,5 @@
 """Measures a latency table: interleaved medians of drafter levels and target steps through the real code path."""
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from random import Random
@@ -17,7 +16,7 @@ from ..controller.latency import LEAST_SIZES, LatencyTable, require_sizes
 from ..controller.latency_cache import cache_path, forget_table, stored_table
 from ..controller.ranges import require_at_least
 from ..runtime.pair import Pair, PairConfig, load_pair
-from ..runtime.threads import fastest, is_undecided, target_ms
+from ..runtime.threads import fastest, is_undecided, require_threads, target_ms
 from .thread_race import race, settle
 from .workbench import Workbench
 
@@ -79,9 +78,10 @@ def profile(
 
 
 def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
-    most = os.cpu_count() or 1
-    if any(not 1 <= count <= most for count in threads) or len(set(threads)) < len(threads):
-        raise InputError(f"threads are distinct numbers from 1 up to {most}, this machine's CPUs, got {list(threads)}")
+    for count in threads:
+        require_threads("threads", count)
+    if len(set(threads)) < len(threads):
+        raise InputError(f"threads are distinct numbers, got {list(threads)}")
     if threads and fixed:
         raise InputError(f"threads {list(threads)} and pair.threads {fixed} are both given; leave one of them out")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from ..controller.latency import LatencyTable
 from ..controller.latency_cache import stored_table
+from ..controller.ranges import require_between
 
 # Drafted nodes up to which target steps are compared.
 NODES = 16
@@ -16,6 +17,11 @@ CLEARLY_FASTER = 0.8
 def is_undecided(threads: int, device: str) -> bool:
     """Whether nobody has said how many CPU threads to run on; `threads` is the setting of that name."""
     return threads == 0 and device == "cpu" and "OMP_NUM_THREADS" not in os.environ
+
+
+def require_threads(name: str, count: int) -> None:
+    """InputError for more or fewer CPU threads than this machine can run at once."""
+    require_between(name, count, 1, os.cpu_count() or 1)
 
 
 def race_winner(median_ms: Mapping[int, float], default: int) -> int:
