@@ -35,7 +35,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"prompts cannot be read from {path} ({error.strerror}); give one that can be") from error
+        raise InputError(f"prompts cannot be read from {path} ({error.strerror}); use another file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"prompts cannot be read from {path} ({error}); store it as UTF-8") from error
 

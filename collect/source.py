@@ -63,8 +63,10 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         check_temperatures("texts.temperatures", self.temperatures)
-        with named("texts"):
-            Sampling(top_p=self.top_p, seed=self.seed)
+        with named("texts.top_p"):
+            Sampling(top_p=self.top_p)
+        with named("texts.seed"):
+            Sampling(seed=self.seed)
         require_at_least("texts.max_tokens", self.max_tokens, 1)
 
 

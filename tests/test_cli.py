@@ -183,9 +183,9 @@ def test_missing_prompts_are_refused(tmp_path, capsys):
     ("content", "complaint"),
     [
         (b"\xff\xfe\x00bad", "UTF-8"),
-        (b"not json\n", "line 1 is no JSON object"),
-        (b'{"text": "x"}\n', "no JSON object with a key 'prompt'"),
-        (b'{"prompt": "  "}\n', "line 1 has an empty prompt"),
+        (b"not json\n", "line 1 is no JSON"),
+        (b'{"label": "x"}\n', "line 1 has no 'prompt', 'text' or 'messages'"),
+        (b'{"prompt": "  "}\n', "line 1 has an empty 'prompt'"),
         (b"", "no prompts"),
         (b'{"prompt": "x", "split": "other"}\n', "no prompts of split 'tune'"),
     ],

@@ -83,7 +83,7 @@ class BenchConfig:
         for name in ("max_tokens", "tune_tokens", "bench_prompts", "concurrency_rounds"):
             require_at_least(f"measure.{name}", getattr(self, name), 1)
         require_at_least("measure.tune_prompts", self.tune_prompts, 0)
-        with named("measure"):
+        with named("measure.seed"):
             Sampling(seed=self.seed)
         if self.concurrency and (min(self.concurrency) < 1 or len(set(self.concurrency)) < len(self.concurrency)):
             raise InputError(f"measure.concurrency is of distinct numbers from 1 up, got {list(self.concurrency)}")

@@ -73,7 +73,7 @@ def test_a_setting_at_its_edge_is_taken_and_one_beyond_is_refused_by_name(kind, 
     for value in taken:
         assert getattr(kind(**{field: value}), field) == value
     for value in refused:
-        with pytest.raises(InputError, match=field):
+        with pytest.raises(InputError, match=rf"\b{field}\b"):
             kind(**{field: value})
 
 
