@@ -20,3 +20,13 @@ def named(place: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
+
+
+def system_sentence(error: OSError) -> str:
+    """What the system refused, in a sentence."""
+    reason = error.strerror or first_line(error)
+    if error.filename is None:
+        return (
+            f"the system refused to go on ({reason}); mend that, such as a full disk behind the output, and try again"
+        )
+    return f"{error.filename} cannot be read or written ({reason}); mend that and run the same command again"

@@ -10,8 +10,8 @@ import numpy as np
 
 from .context import StepContext
 from .contract import Looks
-from .errors import InputError
 from .objective import Objective, Prices, best_size, best_width
+from .ranges import require_at_least
 from .scorers.base import Scorer
 from .tree import Array, DraftTree
 
@@ -30,14 +30,17 @@ class TreeLimits:
     ngrams: bool = False  # whether the text's own n-grams draft one more child per expanded node
 
     def __post_init__(self) -> None:
-        for name, least in (("max_depth", 0), ("width", 1), ("frontier", 1), ("budget", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"tree limit {name} is at least {least}, got {getattr(self, name)}")
+        for name, least in (("max_depth", 1), ("width", 1), ("frontier", 1), ("budget", 0)):
+            require_at_least(f"limits.{name}", getattr(self, name), least)
 
     @property
     def num_children(self) -> int:
         """The most children of a node."""
         return self.width + self.ngrams
+
+
+# A tree beyond this is no tree for one step; without a limit a setting could ask for all of a machine's memory.
+LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096, ngrams=True)
 
 
 class Selector:
@@ -123,7 +126,8 @@ class Selector:
             return
         batch, position = len(context.positions), int(context.positions.max())
         price = self.objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, batch=batch, context=position)
-        self.objective.record(context.mean_temperature, float(num_tokens.sum()), price, batch=batch)
+        place = {"batch": batch, "context": position}
+        self.objective.record(context.mean_temperature, float(num_tokens.sum()), price, **place)
 
     def _log_values(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""

@@ -1,6 +1,6 @@
 """The decoder: a loop that is sound, and the batches of texts that run through it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tokenizers import Tokenizer
 
@@ -31,11 +31,13 @@ class Decoder:
         drafter: Drafter | None = None,
         selector: ShapePolicy | None = None,
         observer: Observer | None = None,
+        theta_scales: Mapping[float, float] | None = None,
     ):
         assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"
         if drafter is not None and selector is not None:
             require_sound(drafter.law, selector.looks, verifier.terms)
         self._loop = Loop(target, verifier, drafter, selector, observer)
+        self.theta_scales = dict(theta_scales or {})  # that the choice rule goes by, by temperature, if there is one
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
 

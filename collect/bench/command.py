@@ -1,6 +1,6 @@
 """The `bench` command: tune every policy on one set of prompts, measure them all on another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 
 from ...controller.checkpoint import Checkpoint
 from ...controller.console import print_json
-from ...controller.contract import LAWS
+from ...controller.contract import LAWS, LawTerms
 from ...controller.errors import InputError, named
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
-from ...controller.policies.grids import policy_grids
+from ...controller.policies.grids import policy_families
 from ...controller.policies.sampled_grids import verifier_grids
 from ...controller.ranges import require_at_least
 from ...runtime.pair import Pair, PairConfig, load_pair
@@ -37,7 +37,8 @@ from .measure import (
     table_fit,
     tuned,
 )
-from .policies import Job, guarded, planned_policy, reference_policies
+from .policies import Job, guarded, plain_policy, planned_policy
+from .transformers_loops import generate_policy, tuned_assisted
 from .verification_cost import print_costs, verification_costs
 
 # Greedy runs of small models loop, which flatters every drafter.
@@ -59,6 +60,9 @@ class BenchConfig:
     tune_prompts: int = 6
     """Prompts on which each policy's grid is tried, or the two settings that replay found best; 0 tries none and takes
     replay's best, or without replay the untuned first setting"""
+    assisted_prompts: int = 6
+    """Prompts on which transformers' assisted generation is tuned over its own options, by the clock, for replay does
+    not know its loop; 0 leaves it at its defaults"""
     tune_tokens: int = 48
     """Tokens per prompt while tuning"""
     bench_prompts: int = 24
@@ -82,7 +86,8 @@ class BenchConfig:
             raise InputError(f"measure.temperatures are distinct, got {list(self.temperatures)}")
         for name in ("max_tokens", "tune_tokens", "bench_prompts", "concurrency_rounds"):
             require_at_least(f"measure.{name}", getattr(self, name), 1)
-        require_at_least("measure.tune_prompts", self.tune_prompts, 0)
+        for name in ("tune_prompts", "assisted_prompts"):
+            require_at_least(f"measure.{name}", getattr(self, name), 0)
         with named("measure.seed"):
             Sampling(seed=self.seed)
         if self.concurrency and (min(self.concurrency) < 1 or len(set(self.concurrency)) < len(self.concurrency)):
@@ -116,9 +121,11 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
-    tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts)) if measure.tune_prompts else []
+    num_tuning = max(measure.tune_prompts, measure.assisted_prompts)
+    tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
+    tune = tuning[: measure.tune_prompts]
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
-    if {prompt.document for prompt in tune} & {prompt.document for prompt in held_out}:
+    if {prompt.document for prompt in tuning} & {prompt.document for prompt in held_out}:
         raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
     if measure.concurrency and max(measure.concurrency) > max(profile.batches):
         raise InputError(
@@ -127,7 +134,7 @@ def bench(
         )
     models = load_pair(pair)
     checkpoint = load_checkpoint(selector, models)
-    for prompts, most_tokens in ((tune, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
+    for prompts, most_tokens in ((tuning, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
         for prompt in prompts:  # all are held against the context before hours of measuring
             prompt_request(prompt, models, most_tokens, Sampling())
     # Measured anew: prices differ from process to process, by more than policies do.
@@ -138,22 +145,23 @@ def bench(
     reports = {}
     for temperature in measure.temperatures:
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
-        grids = policy_grids(checkpoint, table, laws, temperature)
-        grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        grids = finalists(checkpoint, table, laws, temperature)
         if measure.verifiers and temperature > 0:
             grids |= verifier_grids()
         make = partial(planned_policy, models, table=table)
         plans = [grid[0] for grid in grids.values()]
+        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]
         if tune:
-            jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tune, measure, temperature)]
-            plans = tuned([*grids.values()], make, jobs, f"tune at T={temperature}")
+            plans = tuned([*grids.values()], make, jobs[: len(tune)], f"tune at T={temperature}")
+        assisted = tuned_assisted(models, jobs[: measure.assisted_prompts], f"tune assisted at T={temperature}")
         plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
         jobs = _jobs(models, held_out, measure, temperature)
-        policies = reference_policies(models, table) + [make(plan) for plan in plans]
+        others = [plain_policy(models, table), generate_policy(models), *assisted]
+        policies = others + [make(plan) for plan in plans]
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
-        print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
+        print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or bool(checkpoint.tuned.ranked))
         shares = step_shares(models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED])
         print(shares_sentence(shares))
         learned = over_others("learned", policies, runs)
@@ -180,8 +188,7 @@ def _side_by_side(
     """The report of many texts at a time."""
     reports = {}
     for temperature in measure.temperatures:
-        grids = policy_grids(checkpoint, table, [LAWS[checkpoint.config.law]], temperature)
-        grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        grids = finalists(checkpoint, table, [LAWS[checkpoint.config.law]], temperature)
         ways = served_ways(pair, grids["learned", checkpoint.config.law][0], table)
         jobs = _jobs(pair, prompts, measure, temperature)
         rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
@@ -192,22 +199,18 @@ def _side_by_side(
 
 
 def finalists(
-    grids: Mapping[tuple[str, str], Sequence[PolicyPlan]], ranked: Mapping[str, Sequence[int]], temperature: float
+    checkpoint: Checkpoint, table: LatencyTable, laws: Sequence[LawTerms], temperature: float
 ) -> dict[tuple[str, str], Sequence[PolicyPlan]]:
-    """Of each grid the settings that replay found best, best first; the whole grid where replay has not ranked it.
-
-    `ranked` holds places in a grid under "family|law|temperature".
-    """
-    chosen: dict[tuple[str, str], Sequence[PolicyPlan]] = {}
-    for (family, law), grid in grids.items():
-        key = f"{family}|{law}|{temperature:g}"
-        places = ranked[key][:NUM_FINALISTS] if key in ranked else range(len(grid))
-        if not 0 <= min(places) <= max(places) < len(grid):
-            raise InputError(
-                f"the checkpoint ranks settings {sorted(places)} of {family!r}, this build has {len(grid)}; retrain it"
-            )
-        chosen[family, law] = [grid[place] for place in places]
-    return chosen
+    """Of each policy, by (family, law), the settings that replay found best, best first; its whole grid where replay
+    has not ranked them at this temperature."""
+    return {
+        (family.name, law.name): [
+            family.plan(settings)
+            for settings in checkpoint.tuned.at(law.name, temperature, family.name)[:NUM_FINALISTS] or family.grid
+        ]
+        for law in laws
+        for family in policy_families(checkpoint, table, law, temperature)
+    }
 
 
 def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:

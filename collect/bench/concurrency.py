@@ -17,7 +17,8 @@ from ...runtime.decoders import plain_decoder, tree_decoder
 from ...runtime.pair import Pair
 from ...runtime.stats import DecodeStats
 from .measure import speed_up, tokens_per_second
-from .policies import Job, Run, generated, guarded
+from .policies import Job, Run, guarded
+from .transformers_loops import generated
 
 
 class Served(NamedTuple):

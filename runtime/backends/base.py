@@ -25,6 +25,8 @@ class CachedModel(Protocol):
     vocabulary_size: int  # of the tokenizer; rows of logits may be wider
     context_length: int
     device: torch.device
+    session: int
+    """How often it was opened: whoever opens it again takes it from those before"""
     packs: bool
     """Whether a forward spares itself the rows of a block that are not `real`."""
     hidden_layers: tuple[int, ...]
@@ -72,6 +74,11 @@ class CachedModel(Protocol):
         """Of the slots of these forwards keep tree rows `rows` ([B, A] ascending, -1 behind each slot's last), drop all
         others."""
         ...
+
+
+def require_session(model: CachedModel, session: int) -> None:
+    """Assert that nobody has opened the model since: a second batch would overwrite the first one's rows."""
+    assert model.session == session, "the model was opened for another batch, which ended this one"
 
 
 def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:

@@ -35,6 +35,7 @@ EDGES = {  # class: field, what it takes, what it refuses
         "temperatures": ([(0.0,), (0.6, 1.0)], [(), (-1.0,), (nan,), (1.0, 1.0), (1.0, 1.00000001)]),
         "max_tokens": ([1], [0]),
         "tune_prompts": ([0], [-1]),
+        "assisted_prompts": ([0], [-1]),
         "tune_tokens": ([1], [0]),
         "bench_prompts": ([1], [0]),
         "concurrency": ([(), (1,), (4, 2)], [(0,), (2, 2)]),
