@@ -78,7 +78,7 @@ def prompt_request(prompt: Prompt, pair: Pair, max_tokens: int, sampling: Sampli
     """What is asked of the decode loop; InputError that names the prompt where it does not fit the target's context."""
     request = Request(prompt_ids(prompt, pair.tokenizer), max_tokens, sampling)
     with named(prompt.place):
-        check_request(request, pair.target.context_length)
+        check_request(request, pair.target.context_length, pair.target.vocabulary_size)
     return request
 
 

@@ -17,6 +17,11 @@ class Drafter(Protocol):
         """Of the step under way, the law that each node's children were drawn from; nothing under the walk's laws."""
         ...
 
+    @property
+    def session(self) -> int:
+        """How often its model was opened, see `CachedModel`; 0 where it has none."""
+        ...
+
     def open(self) -> None:
         """Forget all texts."""
         ...

@@ -70,6 +70,13 @@ def test_one_too_long_for_the_context_is_refused_by_name():
         prompt_request(longest, pair, 7, Sampling())
 
 
+def test_one_with_a_token_that_the_models_have_no_row_for_is_refused_by_name():
+    pair = tiny.pair()
+    pair.tokenizer.add_tokens(["added"])
+    with pytest.raises(InputError, match=r"p.jsonl line 3: the prompt holds the token id 40"):
+        prompt_request(prompt("w5 added"), pair, 1, Sampling())
+
+
 def test_texts_of_a_chat_differ_by_its_messages_in_the_digest_and_texts_by_their_text_alone():
     def digest(*prompts):
         return PromptedTexts({}, list(prompts), TextConfig()).digest
