@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from treewright.controller.errors import InputError
-from treewright.controller.latency import cache_path
+from treewright.controller.latency_cache import cache_path
 from treewright.runtime.decoders import plain_decoder
 from treewright.runtime.loading import load_tokenizer
 from treewright.runtime.pair import PairConfig, load_pair
