@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ class PromptConfig:
 
 def load_prompts(config: PromptConfig) -> list[Prompt]:
     """The chosen prompts, spread evenly over the source; InputError in one sentence where one cannot be read."""
-    path = reference_folder() / "prompts.jsonl" if config.source == REFERENCE else Path(config.source)
+    source = os.path.expanduser(config.source)
+    path = reference_folder() / "prompts.jsonl" if config.source == REFERENCE else Path(source)
     if path.suffix.lower() in READERS or os.path.isfile(path):
         return _from_file(path, config)
-    return _from_dataset(config)
+    return _from_dataset(replace(config, source=source))
 
 
 def _from_file(path: Path, config: PromptConfig) -> list[Prompt]:

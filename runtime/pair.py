@@ -18,7 +18,7 @@ from .backends.transformers import TransformersModel, num_rows
 from .drafters.heads import DraftHead, head_kind, load_head
 from .loading import load_tokenizer
 from .machine import processor_name
-from .threads import stored_fastest
+from .threads import is_undecided, stored_fastest
 
 REFERENCE = "reference"
 DTYPES = {
@@ -44,7 +44,7 @@ class PairConfig:
     device: str = "cpu"
     """Where both models run: cpu or cuda"""
     threads: int = 0
-    """CPU threads; 0 takes the fastest that `profile --threads` has measured, else torch's own choice"""
+    """CPU threads; 0 takes the fastest that `profile` has measured a table on, else torch's own choice"""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -145,7 +145,7 @@ def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
     else:
         source = load_head(drafter_name, target)
     pair = Pair(target, source, tokenizer, _end_tokens(target, tokenizer), config)
-    if not config.threads and config.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+    if is_undecided(config.threads, config.device):
         torch.set_num_threads(stored_fastest(pair.latency_key) or torch.get_num_threads())
     return pair
 

@@ -84,8 +84,9 @@ class BenchConfig:
         check_temperatures("measure.temperatures", self.temperatures)
         if len({f"{temperature:g}" for temperature in self.temperatures}) < len(self.temperatures):
             raise InputError(f"measure.temperatures are distinct, got {list(self.temperatures)}")
-        for name in ("max_tokens", "tune_tokens", "bench_prompts", "concurrency_rounds"):
+        for name in ("max_tokens", "tune_tokens", "concurrency_rounds"):
             require_at_least(f"measure.{name}", getattr(self, name), 1)
+        require_at_least("measure.bench_prompts", self.bench_prompts, 2)  # one has no interval
         for name in ("tune_prompts", "assisted_prompts"):
             require_at_least(f"measure.{name}", getattr(self, name), 0)
         with named("measure.seed"):
@@ -121,7 +122,7 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
-    num_tuning = max(measure.tune_prompts, measure.assisted_prompts)
+    num_tuning = 0 if measure.concurrency else max(measure.tune_prompts, measure.assisted_prompts)
     tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
     tune = tuning[: measure.tune_prompts]
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))

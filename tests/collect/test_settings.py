@@ -37,7 +37,7 @@ EDGES = {  # class: field, what it takes, what it refuses
         "tune_prompts": ([0], [-1]),
         "assisted_prompts": ([0], [-1]),
         "tune_tokens": ([1], [0]),
-        "bench_prompts": ([1], [0]),
+        "bench_prompts": ([2], [1]),
         "concurrency": ([(), (1,), (4, 2)], [(0,), (2, 2)]),
         "concurrency_rounds": ([5], [0, 3]),  # three rounds of nothing
         "seed": ([0], [-1, 2**64]),
