@@ -74,7 +74,7 @@ def ablate(
     law = checkpoint.config.law
     settings = {
         temperature: (texts[:MOST_TEXTS], THETA_SCALES[checkpoint.baselines["tuned"][key][0]])
-        for of_law, temperature, texts in by_setting(recordings)
+        for of_law, temperature, texts in by_setting(recordings, law)
         if (key := f"learned|{of_law}|{temperature:g}") in checkpoint.baselines.get("tuned", {}) and of_law == law
     }
     costs: dict[str, float] = {}

@@ -20,7 +20,7 @@ from ..controller.selector import TreeLimits
 from ..controller.tree import Array
 from .baselines import rank_tables
 from .positions import document_number
-from .recording import holds_recordings, laws_of
+from .recording import planned_recordings
 from .split import SIDES, by_document, by_setting
 from .stream import SelectorData
 from .trainer import FitConfig, new_module, quiet_lightning
@@ -30,11 +30,6 @@ from .tuning import MOST_TEXTS
 NUM_TIMED = 12
 # Rules that no fit has made yet: the grids only have to be counted.
 UNFITTED = {"weights": [0.0] * 3, "bias": 0.0}
-
-
-class PlannedText(NamedTuple):
-    document: int  # see `positions.document_number`
-    temperature: float
 
 
 def training_plan(
@@ -89,7 +84,7 @@ def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
 
 def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> list[dict[str, Any]]:
     """One row per law and temperature that policies are tuned for."""
-    for_rules, for_tuning, for_test = by_document(_recorded(folder), data.split)
+    for_rules, for_tuning, for_test = by_document(planned_recordings(folder), data.split)
     if not (for_rules and for_tuning and for_test):
         return []
     header = folder.header
@@ -98,9 +93,9 @@ def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> lis
     config = SelectorConfig(header.pair, header.law, header.tokenizer_sha256, limits, {})
     unfitted = Checkpoint(config, {}, {}, {}, 0.0, baselines, {}, card="")
     prices = LatencyTable.load(folder.path / "latency.json")
-    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(for_test)}
+    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(for_test, header.law)}
     rows = []
-    for law, temperature, texts in by_setting(for_tuning):
+    for law, temperature, texts in by_setting(for_tuning, header.law):
         grids = policy_grids(unfitted, prices, [LAWS[law]], temperature)
         tuned_on, compared_on = min(len(texts), MOST_TEXTS), compared.get((law, temperature), 0)
         settings = sum(map(len, grids.values()))
@@ -116,22 +111,6 @@ def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> lis
             }
         )
     return rows
-
-
-def _recorded(folder: TraceFolder) -> dict[str, list[PlannedText]]:
-    """The texts `read_recordings` would read, without their envelopes."""
-    found: dict[str, list[PlannedText]] = {law: [] for law in LAWS}
-    if not holds_recordings(folder):
-        return found
-    grown = folder.read("nodes", ["text_id", "law"]).group_by(["text_id", "law"]).aggregate([])
-    pairs = {(row["text_id"], row["law"]) for row in grown.to_pylist()}
-    for row in folder.read("texts", ["text_id", "document", "temperature"]).to_pylist():
-        text = PlannedText(document_number(row["document"]), row["temperature"])
-        for law in folder.header.command["envelopes"]["laws"]:
-            if (row["text_id"], law) in pairs:
-                for like in laws_of(law, text.temperature):
-                    found[like].append(text)
-    return found
 
 
 class FitTimes(NamedTuple):

@@ -39,7 +39,7 @@ def tune(
 ) -> dict[str, list[int]]:
     """Places in the grid, best first, under "family|law|temperature"; recordings by law, of training documents."""
     ranked = {}
-    for law, temperature, texts in by_setting(recordings):
+    for law, temperature, texts in by_setting(recordings, checkpoint.config.law):
         texts = texts[:MOST_TEXTS]
         grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
         for (family, _), grid in track(list(grids.items()), f"tune: {law}, T={temperature:g}"):
@@ -57,7 +57,7 @@ def compare_tuned(
 ) -> list[dict[str, Any]]:
     """One row per tuned policy on recordings of other documents, and one for the clairvoyant."""
     rows = []
-    for law, temperature, texts in by_setting(recordings):
+    for law, temperature, texts in by_setting(recordings, checkpoint.config.law):
         grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
         best = [grid[ranked[f"{family}|{law}|{temperature:g}"][0]] for (family, _), grid in grids.items()]
         trials = _try(best, texts, table)

@@ -53,12 +53,12 @@ def test_edges_equal_a_loop_over_roots_and_depths(folder):
             for rank, (log_prob, noisy) in enumerate(candidates):
                 if noisy == -np.inf:  # the n-grams expect none but the drafter's candidates
                     continue
-                taken = float(row["rank"] == rank)
+                taken = float(row["coupled_rank"] == rank)
                 expected.append((depth, rank, path + log_prob, path_noisy + noisy, noisy, taken))
-            if row["rank"] < 0:
+            if row["coupled_rank"] < 0:
                 break
-            path += row["candidate_log_probs"][row["rank"]]
-            path_noisy += row["candidate_noisy_log_probs"][row["rank"]]
+            path += row["candidate_log_probs"][row["coupled_rank"]]
+            path_noisy += row["candidate_noisy_log_probs"][row["coupled_rank"]]
     edges, _ = rows_of(folder)
     columns = [FEATURES.index(n) for n in ("rank", "path_log_prob", "path_noisy_log_prob", "noisy_log_prob")]
     # Both sides sorted by row; float32 columns are compared as such, hence the tolerance.

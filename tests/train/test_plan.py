@@ -8,7 +8,7 @@ import pytest
 import traces
 from treewright import cli
 from treewright.collect.envelope import EnvelopeConfig
-from treewright.controller.contract import LAWS
+from treewright.controller.contract import COUPLED, FIXED, LAWS
 from treewright.controller.policies.grids import policy_grids
 from treewright.train.ablation import feature_groups
 from treewright.train.recording import read_recordings
@@ -55,13 +55,25 @@ def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
     data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=64, share=1.0, seed=0)
     _, for_tuning, for_test = by_document(read_recordings(folder), data.split)
     wanted = []
-    for (law, temperature, texts), (*_, others) in zip(by_setting(for_tuning), by_setting(for_test), strict=True):
+    for (law, temperature, texts), (*_, others) in zip(
+        *(by_setting(texts, "coupled") for texts in (for_tuning, for_test)), strict=True
+    ):
         grids = policy_grids(plans.checkpoint(), plans.TABLE, [LAWS[law]], temperature)
         settings = sum(len(grid) for grid in grids.values())
         wanted.append((law, len(grids), settings, settings * len(texts) + len(grids) * len(others)))
     names = ("law", "families", "settings", "replays")
     assert [tuple(row[name] for name in names) for row in plan["replays"]] == wanted
     assert [law for law, *_ in wanted] == ["coupled", "fixed"]
+
+
+def test_greedy_texts_are_replayed_under_the_law_of_the_traces(tmp_path, capsys):
+    """Only there is a learned policy to tune."""
+    path = tmp_path / "traces"
+    folder = traces.write_enveloped(path, (0.0, 0.0, 0.0), max_tokens=8, law=FIXED)
+    plans.TABLE.save(path / "latency.json")
+    (row,) = plan_of(folder, tmp_path / "selector", capsys)["replays"]
+    learned = {family for family, law in policy_grids(plans.checkpoint(), plans.TABLE, [COUPLED], 0.0)}
+    assert (row["law"], row["temperature"], row["families"]) == ("fixed", 0.0, len(learned))
 
 
 def test_it_writes_nothing(folder, tmp_path, monkeypatch, capsys):
