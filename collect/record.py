@@ -14,12 +14,13 @@ from ..controller.errors import InputError
 from ..runtime.drafters.law import get_law
 from ..runtime.pair import PairConfig, load_pair
 from .envelope import EnvelopeConfig
+from .identity import trace_header
 from .profile import ProfileConfig
 from .prompts import PromptConfig
 from .recorder import Recorder
 from .source import PromptedTexts, StoredTexts, TextConfig, TextSource
 from .table_cache import cached_table
-from .trace import PRIVACY, TraceFolder, TraceHeader, merge_folders, parse_shard, rank_column
+from .trace import PRIVACY, TraceFolder, merge_folders, parse_shard, rank_column
 
 
 def collect(
@@ -81,8 +82,9 @@ def collect(
     enveloped = set(np.random.default_rng(texts.seed).permutation(num_texts)[: envelopes.texts].tolist())
     numbers = range(num_texts)[shard_number - 1 :: num_shards]
     recorder = Recorder(models, drafting_law, width, draws, envelopes)
-    identity = models.name, drafting_law.name, models.tokenizer_sha256
-    with TraceFolder.create(out, TraceHeader(*identity, width, command, shard, PRIVACY[privacy])) as folder:
+    kept = {"shard": shard, "omitted": PRIVACY[privacy]}
+    header = trace_header(models, law=drafting_law.name, width=width, command=command, **kept)
+    with TraceFolder.create(out, header) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was begun with
             table = cached_table(models, profile)
             folder.attach("latency.json", json.dumps(table.as_dict(), indent=1).encode())

@@ -10,8 +10,9 @@ from typing import Self
 from ..controller.errors import InputError
 from ..runtime.pair import Pair
 from ..runtime.request import Request
+from .identity import trace_header
 from .text import Text
-from .trace import TraceFolder, TraceHeader
+from .trace import TraceFolder
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,7 @@ class ServedTexts:
     @classmethod
     def open(cls, path: Path, pair: Pair) -> Self:
         """Start or continue the folder; InputError where it holds anything but texts served by this pair."""
-        header = TraceHeader(pair.name, law="", tokenizer_sha256=pair.tokenizer_sha256, width=0, command={"serve": {}})
-        return cls(TraceFolder.create(path, header))
+        return cls(TraceFolder.create(path, trace_header(pair, law="", width=0, command={"serve": {}})))
 
     def __call__(self, request: Request, token_ids: Sequence[int]) -> bool:
         """Keep a text; False where the disk refuses."""

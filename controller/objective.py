@@ -4,16 +4,20 @@ theta is the policy's own long-run tokens per millisecond, the fixed point of Di
 (Management Science 13(7), 1967) for maximising E[tokens] / E[T].
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from .latency import LatencyTable
+from .ranges import require_above
 from .tree import Array
 
 # Steps over which the running throughput forgets: long enough to be steady, short enough to follow the text.
 HORIZON_STEPS = 400
+# Plain steps that the running throughput begins with, so that no lucky first step speaks for the run.
+PRIOR_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,18 @@ class Objective:
 
     theta is given, or runs: it starts at plain decoding and follows the tokens committed per priced millisecond,
     which is Dinkelbach's iteration made online. Prices come from the table, not from a clock, so the same requests
-    give the same trees. `scale` is the line search around the fixed point, for predictions that are not exact.
+    give the same trees. `scale` is the line search around the fixed point, for predictions that are not exact; given
+    by temperature, that of the nearest one counts.
     """
 
-    def __init__(self, table: LatencyTable, *, theta: float | None = None, scale: float = 1.0):
+    def __init__(self, table: LatencyTable, *, theta: float | None = None, scale: float | Mapping[float, float] = 1.0):
         self.table = table
-        self.scale = scale
+        self.scales = dict(scale) if isinstance(scale, Mapping) else {0.0: scale}
+        for value in self.scales.values():
+            require_above("theta_scale", value, 0)
         self._theta = theta
-        self._totals: dict[tuple[int, float], tuple[float, float]] = {}  # place -> (tokens, ms), both decaying
+        # By batch size and temperature: (tokens, ms), both decaying.
+        self._totals: dict[tuple[int, float], tuple[float, float]] = {}
 
     def prices(self, temperature: float, *, batch: int, context: int, budget: int, frontier: int) -> Prices:
         """Those of a step of `batch` requests whose longest text is `context` tokens long."""
@@ -94,14 +102,22 @@ class Objective:
 
     def theta(self, temperature: float, *, batch: int, context: int) -> float:
         """Tokens of the whole batch per millisecond that a step has to beat."""
+        scale = self.scales[min(self.scales, key=lambda tuned: abs(tuned - temperature))]
         if self._theta is not None:
-            return self._theta * self.scale
-        plain_ms = float(self.table.verify_costs(0, batch=batch, context=context)[0])
-        tokens, ms = self._totals.get((batch, round(temperature, 1)), (batch, plain_ms))
-        return tokens / ms * self.scale
+            return self._theta * scale
+        tokens, ms = self._running(temperature, batch, context)
+        return tokens / ms * scale
 
-    def record(self, temperature: float, num_tokens: float, step_ms: float, *, batch: int) -> None:
+    def record(self, temperature: float, num_tokens: float, step_ms: float, *, batch: int, context: int) -> None:
         """Count a finished step: tokens it committed for all requests, and its price."""
-        decay, place = 1.0 - 1.0 / HORIZON_STEPS, (batch, round(temperature, 1))
-        tokens, ms = self._totals.get(place, (0.0, 0.0))
-        self._totals[place] = (tokens * decay + num_tokens, ms * decay + step_ms)
+        decay = 1.0 - 1.0 / HORIZON_STEPS
+        tokens, ms = self._running(temperature, batch, context)
+        self._totals[batch, round(temperature, 1)] = (tokens * decay + num_tokens, ms * decay + step_ms)
+
+    def _running(self, temperature: float, batch: int, context: int) -> tuple[float, float]:
+        """Tokens and milliseconds so far, a few plain steps before anything was recorded."""
+        key = (batch, round(temperature, 1))
+        if key in self._totals:
+            return self._totals[key]
+        plain_ms = float(self.table.verify_costs(0, batch=batch, context=context)[0])
+        return PRIOR_STEPS * batch, PRIOR_STEPS * plain_ms

@@ -40,6 +40,10 @@ class TreeLimits:
         return self.width + self.ngrams
 
 
+# A tree beyond this is no tree for one step; without a limit a setting could ask for all of a machine's memory.
+LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096, ngrams=True)
+
+
 class Selector:
     """The only shape policy; see the module's docstring for what the arguments turn it into.
 
@@ -123,7 +127,8 @@ class Selector:
             return
         batch, position = len(context.positions), int(context.positions.max())
         price = self.objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, batch=batch, context=position)
-        self.objective.record(context.mean_temperature, float(num_tokens.sum()), price, batch=batch)
+        place = {"batch": batch, "context": position}
+        self.objective.record(context.mean_temperature, float(num_tokens.sum()), price, **place)
 
     def _log_values(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""

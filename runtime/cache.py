@@ -64,7 +64,8 @@ class TreeCache(Cache):
         # Slots and columns where the running forward stores its rows.
         self.write: tuple[slice, slice] | tuple[Tensor, Tensor] = (self.slots, self.slots)
         super().__init__(layers=[TreeCacheLayer(self) for _ in range(num_layers)])
-        self._store(torch.zeros((num_layers, 2, 0, 0, num_heads, head_size), dtype=dtype, device=device))
+        self._empty = torch.zeros((num_layers, 2, 0, 0, num_heads, head_size), dtype=dtype, device=device)
+        self._store(self._empty)
 
     @property
     def capacity(self) -> int:
@@ -76,6 +77,12 @@ class TreeCache(Cache):
         self.reserve(num_slots, capacity)
         self.lengths = np.zeros(num_slots, dtype=np.int64)
         self.num_tree_rows = 0
+
+    def release(self) -> None:
+        """Begin with no slot and no storage."""
+        self.lengths = np.zeros(0, dtype=np.int64)
+        self.num_tree_rows = 0
+        self._store(self._empty)
 
     def join(self, capacity: int) -> None:
         """One more empty slot, behind the others; all have room for `capacity` rows at least."""

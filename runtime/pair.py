@@ -3,18 +3,21 @@
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
-from ..controller.errors import InputError, first_line
+from ..controller.errors import InputError
+from ..controller.ranges import require_between
 from .backends.static import StaticModel
-from .backends.transformers import TransformersModel
+from .backends.transformers import TransformersModel, num_rows
 from .drafters.heads import DraftHead, head_kind, load_head
+from .loading import load_tokenizer
+from .machine import processor_name
 from .threads import stored_fastest
 
 REFERENCE = "reference"
@@ -24,6 +27,7 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+MOST_THREADS = 1024  # so many more would ask the system for nothing but memory
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ class PairConfig:
     """Where both models run: cpu or cuda"""
     threads: int = 0
     """CPU threads; 0 takes the fastest that `profile --threads` has measured, else torch's own choice"""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f"pair.dtype is one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise InputError(f"pair.device is cpu, cuda or cuda:N, got {self.device!r}")
+        require_between("pair.threads", self.threads, 0, MOST_THREADS)
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Pair:
             raise _no_model(self.config.drafter, self.source.kind)
         return self.source
 
-    @property
+    @cached_property
     def tokenizer_sha256(self) -> str:
         """Says whether another folder's tokens mean the same: a hash of the vocabulary."""
         vocabulary = sorted(self.tokenizer.get_vocab().items())
@@ -76,13 +87,20 @@ class Pair:
             return REFERENCE
         return f"{Path(self.config.target).name}+{Path(self.config.drafter).name}"
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells this pair from others of the same names: a hash of both configurations and weights."""
+        return hashlib.sha256((self.target.fingerprint + self.source.fingerprint).encode()).hexdigest()
+
     @property
     def latency_key(self) -> dict[str, str]:
         """Where a latency table of this pair holds."""
         return {
             "pair": self.name,
+            "fingerprint": self.fingerprint,
             "engine": "transformers",
             "device": str(self.target.device),
+            "processor": processor_name(self.target.device),
             "dtype": self.config.dtype,
             "threads": str(torch.get_num_threads()),
         }
@@ -91,8 +109,6 @@ class Pair:
 def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
     """Load both models; InputError in one sentence where one is missing or the tokenizers differ, and, unless `heads`
     will do, where the drafter is one."""
-    if config.dtype not in DTYPES:
-        raise InputError(f"dtype is one of {', '.join(DTYPES)}, got {config.dtype!r}")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
     if config.threads:
@@ -104,13 +120,19 @@ def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
     tokenizer = load_tokenizer(target_name)
     if kind is None:
         _check_tokens(config, tokenizer, load_tokenizer(drafter_name))
-    dtype, vocabulary_size = DTYPES[config.dtype], len(tokenizer)
     # On a device every launch costs, so shapes are few and captured; a CPU pays for padding instead, and a head reads
     # hidden states, which graphs do not hand out.
     model = TransformersModel if config.device == "cpu" or kind is not None else StaticModel
-    load = partial(model.from_pretrained, dtype=dtype, device=config.device, vocabulary_size=vocabulary_size)
-    target = load(target_name)
-    source = load(drafter_name) if kind is None else load_head(drafter_name, target)
+    how: dict[str, Any] = {"dtype": DTYPES[config.dtype], "device": config.device}
+    target = model.from_pretrained(target_name, **how)
+    # Ids may have holes, and added ones may lie beyond a model's rows; rows beyond the last id only pad a model.
+    target.vocabulary_size = min(max(tokenizer.get_vocab().values()) + 1, num_rows(target.model))
+    if kind is None:
+        source = model.from_pretrained(drafter_name, **how)
+        _check_rows(config, target, source)
+        source.vocabulary_size = target.vocabulary_size
+    else:
+        source = load_head(drafter_name, target)
     pair = Pair(target, source, tokenizer, _end_tokens(target, tokenizer), config)
     if not config.threads and config.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(stored_fastest(pair.latency_key) or torch.get_num_threads())
@@ -126,21 +148,16 @@ def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:
         )
 
 
+def _check_rows(config: PairConfig, target: TransformersModel, drafter: TransformersModel) -> None:
+    if num_rows(drafter.model) < target.vocabulary_size:
+        raise InputError(
+            f"drafter {config.drafter!r} has rows for {num_rows(drafter.model)} tokens, but target {config.target!r} "
+            f"generates {target.vocabulary_size} different ones; choose a drafter that knows all of them"
+        )
+
+
 def _no_model(name: str, kind: str) -> InputError:
     return InputError(f"drafter {name!r} is {kind}, which drafts in `generate` and `serve` only; give a drafter model")
-
-
-def load_tokenizer(name: str) -> Any:
-    """The fast tokenizer at a folder or hub id; InputError where none can be read."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"no tokenizer can be loaded from {name!r} ({first_line(error)}); give a model folder or hub id"
-        ) from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise InputError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
-    return tokenizer
 
 
 def reference_folder() -> Path:
@@ -149,11 +166,15 @@ def reference_folder() -> Path:
 
 
 def _resolve(name: str, role: str) -> str:
-    return str(reference_folder() / role) if name == REFERENCE else name
+    return str(reference_folder() / role) if name == REFERENCE else os.path.expanduser(name)
 
 
 def _end_tokens(target: TransformersModel, tokenizer: Any) -> frozenset[int]:
-    generation = target.model.generation_config
-    ends = generation.eos_token_id if generation is not None else None
-    ends = tokenizer.eos_token_id if ends is None else ends
-    return frozenset([] if ends is None else [ends] if isinstance(ends, int) else ends)
+    """Where transformers looks: the generation's configuration, else the model's; else what the tokenizer calls so."""
+    config, generation = target.model.config, target.model.generation_config
+    for source in (generation, config, config.get_text_config(), tokenizer):
+        ends = getattr(source, "eos_token_id", None)
+        known = [end for end in ([ends] if isinstance(ends, int) else ends or ()) if end >= 0]
+        if known:
+            return frozenset(known)
+    return frozenset()

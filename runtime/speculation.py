@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..controller.checkpoint import Checkpoint
-from ..controller.contract import FIXED, WALK, LawTerms
+from ..controller.contract import COUPLED, FIXED, WALK, LawTerms
 from ..controller.errors import InputError
 from ..controller.guard import Guard
 from ..controller.latency import LatencyTable, cache_path
 from ..controller.policies.delayed import sampled_shape
-from ..controller.policies.learned import learned_selector
+from ..controller.policies.learned import learned_selector, tuned_scales
+from ..controller.ranges import require_above, require_between
 from ..controller.scorers.base import Scorer
 from ..controller.scorers.confidence import ConfidenceScorer
 from ..controller.scorers.rank import RankScorer
-from ..controller.selector import Selector, TreeLimits
+from ..controller.selector import LARGEST, Selector, TreeLimits
 from ..controller.shapes import parse_paths
 from .decode import Decoder
 from .decoders import plain_decoder, tree_decoder
@@ -26,6 +27,9 @@ from .table_fit import FitTotals, TableWatch
 from .verification.spectr import MOST_DRAWS
 
 log = logging.getLogger(__name__)
+
+# Which limit bounds each number of a dynamic tree.
+DYNAMIC = {"depth": "max_depth", "width": "width", "budget": "budget"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,9 @@ class SpeculationConfig:
     sampled: tuple[int, int, int] | None = None
     """A sampled tree instead, (K, L1, L2): a trunk of L1 tokens, then K branches of L2; under the hybrid law L2 is 0,
     and K - 1 candidates stand beside each token of the trunk"""
-    law: str = "coupled"
-    """Drafting law of a static or dynamic tree, coupled or fixed, or of a sampled one: iid-paths, without-replacement,
-    greedy-plus-one or hybrid; a selector brings its own"""
+    law: str | None = None
+    """Drafting law of a static or dynamic tree, coupled (where none is given) or fixed, or of a sampled one: iid-paths,
+    without-replacement, greedy-plus-one or hybrid; a selector brings its own"""
     verifier: str = "walk"
     """Who judges a sampled tree; all but the walk keep the law of the text, but not the text of a seed"""
     lookup: bool = False
@@ -57,11 +61,22 @@ class SpeculationConfig:
     """Nodes whose next-token maximum probability is below this are not expanded"""
     path_prob: float = 0.0
     """Branches whose cumulative path probability is below this are cut"""
-    theta_scale: float = 1.0
-    """Line search around the choice rule's tokens per millisecond; larger drafts less"""
+    theta_scale: float | None = None
+    """Line search around a selector's tokens per millisecond, larger drafts less; where none is given, what replay
+    tuned for the temperature nearest to each request's"""
     guard: bool = True
     """Turn speculation off while it is slower than plain decoding, and probe it again; with the walk alone, for under
     another verifier the text would then depend on the clock"""
+
+    def __post_init__(self) -> None:
+        require_between("speculation.min_prob", self.min_prob, 0, 1)
+        require_between("speculation.path_prob", self.path_prob, 0, 1)
+        if self.theta_scale is not None:
+            require_above("speculation.theta_scale", self.theta_scale, 0)
+        for name, size in zip(("depth", "width", "budget"), self.dynamic or (), strict=False):
+            require_between(f"speculation.dynamic's {name}", size, 1, getattr(LARGEST, DYNAMIC[name]))
+        if self.tree is not None:
+            require_between("the nodes of speculation.tree", len(parse_paths(self.tree)), 1, LARGEST.budget)
 
 
 def build_decoder(
@@ -72,12 +87,7 @@ def build_decoder(
     Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`; it says at once where
     the table knows nothing of batches as large as `max_batch`.
     """
-    if config.lookup and config.tree is None:
-        raise InputError("speculation.lookup drafts static trees only; give one as speculation.tree")
-    if config.datastore and not config.lookup and config.selector is None:
-        raise InputError(
-            "speculation.datastore is looked up in by a selector or by speculation.lookup; give one of them"
-        )
+    _refuse_idle_options(config)
     sources = {
         "a selector": config.selector,
         "a static tree": config.tree,
@@ -93,19 +103,40 @@ def build_decoder(
             f"{given[0]}; give one as speculation.tree or speculation.dynamic"
         )
     if config.sampled is not None:
-        law = get_sampled_law(config.law)
+        law = get_sampled_law(config.law or "")
         if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
             raise InputError(
                 f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
             )
         return tree_decoder(pair, law, sampled_shape(law, *config.sampled), verifier=config.verifier)
-    if config.verifier != WALK.name:
-        raise InputError(f"verifier {config.verifier!r} judges sampled trees only; give one as sampled=[K, L1, L2]")
     if config.selector is not None:
         return _learned(pair, config, config.selector, fit, max_batch)
     if config.tree is not None or config.dynamic is not None:
         return _by_hand(pair, config, fit, max_batch)
     return plain_decoder(pair)
+
+
+def _refuse_idle_options(config: SpeculationConfig) -> None:
+    """InputError for an option that would change nothing beside the others."""
+    by_hand = config.tree is not None or config.dynamic is not None
+    learned, sampled = config.selector is not None, config.sampled is not None
+    needs = {
+        "lookup": (config.lookup, config.tree is not None, "a static tree, speculation.tree"),
+        "datastore": (bool(config.datastore), config.lookup or learned, "speculation.lookup or speculation.selector"),
+        "min_prob": (config.min_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
+        "path_prob": (config.path_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
+        "theta_scale": (config.theta_scale is not None, learned, "speculation.selector"),
+        "verifier": (config.verifier != WALK.name, sampled, "a sampled tree, speculation.sampled"),
+        "law": (config.law is not None, by_hand or sampled, "speculation.tree, dynamic or sampled"),
+    }
+    for name, (is_given, is_used, need) in needs.items():
+        if is_given and not is_used:
+            raise InputError(f"speculation.{name} does nothing without {need}; give that too, or leave it out")
+    if config.lookup and config.law not in (None, FIXED.name):
+        raise InputError(
+            f"speculation.lookup drafts without the drafter's noise, under the fixed law, got {config.law!r}; leave "
+            "speculation.law out"
+        )
 
 
 def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
@@ -127,7 +158,7 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     if not path.exists():
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (a minute)")
     table = LatencyTable.load(path)
-    selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale)
+    selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale or tuned_scales(checkpoint))
     if config.datastore and not selector.limits.ngrams:
         raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
     return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)
@@ -150,7 +181,7 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
         )
     path = cache_path(pair.latency_key)
     table = LatencyTable.load(path) if config.guard and path.exists() else None
-    return _watched(pair, config, get_law(config.law), selector, table, fit, max_batch)
+    return _watched(pair, config, get_law(config.law or COUPLED.name), selector, table, fit, max_batch)
 
 
 def _scorer_and_limits(config: SpeculationConfig) -> tuple[Scorer, TreeLimits]:

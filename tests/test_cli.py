@@ -8,9 +8,10 @@ import faults
 import pytest
 import torch
 from checkpoints import reseal
+from safetensors.torch import load_file, save_file
 from treewright import cli
 from treewright.collect.trace import TABLES, TraceFolder, files
-from treewright.runtime.pair import PairConfig, load_pair
+from treewright.runtime.pair import PairConfig, load_pair, reference_folder
 
 FEW = ["--pair.threads", "1", "--prompts.limit", "6", "--texts.max_tokens", "12", "--profile.repeats", "1"]
 
@@ -209,8 +210,6 @@ def test_an_empty_prompt_is_refused(capsys):
 
 
 def test_different_tokenizers_are_refused(tmp_path, capsys):
-    from treewright.runtime.pair import reference_folder
-
     shutil.copytree(reference_folder() / "drafter", tmp_path / "other")
     tokenizer = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
     first, second = list(tokenizer["model"]["vocab"])[300:302]
@@ -255,7 +254,21 @@ def test_a_foreign_output_folder_is_left_alone(runs, tmp_path, capsys):
 
 
 def test_traces_of_another_run_are_not_mixed(runs, capsys):
-    refused(["collect", "--out", runs / "traces", *FEW, "--texts.seed", "77"], "another run", capsys)
+    refused(["collect", "--out", runs / "traces", *FEW, "--texts.seed", "77"], "run, which differs in texts;", capsys)
+    refused(["collect", "--out", runs / "traces", *FEW, "--pair.dtype", "bfloat16"], "which differs in dtype;", capsys)
+
+
+def test_traces_of_other_weights_under_the_same_names_are_not_mixed(runs, tmp_path, capsys):
+    for role in ("target", "drafter"):
+        shutil.copytree(reference_folder() / role, tmp_path / role)
+    weights = load_file(tmp_path / "drafter" / "model.safetensors")
+    save_file(
+        {name: weight + 0.01 for name, weight in weights.items()},
+        tmp_path / "drafter" / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    pair = ["--pair.target", tmp_path / "target", "--pair.drafter", tmp_path / "drafter"]
+    refused(["collect", "--out", runs / "traces", *FEW, *pair], "another run, which differs in drafter_sha256;", capsys)
 
 
 @pytest.mark.parametrize(

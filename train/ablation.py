@@ -11,8 +11,7 @@ from ..controller.features import FEATURES
 from ..controller.history import HISTORY
 from ..controller.latency import LatencyTable
 from ..controller.model import SelectorModel
-from ..controller.policies.grids import THETA_SCALES
-from ..controller.policies.learned import learned_selector
+from ..controller.policies.learned import LEARNED, learned_selector
 from .calibration import score_probs
 from .export import export_onnx
 from .feature_cost import measure_step_cost
@@ -73,9 +72,9 @@ def ablate(
         models[group], _ = fit_selector(reduced, fit, width, logs / f"{number}-{names[0]}")
     law = checkpoint.config.law
     settings = {
-        temperature: (texts[:MOST_TEXTS], THETA_SCALES[checkpoint.baselines["tuned"][key][0]])
+        temperature: (texts[:MOST_TEXTS], best[0]["theta_scale"])
         for of_law, temperature, texts in by_setting(recordings, law)
-        if (key := f"learned|{of_law}|{temperature:g}") in checkpoint.baselines.get("tuned", {}) and of_law == law
+        if of_law == law and (best := checkpoint.tuned.at(law, temperature, LEARNED))
     }
     costs: dict[str, float] = {}
     replays: list[dict[str, Any]] = []

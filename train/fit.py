@@ -109,12 +109,13 @@ def train(
     checkpoint = Checkpoint(config, files, weights, golden, 0.0, baselines, metrics, card="")
     if for_rules and for_tuning and for_test:
         table = LatencyTable.load(traces / "latency.json")
-        baselines["tuned"] = tune(checkpoint, table, for_tuning)
-        metrics["replay"] = compare_tuned(checkpoint, table, for_test, baselines["tuned"])
+        tuned = tune(checkpoint, table, for_tuning)
+        baselines["tuned"] = tuned.as_json()
+        metrics["replay"] = compare_tuned(checkpoint, table, for_test, tuned)
         _print_replay(metrics["replay"])
         _save(out, checkpoint)  # tuning took longest: it shall not be lost with what only looks at it
         if report:
-            numbers = study(checkpoint, table, for_test, baselines["tuned"])
+            numbers = study(checkpoint, table, for_test, tuned)
             metrics["study"] = essentials(numbers)
     if ablation:
         metrics["ablation"] = ablate(model, checkpoint, data, fit, logs / "ablation", table=table, recordings=for_test)

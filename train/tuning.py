@@ -1,5 +1,6 @@
 """Tuning by replay: every policy tries its whole grid on the same recorded texts, priced by the same latency table."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,15 @@ from ..controller.console import track
 from ..controller.contract import LAWS
 from ..controller.latency import LatencyTable
 from ..controller.policies.base import PolicyPlan
-from ..controller.policies.grids import policy_grids
+from ..controller.policies.grids import policy_families
+from ..controller.policies.settings import Settings, TunedSettings
 from ..controller.tree import Array
 from .oracle import clairvoyant_ms
 from .recording import Recording
 from .replay import ReplayStats, replay
 from .split import by_setting
+
+log = logging.getLogger(__name__)
 
 # Texts of a temperature that a grid is tried on; half as many rank neighbouring settings by chance.
 MOST_TEXTS = 32
@@ -34,32 +38,33 @@ class Trial:
         return ReplayStats.merged(self.runs)
 
 
-def tune(
-    checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]
-) -> dict[str, list[int]]:
-    """Places in the grid, best first, under "family|law|temperature"; recordings by law, of training documents."""
-    ranked = {}
+def tune(checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]) -> TunedSettings:
+    """Every policy's settings, best first; recordings by law, of documents that choose."""
+    ranked: dict[str, dict[float, dict[str, list[Settings]]]] = {}
     for law, temperature, texts in by_setting(recordings, checkpoint.config.law):
-        texts = texts[:MOST_TEXTS]
-        grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
-        for (family, _), grid in track(list(grids.items()), f"tune: {law}, T={temperature:g}"):
-            speeds = [trial.total.tokens_per_ms for trial in _try(grid, texts, table)]
-            order = np.argsort([-speed for speed in speeds], kind="stable").tolist()
-            ranked[f"{family}|{law}|{temperature:g}"] = order
-    return ranked
+        families = policy_families(checkpoint, table, LAWS[law], temperature)
+        best_first = ranked.setdefault(law, {}).setdefault(temperature, {})
+        for family in track(families, f"tune: {law}, T={temperature:g}"):
+            trials = _try([family.plan(settings) for settings in family.grid], texts[:MOST_TEXTS], table)
+            trials.sort(key=lambda trial: -trial.total.tokens_per_ms)
+            best_first[family.name] = [trial.plan.settings for trial in trials]
+    return TunedSettings(ranked)
 
 
 def compare_tuned(
-    checkpoint: Checkpoint,
-    table: LatencyTable,
-    recordings: Mapping[str, Sequence[Recording]],
-    ranked: Mapping[str, Sequence[int]],
+    checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]], tuned: TunedSettings
 ) -> list[dict[str, Any]]:
     """One row per tuned policy on recordings of other documents, and one for the clairvoyant."""
     rows = []
     for law, temperature, texts in by_setting(recordings, checkpoint.config.law):
-        grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
-        best = [grid[ranked[f"{family}|{law}|{temperature:g}"][0]] for (family, _), grid in grids.items()]
+        best = tuned_plans(checkpoint, table, law, temperature, tuned)
+        if not best:
+            log.warning(
+                "T = %g occurs among the texts of test documents only, so no policy was tuned for it and none is "
+                "compared; collect on more documents",
+                temperature,
+            )
+            continue
         trials = _try(best, texts, table)
         rows += [_row(trial.plan.family, law, temperature, trial.plan.text, trial.total) for trial in trials]
         ideal_ms = sum(clairvoyant_ms(text, table) for text in texts)
@@ -67,6 +72,17 @@ def compare_tuned(
         ideal = ReplayStats(num_tokens=plain.num_tokens, priced_ms=ideal_ms, plain_ms=plain.plain_ms)
         rows.append(_row("clairvoyant", law, temperature, "", ideal))
     return rows
+
+
+def tuned_plans(
+    checkpoint: Checkpoint, table: LatencyTable, law: str, temperature: float, tuned: TunedSettings
+) -> list[PolicyPlan]:
+    """Of each policy that was tuned at this temperature the best plan."""
+    return [
+        family.plan(settings[0])
+        for family in policy_families(checkpoint, table, LAWS[law], temperature)
+        if (settings := tuned.at(law, temperature, family.name))
+    ]
 
 
 def gain(runs: Sequence[ReplayStats], others: Sequence[ReplayStats], seed: int = 0) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """The `bench` command: tune every policy on one set of prompts, measure them all on another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 
 from ...controller.checkpoint import Checkpoint
 from ...controller.console import print_json
-from ...controller.contract import LAWS
+from ...controller.contract import LAWS, LawTerms
 from ...controller.errors import InputError
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
-from ...controller.policies.grids import policy_grids
+from ...controller.policies.grids import policy_families
 from ...controller.policies.sampled_grids import verifier_grids
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
@@ -112,8 +112,7 @@ def bench(
     reports = {}
     for temperature in measure.temperatures:
         laws = list(LAWS.values()) if measure.fixed_law and temperature > 0 else [LAWS[checkpoint.config.law]]
-        grids = policy_grids(checkpoint, table, laws, temperature)
-        grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        grids = finalists(checkpoint, table, laws, temperature)
         if measure.verifiers and temperature > 0:
             grids |= verifier_grids()
         make = partial(planned_policy, models, table=table)
@@ -127,7 +126,7 @@ def bench(
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
-        print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or "tuned" in checkpoint.baselines)
+        print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or bool(checkpoint.tuned.ranked))
         shares = step_shares(models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED])
         print(shares_sentence(shares))
         learned = over_others("learned", policies, runs)
@@ -154,8 +153,7 @@ def _side_by_side(
     """The report of many texts at a time."""
     reports = {}
     for temperature in measure.temperatures:
-        grids = policy_grids(checkpoint, table, [LAWS[checkpoint.config.law]], temperature)
-        grids = finalists(grids, checkpoint.baselines.get("tuned", {}), temperature)
+        grids = finalists(checkpoint, table, [LAWS[checkpoint.config.law]], temperature)
         ways = served_ways(pair, grids["learned", checkpoint.config.law][0], table)
         jobs = _jobs(pair, prompts, measure, temperature)
         rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
@@ -166,22 +164,18 @@ def _side_by_side(
 
 
 def finalists(
-    grids: Mapping[tuple[str, str], Sequence[PolicyPlan]], ranked: Mapping[str, Sequence[int]], temperature: float
+    checkpoint: Checkpoint, table: LatencyTable, laws: Sequence[LawTerms], temperature: float
 ) -> dict[tuple[str, str], Sequence[PolicyPlan]]:
-    """Of each grid the settings that replay found best, best first; the whole grid where replay has not ranked it.
-
-    `ranked` holds places in a grid under "family|law|temperature".
-    """
-    chosen: dict[tuple[str, str], Sequence[PolicyPlan]] = {}
-    for (family, law), grid in grids.items():
-        key = f"{family}|{law}|{temperature:g}"
-        places = ranked[key][:NUM_FINALISTS] if key in ranked else range(len(grid))
-        if not 0 <= min(places) <= max(places) < len(grid):
-            raise InputError(
-                f"the checkpoint ranks settings {sorted(places)} of {family!r}, this build has {len(grid)}; retrain it"
-            )
-        chosen[family, law] = [grid[place] for place in places]
-    return chosen
+    """Of each policy, by (family, law), the settings that replay found best, best first; its whole grid where replay
+    has not ranked them at this temperature."""
+    return {
+        (family.name, law.name): [
+            family.plan(settings)
+            for settings in checkpoint.tuned.at(law.name, temperature, family.name)[:NUM_FINALISTS] or family.grid
+        ]
+        for law in laws
+        for family in policy_families(checkpoint, table, law, temperature)
+    }
 
 
 def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:

@@ -169,9 +169,10 @@ class TraceFolder:
 
     def _resume(self, manifest: Manifest) -> None:
         """Take up what a run of the same command left: its journal becomes a shard, or goes where it already is one."""
-        if manifest.header != self.header:
+        if differing := manifest.header.differences(self.header):
             raise InputError(
-                f"{self.path} holds traces of another run (pair, law, texts or settings differ); choose another folder"
+                f"{self.path} holds traces of another run, which differs in {', '.join(differing)}; choose another "
+                "folder"
             )
         manifest.verify(self.path)
         self._manifest = manifest

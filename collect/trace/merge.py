@@ -27,8 +27,11 @@ def merge_folders(out: Path, paths: Sequence[Path]) -> TraceFolder:
     shards = [parse_shard(folder.header.shard) for folder in folders]
     run, count = _run(folders[0].header), shards[0][1]
     for folder in folders[1:]:
-        if _run(folder.header) != run:
-            raise InputError(f"{folder.path} is of another run than {folders[0].path}; merge the shards of one run")
+        if differing := _run(folder.header).differences(run):
+            raise InputError(
+                f"{folder.path} is of another run than {folders[0].path}, which differs in {', '.join(differing)}; "
+                "merge the shards of one run"
+            )
     by_number = {number: folder for (number, _), folder in zip(shards, folders, strict=True)}
     if len(by_number) < len(folders):
         raise InputError(

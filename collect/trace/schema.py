@@ -1,8 +1,8 @@
 """What a trace folder holds: the columns of its tables, and what all its rows have in common."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -101,9 +101,19 @@ class TraceHeader:
     tokenizer_sha256: str
     width: int  # the drafter's candidates per position, 0 where only texts are recorded
     command: dict[str, Any]  # the resolved configuration of the run
+    target_sha256: str = ""  # which weights generated and labelled the texts, see `runtime.fingerprint`
+    drafter_sha256: str = ""
+    dtype: str = ""  # the number format both models ran in
     shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
     omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
     schema_version: int = SCHEMA_VERSION
+
+    def differences(self, other: Self) -> list[str]:
+        """Names of the fields in which two runs differ, of the command those of its parts; folders may be renamed."""
+        names = [field.name for field in fields(self) if field.name not in ("pair", "command")]
+        ours, theirs = self.command, other.command
+        parts = [part for part in sorted(ours.keys() | theirs.keys()) if ours.get(part) != theirs.get(part)]
+        return [name for name in names if getattr(self, name) != getattr(other, name)] + parts
 
     @property
     def texts_only(self) -> bool:

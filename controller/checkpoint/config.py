@@ -9,14 +9,12 @@ from typing import Any
 from ..contract import LAWS
 from ..errors import InputError
 from ..features import FEATURE_VERSION, FEATURES
-from ..selector import TreeLimits
+from ..selector import LARGEST, TreeLimits
 from .documents import parse_object
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4  # 3 held tuned settings as places in a grid
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
-# A tree beyond this is no tree for one step; without a limit a config could ask for all of a machine's memory.
-LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096, ngrams=True)
 MAX_NAME_LENGTH = 200
 
 

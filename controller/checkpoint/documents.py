@@ -4,7 +4,9 @@ import json
 import math
 from typing import Any
 
+from ..contract import LAWS
 from ..errors import InputError, first_line
+from ..policies.settings import TunedSettings
 
 MAX_NESTING = 32
 
@@ -23,17 +25,39 @@ def parse_object(content: bytes, name: str) -> dict[str, Any]:
 
 
 def parse_baselines(content: bytes) -> dict[str, Any]:
-    """`baselines.json`; its rank tables are probabilities by law, temperature and rank."""
+    """`baselines.json`: all that a policy reads of it is there and of its kind.
+
+    Rank tables are probabilities by law, temperature and rank, of every law at one temperature at least; the rules
+    `c2t` and `ltd` are three weights and a bias by law; tuned settings are numbers (see `policies.settings`).
+    """
     baselines = parse_object(content, "baselines.json")
-    laws = baselines.get("rank_probs", {})
     try:
-        tables = [(float(temperature), table) for law in laws.values() for temperature, table in law.items()]
-        sound = all(math.isfinite(temperature) and table and all(map(is_share, table)) for temperature, table in tables)
-    except (AttributeError, TypeError, ValueError):
+        tables = [(float(place), table) for law in LAWS for place, table in baselines["rank_probs"][law].items()]
+        sound = all(math.isfinite(place) and table and all(map(is_share, table)) for place, table in tables)
+        sound = sound and all(baselines["rank_probs"][law] for law in LAWS)
+    except (AttributeError, KeyError, TypeError, ValueError):
         sound = False
     if not sound:
-        raise InputError("the rank tables of baselines.json are no probabilities; the folder is damaged")
+        raise InputError("the rank tables of baselines.json are no probabilities of both laws; retrain the selector")
+    for rule in ("c2t", "ltd"):
+        fits = baselines.get(rule, {})
+        if not isinstance(fits, dict) or not all(law in LAWS and _is_fit(fit) for law, fit in fits.items()):
+            raise InputError(
+                f"the rule {rule!r} of baselines.json is no three weights and a bias; retrain the selector"
+            )
+    TunedSettings.parse(baselines.get("tuned", {}))
     return baselines
+
+
+def _is_fit(fit: object) -> bool:
+    """Is it what a logistic rule of three features reads?"""
+    if not isinstance(fit, dict) or set(fit) != {"weights", "bias"} or not isinstance(fit["weights"], list):
+        return False
+    return len(fit["weights"]) == 3 and all(_is_number(value) for value in (*fit["weights"], fit["bias"]))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_share(value: object) -> bool:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from ..errors import InputError, first_line
+from ..policies.settings import TunedSettings
 from ..scorers.learned import INPUT_NAME, LearnedScorer
 from ..scorers.network import PerceptronNetwork
 from ..tree import Array
@@ -41,6 +42,11 @@ class Checkpoint:
     baselines: dict[str, Any]
     metrics: dict[str, Any]
     card: str
+
+    @property
+    def tuned(self) -> TunedSettings:
+        """What replay found best; nothing where the traces held no envelopes."""
+        return TunedSettings.parse(self.baselines.get("tuned", {}))
 
     @property
     def graph(self) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from ..context import StepContext
 from ..contract import WALK, Looks
 from ..selector import TreeLimits
 from ..tree import Array, DraftTree
+from .settings import Settings
 
 
 class ShapePolicy(Protocol):
@@ -55,7 +56,7 @@ class PolicyPlan:
 
     family: str
     law: str
-    settings: dict[str, Any]
+    settings: Settings
     build: Callable[[], ShapePolicy]
     verifier: str = WALK.name
 

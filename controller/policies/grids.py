@@ -1,19 +1,18 @@
-"""The policies under comparison, each a grid of settings; every grid has the same number of trials.
+"""The policies under comparison, each with a grid of settings; every grid has the same number of trials.
 
 Live runs and replay tune over these very plans. The first setting of a grid is what an untuned run takes. No policy
 drafts beyond the limits of the checkpoint, the learned one's own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from ..checkpoint import Checkpoint
 from ..contract import LawTerms
+from ..errors import InputError
 from ..latency import LatencyTable
 from ..objective import Objective
-from ..scorers.base import Scorer
 from ..scorers.confidence import ConfidenceScorer
 from ..scorers.fused import FusedScorer
 from ..scorers.rank import RankScorer
@@ -22,8 +21,9 @@ from ..shapes import chain
 from .base import PolicyPlan, ShapePolicy
 from .c2t import c2t_selector
 from .ema import EmaChain
-from .learned import learned_selector
+from .learned import LEARNED, learned_selector
 from .sequoia import cheapest_tree, static_selector
+from .settings import Settings
 from .stop import StopPolicy
 from .threshold import ThresholdChain
 
@@ -40,8 +40,8 @@ THRESHOLDS = (  # depth, budget, min_prob, path_prob
     (4, 12, 0.1, 0.001),
     (4, 12, 0.2, 0.01),
 )
-# Sequoia picks depth and size by price; or the size is given and it picks the depth.
-SEQUOIA_SIZES = ("priced", 2, 4, 6, 8, 12, 16, 24)
+# With size 0 Sequoia picks depth and size by price; else the size is given and it picks the depth.
+SEQUOIA_SIZES = (0, 2, 4, 6, 8, 12, 16, 24)
 DELTAS_BUDGETS = ((0.4, 8), (0.2, 8), (0.6, 8), (0.1, 16), (0.2, 16), (0.4, 16), (0.6, 16), (0.8, 16))
 EMA_DECAYS_MARGINS = ((0.8, 1), (0.8, 0.5), (0.8, 0), (0.8, -0.5), (0.95, 1), (0.95, 0.5), (0.95, 0), (0.95, -0.5))
 DEPTHS_MISS_WEIGHTS = ((8, 0.75), (4, 0.75), (2, 0.75), (8, 0.5), (4, 0.5), (2, 0.5), (8, 0.25), (4, 0.25))
@@ -58,129 +58,137 @@ STOP_GAINS_FLOORS = (
 )
 THETA_SCALES = (1.0, 0.5, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0)
 
-Trial = tuple[dict[str, Any], Callable[[], ShapePolicy]]
+
+def _grid(names: Sequence[str], values: Sequence[Sequence[float]]) -> list[Settings]:
+    return [dict(zip(names, trial, strict=True)) for trial in values]
+
+
+THETA_GRID = _grid(("theta_scale",), [(scale,) for scale in THETA_SCALES])
+
+
+class Family(NamedTuple):
+    """A policy and the settings it is tuned over, which are `make`'s arguments by name."""
+
+    name: str
+    law: str
+    make: Callable[..., ShapePolicy]
+    grid: list[Settings]
+
+    def plan(self, settings: Settings) -> PolicyPlan:
+        """The policy with some settings, of the grid or not; InputError where they are those of another policy."""
+        if settings.keys() != self.grid[0].keys():
+            raise InputError(
+                f"the checkpoint holds settings {settings} for {self.name!r}, this build takes such as {self.grid[0]}; "
+                "retrain it"
+            )
+        return PolicyPlan(self.name, self.law, settings, lambda: self.make(**settings))
 
 
 def policy_grids(
     checkpoint: Checkpoint, table: LatencyTable, laws: Sequence[LawTerms], temperature: float
 ) -> dict[tuple[str, str], list[PolicyPlan]]:
-    """The plans of every policy by (family, law), for texts drawn at `temperature` on the machine of `table`.
+    """The plans of every policy by (family, law), see `policy_families`."""
+    return {
+        (family.name, family.law): [family.plan(settings) for settings in family.grid]
+        for law in laws
+        for family in policy_families(checkpoint, table, law, temperature)
+    }
+
+
+def policy_families(checkpoint: Checkpoint, table: LatencyTable, law: LawTerms, temperature: float) -> list[Family]:
+    """Every policy under `law`, for texts drawn at `temperature` on the machine of `table`.
 
     The learned families appear under the law they were fitted for.
     """
-    grids = {}
-    for law in laws:
-        families = _rank_families(checkpoint, table, law, temperature)
-        families |= _confidence_families(checkpoint, table, law, temperature)
-        families |= _fitted_families(checkpoint, table, law)
-        for family, trials in families.items():
-            assert len(trials) == NUM_TRIALS, f"{family} has {len(trials)} trials"
-            plans = [PolicyPlan(family, law.name, settings, build) for settings, build in trials]
-            grids[family, law.name] = plans
-    return grids
+    families = [
+        *_rank_families(checkpoint, table, law, temperature),
+        *_confidence_families(checkpoint, table, law, temperature),
+        *_fitted_families(checkpoint, table, law),
+    ]
+    assert all(len(family.grid) == NUM_TRIALS for family in families)
+    return families
 
 
-def _rank_families(
-    checkpoint: Checkpoint, table: LatencyTable, law: LawTerms, temperature: float
-) -> dict[str, list[Trial]]:
+def _rank_families(checkpoint: Checkpoint, table: LatencyTable, law: LawTerms, temperature: float) -> Iterable[Family]:
     """Shapes that are the same at every step, thresholds aside."""
     largest, probs = checkpoint.config.limits, _rank_probs(checkpoint, law, temperature)
+
+    def static_chain(depth: int) -> ShapePolicy:
+        return static_selector(chain(min(depth, largest.max_depth)))
 
     def static(depth: int, budget: int, min_prob: float = 0.0, path_prob: float = 0.0) -> ShapePolicy:
         limits = _within(largest, depth, budget, largest.frontier)
         scorer = RankScorer.from_rank_probs(probs, limits.max_depth)
         return Selector(scorer, limits, min_prob=min_prob, path_prob=path_prob)
 
-    def sequoia(size: int | str) -> Trial:
-        sizes = range(1, largest.budget + 1) if size == "priced" else [min(int(size), largest.budget)]
+    def sequoia(size: int) -> ShapePolicy:
+        sizes = [min(size, largest.budget)] if size else range(1, largest.budget + 1)
         paths = cheapest_tree(probs[: largest.num_children], table, max_depth=largest.max_depth, sizes=sizes)
-        depth = max(map(len, paths))
-        static_tree = partial(static_selector, paths, ngram_rank=largest.width if largest.ngrams else None)
-        return {"size": size, "nodes": len(paths), "depth": depth}, static_tree
+        return static_selector(paths, ngram_rank=largest.width if largest.ngrams else None)
 
-    return {
-        "chain": [
-            ({"depth": depth}, partial(static_selector, chain(min(depth, largest.max_depth)))) for depth in CHAIN_DEPTHS
-        ],
-        "static": [
-            ({"depth": depth, "budget": budget}, partial(static, depth, budget)) for depth, budget in DEPTHS_BUDGETS
-        ],
-        "static, thresholds": [
-            (
-                {"depth": depth, "budget": budget, "min_prob": min_prob, "path_prob": path_prob},
-                partial(static, depth, budget, min_prob=min_prob, path_prob=path_prob),
-            )
-            for depth, budget, min_prob, path_prob in THRESHOLDS
-        ],
-        "Sequoia": [sequoia(size) for size in SEQUOIA_SIZES],
-    }
+    names = ("depth", "budget", "min_prob", "path_prob")
+    yield Family("chain", law.name, static_chain, _grid(("depth",), [(depth,) for depth in CHAIN_DEPTHS]))
+    yield Family("static", law.name, static, _grid(names[:2], DEPTHS_BUDGETS))
+    yield Family("static, thresholds", law.name, static, _grid(names, THRESHOLDS))
+    yield Family("Sequoia", law.name, sequoia, _grid(("size",), [(size,) for size in SEQUOIA_SIZES]))
 
 
 def _confidence_families(
     checkpoint: Checkpoint, table: LatencyTable, law: LawTerms, temperature: float
-) -> dict[str, list[Trial]]:
+) -> Iterable[Family]:
     """Shapes that follow the drafter's confidence, or what was lately accepted."""
     largest = checkpoint.config.limits
     coverage = tuple(_rank_probs(checkpoint, law, temperature))
 
-    def beam(depth: int, budget: int, delta: float = 0.0) -> ShapePolicy:
-        return Selector(ConfidenceScorer(), _within(largest, depth, budget, largest.width), delta=delta)
+    def ema(decay: float, margin: float) -> ShapePolicy:
+        return EmaChain(largest.max_depth, decay=decay, margin=margin)
 
-    def choice(scorer: Callable[[tuple[float, ...]], Scorer], scale: float) -> ShapePolicy:
-        return Selector(scorer(coverage), largest, objective=Objective(table, scale=scale))
+    def threshold(depth: int, miss_weight: float) -> ShapePolicy:
+        return ThresholdChain(min(depth, largest.max_depth), miss_weight=miss_weight)
 
-    return {
-        "EMA length": [
-            ({"decay": decay, "margin": margin}, partial(EmaChain, largest.max_depth, decay=decay, margin=margin))
-            for decay, margin in EMA_DECAYS_MARGINS
-        ],
-        "online threshold": [
-            (
-                {"depth": depth, "miss_weight": weight},
-                partial(ThresholdChain, min(depth, largest.max_depth), miss_weight=weight),
-            )
-            for depth, weight in DEPTHS_MISS_WEIGHTS
-        ],
-        "EAGLE-2": [
-            ({"depth": depth, "budget": budget}, partial(beam, depth, budget)) for depth, budget in DEPTHS_BUDGETS
-        ],
-        "OPT-Tree": [
-            ({"delta": delta, "budget": budget}, partial(beam, largest.max_depth, budget, delta=delta))
-            for delta, budget in DELTAS_BUDGETS
-        ],
-        "choice, confidence": [
-            ({"theta scale": scale}, partial(choice, ConfidenceScorer, scale)) for scale in THETA_SCALES
-        ],
-        "choice, fused": [({"theta scale": scale}, partial(choice, FusedScorer, scale)) for scale in THETA_SCALES],
-    }
+    def eagle2(depth: int, budget: int) -> ShapePolicy:
+        return Selector(ConfidenceScorer(), _within(largest, depth, budget, largest.width))
+
+    def opt_tree(delta: float, budget: int) -> ShapePolicy:
+        limits = _within(largest, largest.max_depth, budget, largest.width)
+        return Selector(ConfidenceScorer(), limits, delta=delta)
+
+    def confident_choice(theta_scale: float) -> ShapePolicy:
+        return Selector(ConfidenceScorer(coverage), largest, objective=Objective(table, scale=theta_scale))
+
+    def fused_choice(theta_scale: float) -> ShapePolicy:
+        return Selector(FusedScorer(coverage), largest, objective=Objective(table, scale=theta_scale))
+
+    yield Family("EMA length", law.name, ema, _grid(("decay", "margin"), EMA_DECAYS_MARGINS))
+    yield Family("online threshold", law.name, threshold, _grid(("depth", "miss_weight"), DEPTHS_MISS_WEIGHTS))
+    yield Family("EAGLE-2", law.name, eagle2, _grid(("depth", "budget"), DEPTHS_BUDGETS))
+    yield Family("OPT-Tree", law.name, opt_tree, _grid(("delta", "budget"), DELTAS_BUDGETS))
+    yield Family("choice, confidence", law.name, confident_choice, THETA_GRID)
+    yield Family("choice, fused", law.name, fused_choice, THETA_GRID)
 
 
-def _fitted_families(checkpoint: Checkpoint, table: LatencyTable, law: LawTerms) -> dict[str, list[Trial]]:
+def _fitted_families(checkpoint: Checkpoint, table: LatencyTable, law: LawTerms) -> Iterable[Family]:
     """Shapes that follow something fitted on traces, under the law of those traces."""
     largest = checkpoint.config.limits
-    families: dict[str, list[Trial]] = {}
     c2t = checkpoint.baselines.get("c2t", {}).get(law.name)
-    if c2t is not None:
-        families["C2T"] = [
-            (
-                {"depth": depth, "floor": floor},
-                partial(c2t_selector, c2t, _within(largest, depth, largest.budget, largest.width), floor=floor),
-            )
-            for depth, floor in C2T_DEPTHS_FLOORS
-        ]
     stop = checkpoint.baselines.get("ltd", {}).get(law.name)
-    if stop is not None:
+
+    def pruned(depth: int, floor: float) -> ShapePolicy:
+        return c2t_selector(c2t, _within(largest, depth, largest.budget, largest.width), floor=floor)
+
+    def stopping(gain: float, floor: float) -> ShapePolicy:
         limits = _within(largest, largest.max_depth, largest.budget, largest.width)
-        families["LTD-like stop"] = [
-            ({"gain": gain, "floor": floor}, partial(StopPolicy, stop, limits, gain=gain, floor=floor))
-            for gain, floor in STOP_GAINS_FLOORS
-        ]
+        return StopPolicy(stop, limits, gain=gain, floor=floor)
+
+    def learned(theta_scale: float) -> ShapePolicy:
+        return learned_selector(checkpoint, table, theta_scale=theta_scale)
+
+    if c2t is not None:
+        yield Family("C2T", law.name, pruned, _grid(("depth", "floor"), C2T_DEPTHS_FLOORS))
+    if stop is not None:
+        yield Family("LTD-like stop", law.name, stopping, _grid(("gain", "floor"), STOP_GAINS_FLOORS))
     if law.name == checkpoint.config.law:
-        families["learned"] = [
-            ({"theta scale": scale}, partial(learned_selector, checkpoint, table, theta_scale=scale))
-            for scale in THETA_SCALES
-        ]
-    return families
+        yield Family(LEARNED, law.name, learned, THETA_GRID)
 
 
 def _rank_probs(checkpoint: Checkpoint, law: LawTerms, temperature: float) -> list[float]:

@@ -1,12 +1,25 @@
 """The learned policy: a checkpoint's score under the choice rule of this machine."""
 
+from collections.abc import Mapping
+
 from ..checkpoint import Checkpoint
 from ..latency import LatencyTable
 from ..objective import Objective
 from ..selector import Selector
 
+LEARNED = "learned"
+# Where replay tuned nothing.
+UNTUNED = {0.0: 1.0}
 
-def learned_selector(checkpoint: Checkpoint, table: LatencyTable, *, theta_scale: float = 1.0) -> Selector:
-    """`theta_scale` is the line search around the choice rule's theta; larger drafts less."""
+
+def learned_selector(
+    checkpoint: Checkpoint, table: LatencyTable, *, theta_scale: float | Mapping[float, float] = 1.0
+) -> Selector:
+    """`theta_scale` is the line search around the choice rule's theta, one or by temperature; larger drafts less."""
     objective = Objective(table, scale=theta_scale)
     return Selector(checkpoint.scorer(), checkpoint.config.limits, objective=objective)
+
+
+def tuned_scales(checkpoint: Checkpoint) -> Mapping[float, float]:
+    """The theta scale that replay found best, by temperature."""
+    return checkpoint.tuned.best(checkpoint.config.law, LEARNED, "theta_scale") or UNTUNED

@@ -10,6 +10,7 @@ from ..contract import HYBRID, IID_PATHS, SAMPLED_LAWS, VERIFIERS, LawTerms, Ver
 from .base import PolicyPlan
 from .delayed import sampled_shape
 from .grids import NUM_TRIALS
+from .settings import Settings
 
 SHAPES = ((2, 1, 2), (2, 0, 2), (2, 0, 3), (3, 0, 2), (4, 0, 2), (2, 2, 2), (3, 1, 3), (4, 2, 3))
 TRUNKS = ((2, 3, 0), (2, 1, 0), (2, 2, 0), (2, 4, 0), (2, 6, 0), (3, 2, 0), (3, 4, 0), (4, 3, 0))
@@ -34,5 +35,5 @@ def verifier_grids() -> dict[tuple[str, str], list[PolicyPlan]]:
 
 
 def _plan(verifier: VerifierTerms, law: LawTerms, shape: tuple[int, int, int]) -> PolicyPlan:
-    settings: dict[str, int] = {"K": shape[0], "L1": shape[1], "L2": shape[2]}
+    settings: Settings = {"K": shape[0], "L1": shape[1], "L2": shape[2]}
     return PolicyPlan(verifier.name, law.name, settings, partial(sampled_shape, law, *shape), verifier.name)

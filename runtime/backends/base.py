@@ -25,6 +25,8 @@ class CachedModel(Protocol):
     vocabulary_size: int  # of the tokenizer; rows of logits may be wider
     context_length: int
     device: torch.device
+    session: int
+    """How often it was opened: whoever opens it again takes it from those before"""
     packs: bool
     """Whether a forward spares itself the rows of a block that are not `real`."""
     hidden_layers: tuple[int, ...]

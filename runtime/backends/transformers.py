@@ -1,20 +1,23 @@
 """Any `AutoModelForCausalLM` of Hugging Face transformers, run over our own tree cache."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ...controller.errors import InputError, first_line
+from ...controller.errors import InputError
 from ...controller.tree import Array
 from ..cache import TreeCache
+from ..fingerprint import fingerprint
+from ..loading import load_weights, what_it_says
 from ..transfer import to_device
 from .attention import TREE_ATTENTION
 from .packing import Group, Packing, parts
+from .support import tree_error, unsupported_reason
 
 # Rows of padding in a block: to run over fewer costs less than to pick out the others, layer by layer.
 LEAST_SPARED = 16
@@ -35,6 +38,7 @@ class TransformersModel:
         self.vocabulary_size = vocabulary_size
         self.context_length: int = model.config.max_position_embeddings
         self.device = model.device
+        self.session = 0
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
         config = model.config
@@ -47,24 +51,37 @@ class TransformersModel:
         )
 
     @classmethod
-    def from_pretrained(
-        cls, name: str, *, dtype: torch.dtype, device: str, vocabulary_size: int
-    ) -> "TransformersModel":
-        """Load a model by folder or hub id; InputError with one sentence where it cannot be read."""
+    def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str) -> "TransformersModel":
+        """Load a model by folder or hub id; InputError with one sentence where it cannot be read, or cannot be decoded
+        as a tree."""
+        model: Any = load_weights(name, dtype)
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                pretrained_model_name_or_path=name, dtype=dtype, attn_implementation="sdpa"
-            )
-        except (OSError, ValueError, KeyError) as error:
-            hint = "check the folder" if Path(name).exists() else "give a folder or a hub id that is cached or online"
-            raise InputError(f"no model can be loaded from {name!r} ({first_line(error)}); {hint}") from error
-        return cls(model.to(device), vocabulary_size)
+            opened = cls(model.to(device), num_rows(model))
+            reason = tree_error(opened, model)
+            opened.release()
+        except InputError:
+            raise
+        except Exception as error:  # an architecture that does not know our cache may fail anywhere in its own code
+            raise _not_as_tree(name, model, what_it_says(error)) from error
+        if reason is not None:
+            raise _not_as_tree(name, model, reason)
+        return opened
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells this model from others, see `fingerprint`."""
+        return fingerprint(self.model)
 
     @property
     def lengths(self) -> Array:
         return self._cache.lengths
 
+    def release(self) -> None:
+        """Give the cache's memory back; texts are forgotten."""
+        self._cache.release()
+
     def open(self, num_slots: int, capacity: int) -> None:
+        self.session += 1
         self._cache.open(num_slots, capacity)
 
     def join(self, capacity: int) -> None:
@@ -176,19 +193,13 @@ class TransformersModel:
         self._cache.commit(rows)
 
 
-def unsupported_reason(model: PreTrainedModel) -> str | None:
-    """Why this model cannot be decoded as a tree, in a sentence; None where it can."""
-    config = model.config
-    if config._attn_implementation not in ("sdpa", TREE_ATTENTION):
-        return f"tree decoding needs sdpa attention, the model uses {config._attn_implementation!r}; load it with sdpa"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return f"sliding-window attention ({config.sliding_window} tokens) is not supported; use a full-attention model"
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        return f"only full-attention layers can be decoded as a tree, the model has {sorted(kinds)}"
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rope in ("dynamic", "longrope"):
-        return f"{rope!r} rotary positions change with the longest text of a batch; use a model with default ones"
-    if not getattr(config, "max_position_embeddings", None):
-        return f"the model's configuration ({config.model_type}) names no context length (max_position_embeddings)"
-    return None
+def _not_as_tree(name: str, model: PreTrainedModel, reason: str) -> InputError:
+    return InputError(
+        f"{name!r} ({model.config.model_type}) cannot be decoded as a tree: {reason}; choose a model of another "
+        "architecture"
+    )
+
+
+def num_rows(model: PreTrainedModel) -> int:
+    """Token ids that a model has rows for."""
+    return model.config.get_text_config().vocab_size

@@ -1,5 +1,6 @@
 """What a draft head's folder holds: a config.json and weights in safetensors; data alone, never pickle."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,15 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{file} holds no JSON object; copy the folder again")
     return settings
+
+
+def files_sha256(folder: Path) -> str:
+    """Of the folder's configuration and weights together."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")]):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from ..target import Target
 from .base import Drafter
 from .eagle import EagleDrafter
 from .eagle_head import load_eagle_head
-from .head_folder import read_settings
+from .head_folder import files_sha256, read_settings
 from .medusa import MedusaDrafter, load_medusa_heads
 
 EAGLE = "an EAGLE-3 head"
@@ -22,6 +22,7 @@ class DraftHead(NamedTuple):
     """A head that fits a target."""
 
     kind: str
+    fingerprint: str  # tells it from others: a hash of its files
     hidden_layers: tuple[int, ...]  # what it reads, see `CachedModel`
     max_depth: int | None  # of the trees it can fill, if there is a limit
     make_drafter: Callable[[Target, LawTerms], Drafter]
@@ -45,9 +46,10 @@ def head_kind(name: str) -> str | None:
 def load_head(name: str, target: TransformersModel) -> DraftHead:
     """The head at a folder, in the target's number format and on its device; InputError where it does not fit."""
     folder, settings = Path(name), read_settings(Path(name))
+    sha256 = files_sha256(folder)
     if head_kind(name) == MEDUSA:
         heads = load_medusa_heads(folder, settings, target)
         # What the target's last norm makes, as its own output layer reads it.
-        return DraftHead(MEDUSA, (-1,), len(heads), lambda of, law: MedusaDrafter(heads, of, law))
+        return DraftHead(MEDUSA, sha256, (-1,), len(heads), lambda of, law: MedusaDrafter(heads, of, law))
     config, head = load_eagle_head(folder, settings, target)
-    return DraftHead(EAGLE, config.hidden_layers, None, lambda of, law: EagleDrafter(head, of, law))
+    return DraftHead(EAGLE, sha256, config.hidden_layers, None, lambda of, law: EagleDrafter(head, of, law))

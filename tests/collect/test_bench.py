@@ -1,5 +1,6 @@
 """What bench tunes and reports, on policies whose speeds are known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import plans
@@ -8,8 +9,10 @@ import tiny
 from treewright.collect.bench.command import BenchConfig, bench, finalists
 from treewright.collect.bench.measure import fit_sentence, over_others, summarise, table_fit, tuned, worst_decile
 from treewright.collect.bench.policies import Job, Policy, Run, planned_policy
+from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
+from treewright.controller.policies.grids import NUM_TRIALS
 from treewright.controller.policies.sampled_grids import verifier_grids
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -31,15 +34,26 @@ def test_each_grid_is_tuned_to_its_least_price():
     assert tuned([GRID, GRID[2:]], toy_policy, JOBS, "tune") == [GRID[1], GRID[2]]
 
 
-def test_the_two_settings_that_replay_ranked_first_go_into_the_live_round():
-    grids = {("toy", "coupled"): GRID, ("toy", "fixed"): GRID}
-    chosen = finalists(grids, {"toy|coupled|0.6": [2, 0, 1], "toy|fixed|1": [1, 0]}, 0.6)
-    assert chosen == {("toy", "coupled"): [GRID[2], GRID[0]], ("toy", "fixed"): GRID}
+def with_tuned(ranked):
+    return replace(plans.checkpoint(), baselines=plans.checkpoint().baselines | {"tuned": {"coupled": ranked}})
 
 
-def test_a_ranking_of_another_grid_is_refused():
-    with pytest.raises(InputError, match="ranks settings"):
-        finalists({("toy", "coupled"): GRID}, {"toy|coupled|1": [1, 3]}, 1.0)
+def test_the_two_settings_that_replay_ranked_first_go_into_the_live_round_in_the_grid_or_not():
+    best = [{"depth": 7, "budget": 5}, {"depth": 3, "budget": 8}, {"depth": 1, "budget": 3}]
+    checkpoint = with_tuned({"0.6": {"EAGLE-2": best}})
+    chosen = finalists(checkpoint, plans.TABLE, [COUPLED, FIXED], 0.6)
+    assert [plan.settings for plan in chosen["EAGLE-2", "coupled"]] == best[:2]
+    limits = chosen["EAGLE-2", "coupled"][0].build().limits
+    assert (limits.max_depth, limits.budget) == (plans.LIMITS.max_depth, 5)
+    for untuned in (("EAGLE-2", "fixed"), ("static", "coupled")):
+        assert len(chosen[untuned]) == NUM_TRIALS
+    assert len(finalists(checkpoint, plans.TABLE, [COUPLED], 1.0)["EAGLE-2", "coupled"]) == NUM_TRIALS
+
+
+def test_tuned_settings_of_another_policy_are_refused():
+    checkpoint = with_tuned({"1": {"EAGLE-2": [{"depth": 3, "beam": 8}]}})
+    with pytest.raises(InputError, match="holds settings .* for 'EAGLE-2', this build takes such as .*; retrain it"):
+        finalists(checkpoint, plans.TABLE, [COUPLED], 1.0)
 
 
 def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():

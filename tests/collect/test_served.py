@@ -1,6 +1,7 @@
 """Served texts are on the disk when they are answered, become training rows, and never stand in a request's way."""
 
 import errno
+from dataclasses import replace
 
 import faults
 import numpy as np
@@ -116,10 +117,19 @@ def test_a_full_disk_is_told_once_and_every_request_is_answered(tmp_path, monkey
     assert len(texts_of(tmp_path / "served")) == 2
 
 
-def test_a_folder_of_another_pair_is_refused(tmp_path):
+def test_a_folder_of_other_weights_or_another_number_format_is_refused_by_what_differs(tmp_path):
     served(tmp_path / "served", {})
-    with pytest.raises(InputError, match="holds traces of another run"):
-        ServedTexts.open(tmp_path / "served", tiny.pair(name="other"))
+    half = replace(PAIR, config=replace(PAIR.config, dtype="bfloat16"))
+    for pair, differing in ((tiny.pair(drafter_noise=0.03), "drafter_sha256"), (half, "dtype")):
+        with pytest.raises(InputError, match=rf"holds traces of another run, which differs in {differing};"):
+            ServedTexts.open(tmp_path / "served", pair)
+
+
+def test_a_pair_whose_folders_were_renamed_goes_on(tmp_path):
+    served(tmp_path / "served", {})
+    with ServedTexts.open(tmp_path / "served", tiny.pair(name="renamed")) as keep:
+        assert keep(Request([1, 2], 4, Sampling()), [3, 4])
+    assert len(texts_of(tmp_path / "served")) == 2
 
 
 def test_a_folder_of_collected_traces_is_refused_by_the_command(tmp_path, capsys):

@@ -1,10 +1,28 @@
-"""A model that cannot be decoded as a tree is refused by name."""
+"""A model that cannot be decoded as a tree, or is not whole, is refused by name."""
+
+import json
 
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, MistralConfig
+from treewright.controller.errors import InputError
 from treewright.runtime.backends.transformers import TransformersModel
+
+TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+HALF_HEADS = {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "q_lora_rank": 16, "kv_lora_rank": 16}
+EXPERTS = {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+BART = {"d_model": 32, "decoder_ffn_dim": 48, "decoder_layers": 2, "encoder_layers": 2, "init_std": 0.3}
+# Architectures that pass by their configuration: keys and values of different sizes, no positions or their own, a
+# cache that is asked for its length, attention that looks both ways, attention of an older kind.
+MISLED = {
+    "deepseek_v3": HALF_HEADS | EXPERTS | {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    "falcon": {"alibi": True, "multi_query": False},
+    "bart": BART | {"decoder_attention_heads": 4, "encoder_attention_heads": 4, "encoder_ffn_dim": 48},
+    "bert": {},
+    "stablelm": {},
+}
 
 
 @pytest.mark.parametrize(
@@ -17,10 +35,115 @@ from treewright.runtime.backends.transformers import TransformersModel
 )
 def test_unsupported_attention_is_refused(config, attention, complaint):
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(InputError, match=complaint):
         TransformersModel(model, tiny.VOCABULARY_SIZE)
 
 
+def load(folder):
+    return TransformersModel.from_pretrained(str(folder), dtype=torch.float32, device="cpu")
+
+
+@pytest.mark.parametrize("kind", MISLED)
+@pytest.mark.filterwarnings("ignore")  # transformers' own, about odd configurations
+def test_a_model_whose_trees_are_not_its_own_text_is_refused(kind, tmp_path):
+    config = AutoConfig.for_model(kind, **tiny.SIZES | TOKENS | MISLED[kind])
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=rf"\({kind}\) cannot be decoded as a tree: .*; choose a model of another"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_model_that_does_as_it_is_told_passes_and_leaves_no_cache_behind(family, tmp_path):
+    tiny.model_of(family).model.save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert len(model.lengths) == 0
+    assert model._cache.capacity == 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.llama(dtype=torch.float32).model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    save_file(change(weights), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder, **fields):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+
+
+def of_a_wrapper(weights):
+    return {f"module.{name}": weight for name, weight in weights.items()}
+
+
+def first_layer(weights):
+    return {name: weight for name, weight in weights.items() if "layers.1." not in name}
+
+
+def no_output(weights):
+    return {name: weight for name, weight in weights.items() if name != "lm_head.weight"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (of_a_wrapper, r"lacks 21 of its weights \(lm_head.weight, .*unknown ones such as module.lm_head.weight"),
+        (first_layer, r"lacks 9 of its weights \(model.layers.1.input_layernorm.weight, "),
+        (no_output, r"lacks 1 of its weights \(lm_head.weight\)"),
+    ],
+)
+def test_missing_weights_are_refused_by_name(change, complaint, folder):
+    change_weights(folder, change)
+    with pytest.raises(InputError, match=complaint):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"num_hidden_layers": 4}, "lacks 18 of its weights"),
+        ({"vocab_size": 64}, r"lm_head.weight is 40 x 32 in the file and 64 x 32 by the configuration"),
+        ({"model_type": "llama9"}, "no model can be loaded .*llama9"),
+        ({"num_hidden_layers": "two"}, "no model can be loaded .*num_hidden_layers"),
+        ({"num_attention_heads": 5}, "no model can be loaded .*number of attention heads"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "no model can be loaded .*optimum"),
+        (
+            {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}},
+            "no model can be loaded .*custom code",
+        ),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(fields, complaint, folder):
+    change_config(folder, **fields)
+    with pytest.raises(InputError, match=complaint):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git-lfs pointer .* run `git lfs pull`"),
+        (b"", "no model can be loaded"),
+        (b"\x00" * 100, "no model can be loaded"),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_refused(content, complaint, folder):
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=complaint):
+        load(folder)
+
+
+def test_pickled_weights_that_are_cut_off_are_refused(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(InputError, match="no model can be loaded"):
+        load(folder)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no model can be loaded"):
-        TransformersModel.from_pretrained(str(tmp_path), dtype=torch.float32, device="cpu", vocabulary_size=4)
+    with pytest.raises(InputError, match="no model can be loaded"):
+        load(tmp_path)

@@ -46,7 +46,8 @@ def recordings(folder):
 def tuned():
     """A checkpoint whose learned policy was tuned to the first theta scale, 1."""
     checkpoint = plans.checkpoint()
-    return replace(checkpoint, baselines=checkpoint.baselines | {"tuned": {"learned|coupled|0.8": [0, 1]}})
+    ranked = {"coupled": {"0.8": {"learned": [{"theta_scale": 1.0}, {"theta_scale": 0.5}]}}}
+    return replace(checkpoint, baselines=checkpoint.baselines | {"tuned": ranked})
 
 
 @pytest.fixture(scope="module")

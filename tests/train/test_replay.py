@@ -7,6 +7,7 @@ import tiny
 import traces
 from treewright.collect.envelope import EnvelopeConfig
 from treewright.collect.trace import TraceFolder
+from treewright.controller.policies.settings import TunedSettings
 from treewright.runtime.drafters.law import get_law
 from treewright.train.oracle import clairvoyant_ms
 from treewright.train.recording import read_recordings
@@ -58,8 +59,8 @@ def test_a_policy_takes_the_same_steps_as_live(folder, key):
 
 def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
     recordings = {law: texts[:1] for law, texts in read_recordings(folder).items()}
-    ranked = tune(plans.checkpoint(), plans.TABLE, recordings)
-    rows = compare_tuned(plans.checkpoint(), plans.TABLE, recordings, ranked)
+    tuned = tune(plans.checkpoint(), plans.TABLE, recordings)
+    rows = compare_tuned(plans.checkpoint(), plans.TABLE, recordings, tuned)
     for law, texts in recordings.items():
         fastest = sum(clairvoyant_ms(text, plans.TABLE) for text in texts)
         for (family, of_law), grid in plans.grids(TEMPERATURE).items():
@@ -67,8 +68,15 @@ def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_faste
                 continue
             priced = [ReplayStats.merged(replay(texts, plan.build(), plans.TABLE)).priced_ms for plan in grid]
             assert min(priced) >= fastest - 1e-9
-            assert ranked[f"{family}|{law}|{TEMPERATURE:g}"][0] == int(np.argmin(priced))
+            assert tuned.at(law, TEMPERATURE, family)[0] == grid[int(np.argmin(priced))].settings
     assert {row["policy"] for row in rows} == {key[0] for key in plans.grids()} | {"clairvoyant"}
+
+
+def test_texts_of_a_temperature_that_nothing_was_tuned_for_are_left_out_with_a_warning(folder, caplog):
+    recordings = {"coupled": read_recordings(folder)["coupled"][:1]}
+    other = {"coupled": {0.3: {"learned": [{"theta_scale": 1.0}]}}}
+    assert compare_tuned(plans.checkpoint(), plans.TABLE, recordings, TunedSettings(other)) == []
+    assert "so no policy was tuned for it" in caplog.text
 
 
 def test_a_replay_emits_every_recorded_token_once(folder):

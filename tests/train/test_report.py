@@ -10,6 +10,7 @@ import traces
 from treewright.controller.checkpoint import Checkpoint, SelectorConfig
 from treewright.controller.latency import LatencyTable
 from treewright.controller.policies.grids import policy_grids
+from treewright.controller.policies.settings import TunedSettings
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.train.oracle import clairvoyant_ms
@@ -53,15 +54,19 @@ def plans(checkpoint, law, temperature):
 
 
 @pytest.fixture(scope="module")
-def ranked(checkpoint):
+def tuned(checkpoint):
     """As if the first settings of every grid were the best."""
-    settings = (("coupled", 0.8), ("fixed", 0.8), ("coupled", 0.0))
-    return {f"{name}|{law}|{t:g}": [0] for law, t in settings for name in plans(checkpoint, law, t)}
+
+    def first(law, temperature):
+        return {name: [plan.settings] for name, plan in plans(checkpoint, law, temperature).items()}
+
+    warm = {law: {0.8: first(law, 0.8)} for law in ("coupled", "fixed")}
+    return TunedSettings({**warm, "coupled": {**warm["coupled"], 0.0: first("coupled", 0.0)}})
 
 
 @pytest.fixture(scope="module")
-def numbers(checkpoint, recordings, ranked):
-    return study(checkpoint, TABLE, recordings, ranked)
+def numbers(checkpoint, recordings, tuned):
+    return study(checkpoint, TABLE, recordings, tuned)
 
 
 def at(texts, temperature):

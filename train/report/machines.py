@@ -1,6 +1,6 @@
 """What other machines and other budgets would make of the same texts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from ...controller.checkpoint import Checkpoint
 from ...controller.contract import LAWS
 from ...controller.latency import LatencyTable
-from ...controller.policies.grids import policy_grids
+from ...controller.policies.grids import policy_families
 from ...controller.scorers.base import Scorer
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.rank import RankScorer
@@ -52,7 +52,6 @@ def machine_regimes(table: LatencyTable) -> Iterator[tuple[dict[str, float], Lat
 def machine_gains(
     checkpoint: Checkpoint,
     table: LatencyTable,
-    ranked: Mapping[str, Sequence[int]],
     temperature: float,
     runs: Sequence[Run],
 ) -> list[dict[str, Any]]:
@@ -64,15 +63,15 @@ def machine_gains(
     for regime, prices in machine_regimes(table):
         times: dict[str, list[ReplayStats]] = {}
         for law in dict.fromkeys(run.plan.law for run in runs):
-            grids = policy_grids(checkpoint, prices, [LAWS[law]], temperature)
+            families = {each.name: each for each in policy_families(checkpoint, prices, LAWS[law], temperature)}
             for run in runs:
                 family, texts = run.plan.family, run.texts[:REGIME_TEXTS]
                 if run.plan.law != law:
                     continue
                 if family in PRICED:
                     # The first Sequoia of a grid picks its size by price.
-                    place = 0 if family == "Sequoia" else ranked[f"{family}|{law}|{temperature:g}"][0]
-                    ms = watch(grids[family, law][place], texts, prices).text_ms(prices)
+                    settings = families[family].grid[0] if family == "Sequoia" else run.plan.settings
+                    ms = watch(families[family].plan(settings), texts, prices).text_ms(prices)
                 else:
                     ms = run.text_ms(prices)[: len(texts)]
                 times[run.label] = [ReplayStats(priced_ms=float(value)) for value in ms]

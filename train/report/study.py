@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 
 from ...controller.checkpoint import Checkpoint
-from ...controller.contract import LAWS
 from ...controller.latency import LatencyTable
-from ...controller.policies.grids import policy_grids
+from ...controller.policies.learned import LEARNED
+from ...controller.policies.settings import TunedSettings
 from ...controller.tree import Array
 from ..oracle import clairvoyant_ms
 from ..recording import Recording
 from ..replay import ReplayStats
-from ..tuning import gain
+from ..tuning import gain, tuned_plans
 from .lengths import has_expectations, lengths
 from .machines import budget_curves, machine_gains
 from .steps import Run, watch
 
-LEARNED = "learned"
 # Texts replayed per temperature; the report shall not take longer than the training.
 MOST_TEXTS = 30
 NUM_ENTROPY_BINS = 5
@@ -29,9 +28,9 @@ def study(
     checkpoint: Checkpoint,
     table: LatencyTable,
     recordings: Mapping[str, Sequence[Recording]],
-    ranked: Mapping[str, Sequence[int]],
+    tuned: TunedSettings,
 ) -> dict[str, Any]:
-    """Recordings by law, none of them tuned on; `ranked` is what `tuning.tune` answered. JSON-serialisable.
+    """Recordings by law, none of them tuned on; `tuned` is what `tuning.tune` answered. JSON-serialisable.
 
     Only temperatures with a tuned learned policy are studied.
     """
@@ -39,15 +38,11 @@ def study(
     for temperature, by_law in _by_temperature(recordings).items():
         runs = []
         for law, texts in by_law.items():
-            grids = policy_grids(checkpoint, table, [LAWS[law]], temperature)
-            runs += [
-                watch(grid[ranked[key][0]], texts, table)
-                for (family, _), grid in grids.items()
-                if (key := f"{family}|{law}|{temperature:g}") in ranked
-            ]
+            plans = tuned_plans(checkpoint, table, law, temperature, tuned)
+            runs += [watch(plan, texts, table) for plan in plans]
         if any(run.plan.family == LEARNED for run in runs):
             rows.append(_temperature(temperature, runs, table))
-            machines += machine_gains(checkpoint, table, ranked, temperature, runs)
+            machines += machine_gains(checkpoint, table, temperature, runs)
             budgets += budget_curves(checkpoint, table, temperature, by_law[checkpoint.config.law])
     return {"temperatures": rows, "machines": machines, "budgets": budgets}
 

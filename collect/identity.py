@@ -1,0 +1,21 @@
+"""Whose texts a trace folder holds: by fingerprints of the weights, for folders of models share names."""
+
+from typing import Any
+
+from ..runtime.pair import Pair
+from .trace import TraceHeader
+
+
+def trace_header(pair: Pair, *, law: str, width: int, command: dict[str, Any], **of_run: Any) -> TraceHeader:
+    """The header of traces of `pair`; `of_run` are its fields `shard` and `omitted`."""
+    return TraceHeader(
+        pair=pair.name,
+        law=law,
+        tokenizer_sha256=pair.tokenizer_sha256,
+        width=width,
+        command=command,
+        target_sha256=pair.target.fingerprint,
+        drafter_sha256=pair.source.fingerprint,
+        dtype=pair.config.dtype,
+        **of_run,
+    )

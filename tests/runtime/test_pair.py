@@ -1,0 +1,133 @@
+"""What a pair of folders is: its tokens, its ends, its fingerprint."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from treewright.controller.errors import InputError
+from treewright.controller.latency import cache_path
+from treewright.runtime.decoders import plain_decoder
+from treewright.runtime.loading import load_tokenizer
+from treewright.runtime.pair import PairConfig, load_pair
+from treewright.runtime.request import Request
+from treewright.runtime.sampling import Sampling
+
+
+def words(ids=range(tiny.VOCABULARY_SIZE), **special):
+    vocabulary = Tokenizer(models.WordLevel({f"w{token}": token for token in ids}, unk_token="w0"))
+    vocabulary.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=vocabulary, **special)
+
+
+def save(folder, tokenizer, rows=tiny.VOCABULARY_SIZE, seed=0, generation=None, **config):
+    torch.manual_seed(seed)
+    sizes = tiny.SIZES | {"vocab_size": rows, "bos_token_id": None, "eos_token_id": None}
+    LlamaForCausalLM(LlamaConfig(**sizes | config)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+
+
+def pair_at(folder, tokenizer, rows=tiny.VOCABULARY_SIZE, drafter_rows=None, **options):
+    save(folder / "target", tokenizer, rows, **options)
+    save(folder / "drafter", tokenizer, drafter_rows or rows, seed=1)
+    return load_pair(PairConfig(str(folder / "target"), str(folder / "drafter"), threads=1))
+
+
+def test_ids_behind_a_hole_are_generated(tmp_path):
+    tokenizer = words([*range(40), 45], eos_token="w45")
+    pair = pair_at(tmp_path, tokenizer, rows=48, eos_token_id=45)
+    assert len(tokenizer) == 41
+    assert pair.target.vocabulary_size == pair.drafter.vocabulary_size == 46
+    pair.target.model.lm_head.weight.data[45] = 0.0
+    with torch.inference_mode():  # the end of text is by far the likeliest
+        hidden = pair.target.model.model(torch.tensor([[1, 2, 3]])).last_hidden_state[0, -1]
+        pair.target.model.lm_head.weight[45] = 10 * hidden / hidden.norm()
+    (stream,), _ = plain_decoder(pair).generate([Request([1, 2, 3], 8, Sampling(0.0))])
+    assert stream.token_ids == [45]
+    assert stream.finish_reason == "stop"
+
+
+def test_added_tokens_without_rows_are_never_generated(tmp_path):
+    tokenizer = words()
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    pair = pair_at(tmp_path, tokenizer)
+    assert pair.target.vocabulary_size == pair.drafter.vocabulary_size == 40
+
+
+def test_a_drafter_that_lacks_rows_for_what_the_target_generates_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"rows for 40 tokens, but target .* generates 46 different ones"):
+        pair_at(tmp_path, words([*range(40), 45]), rows=48, drafter_rows=40)
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "ends"),
+    [
+        ({"eos_token_id": [3, 4]}, {}, {3, 4}),
+        ({"eos_token_id": 4}, {"eos_token_id": 3}, {4}),
+        (None, {"eos_token_id": [3, 4]}, {3, 4}),
+        ({"eos_token_id": None}, {"eos_token_id": 3}, {3}),
+        ({}, {}, {5}),
+        ({"eos_token_id": -1}, {}, {5}),
+    ],
+)
+def test_end_tokens_are_those_of_the_generation_the_model_or_the_tokenizer(generation, config, ends, tmp_path):
+    assert pair_at(tmp_path, words(eos_token="w5"), generation=generation, **config).end_tokens == ends
+
+
+def test_a_model_that_names_no_end_has_none(tmp_path):
+    assert pair_at(tmp_path, words(), generation={}).end_tokens == set()
+
+
+def test_a_fingerprint_is_of_weights_and_configuration_and_of_nothing_else(tmp_path):
+    first = pair_at(tmp_path / "first", words())
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    paths = [str(tmp_path / "copy" / role) for role in ("target", "drafter")]
+    copy, half = (load_pair(PairConfig(*paths, dtype=dtype, threads=1)) for dtype in ("float32", "bfloat16"))
+    assert first.fingerprint == copy.fingerprint == half.fingerprint
+    other_weights = pair_at(tmp_path / "weights", words(), seed=7)
+    other_config = pair_at(tmp_path / "config", words(), rms_norm_eps=1e-3)
+    assert len({pair.fingerprint for pair in (first, other_weights, other_config)}) == 3
+    assert first.name == other_weights.name
+    assert cache_path(first.latency_key) != cache_path(other_weights.latency_key)
+    assert cache_path(copy.latency_key) != cache_path(half.latency_key)
+
+
+def test_a_latency_table_belongs_to_a_processor(tmp_path):
+    assert pair_at(tmp_path, words()).latency_key["processor"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"dtype": "bf16"}, "pair.dtype is one of float32"),
+        ({"device": "gpu"}, "pair.device is cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "mps"}, "pair.device is cpu, cuda or cuda:N"),
+        ({"device": "cpu:0"}, "pair.device is cpu, cuda or cuda:N"),
+        ({"threads": -1}, "pair.threads is between 0 and 1024, got -1"),
+        ({"threads": 100_000}, "pair.threads is between 0 and 1024"),
+    ],
+)
+def test_impossible_settings_are_refused(fields, complaint):
+    with pytest.raises(InputError, match=complaint):
+        PairConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "content", [b"version https://git-lfs.github.com/spec/v1\n", b"{", b'{"model": {"type": "FutureBPE"}}', b""]
+)
+def test_a_damaged_tokenizer_is_refused(content, tmp_path):
+    save(tmp_path, words())
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"git-lfs pointer|no tokenizer can be loaded"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    tiny.llama().model.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="no tokenizer can be loaded"):
+        load_tokenizer(str(tmp_path))
