@@ -23,7 +23,7 @@ from .positions import document_number
 from .recording import planned_recordings
 from .split import SIDES, by_document, by_setting
 from .stream import SelectorData
-from .trainer import FitConfig, new_module, quiet_lightning
+from .trainer import new_module, new_trainer, quiet_lightning
 from .tuning import MOST_TEXTS
 
 # Training batches that the estimate is made from.
@@ -33,12 +33,12 @@ UNFITTED = {"weights": [0.0] * 3, "bias": 0.0}
 
 
 def training_plan(
-    folder: TraceFolder, out: Path, data: SelectorData, fit: FitConfig, limits: TreeLimits, *, num_fits: int
+    folder: TraceFolder, out: Path, data: SelectorData, limits: TreeLimits, *, num_fits: int
 ) -> dict[str, Any]:
     """`num_fits` networks are fitted one after the other; `data` has just read the whole folder once."""
     names = set(folder.read("texts", ["document"])["document"].to_pylist())
     numbers = np.array([document_number(name) for name in names])
-    batch_seconds, validation_seconds = time_fit(data, fit, folder.header.num_candidates)
+    batch_seconds, validation_seconds = time_fit(data)
     epoch_seconds = data.survey_seconds + data.num_batches * batch_seconds + validation_seconds
     return {
         "traces": str(folder.path),
@@ -50,8 +50,8 @@ def training_plan(
         "texts": _texts(folder),
         "fits": num_fits,
         "batches_per_epoch": data.num_batches,
-        "steps_at_most": data.num_batches * fit.max_epochs,
-        "about_fit_seconds_at_most": round(num_fits * fit.max_epochs * epoch_seconds, 1),
+        "steps_at_most": data.num_batches * data.fit.max_epochs,
+        "about_fit_seconds_at_most": round(num_fits * data.fit.max_epochs * epoch_seconds, 1),
         "replays": _replays(folder, data, limits),
     }
 
@@ -118,22 +118,19 @@ class FitTimes(NamedTuple):
     validation_seconds: float
 
 
-def time_fit(data: SelectorData, config: FitConfig, width: int) -> FitTimes:
+def time_fit(data: SelectorData) -> FitTimes:
     """What a training batch and a validation take here, from the first batches of a fit that is thrown away."""
     clock = Clock()
     with quiet_lightning():
-        trainer = lightning.Trainer(
-            accelerator="cpu",
+        trainer = new_trainer(
             max_epochs=1,
             limit_train_batches=NUM_TIMED,
             num_sanity_val_steps=0,
             callbacks=[clock],
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
         )
-        trainer.fit(new_module(data, config, width), data)
+        trainer.fit(new_module(data), data)
     return FitTimes(median(clock.batch_seconds), clock.validation_seconds)
 
 

@@ -12,6 +12,7 @@ from treewright.controller.contract import COUPLED, FIXED, LAWS
 from treewright.controller.policies.grids import policy_grids
 from treewright.train.ablation import feature_groups
 from treewright.train.recording import read_recordings
+from treewright.train.settings import FitConfig
 from treewright.train.split import SIDES, by_document, by_setting
 from treewright.train.stream import SelectorData
 
@@ -40,7 +41,7 @@ def contents(folder):
 
 def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
     plan = plan_of(folder, tmp_path / "selector", capsys)
-    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=64, share=1.0, seed=0)
+    data = SelectorData(folder, FitConfig(batch_size=64, row_share=1.0), max_depth=4)
     samples = {"training": data.training, "validation": data.validation, "test": data.test}
     assert {side: plan[f"{side}_edges"] for side in SIDES} == {side: len(samples[side][0].label) for side in SIDES}
     assert {side: plan[f"{side}_documents"] for side in SIDES} == {"training": 2, "validation": 1, "test": 1}
@@ -52,7 +53,7 @@ def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
 
 def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
     plan = plan_of(folder, tmp_path / "selector", capsys)
-    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=64, share=1.0, seed=0)
+    data = SelectorData(folder, FitConfig(batch_size=64, row_share=1.0), max_depth=4)
     _, for_tuning, for_test = by_document(read_recordings(folder), data.split)
     wanted = []
     for (law, temperature, texts), (*_, others) in zip(
