@@ -58,6 +58,8 @@ def train(
         ablation: Fit again without each group of features, and tell what the group is worth and what it costs
         compare: Checkpoint folders of runs on the same target with other drafters, to draw beside this one
     """
+    # No shell has expanded what stands in a YAML file.
+    traces, out, compare = traces.expanduser(), out.expanduser(), tuple(path.expanduser() for path in compare)
     with _refusals_in_a_sentence(out):
         logs = _logs_folder(out)
         require_replaceable(out)

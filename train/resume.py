@@ -85,15 +85,12 @@ class FitFolder:
         wanted = json.loads(json.dumps(asdict(identity)))
         about = self._read_about()
         if any(file.exists() for file in (self.best, self.last)):
-            differing = differences(wanted, about.get("identity", {}))
-            problem = f"its {', '.join(differing)} differ" if differing else None
-            problem = problem or next(filter(None, map(_damage, (self.best, self.last))), None)
+            problem = self._problem(wanted, about)
             if problem is None:
                 return about["epochs"]
             log.warning("%s holds an earlier fit, but %s; the fit starts anew", self.path, problem)
         self.forget()
-        for file in self.path.glob("metrics*.csv"):
-            file.unlink()
+        (self.path / "metrics.csv").unlink(missing_ok=True)
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         self._write_about(wanted, epochs=None)
         return None
@@ -106,6 +103,14 @@ class FitFolder:
         """Remove the states of this fit and of those in folders below."""
         for file in self.path.rglob("*.ckpt"):
             file.unlink()
+
+    def _problem(self, wanted: dict[str, Any], about: dict[str, Any]) -> str | None:
+        """Why the states that lie here are none of the `wanted` fit's, if so."""
+        if "identity" not in about:
+            return f"{self._about.name} is damaged, missing or of an older version"
+        if differing := differences(wanted, about["identity"]):
+            return f"its {', '.join(differing)} differ"
+        return next(filter(None, map(_damage, (self.best, self.last))), None)
 
     def _read_about(self) -> dict[str, Any]:
         try:

@@ -1,5 +1,6 @@
 """Fits the network with Lightning: logs beside the checkpoint, early stopping, and a killed run goes on."""
 
+import csv
 import logging
 import math
 import signal
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..controller.console import progress
@@ -46,13 +47,14 @@ def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> i
     """Epochs in all, those of the run it goes on from included."""
     best = ModelCheckpoint(folder.path, filename="best", monitor="val_loss", enable_version_counter=False)
     state = ModelCheckpoint(folder.path, filename="last", enable_version_counter=False)
+    stopping = EarlyStopping("val_loss", patience=data.fit.patience)
     with quiet_lightning():
         trainer = new_trainer(
             default_root_dir=folder.path,
             max_epochs=data.fit.max_epochs,
             reload_dataloaders_every_n_epochs=1,
-            callbacks=[EarlyStopping("val_loss", patience=data.fit.patience), best, state, EpochProgress()],
-            logger=_loggers(data, folder.path),
+            callbacks=[stopping, best, state, EpochLosses(folder.path / "metrics.csv"), EpochProgress()],
+            logger=_tensorboard(folder.path) if data.fit.tensorboard else False,
         )
         try:
             trainer.fit(module, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
@@ -110,16 +112,33 @@ def quiet_lightning() -> Iterator[None]:
         yield
 
 
-def _loggers(data: SelectorData, logs: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(logs, name="", version="")]
-    if data.fit.tensorboard:
-        try:
-            loggers.append(TensorBoardLogger(logs, name="", version="tensorboard"))
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"fit.tensorboard is asked for, but {first_line(error)}; pip install tensorboard"
-            ) from error
-    return loggers
+def _tensorboard(logs: Path) -> Logger:
+    try:
+        return TensorBoardLogger(logs, name="", version="tensorboard")
+    except ModuleNotFoundError as error:
+        raise InputError(f"fit.tensorboard is asked for, but {first_line(error)}; pip install tensorboard") from error
+
+
+class EpochLosses(Callback):
+    """A file of every epoch's losses; its rows are part of the fit's state, so that a fit that goes on loses none."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows = state_dict["rows"]
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        losses = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        self._rows.append({"epoch": trainer.current_epoch, "steps": trainer.global_step} | losses)
+        with self._file.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
+            writer.writeheader()
+            writer.writerows(self._rows)
 
 
 class EpochProgress(Callback):
