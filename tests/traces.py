@@ -43,7 +43,14 @@ def envelopes_of(request: Request, token_ids, document: str, drafter, config: En
 
 
 def write(
-    folder, count=4, temperature=0.8, max_tokens=40, draws=1, envelopes=EnvelopeConfig(), law=COUPLED, enveloped=None
+    folder,
+    count=4,
+    temperature=0.8,
+    max_tokens=40,
+    draws=1,
+    envelopes=EnvelopeConfig(),
+    law=COUPLED,
+    enveloped=None,
 ) -> TraceFolder:
     """A folder of `count` plainly written texts, one document each, in shards of two; all of them with envelopes if
     there are any, or those `enveloped` by number."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -31,8 +32,8 @@ def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
     """The model of the best validation epoch, and how many epochs ran.
 
     `logs` keeps the losses (metrics.csv) and, until `FitFolder.forget`, the fit's best and last states: a fit of the
-    same settings on the same traces goes on from its last epoch, or is there already. InputError where the losses are
-    not finite. SIGTERM leaves as SystemExit 143, SIGINT as KeyboardInterrupt.
+    same settings on the same traces goes on from its last epoch, or is there already. InputError where a loss is not
+    finite. SIGTERM leaves as SystemExit 143, SIGINT as KeyboardInterrupt.
     """
     module, folder = new_module(data), FitFolder(logs)
     epochs = folder.begin(FitIdentity.of(data, logs))
@@ -64,11 +65,10 @@ def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> i
             if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit code 1
                 raise KeyboardInterrupt from stop
             raise
-    score = best.best_model_score
-    if score is None or not torch.isfinite(score):
+    if stopping.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC:
         folder.forget()
         raise InputError(
-            "the losses of the fit are not finite, so there is no selector; "
+            f"the losses of the fit are not finite after {trainer.current_epoch} epochs, so there is no selector; "
             f"lower fit.learning_rate, got {data.fit.learning_rate:g}"
         )
     return trainer.current_epoch

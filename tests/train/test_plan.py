@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from time import perf_counter
 
 import plans
 import pytest
@@ -48,7 +49,14 @@ def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
     assert plan["positions"] == data.num_positions == 48
     assert plan["texts"] == [{"domain": "toy", "temperature": 0.8, "texts": 4}]
     assert plan["steps_at_most"] == 5 * plan["batches_per_epoch"] == 5 * data.num_batches
-    assert plan["about_fit_seconds_at_most"] >= 0
+
+
+def test_an_epoch_takes_no_longer_than_the_planning_that_timed_one(folder, tmp_path, capsys):
+    """So many epochs that the tenths of a second they are told in tell them apart."""
+    started = perf_counter()
+    plan = plan_of(folder, tmp_path / "selector", capsys, "--fit.max_epochs", "100000")
+    assert 0 < plan["about_fit_seconds_at_most"] < 100_000 * (perf_counter() - started)
+    assert plan["steps_at_most"] == 100_000 * plan["batches_per_epoch"]
 
 
 def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
