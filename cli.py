@@ -1,7 +1,12 @@
 """The roof: picks the command by its first word and imports it only then, so that help answers at once."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
 
 COMMANDS = {
     "collect": "record traces of a target and a drafter, and this machine's latency table",
@@ -50,31 +55,101 @@ def usage() -> str:
 
 
 def run(command: str, arguments: list[str]) -> int:
-    """Import the command, make its parser from its signature, call it."""
+    """Import the command, make its parser from its signature, call it; its exit code.
+
+    0 well, 2 where the input or the machine is at fault (one sentence on stderr), 130 after Ctrl-C, 141 where whoever
+    read the output has gone, 143 after SIGTERM.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from jsonargparse import auto_cli, set_parsing_settings
+    os.environ["MPLBACKEND"] = "Agg"  # figures are files; a notebook's own backend may be missing here
+    code = 0
+    try:
+        with standard_streams(), stopped_by_sigterm():
+            code = call(command, arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = 141
+    except OSError as error:
+        from .controller.errors import system_sentence
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    from transformers.utils import logging
+        code = complain(command, system_sentence(error))
+    except KeyboardInterrupt:
+        complain(command, "interrupted")
+        code = 130
+    except SystemExit as stop:  # jsonargparse ends help with 0 and a bad option with 2
+        code = int(stop.code or 0)
+    if code:
+        leave_output()
+    return code
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+
+def call(command: str, arguments: list[str]) -> int:
+    """Parse and run; whatever is raised leaves."""
     from .controller.errors import InputError
 
     try:
-        auto_cli(
-            load(command),
-            args=arguments,
-            prog=f"treewright {command}",
-            as_positional=False,
-            fail_untyped=True,
-        )
+        function = load(command)
+        from jsonargparse import auto_cli, set_parsing_settings
+        from jsonargparse.typing import register_type
+
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        register_type(Path, deserializer=path_of, type_check=isinstance)
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        auto_cli(function, args=arguments, prog=f"treewright {command}", as_positional=False, fail_untyped=True)
     except InputError as error:
-        print(f"treewright {command}: {error}", file=sys.stderr)
-        return 2
-    except SystemExit as stop:  # jsonargparse ends help with 0 and a bad option with 2
-        return int(stop.code or 0)
+        return complain(command, str(error))
     return 0
+
+
+def path_of(text: str) -> Path:
+    """A path as a configuration file or a shell gives it, with the user's folder in place of `~`."""
+    if not text:
+        raise ValueError("a path holds at least one letter")
+    return Path(os.path.expanduser(text))
+
+
+def complain(command: str, sentence: str) -> int:
+    """One line on stderr, if anybody listens there; 2."""
+    with suppress(OSError, ValueError):
+        print(f"treewright {command}: {sentence}", file=sys.stderr, flush=True)
+    return 2
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Output that any terminal can show: what it has no letters for is escaped; a closed stream swallows."""
+    missing = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    for name in missing:
+        setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    yield
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, but for its exit code; commands may take the signal over."""
+
+    def stop(*_: object) -> None:
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def leave_output() -> None:
+    """Drop what nobody can take any more, or the interpreter would complain of it at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def load(command: str):

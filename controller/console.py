@@ -33,6 +33,13 @@ def track(items: Iterable[Item], label: str) -> Iterator[Item]:
         yield from display.track(items, description=label)
 
 
+class Terminal(Console):
+    """Where tables go; who has stopped reading is for the roof to answer, not for rich, which would exit by itself."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Print rows that share their keys; numbers stand right."""
     table = Table()
@@ -40,8 +47,8 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
         table.add_column(name, justify="left" if isinstance(value, str) else "right")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
-    terminal = Console()
-    output = terminal if terminal.is_terminal else Console(width=PIPE_WIDTH)
+    terminal = Terminal()
+    output = terminal if terminal.is_terminal else Terminal(width=PIPE_WIDTH)
     output.print(title, style="bold", highlight=False, markup=False)
     output.print(table)
 

@@ -8,3 +8,13 @@ class InputError(ValueError):
 def first_line(error: Exception) -> str:
     """What another library's error says, short enough for a sentence of ours."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def system_sentence(error: OSError) -> str:
+    """What the system refused, in a sentence."""
+    reason = error.strerror or first_line(error)
+    if error.filename is None:
+        return (
+            f"the system refused to go on ({reason}); mend that, such as a full disk behind the output, and try again"
+        )
+    return f"{error.filename} cannot be read or written ({reason}); mend that and run the same command again"

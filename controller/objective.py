@@ -75,6 +75,11 @@ def _worth(probs: Array, prices: Prices) -> Array:
     return probs.sum(axis=0).cumsum(axis=-1) - prices.verify[1 : probs.shape[-1] + 1]
 
 
+def nearest(scales: Mapping[float, float], temperature: float) -> float:
+    """The theta scale tuned at the temperature nearest to the one asked for."""
+    return scales[min(scales, key=lambda tuned: abs(tuned - temperature))]
+
+
 class Objective:
     """Prices a step by the latency table, and keeps theta for each batch size and temperature.
 
@@ -102,7 +107,7 @@ class Objective:
 
     def theta(self, temperature: float, *, batch: int, context: int) -> float:
         """Tokens of the whole batch per millisecond that a step has to beat."""
-        scale = self.scales[min(self.scales, key=lambda tuned: abs(tuned - temperature))]
+        scale = nearest(self.scales, temperature)
         if self._theta is not None:
             return self._theta * scale
         tokens, ms = self._running(temperature, batch, context)

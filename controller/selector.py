@@ -10,8 +10,8 @@ import numpy as np
 
 from .context import StepContext
 from .contract import Looks
-from .errors import InputError
 from .objective import Objective, Prices, best_size, best_width
+from .ranges import require_at_least
 from .scorers.base import Scorer
 from .tree import Array, DraftTree
 
@@ -30,9 +30,8 @@ class TreeLimits:
     ngrams: bool = False  # whether the text's own n-grams draft one more child per expanded node
 
     def __post_init__(self) -> None:
-        for name, least in (("max_depth", 0), ("width", 1), ("frontier", 1), ("budget", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"tree limit {name} is at least {least}, got {getattr(self, name)}")
+        for name, least in (("max_depth", 1), ("width", 1), ("frontier", 1), ("budget", 0)):
+            require_at_least(f"limits.{name}", getattr(self, name), least)
 
     @property
     def num_children(self) -> int:

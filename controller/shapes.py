@@ -12,11 +12,17 @@ def parse_paths(text: str) -> list[Path]:
     """Read vLLM's `"[(0,), (1,), (0, 0)]"` or an EAGLE choice list `"[[0], [1], [0, 0]]"`, shortest paths first."""
     try:
         raw = ast.literal_eval(text)
-        paths = sorted({tuple(int(rank) for rank in path) for path in raw}, key=lambda path: (len(path), path))
+        paths = sorted({tuple(_rank(rank) for rank in path) for path in raw}, key=lambda path: (len(path), path))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise InputError(f"a static tree is a list of paths such as '[(0,), (1,), (0, 0)]', got {text!r}") from error
     check_paths(paths)
     return paths
+
+
+def _rank(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(value)
+    return value
 
 
 def check_paths(paths: Sequence[Path]) -> None:

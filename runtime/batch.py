@@ -5,10 +5,15 @@ stands at most one text whose prompt is still being read, a piece at every step,
 the others; whoever else has joined waits for it. The last piece is read by the forward that scores the first tree. What
 a text becomes does not depend on its neighbours: under the walk it is the plain text of its own seed, and other
 verifiers draw their coins from it.
+
+A request that fails, say for want of memory, fails alone. Where it joins or its prompt is read, the others know
+nothing of it. Where a step of several fails, nothing was emitted, and each goes on by itself, one after another: it
+stands where it stood, so its text is the same, and only the one that fails again ends with the error.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +25,8 @@ from ..controller.policies.base import ShapePolicy
 from ..controller.tree import DraftTree
 from .backends.base import CHUNK
 from .drafters.base import Drafter
-from .history import TextHistory
 from .request import Request
-from .sampling import TokenSampler
+from .slots import Entry, Slots
 from .stats import Clock, StepRecord
 from .stopping import TextStream, emit
 from .target import Target
@@ -32,6 +36,8 @@ from .verification.base import DraftRows, Verifier
 FIRST_READ = 8 * CHUNK
 
 Observer = Callable[[StepRecord], None]
+
+log = logging.getLogger(__name__)
 
 
 class Loop(NamedTuple):
@@ -49,85 +55,110 @@ class Batch:
 
     def __init__(self, loop: Loop):
         self._loop = loop
-        loop.target.open()
-        if loop.drafter is not None:
-            loop.drafter.open()
-        model = loop.target.model
-        self._sampler = TokenSampler([], model.vocabulary_size, model.device)
-        self._history = TextHistory()
-        self._streams: list[TextStream] = []
-        self._roots = self._positions = np.zeros(0, dtype=np.int64)
-        self._joining: deque[tuple[Request, TextStream]] = deque()
-        self._is_reading = False  # the first of them has the slot behind those in use
+        self._joining: deque[Entry] = deque()
+        self._open()
+
+    def _open(self) -> None:
+        """Begin with empty slots."""
+        self._slots = Slots(self._loop.target, self._loop.drafter)
+        self._is_reading = False  # the first of those joining has the slot behind those in use
         self._clock = Clock()
 
     def __len__(self) -> int:
         """Texts that have joined and not yet left."""
-        return len(self._streams) + len(self._joining)
+        return len(self._slots.entries) + len(self._joining)
 
     def join(self, request: Request, stream: TextStream) -> None:
-        """Decode `request` into `stream` from one of the next steps on, until the text has ended."""
-        self._joining.append((request, stream))
+        """Decode `request` into `stream` from one of the next steps on, until the text has ended or failed."""
+        self._joining.append(Entry(request, stream))
 
     def leave(self, stream: TextStream) -> None:
         """Give up a text that has not ended."""
-        if stream in self._streams:
-            self._keep([other is not stream for other in self._streams])
+        if stream in self._slots.streams:
+            stays = [other is not stream for other in self._slots.streams]
+            self._slots.keep(stays, num_read=int(self._is_reading))
             return
-        place = next(place for place, (_, other) in enumerate(self._joining) if other is stream)
+        place = next(place for place, entry in enumerate(self._joining) if entry.stream is stream)
         del self._joining[place]
         if place == 0 and self._is_reading:
             self._is_reading = False
-            self._rearrange(list(range(len(self._streams))))
+            self._slots.drop_newcomer()
+
+    def step(self) -> StepRecord | None:
+        """Read a piece of what joins, then decode one step of the others.
+
+        None where there are no others yet, and where the step failed: no text has grown then.
+        """
+        try:
+            record = self._step()
+        except Exception as error:
+            self._part(error)
+            return None
+        if record is not None and self._loop.observer is not None:
+            self._loop.observer(record)
+        return record
 
     @torch.inference_mode()
-    def step(self) -> StepRecord | None:
-        """Read a piece of what joins, then decode one step of the others; None where there are no others yet."""
-        clock = self._clock  # goes on through steps that only read
+    def _step(self) -> StepRecord | None:
+        clock, slots = self._clock, self._slots  # the clock goes on through steps that only read
         clock.start()
         self._read_prompts()
         clock.charge("read")
-        if not self._streams:
+        if not slots.entries:
             return None
         self._clock = Clock()
-        context = StepContext(
-            positions=self._positions,
-            remaining=np.array([stream.remaining for stream in self._streams]),
-            temperatures=self._sampler.temperatures,
-            top_ps=self._sampler.top_ps,
-            history=self._history.values.astype(np.float32),
-        )
-        record = self._decode(context, clock)
-        self._roots = record.verdict.next_tokens
-        self._positions = self._positions + record.verdict.accepted_lengths + 1
-        if self._loop.observer is not None:
-            self._loop.observer(record)
-        self._keep([stream.remaining > 0 for stream in self._streams])
+        record = self._decode(slots.context, clock)
+        slots.advance(record.verdict.next_tokens, record.verdict.accepted_lengths)
+        slots.keep([stream.remaining > 0 for stream in slots.streams], num_read=int(self._is_reading))
         return record
 
+    def _part(self, error: Exception) -> None:
+        """After a step that failed: end the text that was alone in it, or let each of several go on alone."""
+        entries = [entry for entry in self._slots.entries if entry.stream.remaining]
+        self._open()
+        if not entries:
+            raise error
+        if len(entries) == 1:
+            entries[0].stream.fail(error)
+            return
+        log.warning("a step of %d texts failed; each goes on by itself", len(entries), exc_info=error)
+        self._joining.extendleft(entry.going_on_alone() for entry in reversed(entries))
+
     def _read_prompts(self) -> None:
-        target, drafter = self._loop.target, self._loop.drafter
         # The ends of prompts are read with the first trees, unless the others' would be padded to them.
-        together = CHUNK if target.model.packs or not self._streams else 0
-        budget = CHUNK if self._streams else FIRST_READ
-        while self._joining and budget > 0:
-            request, stream = self._joining[0]
-            slot = len(self._streams)
-            if not self._is_reading:
-                text = np.asarray(request.prompt_ids, dtype=np.int64)
-                capacity = len(text) + request.max_tokens + max(self._most_rows, CHUNK)
-                target.join(text, capacity)
-                if drafter is not None:
-                    drafter.join(text, capacity)
-                self._is_reading = True
-            to_read = max(0, target.num_unread(slot) - together)
-            if to_read:
-                target.read(slot, min(to_read, budget))
-            if to_read <= budget:
+        is_alone = not self._slots.entries
+        together = CHUNK if self._loop.target.model.packs or is_alone else 0
+        budget = FIRST_READ if is_alone else CHUNK
+        while budget > 0 and self._may_join():
+            entry = self._joining[0]
+            try:
+                budget -= self._read(entry, budget, together)
+            except Exception as error:
                 self._joining.popleft()
                 self._is_reading = False
-                self._begin(request, stream)
-            budget -= to_read + min(target.num_unread(slot), together)
+                self._slots.drop_newcomer()
+                entry.stream.fail(error)
+
+    def _may_join(self) -> bool:
+        """Whether it is the turn of the first of those joining."""
+        others = self._slots.entries
+        return bool(self._joining) and not (others and (self._joining[0].is_alone or others[0].is_alone))
+
+    def _read(self, entry: Entry, budget: int, together: int) -> int:
+        """Let a text join, if it has not, and read of its prompt, all but the last tokens, which are read `together`
+        with its first tree; how many tokens it takes of the `budget`."""
+        target, slot = self._loop.target, len(self._slots.entries)
+        if not self._is_reading:
+            self._slots.join(entry, max(self._most_rows, CHUNK))
+            self._is_reading = True
+        to_read = max(0, target.num_unread(slot) - together)
+        if to_read:
+            target.read(slot, min(to_read, budget))
+        if to_read <= budget:
+            self._slots.begin(entry)
+            self._joining.popleft()
+            self._is_reading = False
+        return to_read + min(target.num_unread(slot), together)
 
     @property
     def _most_rows(self) -> int:
@@ -137,36 +168,11 @@ class Batch:
         limits = self._loop.selector.limits
         return 1 + max(limits.budget, limits.frontier * limits.max_depth)
 
-    def _begin(self, request: Request, stream: TextStream) -> None:
-        self._sampler.join(request.sampling)
-        self._history.join()
-        self._streams.append(stream)
-        self._roots = np.append(self._roots, request.prompt_ids[-1])
-        self._positions = np.append(self._positions, len(request.prompt_ids) - 1)
-
-    def _keep(self, stays: Sequence[bool]) -> None:
-        """Let the texts of the other slots leave; the last ones that stay take their places."""
-        if all(stays):
-            return
-        count = sum(stays)
-        spare = [slot for slot in range(count, len(stays)) if stays[slot]]
-        slots = [slot if stays[slot] else spare.pop() for slot in range(count)]
-        self._rearrange([*slots, *([len(stays)] if self._is_reading else [])])
-        self._sampler.keep(slots)
-        self._history.keep(slots)
-        self._streams = [self._streams[slot] for slot in slots]
-        self._roots, self._positions = self._roots[slots], self._positions[slots]
-
-    def _rearrange(self, slots: Sequence[int]) -> None:
-        self._loop.target.keep(slots)
-        if self._loop.drafter is not None:
-            self._loop.drafter.keep(slots)
-
     def _decode(self, context: StepContext, clock: Clock) -> StepRecord:
         target, verifier, drafter, selector, _ = self._loop
-        drafted = kept = DraftTree.from_roots(self._roots)
-        nodes, widths = np.zeros((len(self._roots), 1), dtype=np.int64), []
-        draft_rows: DraftRows = [{} for _ in self._roots]
+        drafted = kept = DraftTree.from_roots(self._slots.roots)
+        nodes, widths = np.zeros((len(self._slots.roots), 1), dtype=np.int64), []
+        draft_rows: DraftRows = [{} for _ in self._slots.roots]
         if drafter is not None and selector is not None:
             drafted, widths = self._draft(drafted, context, drafter, selector, clock)
             if widths:
@@ -179,7 +185,7 @@ class Batch:
             clock.charge("controller", "keep")
         rows = target.score(kept)
         clock.charge("target")
-        verdict = verifier.verify(kept, rows, draft_rows, self._sampler, context.positions)
+        verdict = verifier.verify(kept, rows, draft_rows, self._slots.sampler, context.positions)
         clock.charge("verify")
         target.commit(verdict.path)
         if drafter is not None and selector is not None:
@@ -188,8 +194,8 @@ class Batch:
             drafter.commit(drafted, drafted_path, verdict.next_tokens)
             selector.record(kept, context, widths, verdict.accepted_lengths + 1)
             if selector.reads_history:
-                self._history.record(kept, rows, verdict, self._sampler)
-        num_emitted = emit(self._streams, kept, verdict.path, verdict.next_tokens)
+                self._slots.history.record(kept, rows, verdict, self._slots.sampler)
+        num_emitted = emit(self._slots.streams, kept, verdict.path, verdict.next_tokens)
         clock.charge("commit")
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
 
@@ -206,7 +212,7 @@ class Batch:
             clock.charge("controller")
             widths.append(max(len({*row.tolist()} - {-1}) for row in frontier))
             num_nodes = tree.tokens.shape[1]
-            tree = drafter.expand(tree, frontier, selector.limits.width, self._sampler)
+            tree = drafter.expand(tree, frontier, selector.limits.width, self._slots.sampler)
             clock.charge("draft")
             if tree.tokens.shape[1] == num_nodes:  # nothing was found to draft: it would be asked for again
                 return tree, widths

@@ -1,6 +1,6 @@
 """The decoder: a loop that is sound, and the batches of texts that run through it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tokenizers import Tokenizer
 
@@ -10,7 +10,7 @@ from .batch import Batch, Loop, Observer
 from .drafters.base import Drafter
 from .request import Request, check_request
 from .stats import DecodeStats, StepRecord
-from .stopping import TextStream
+from .stopping import Stops, TextStream, special_tokens
 from .target import Target
 from .verification.base import Verifier
 
@@ -31,16 +31,19 @@ class Decoder:
         drafter: Drafter | None = None,
         selector: ShapePolicy | None = None,
         observer: Observer | None = None,
+        theta_scales: Mapping[float, float] | None = None,
     ):
         assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"
         if drafter is not None and selector is not None:
             require_sound(drafter.law, selector.looks, verifier.terms)
         self._loop = Loop(target, verifier, drafter, selector, observer)
+        self.theta_scales = dict(theta_scales or {})  # that the choice rule goes by, by temperature, if there is one
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
+        self._special = special_tokens(tokenizer)
 
     def generate(self, requests: Sequence[Request]) -> tuple[list[TextStream], DecodeStats]:
-        """Run the requests to their ends, together."""
+        """Run the requests to their ends, together; raises as `steps` does."""
         streams = self.open_streams(requests)
         stats = DecodeStats()
         for record in self.steps(requests, streams):
@@ -51,18 +54,23 @@ class Decoder:
         """One text per request; InputError for a request that cannot be decoded."""
         for request in requests:
             check_request(request, self._loop.target.model.context_length)
-        return [
-            TextStream(
-                self._tokenizer,
-                max_tokens=request.max_tokens,
-                end_tokens=() if request.ignore_end else self._end_tokens,
-                stop=request.stop,
-            )
-            for request in requests
-        ]
+        return [self._open_stream(request, Stops.of(request.stop, self._special)) for request in requests]
+
+    def _open_stream(self, request: Request, stops: Stops) -> TextStream:
+        return TextStream(
+            self._tokenizer,
+            max_tokens=request.max_tokens,
+            end_tokens=stops.tokens if request.ignore_end else stops.tokens | self._end_tokens,
+            stop=stops.strings,
+            prompt_ids=request.prompt_ids,
+            silent=self._special.values(),
+        )
 
     def steps(self, requests: Sequence[Request], streams: Sequence[TextStream]) -> Iterator[StepRecord]:
-        """Decode step by step into `streams`; ends when every text has ended. A caller may stop asking earlier."""
+        """Decode step by step into `streams`; ends when every text has ended. A caller may stop asking earlier.
+
+        Where a request fails, the others are brought to their ends before its error is raised.
+        """
         batch = self.open_batch()
         for request, stream in zip(requests, streams, strict=True):
             batch.join(request, stream)
@@ -70,7 +78,18 @@ class Decoder:
             record = batch.step()
             if record is not None:
                 yield record
+        raise_first_error(requests, streams)
 
     def open_batch(self) -> Batch:
         """An empty batch, for texts that come and go; it ends the one before, whose texts the models forget."""
         return Batch(self._loop)
+
+
+def raise_first_error(requests: Sequence[Request], streams: Sequence[TextStream]) -> None:
+    """Raise what a request failed with, saying which one it was."""
+    for number, (request, stream) in enumerate(zip(requests, streams, strict=True), start=1):
+        if stream.error is not None:
+            stream.error.add_note(
+                f"raised by request {number} of {len(requests)}, whose seed is {request.sampling.seed}"
+            )
+            raise stream.error

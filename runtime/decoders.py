@@ -1,5 +1,7 @@
 """The loops of a pair: plain decoding, and trees under a law, a shape policy and a verifier."""
 
+from collections.abc import Mapping
+
 from ..controller.contract import WALK, LawTerms
 from ..controller.datastore import Datastore
 from ..controller.policies.base import ShapePolicy
@@ -27,6 +29,7 @@ def tree_decoder(
     verifier: str = WALK.name,
     drafter: Drafter | None = None,
     datastore: Datastore | None = None,
+    theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
     """The loop with the pair's drafter under `law`, or another `drafter`; a `datastore` stands beside the text's own
     n-grams."""
@@ -44,4 +47,5 @@ def tree_decoder(
         drafter=drafter,
         selector=selector,
         observer=observer,
+        theta_scales=theta_scales,
     )

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from ..controller.console import print_json
+from ..controller.errors import InputError
+from ..controller.objective import nearest
+from ..controller.ranges import require_at_least
 from .pair import PairConfig, load_pair
 from .request import Request
 from .sampling import Sampling
@@ -26,6 +29,16 @@ class TextOptions:
     stop: tuple[str, ...] = ()
     """Strings that end the text"""
 
+    def __post_init__(self) -> None:
+        require_at_least("text.max_tokens", self.max_tokens, 1)
+        if not all(self.stop):
+            raise InputError("text.stop holds an empty string, which would end every text; leave it out")
+        self.sampling  # noqa: B018 - checks the rest
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
+
 
 def generate(
     prompt: str,
@@ -41,10 +54,9 @@ def generate(
         speculation: Which trees are drafted
         text: How the text is drawn
     """
-    sampling = Sampling(text.temperature, text.top_k, text.top_p, text.seed)
     models = load_pair(pair, heads=True)
     decoder = build_decoder(models, speculation)
-    request = Request(models.tokenizer(prompt)["input_ids"], text.max_tokens, sampling, text.stop)
+    request = Request(models.encode(prompt), text.max_tokens, text.sampling, text.stop)
     (stream,), stats = decoder.generate([request])
     print(prompt + stream.text)
     print_json(
@@ -57,4 +69,5 @@ def generate(
             "block_efficiency": round(stats.block_efficiency, 3),
             "tokens_per_second": round(stats.num_tokens / stats.total_ms * 1e3, 1),
         }
+        | ({"theta_scale": nearest(scales, text.temperature)} if (scales := decoder.theta_scales) else {})
     )

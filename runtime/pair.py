@@ -80,6 +80,17 @@ class Pair:
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt; InputError for what is no Unicode text.
+
+        Where a locale knows no UTF-8, Python hands over the bytes of a command line as surrogates; they are read anew.
+        """
+        try:
+            text = text.encode(errors="surrogateescape").decode()
+        except UnicodeError as error:
+            raise InputError("the prompt is no Unicode text; give it in UTF-8") from error
+        return self.tokenizer(text)["input_ids"]
+
     @property
     def name(self) -> str:
         """What latency tables and checkpoints call this pair."""

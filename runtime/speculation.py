@@ -1,6 +1,7 @@
 """From a configuration to a decoder: which policy drafts and which verifier judges, if any."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def build_decoder(
             f"{given[0]}; give one as speculation.tree or speculation.dynamic"
         )
     if config.sampled is not None:
-        law = get_sampled_law(config.law or "")
+        law = get_sampled_law(config.law or "none")
         if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
             raise InputError(
                 f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
@@ -158,10 +159,11 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     if not path.exists():
         raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (a minute)")
     table = LatencyTable.load(path)
-    selector = learned_selector(checkpoint, table, theta_scale=config.theta_scale or tuned_scales(checkpoint))
+    scales = tuned_scales(checkpoint) if config.theta_scale is None else {0.0: config.theta_scale}
+    selector = learned_selector(checkpoint, table, theta_scale=scales)
     if config.datastore and not selector.limits.ngrams:
         raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
-    return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch)
+    return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch, scales)
 
 
 def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
@@ -203,6 +205,7 @@ def _watched(
     table: LatencyTable | None,
     fit: FitTotals | None,
     max_batch: int,
+    theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
     """The loop behind the guard, if there is to be one, with an eye on the table, if there is one."""
     if table is not None and max_batch > table.batches[-1]:
@@ -214,4 +217,5 @@ def _watched(
         )
     policy = Guard(selector, table) if config.guard else selector
     datastore = read_datastore(config.datastore, pair.tokenizer)
-    return tree_decoder(pair, law, policy, TableWatch(table, fit) if table is not None else None, datastore=datastore)
+    watch = TableWatch(table, fit) if table is not None else None
+    return tree_decoder(pair, law, policy, watch, datastore=datastore, theta_scales=theta_scales)

@@ -1,5 +1,6 @@
 """The server's application over the tiny target, without a socket."""
 
+import json
 from contextlib import contextmanager
 
 import tiny
@@ -14,8 +15,8 @@ PROMPT = "w1 w2 w3"
 BODY = {"model": "tiny", "prompt": PROMPT, "max_tokens": 12, "seed": 5}
 
 
-def make_decoder(observer=None):
-    return Decoder(Target(tiny.llama()), WalkVerifier(), tiny.tokenizer(), frozenset(), observer=observer)
+def make_decoder(observer=None, model=None):
+    return Decoder(Target(model or tiny.llama()), WalkVerifier(), tiny.tokenizer(), frozenset(), observer=observer)
 
 
 def make_app(worker):
@@ -28,14 +29,18 @@ def make_app(worker):
 
 
 @contextmanager
-def serving(observer=None, totals=None, keep_text=None, max_batch=4):
+def serving(observer=None, totals=None, keep_text=None, max_batch=4, model=None):
     """A client of an app with a running worker; `observer` is called after every step, on the decode thread."""
-    worker = Worker(
-        make_decoder(observer), max_batch=max_batch, max_queue=8, totals=totals or Totals(), keep_text=keep_text
-    )
+    decoder = make_decoder(observer, model)
+    worker = Worker(decoder, max_batch=max_batch, max_queue=8, totals=totals or Totals(), keep_text=keep_text)
     with worker, TestClient(make_app(worker), raise_server_exceptions=False) as client:
         yield client, worker
 
 
 def complete(client, **fields):
-    return client.post("/v1/completions", json=BODY | fields)
+    return post(client, json.dumps(BODY | fields))
+
+
+def post(client, body, content_type="application/json"):
+    """A body as it is: half a surrogate pair, which no client encodes, passes escaped."""
+    return client.post("/v1/completions", content=body, headers={"Content-Type": content_type})

@@ -86,6 +86,7 @@ def test_a_table_that_cannot_be_stored_is_refused_after_profiling(tmp_path, monk
 
 def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
     small = ["--measure.tune_prompts", "0", "--measure.bench_prompts", "2", "--profile.repeats", "1"]
+    small += ["--measure.assisted_prompts", "0"]
     arguments = ["bench", "--selector", str(runs / "selector"), "--pair.threads", "1", *small]
     assert cli.main([*arguments, "--measure.temperatures", "[1.0]", "--measure.max_tokens", "6"]) == 0
     of_temperature = last_line(capsys)["temperatures"]["1"]

@@ -8,25 +8,38 @@ from treewright.controller.tree import DraftTree
 
 
 def random_children(generator, batch, frontier, width=3, cut=0):
-    """Random candidates; the last `cut` of each node are cut by sampling."""
+    """Random candidates; the last `cut` of each node are cut by sampling, or up to so many where it is negative."""
     log_probs = np.sort(-generator.exponential(size=(batch, frontier, width)), axis=2)[:, :, ::-1].astype(np.float32)
     noisy = log_probs.copy()
-    noisy[:, :, width - cut :] = -np.inf
+    counts = width - (cut if cut >= 0 else generator.integers(1 - cut, size=(batch, frontier, 1)))
+    noisy[np.broadcast_to(np.arange(width) >= counts, noisy.shape)] = -np.inf
     tokens = generator.integers(100, size=(batch, frontier, width))
     return Children(tokens, log_probs, noisy, log_probs[:, :, 0] + 5, log_probs[:, :, 0])
 
 
 def random_tree(generator, batch=1, levels=3, width=3, cut=0) -> DraftTree:
     """Grow `levels` levels, expanding at random up to two nodes of the last level of each tree, at least one."""
-    tree = DraftTree.from_roots(generator.integers(100, size=batch))
+    return growing_trees(generator, batch, levels, width, cut)[-1]
+
+
+def growing_trees(generator, batch=1, levels=3, width=3, cut=0) -> list[DraftTree]:
+    """The trees of `random_tree` after each level, the lone roots first."""
+    trees = [DraftTree.from_roots(generator.integers(100, size=batch))]
     for level in range(levels):
+        tree = trees[-1]
         frontier = np.full((batch, 2 if level else 1), -1)
         for row in range(batch):
             leaves = np.nonzero(tree.depths[row] == level)[0]
             count = min(len(leaves), int(generator.integers(1, 3)), frontier.shape[1])
             frontier[row, :count] = generator.choice(leaves, count, replace=False)
-        tree = tree.extend(frontier, random_children(generator, batch, frontier.shape[1], width, cut))
-    return tree
+        trees.append(tree.extend(frontier, random_children(generator, batch, frontier.shape[1], width, cut)))
+    return trees
+
+
+def stack(*trees) -> DraftTree:
+    """One batch of trees of the same size."""
+    columns = (np.concatenate([getattr(tree, name) for tree in trees]) for name in ("num_nodes", "links", "numbers"))
+    return DraftTree(*columns)
 
 
 def context(batch=1, position=50, remaining=100, temperature=1.0) -> StepContext:

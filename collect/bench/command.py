@@ -33,7 +33,8 @@ from .measure import (
     table_fit,
     tuned,
 )
-from .policies import Job, guarded, planned_policy, reference_policies
+from .policies import Job, guarded, plain_policy, planned_policy
+from .transformers_loops import generate_policy, tuned_assisted
 from .verification_cost import print_costs, verification_costs
 
 # Greedy runs of small models loop, which flatters every drafter.
@@ -55,6 +56,9 @@ class BenchConfig:
     tune_prompts: int = 6
     """Prompts on which each policy's grid is tried, or the two settings that replay found best; 0 tries none and takes
     replay's best, or without replay the untuned first setting"""
+    assisted_prompts: int = 6
+    """Prompts on which transformers' assisted generation is tuned over its own options, by the clock, for replay does
+    not know its loop; 0 leaves it at its defaults"""
     tune_tokens: int = 48
     """Tokens per prompt while tuning"""
     bench_prompts: int = 24
@@ -91,9 +95,11 @@ def bench(
     """
     if measure.verifiers and not measure.tune_prompts:
         raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
-    tune = load_prompts(PromptConfig(source, "tune", measure.tune_prompts)) if measure.tune_prompts else []
+    num_tuning = max(measure.tune_prompts, measure.assisted_prompts)
+    tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
+    tune = tuning[: measure.tune_prompts]
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
-    if {prompt.document for prompt in tune} & {prompt.document for prompt in held_out}:
+    if {prompt.document for prompt in tuning} & {prompt.document for prompt in held_out}:
         raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
     if measure.concurrency and not 1 <= min(measure.concurrency) <= max(measure.concurrency) <= max(profile.batches):
         raise InputError(
@@ -117,12 +123,14 @@ def bench(
             grids |= verifier_grids()
         make = partial(planned_policy, models, table=table)
         plans = [grid[0] for grid in grids.values()]
+        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]
         if tune:
-            jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tune, measure, temperature)]
-            plans = tuned([*grids.values()], make, jobs, f"tune at T={temperature}")
+            plans = tuned([*grids.values()], make, jobs[: len(tune)], f"tune at T={temperature}")
+        assisted = tuned_assisted(models, jobs[: measure.assisted_prompts], f"tune assisted at T={temperature}")
         plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
         jobs = _jobs(models, held_out, measure, temperature)
-        policies = reference_policies(models, table) + [make(plan) for plan in plans]
+        others = [plain_policy(models, table), generate_policy(models), *assisted]
+        policies = others + [make(plan) for plan in plans]
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])

@@ -12,12 +12,13 @@ from ...controller.console import print_table, track
 from ...controller.contract import ALL_LAWS
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
-from ...runtime.decode import Decoder
+from ...runtime.decode import Decoder, raise_first_error
 from ...runtime.decoders import plain_decoder, tree_decoder
 from ...runtime.pair import Pair
 from ...runtime.stats import DecodeStats
 from .measure import speed_up, tokens_per_second
-from .policies import Job, Run, generated, guarded
+from .policies import Job, Run, guarded
+from .transformers_loops import generated
 
 
 class Served(NamedTuple):
@@ -49,6 +50,7 @@ def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run
         if record is not None:
             stats.add(record)
     seconds = perf_counter() - started
+    raise_first_error(requests, streams)
     return Run([token for stream in streams for token in stream.token_ids], seconds, stats)
 
 

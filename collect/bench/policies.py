@@ -1,12 +1,9 @@
 """The policies under comparison as things that run: a plan with a decoder, and other loops for reference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
-
-import torch
+from typing import NamedTuple
 
 from ...controller.contract import ALL_LAWS, WALK
 from ...controller.guard import Guard
@@ -57,20 +54,9 @@ class Policy:
     same_text: bool = True  # as plain decoding, by the same seed; other verifiers than the walk keep its law alone
 
 
-def reference_policies(pair: Pair, table: LatencyTable) -> list[Policy]:
-    """Plain decoding in our loop and in transformers' own, and transformers' assisted generation as it comes.
-
-    The last needs embeddings of one width, and is left out for a pair without.
-    """
-    policies = [
-        Policy("plain", "-", "", _runner(plain_decoder(pair), table)),
-        Policy("transformers.generate", "-", "", partial(_generate, pair)),
-    ]
-    widths = {model.model.config.get_text_config().vocab_size for model in (pair.target, pair.drafter)}
-    if len(widths) == 1:
-        assisted = partial(_generate, pair, assistant_model=pair.drafter.model)
-        policies.append(Policy("transformers assisted", "-", "its defaults", assisted))
-    return policies
+def plain_policy(pair: Pair, table: LatencyTable) -> Policy:
+    """Plain decoding in our loop, which all ratios are to."""
+    return Policy("plain", "-", "", _runner(plain_decoder(pair), table))
 
 
 def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
@@ -107,36 +93,3 @@ def _runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) ->
 def _price(table: LatencyTable, record: StepRecord) -> float:
     context, num_nodes = int(record.context.positions[0]), int(record.kept.num_nodes[0]) - 1
     return table.step_ms(record.level_widths, num_nodes, batch=1, context=context)
-
-
-def _generate(pair: Pair, job: Job, **options: Any) -> Run:
-    return generated(pair, [job], **options)
-
-
-def generated(pair: Pair, jobs: Sequence[Job], **options: Any) -> Run:
-    """transformers' own loop over one padded batch, all texts as long as the longest and drawn as the first is; the
-    tokens that were asked for count, one text after another. Its noise is its own, so texts differ at T > 0."""
-    width, max_tokens = max(len(job.prompt_ids) for job in jobs), max(job.max_tokens for job in jobs)
-    padding = [width - len(job.prompt_ids) for job in jobs]
-    ids = [[0] * pad + job.prompt_ids for pad, job in zip(padding, jobs, strict=True)]
-    seen = [[0] * pad + [1] * (width - pad) for pad in padding]
-    sampling = jobs[0].sampling
-    drawn: dict[str, Any] = {"do_sample": False}
-    if sampling.temperature > 0:
-        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    torch.manual_seed(sampling.seed)
-    started = perf_counter()
-    with torch.inference_mode():
-        model: Any = pair.target.model
-        output = model.generate(
-            torch.tensor(ids, device=pair.target.device),
-            attention_mask=torch.tensor(seen, device=pair.target.device),
-            max_new_tokens=max_tokens,
-            min_new_tokens=max_tokens,
-            pad_token_id=0,
-            **drawn,
-            **options,
-        )
-    texts = zip(output[:, width:].tolist(), jobs, strict=True)
-    tokens = [token for row, job in texts for token in row[: job.max_tokens]]
-    return Run(tokens, perf_counter() - started, None)

@@ -74,7 +74,9 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and verify a folder."""
+        """Read and verify a folder, or what stood there when its replacement was cut short."""
+        if not path.exists() and (retired := retired_name(path.resolve())).exists():
+            path = retired
         if not (path / CONFIG_FILE).is_file():
             raise InputError(f"{path} is no checkpoint folder (no config.json); run `treewright train` to make one")
         try:
@@ -119,17 +121,20 @@ def download(repo_id: str, revision: str | None) -> Path:
 
 
 def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes], card: str) -> None:
-    """Write the folder whole or not at all: fill a temporary one beside it, then rename."""
+    """Write the folder whole or not at all: fill a temporary one beside it, then rename.
+
+    A folder cannot take another's place in one step. Killed between the two renames, the older checkpoint stands
+    under `retired_name`, where whoever reads or writes the folder next looks for it.
+    """
     assert set(files) == set(HASHED_FILES)
     require_replaceable(folder)
     folder = folder.resolve()
+    retired = retired_name(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}-", dir=folder.parent))
     except OSError as error:
-        raise InputError(
-            f"checkpoint {folder} cannot be written ({first_line(error)}); choose another place"
-        ) from error
+        raise _cannot_write(folder, error) from error
     try:
         for name, content in {**files, CONFIG_FILE: config_json(config, files), CARD_FILE: card.encode()}.items():
             with (temporary / name).open("wb") as file:
@@ -138,24 +143,34 @@ def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes
                 os.fsync(file.fileno())
         temporary.chmod(0o755)
         if folder.exists():
-            retired = temporary.with_name(temporary.name + "-old")
+            shutil.rmtree(retired, ignore_errors=True)
             folder.rename(retired)
-            temporary.rename(folder)
-            shutil.rmtree(retired)
-        else:
-            temporary.rename(folder)
+        temporary.rename(folder)
+        shutil.rmtree(retired, ignore_errors=True)
     except OSError as error:
-        raise InputError(
-            f"checkpoint {folder} cannot be written ({first_line(error)}); choose another place"
-        ) from error
+        if retired.exists() and not folder.exists():
+            retired.rename(folder)
+        raise _cannot_write(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def retired_name(folder: Path) -> Path:
+    """Where the older checkpoint stands while `folder` is replaced."""
+    return folder.with_name(f".{folder.name[:100]}.replaced")
+
+
+def _cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(f"checkpoint {folder} cannot be written ({error.strerror or error}); choose another folder")
+
+
 def require_replaceable(folder: Path) -> None:
     """InputError where something that is no checkpoint lies in the way; models have a `config.json` too."""
-    if not folder.exists():
-        return
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
     try:
         is_checkpoint = "feature_version" in parse_object(_read_file(folder / CONFIG_FILE), CONFIG_FILE)
     except InputError:

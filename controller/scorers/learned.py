@@ -30,7 +30,8 @@ class LearnedScorer:
         self._network = network
         self._tree: DraftTree | None = None
         self._context: StepContext | None = None
-        self._accept: Array = np.zeros((0, 0))  # [B, N] of `_tree`
+        self._alone: Array = np.zeros((0, 0), dtype=np.float32)  # [B, N] of `_tree`, each node as an only child
+        self._accept: Array = np.zeros((0, 0))  # [B, N] among siblings
         self._coverage: Array = np.zeros((0, 0, 0))  # [B, N, W]
 
     @classmethod
@@ -55,34 +56,46 @@ class LearnedScorer:
     def _predict(self, tree: DraftTree, context: StepContext) -> None:
         if tree is self._tree and context is self._context:
             return
-        # Within a step a tree only grows, and a node's features never change.
+        # Within a step a tree only grows, and a node's features never change. In a ragged batch some nodes behind the
+        # smallest tree's last are asked about again.
         known = int(self._tree.num_nodes.min()) if self._tree is not None and context is self._context else 0
         if known == tree.tokens.shape[1]:  # a level was asked for, but no candidate was left
             self._tree = tree
             return
         features = node_features(tree, context, known)
         answers = self._network(features.reshape(-1, features.shape[-1]))
-        accept, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
-        accept = self._trusted(accept, tree, known)
+        alone, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
         coverage = np.minimum(coverage, 0.0)  # NaN stays NaN, and the selector drafts nothing under it
+        self._note_strange(alone, tree, known)
         if known:
-            accept = np.concatenate((self._accept[:, :known], accept), axis=1)
+            alone = np.concatenate((self._alone[:, :known], alone), axis=1)
             coverage = np.concatenate((self._coverage[:, :known], coverage), axis=1)
+        # Siblings may stand on both sides of `known`, so all are weighed against each other again.
+        accept = _trusted(alone, tree)
         accept[:, 0] = 0.0
-        self._tree, self._context, self._accept, self._coverage = tree, context, accept, coverage
+        self._tree, self._context, self._alone, self._accept, self._coverage = tree, context, alone, accept, coverage
 
-    def _trusted(self, scores: Array, tree: DraftTree, known: int) -> Array:
-        """[B, N - known] the later nodes among their siblings, by the network's `scores` of each alone; the drafter's
-        confidence stands in for what is no finite log-probability."""
-        if scores.max() <= 0.0 and scores.min() > -np.inf:  # NaN compares false
-            return among_siblings(scores, tree, known)
-        strange = ~((scores <= 0.0) & (scores > -np.inf))
-        num_strange = int((strange & (tree.depths[:, known:] > 0)).sum())
+    def _note_strange(self, scores: Array, tree: DraftTree, known: int) -> None:
+        """Count the new nodes whose score is no log-probability."""
+        num_strange = int((_strange(scores) & (tree.depths[:, known:] > 0)).sum())
         if num_strange and not self.num_distrusted:
             log.warning("the selector answered with no log-probability; the drafter's confidence stands in")
         self.num_distrusted += num_strange
-        trusted = among_siblings(np.where(strange, -np.inf, scores), tree, known)
-        return np.where(strange, np.minimum(tree.noisy_log_probs[:, known:], 0.0), trusted)
+
+
+def _trusted(alone: Array, tree: DraftTree) -> Array:
+    """[B, N] the nodes among their siblings, by the network's scores of each as an only child; the drafter's confidence
+    stands in for what is no finite log-probability."""
+    strange = _strange(alone)
+    if not strange.any():
+        return among_siblings(alone, tree)
+    trusted = among_siblings(np.where(strange, -np.inf, alone), tree)
+    return np.where(strange, np.minimum(tree.noisy_log_probs, 0.0), trusted)
+
+
+def _strange(scores: Array) -> Array:
+    """Bool, of the shape of `scores`: what is no finite log-probability; NaN compares false."""
+    return ~((scores <= 0.0) & (scores > -np.inf))
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:

@@ -8,28 +8,28 @@ from ..tree import Array, DraftTree
 SUREST, FAINTEST = -1e-12, -600.0
 
 
-def among_siblings(log_probs: Array, tree: DraftTree, first: int = 0) -> Array:
-    """[B, N - first] log-probabilities of the nodes from `first` on, given `log_probs` of each without its siblings.
+def among_siblings(log_probs: Array, tree: DraftTree) -> Array:
+    """[B, N] log-probabilities of the nodes, given `log_probs` of each without its siblings.
 
     Every child has its odds against none, whoever stands beside it (a conditional logit, McFadden 1974), so a node's
-    children come to less than 1. All children of a node stand on the same side of `first`.
+    children come to less than 1.
     """
     odds = 1.0 / np.expm1(-np.clip(log_probs, FAINTEST, SUREST, dtype=np.float64))
-    families, sums = _family_sums(odds, tree, first)
+    families, sums = _family_sums(odds, tree)
     return np.log(odds / (1.0 + sums)[families]).astype(log_probs.dtype)
 
 
 def at_most_one(log_probs: Array, tree: DraftTree) -> Array:
     """[B, N] `log_probs` of probabilities that know no siblings; where a node's children come to more than 1, scaled
     down to it."""
-    families, sums = _family_sums(np.exp(log_probs), tree, 0)
+    families, sums = _family_sums(np.exp(log_probs), tree)
     return log_probs - np.log(np.maximum(sums, 1.0)).astype(log_probs.dtype)[families]
 
 
-def _family_sums(values: Array, tree: DraftTree, first: int) -> tuple[Array, Array]:
-    """The family [B, N - first] of each node and the sum [f] of the values of its drafted nodes."""
+def _family_sums(values: Array, tree: DraftTree) -> tuple[Array, Array]:
+    """The family [B, N] of each node and the sum [f] of the values of its drafted nodes."""
     num_trees, num_nodes = tree.parents.shape
-    drafted = tree.depths[:, first:] > 0
-    families = np.maximum(tree.parents[:, first:], 0) + num_nodes * np.arange(num_trees)[:, None]
+    drafted = tree.depths > 0
+    families = np.maximum(tree.parents, 0) + num_nodes * np.arange(num_trees)[:, None]
     weights = np.where(drafted, values, 0.0).ravel()
     return families, np.bincount(families.ravel(), weights, minlength=num_trees * num_nodes)

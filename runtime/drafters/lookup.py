@@ -70,8 +70,10 @@ def read_datastore(files: Sequence[Path], tokenizer: Any) -> Datastore | None:
     texts = []
     for file in files:
         try:
-            text = file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"datastore file {file} cannot be read ({error}); give UTF-8 text files") from error
+        if not text.strip():
+            raise InputError(f"datastore file {file} holds no text; leave it out")
         texts.append(tokenizer(text)["input_ids"])
     return Datastore.of(texts)

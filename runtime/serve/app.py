@@ -16,8 +16,9 @@ from ..request import Request as DecodeRequest
 from ..sampling import Sampling
 from .body_limit import BodyLimit
 from .errors import ErrorEnvelope, ServeError, install_error_handlers
+from .job import Job
 from .protocol import Choice, Completion, CompletionRequest, Model, ModelList, Usage
-from .worker import Job, Worker
+from .worker import Worker
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}}
 
@@ -31,20 +32,27 @@ def create_app(worker: Worker, encode: Callable[[str], list[int]], *, vocabulary
     model = Model(id=model_name, created=int(time()))
     watchers: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, str]:
+        if worker.is_stopping:
+            raise ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping, or cannot go on")
         return {"status": "ok"}
 
+    @app.head("/v1/models", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> ModelList:
         return ModelList(data=[model])
 
+    @app.head("/v1/models/{model_id:path}", include_in_schema=False)
+    @app.get("/v1/models/{model_id:path}")
+    async def model_of(model_id: str) -> Model:
+        _check_model(model_id, model)
+        return model
+
     @app.post("/v1/completions", response_model=Completion, responses=ERRORS)
     async def complete(body: CompletionRequest, http: Request) -> Completion | StreamingResponse:
-        if body.model != model.id:
-            raise ServeError(
-                HTTPStatus.NOT_FOUND, f"the one model here is {model.id!r}", param="model", code="model_not_found"
-            )
+        _check_model(body.model, model)
         prompts = await asyncio.to_thread(_token_ids, body, encode, vocabulary_size)
         job = worker.submit(_decode_requests(body, prompts))
         watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
@@ -53,8 +61,7 @@ def create_app(worker: Worker, encode: Callable[[str], list[int]], *, vocabulary
         answer = Answer(job, model.id, sum(map(len, prompts)))
         if not body.stream:
             return await answer.whole()
-        include_usage = body.stream_options is not None and body.stream_options.include_usage
-        return StreamingResponse(answer.events(include_usage), media_type="text/event-stream")
+        return StreamingResponse(answer.events(body.stream_options.include_usage), media_type="text/event-stream")
 
     return app
 
@@ -95,19 +102,27 @@ class Answer:
         return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
+def _check_model(name: str, model: Model) -> None:
+    if name != model.id:
+        raise ServeError(
+            HTTPStatus.NOT_FOUND, f"the one model here is {model.id!r}", param="model", code="model_not_found"
+        )
+
+
 def _token_ids(body: CompletionRequest, encode: Callable[[str], list[int]], vocabulary_size: int) -> list[list[int]]:
     prompts = [encode(prompt) if isinstance(prompt, str) else prompt for prompt in body.prompt]
     largest = max(max(prompt, default=0) for prompt in prompts)
     if largest >= vocabulary_size:
-        message = f"prompt: token ids are below {vocabulary_size}, got {largest}"
+        message = f"prompt: the largest token id of this model is {vocabulary_size - 1}, and a larger one was given"
         raise ServeError(HTTPStatus.BAD_REQUEST, message, param="prompt")
     return prompts
 
 
 def _decode_requests(body: CompletionRequest, prompts: list[list[int]]) -> list[DecodeRequest]:
     """`n` texts for every prompt; the same seed gives each prompt the texts it would have alone."""
-    seed = secrets.randbelow(2**63) if body.seed is None else body.seed
-    samplings = [Sampling(body.temperature, body.top_k, body.top_p, seed, choice) for choice in range(body.n)]
+    seed = secrets.randbelow(2**63) if body.seed < 0 else body.seed
+    top_k = max(body.top_k, 0)
+    samplings = [Sampling(body.temperature, top_k, body.top_p, seed, choice) for choice in range(body.n)]
     return [
         DecodeRequest(prompt, body.max_tokens, sampling, tuple(body.stop), body.ignore_eos)
         for prompt in prompts

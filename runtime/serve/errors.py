@@ -6,10 +6,14 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from ...controller.errors import InputError
+from .fields import NOT_SUPPORTED
+
+MAX_NAME = 64  # characters of a field's name that are echoed
 
 
 class ErrorDetail(BaseModel):
@@ -51,7 +55,13 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
-        return _answer(ServeError(error.status_code, error.detail), error.headers)
+        message = error.detail
+        if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            message = f"{message}; there are {', '.join(_routes(app))}"
+        elif error.status_code == HTTPStatus.BAD_REQUEST:
+            # The framework says no more than that it could not read the body.
+            message = "the body is no JSON in UTF-8, or its numbers are too long, or it is nested too deeply"
+        return _answer(ServeError(error.status_code, message), error.headers)
 
     @app.exception_handler(Exception)
     async def on_failure(_: Request, error: Exception) -> JSONResponse:
@@ -59,12 +69,29 @@ def install_error_handlers(app: FastAPI) -> None:
         return _answer(ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why"))
 
 
+def _routes(app: FastAPI) -> list[str]:
+    return [
+        f"{method} {route.path_format}"
+        for route in app.routes
+        if isinstance(route, APIRoute) and route.include_in_schema
+        for method in sorted(route.methods or ())
+    ]
+
+
 def _invalid_body(error: RequestValidationError) -> ServeError:
     """The first fault in words. What was sent is not echoed: it may be huge, or not even be encodable."""
     fault = error.errors()[0]
-    field = next((part for part in fault["loc"][1:] if isinstance(part, str)), None)
-    subject = field or "the body, one JSON object of type application/json"
-    return ServeError(HTTPStatus.BAD_REQUEST, f"{subject}: {fault['msg']}", param=field)
+    names = [_short(part) for part in fault["loc"][1:] if isinstance(part, str)]
+    # Behind the field, a location names members of unions as well.
+    subject = ".".join(names if fault["type"] == NOT_SUPPORTED else names[:1])
+    subject = subject or "the body, one JSON object of type application/json"
+    return ServeError(HTTPStatus.BAD_REQUEST, f"{subject}: {fault['msg']}", param=names[0] if names else None)
+
+
+def _short(name: str) -> str:
+    """A field's name as it can be shown: those that are not ours may be anything."""
+    shown = name.encode("ascii", "backslashreplace").decode() or '""'
+    return shown if len(shown) <= MAX_NAME else f"{shown[:MAX_NAME]}..."
 
 
 def _answer(error: ServeError, headers: Mapping[str, str] | None = None) -> JSONResponse:

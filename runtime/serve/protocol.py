@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from .fields import MAX_CHOICES, take_known
 
 MAX_PROMPTS = 64
 MAX_STOPS = 4
@@ -26,7 +28,7 @@ def _prompt_kind(prompts: Any) -> str | None:
 
 
 def _as_stops(stop: Any) -> Any:
-    return [] if stop is None else [stop] if isinstance(stop, str) else stop
+    return [stop] if isinstance(stop, str) else stop
 
 
 Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
@@ -44,57 +46,53 @@ Prompts = Annotated[
 ]
 StopText = Annotated[Text, Field(max_length=256)]
 StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
-Stops = Annotated[StopTexts, BeforeValidator(_as_stops, json_schema_input_type=StopText | StopTexts | None)]
+Stops = Annotated[StopTexts, BeforeValidator(_as_stops, json_schema_input_type=StopText | StopTexts)]
 
 
-def _only(neutral: Any) -> BeforeValidator:
-    """For a field of other servers that would change the law of the text: refused where it does."""
-
-    def check(value: Any) -> Any:
-        if value not in (None, neutral):
-            raise ValueError(f"only {neutral!r} is supported, which changes nothing; leave it out")
-        return neutral
-
-    return BeforeValidator(check)
+def _as_whole(number: Any) -> Any:
+    """JSON knows one kind of number: 16.0 is 16."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-NoPenalty = Annotated[float | None, _only(0)]
-NoFactor = Annotated[float | None, _only(1)]
-NoBias = Annotated[dict[str, float] | None, _only({})]
+Whole = Annotated[int, BeforeValidator(_as_whole, json_schema_input_type=int)]
 
 
-class StreamOptions(BaseModel):
+class Fields(BaseModel):
+    """Fields that are all checked: null means that one is not given, and unknown ones are refused (see `fields`)."""
+
     model_config = ConfigDict(strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_known(cls, body: Any) -> Any:
+        return take_known(body, cls.model_fields)
+
+
+class StreamOptions(Fields):
     include_usage: bool = False
 
 
-class CompletionRequest(BaseModel):
-    """Body of POST /v1/completions. Unknown fields are ignored: clients send many that change nothing here.
+class CompletionRequest(Fields):
+    """Body of POST /v1/completions. A field that is null is not given.
 
-    What would change logits by the path that led to them is refused by name: no text may be drawn as if it had not been
-    asked for.
+    Fields that are not listed here are refused by name, but for `user`, `metadata`, `service_tier`, `store`,
+    `safety_identifier` and `prompt_cache_key`, which cannot change the text, and for values that ask for nothing:
+    `echo` false, `suffix` "", `best_of` as large as `n`, penalties of 0 (`repetition_penalty` 1), `min_p` 0 and the
+    like.
     """
-
-    model_config = ConfigDict(strict=True)
 
     model: str
     prompt: Prompts
-    max_tokens: int = Field(16, ge=1, le=8192)
-    temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
+    max_tokens: Whole = Field(16, ge=1, le=8192)
+    temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
-    top_k: int = Field(0, ge=0)  # ours: 0 keeps every token
-    n: int = Field(1, ge=1, le=8)
+    top_k: Whole = Field(0, ge=-1)  # ours: 0 or -1 keeps every token
+    n: Whole = Field(1, ge=1, le=MAX_CHOICES)
     stop: Stops = []
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[Whole, Field(ge=-1, lt=2**63)] = -1  # -1 takes a random one
     stream: bool = False
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False  # ours: go on past the end-of-text token
-    presence_penalty: NoPenalty = None
-    frequency_penalty: NoPenalty = None
-    repetition_penalty: NoFactor = None
-    min_p: NoPenalty = None
-    logit_bias: NoBias = None
 
 
 class Choice(BaseModel):

@@ -1,32 +1,25 @@
 """The decode thread: takes texts from a bounded queue, decodes them side by side and sends them to the event loop."""
 
-import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from threading import Condition, Event, Thread
-from typing import NamedTuple, Self
+from threading import Condition, Thread
+from typing import Self
 
+from ...controller.errors import first_line
 from ..batch import Batch
 from ..decode import Decoder
 from ..request import Request
-from ..stopping import TextStream
 from .errors import ServeError
+from .job import Job, Piece, Text
 
 log = logging.getLogger(__name__)
 
 # Keeps a text that has ended: its request and its token ids, on the decode thread. False where it cannot, for that
 # must not end the request.
 KeepText = Callable[[Request, Sequence[int]], bool]
-
-
-class Piece(NamedTuple):
-    choice: int
-    text: str
-    finish_reason: str | None  # set in the last piece of a choice
 
 
 @dataclass
@@ -37,48 +30,6 @@ class Totals:
     completion_tokens: int = 0
     texts_recorded: int = 0
     texts_unrecorded: int = 0  # ended, but could not be kept
-
-
-class Job:
-    """The texts of one HTTP request; made on the event loop."""
-
-    def __init__(self, requests: Sequence[Request], streams: Sequence[TextStream]):
-        self.requests = requests
-        self.streams = streams  # the decode thread's until the last piece has come
-        self.cancelled = Event()
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Piece | ServeError | None] = asyncio.Queue()
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(len(stream.token_ids) for stream in self.streams)
-
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """The texts as they grow; ServeError where they cannot be brought to their ends."""
-        while (event := await self._events.get()) is not None:
-            if isinstance(event, ServeError):
-                raise event
-            yield event
-
-    def send(self, event: Piece | ServeError | None) -> None:
-        """Hand over a piece, or how the job ended (None: well); called on the decode thread."""
-        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-
-class Text(NamedTuple):
-    """One text of a job."""
-
-    job: Job
-    choice: int
-
-    @property
-    def request(self) -> Request:
-        return self.job.requests[self.choice]
-
-    @property
-    def stream(self) -> TextStream:
-        return self.job.streams[self.choice]
 
 
 class Worker:
@@ -129,6 +80,11 @@ class Worker:
             self._changed.notify()
         return job
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more jobs are taken: told to stop, or no longer able to decode."""
+        return self._stopping
+
     def stop(self) -> None:
         """End the running and the waiting jobs with an error, the running ones after their step."""
         with self._changed:
@@ -136,20 +92,29 @@ class Worker:
             self._changed.notify()
 
     def _run(self) -> None:
+        try:
+            self._decode_jobs()
+        except Exception:
+            log.exception("the server can decode no more; start it again")
+        finally:  # nobody may be left to wait
+            self.stop()
+            self._end_all(_stopping())
+            for job in self._waiting:
+                job.send(_stopping())
+
+    def _decode_jobs(self) -> None:
         batch = self._decoder.open_batch()
         while self._admit(batch):
             try:
                 self._drop_cancelled(batch)
                 batch.step()
+                self._drop_failed(batch)
                 self._send_texts()
-            except Exception:  # what was asked for until now must not take the thread from what comes
+            except Exception:  # a fault of no request's; it must not take the thread from what comes
                 log.exception("decoding failed")
                 error = ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "decoding failed; the server's log says why")
                 self._end_all(error)
                 batch = self._decoder.open_batch()
-        self._end_all(_stopping())
-        for job in self._waiting:
-            job.send(_stopping())
 
     def _admit(self, batch: Batch) -> bool:
         """Fill the batch with what waits, and wait where there is nothing; False once the worker is to stop."""
@@ -169,10 +134,23 @@ class Worker:
 
     def _drop_cancelled(self, batch: Batch) -> None:
         for job in {text.job for text in self._texts if text.job.cancelled.is_set()}:
-            for text in self._texts:
-                if text.job is job and text.stream.remaining:
-                    batch.leave(text.stream)
-            self._end(job, ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the client has left"))
+            self._drop(batch, job, ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the client has left"))
+
+    def _drop_failed(self, batch: Batch) -> None:
+        """A job fails as a whole with the first of its texts, and alone."""
+        errors = {text.job: text.stream.error for text in reversed(self._texts) if text.stream.error is not None}
+        for job, error in errors.items():
+            log.error("a request failed", exc_info=error)
+            reason = f"{type(error).__name__}: {first_line(error)[:200]}"
+            message = f"the request failed ({reason}); the server's log says more"
+            self._drop(batch, job, ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, message))
+
+    def _drop(self, batch: Batch, job: Job, error: ServeError) -> None:
+        """End a job that has begun before all its texts have ended."""
+        for text in self._texts:
+            if text.job is job and text.stream.remaining:
+                batch.leave(text.stream)
+        self._end(job, error)
 
     def _send_texts(self) -> None:
         """What the step has added to each text, and the end of each job that has ended with it."""

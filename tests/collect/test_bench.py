@@ -6,9 +6,19 @@ from pathlib import Path
 import plans
 import pytest
 import tiny
+from transformers import GenerationConfig
 from treewright.collect.bench.command import BenchConfig, bench, finalists
 from treewright.collect.bench.measure import fit_sentence, over_others, summarise, table_fit, tuned, worst_decile
 from treewright.collect.bench.policies import Job, Policy, Run, planned_policy
+from treewright.collect.bench.transformers_loops import (
+    GRID as ASSISTED_GRID,
+)
+from treewright.collect.bench.transformers_loops import (
+    Assistance,
+    assisted_policy,
+    generate_policy,
+    tuned_assisted,
+)
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
@@ -52,7 +62,7 @@ def test_the_two_settings_that_replay_ranked_first_go_into_the_live_round_in_the
 
 def test_tuned_settings_of_another_policy_are_refused():
     checkpoint = with_tuned({"1": {"EAGLE-2": [{"depth": 3, "beam": 8}]}})
-    with pytest.raises(InputError, match="holds settings .* for 'EAGLE-2', this build takes such as .*; retrain it"):
+    with pytest.raises(InputError, match=r"holds settings .* for 'EAGLE-2', this build takes such as .*; retrain it"):
         finalists(checkpoint, plans.TABLE, [COUPLED], 1.0)
 
 
@@ -132,3 +142,42 @@ def test_learned_is_held_against_the_policy_that_was_fastest_here():
         "ratio": 2.0,
         "ratio_95": [2.0, 2.0],
     }
+
+
+ODD = {
+    "repetition_penalty": 1.3,
+    "no_repeat_ngram_size": 2,
+    "num_beams": 3,
+    "suppress_tokens": [1, 2, 3],
+    "bad_words_ids": [[7]],
+    "max_length": 20,
+    "min_p": 0.3,
+    "num_return_sequences": 2,
+    "penalty_alpha": 0.6,
+    "forced_eos_token_id": 3,
+    "eos_token_id": [3, 4, 5],
+    "cache_implementation": "static",
+}
+
+
+@pytest.mark.parametrize("assisted", [False, True])
+@pytest.mark.parametrize("name", [None, *ODD])
+def test_transformers_own_loops_generate_the_targets_text_whatever_its_folder_asks_for(name, assisted):
+    pair, job = tiny.pair(), Job([1, 2, 3, 4], 16, Sampling(0.0), "code")
+    own = GenerationConfig()
+    if name is not None:
+        setattr(own, name, ODD[name])  # as a file may hold it; the constructor would check
+    pair.target.model.generation_config = pair.drafter.model.generation_config = own
+    (plain,), _ = tiny.decoder(pair.target).generate([Request(job.prompt_ids, 16, job.sampling)])
+    policy = assisted_policy(pair, Assistance(4)) if assisted else generate_policy(pair)
+    assert policy.run(job).tokens == plain.token_ids
+    assert pair.target.model.generation_config is pair.drafter.model.generation_config is own
+
+
+def test_assisted_generation_is_tuned_over_its_own_options_by_the_clock():
+    pair, job = tiny.pair(), Job([1, 2, 3], 6, Sampling(0.0), "code")
+    (untuned,) = tuned_assisted(pair, [], "tune")
+    (chosen,) = tuned_assisted(pair, [job], "tune")
+    assert untuned.settings == ASSISTED_GRID[0].text == "tokens=20 threshold=0.4 constant"
+    assert chosen.settings in {options.text for options in ASSISTED_GRID}
+    assert chosen.family == untuned.family == "transformers assisted"

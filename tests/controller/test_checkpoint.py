@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from checkpoints import CONFIG, files, reseal, write
+from checkpoints import BASELINES, CONFIG, files, reseal, write
 from safetensors.numpy import save
 from trees import context, random_tree
 from treewright.controller.checkpoint import HASHED_FILES, Checkpoint, save_checkpoint
@@ -14,6 +14,10 @@ from treewright.controller.features import FEATURES, node_features
 from treewright.controller.model import SelectorModel
 from treewright.controller.scorers.siblings import among_siblings
 from treewright.train.export import export_onnx
+
+
+def baselines(**changes):
+    return json.dumps(BASELINES | changes).encode()
 
 
 @pytest.fixture
@@ -164,7 +168,7 @@ def test_a_config_that_makes_no_sense_is_refused_though_its_hash_is_right(folder
         "{",
         "\0",
         '{"schema_version": 1}',
-        '{"schema_version": 3, "feature_version": 1}',
+        '{"schema_version": 4, "feature_version": 1}',
         '{"schema_version": NaN}',
         '{"a": 1e999}',
         "[" * 100_000,
@@ -189,6 +193,18 @@ def test_a_config_that_cannot_be_read_is_refused(folder, content):
         ("baselines.json", b'{"rank_probs": {"coupled": {"hot": [0.5]}}}', "no probabilities"),
         ("baselines.json", b'{"rank_probs": {"coupled": {"1.0": []}}}', "no probabilities"),
         ("baselines.json", b'{"rank_probs": [1]}', "no probabilities"),
+        ("baselines.json", b"{}", "no probabilities"),
+        ("baselines.json", baselines(rank_probs={"coupled": {"1.0": [0.5]}}), "no probabilities of both laws"),
+        ("baselines.json", baselines(rank_probs={"coupled": {"1.0": [0.5]}, "fixed": {}}), "no probabilities"),
+        ("baselines.json", baselines(c2t={"coupled": {"weights": [1, 2], "bias": 0}}), "three weights and a bias"),
+        ("baselines.json", baselines(ltd={"coupled": {"weights": [1, 2, 3]}}), "three weights and a bias"),
+        ("baselines.json", baselines(ltd=[1]), "three weights and a bias"),
+        ("baselines.json", baselines(tuned={"learned|coupled|0.6": [1, 0]}), "no lists of numbers by name"),
+        ("baselines.json", baselines(tuned={"coupled": {"hot": {}}}), "no lists of numbers by name"),
+        ("baselines.json", baselines(tuned={"lucky": {"0.6": {}}}), "no lists of numbers by name"),
+        ("baselines.json", baselines(tuned={"coupled": {"0.6": {"learned": []}}}), "no lists of numbers by name"),
+        ("baselines.json", baselines(tuned={"coupled": {"0.6": {"learned": [{"a": "b"}]}}}), "no lists of numbers"),
+        ("baselines.json", baselines(tuned={"coupled": {"-1": {"learned": [{"a": 1}]}}}), "no lists of numbers"),
         ("model.safetensors", b"nothing", "holds no tensors"),
         ("golden.safetensors", b"\xff" * 64, "holds no tensors"),
         ("model.onnx", b"\0" * ((64 << 20) + 1), "larger than 64 MiB"),

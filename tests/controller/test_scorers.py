@@ -1,18 +1,37 @@
 """One contract for every scorer, on a lone root, a chain and bushy batches."""
 
 import numpy as np
+import plans
 import pytest
-from trees import context, random_tree
+from trees import context, growing_trees, random_tree, stack
+from treewright.controller.features import FEATURES
+from treewright.controller.policies.c2t import C2TScorer
 from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.scorers.floor import FloorScorer
+from treewright.controller.scorers.fused import FusedScorer
+from treewright.controller.scorers.learned import LearnedScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.shapes import chain
 from treewright.controller.tree import DraftTree
 
+WEIGHTS = np.random.default_rng(7).normal(size=(len(FEATURES), 4)).astype(np.float32)
+
+
+def network(features):
+    """Any function of each node's features alone."""
+    answers = -np.logaddexp(0, np.tanh(features) @ WEIGHTS)
+    return answers[:, 0], answers[:, 1:]
+
+
 SCORERS = {
-    "confidence": ConfidenceScorer(),
-    "rank table": RankScorer(np.log([[0.6, 0.2, 0.1], [0.5, 0.2, 0.1], [0.4, 0.2, 0.1]])),
-    "static paths": RankScorer.from_paths([(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]),
+    "confidence": ConfidenceScorer,
+    "rank table": lambda: RankScorer(np.log([[0.6, 0.2, 0.1], [0.5, 0.2, 0.1], [0.4, 0.2, 0.1]])),
+    "static paths": lambda: RankScorer.from_paths([(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]),
+    "fused": lambda: FusedScorer((0.6, 0.2, 0.1)),
+    "floor": lambda: FloorScorer(ConfidenceScorer(), 0.05),
+    "C2T": lambda: C2TScorer(plans.C2T),
+    "learned": lambda: LearnedScorer(network),
 }
 TREES = {
     "lone roots": DraftTree.from_roots(np.array([3, 4])),
@@ -22,37 +41,72 @@ TREES = {
 
 
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
-@pytest.mark.parametrize("scorer", SCORERS.values(), ids=SCORERS)
+@pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
 class TestEveryScorer:
-    def test_scores_are_log_probabilities(self, scorer, tree):
+    def test_scores_are_log_probabilities(self, make, tree):
+        scorer = make()
         scores = scorer.score(tree, context(2))
         assert scores.shape == tree.tokens.shape
         assert (scores[tree.valid] <= 0).all()
 
-    def test_coverage_has_one_entry_per_node_and_rank(self, scorer, tree):
+    def test_coverage_has_one_entry_per_node_and_rank(self, make, tree):
+        scorer = make()
         coverage = scorer.coverage(tree, context(2))
         assert coverage.shape[:2] == tree.tokens.shape
         assert (coverage <= 0).all()
 
-    def test_the_answer_is_the_same_twice(self, scorer, tree):
+    def test_the_answer_is_the_same_twice(self, make, tree):
+        scorer = make()
         np.testing.assert_array_equal(scorer.score(tree, context(2)), scorer.score(tree, context(2)))
 
     @pytest.mark.parametrize("budget", [0, 1, 3, 50])
-    def test_the_kept_tree_is_closed_within_budget_and_has_the_root(self, scorer, tree, budget):
-        kept = Selector(scorer, TreeLimits(budget=budget)).keep(tree, context(2))
+    def test_the_kept_tree_is_closed_within_budget_and_has_the_root(self, make, tree, budget):
+        kept = Selector(make(), TreeLimits(budget=budget)).keep(tree, context(2))
         assert (kept[:, 0] == 0).all()
         assert kept.shape[1] <= budget + 1
         tree.subtree(kept)  # asserts that every parent is kept
 
-    def test_the_frontier_holds_nodes_of_the_last_level(self, scorer, tree):
+    def test_the_frontier_holds_nodes_of_the_last_level(self, make, tree):
+        scorer = make()
         frontier = Selector(scorer, TreeLimits()).frontier(tree, context(2))
         rows, order = np.nonzero(frontier >= 0)
         assert (tree.depths[rows, frontier[rows, order]] == tree.depths.max()).all()
 
 
+@pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_ragged_batch_scored_level_by_level_is_scored_as_from_scratch(make, seed):
+    trees = growing_trees(np.random.default_rng(seed), batch=3, levels=4, cut=-2)
+    grown, step = make(), context(3)
+    for tree in trees:
+        whole, there = make(), tree.valid
+        np.testing.assert_array_equal(grown.score(tree, step)[there], whole.score(tree, step)[there])
+        np.testing.assert_array_equal(grown.coverage(tree, step)[there], whole.coverage(tree, step)[there])
+
+
+@pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
+def test_a_text_is_scored_as_alone_whoever_stands_beside_it(make):
+    generator = np.random.default_rng(2)
+    trees = [random_tree(generator, levels=levels) for levels in (1, 4, 2)]
+    size = max(tree.tokens.shape[1] for tree in trees)
+    together = stack(*(padded(tree, size) for tree in trees))
+    scores = make().score(together, context(3))
+    for row, tree in enumerate(trees):
+        alone = make().score(tree, context(1))
+        np.testing.assert_allclose(scores[row, : alone.shape[1]], alone[0], rtol=1e-6)
+
+
+def padded(tree, size):
+    """The one tree with padding up to `size` nodes."""
+    blank = DraftTree.from_roots(np.zeros(1, dtype=np.int64)).subtree(np.where(np.arange(size) == 0, 0, -1)[None])
+    for ours, theirs in ((blank.links, tree.links), (blank.numbers, tree.numbers)):
+        ours[:, : theirs.shape[1]] = theirs
+    return DraftTree(tree.num_nodes, blank.links, blank.numbers)
+
+
 def test_a_rank_table_scores_by_depth_and_rank():
     tree = TREES["bushy"]
-    scores = SCORERS["rank table"].score(tree, context(2))
+    scores = SCORERS["rank table"]().score(tree, context(2))
     node = int(np.nonzero((tree.depths[0] == 2) & (tree.ranks[0] == 1))[0][0])
     assert scores[0, node] == np.log(0.2)
 

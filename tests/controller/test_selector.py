@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from trees import TableScorer, closed_subsets, context, random_tree
+from treewright.controller.errors import InputError
 from treewright.controller.latency import LatencyTable
-from treewright.controller.objective import Objective
+from treewright.controller.objective import HORIZON_STEPS, PRIOR_STEPS, Objective
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
@@ -138,10 +139,33 @@ def test_a_level_is_drafted_exactly_when_its_expected_gain_exceeds_its_price(the
 def test_theta_runs_to_the_policys_own_throughput():
     objective = Objective(TABLE)
     assert objective.theta(1.0, batch=1, context=10) == 1 / 10.0
-    for _ in range(4000):
-        objective.record(1.0, 3.0, 20.0, batch=1)
+    for _ in range(10_000):
+        objective.record(1.0, 3.0, 20.0, batch=1, context=10)
     assert objective.theta(1.0, batch=1, context=10) == pytest.approx(3.0 / 20.0, rel=1e-9)
     assert objective.theta(0.6, batch=1, context=10) == 1 / 10.0
+
+
+def test_theta_begins_at_plain_decoding_so_that_one_lucky_step_does_not_speak_for_the_run():
+    objective = Objective(TABLE)
+    objective.record(1.0, 9.0, 30.0, batch=1, context=10)
+    decay = 1 - 1 / HORIZON_STEPS
+    assert objective.theta(1.0, batch=1, context=10) == pytest.approx(
+        (PRIOR_STEPS * decay + 9) / (PRIOR_STEPS * 10.0 * decay + 30)
+    )
+    assert objective.theta(1.0, batch=1, context=10) < 0.6 * 9 / 30
+
+
+def test_a_theta_scale_is_that_of_the_nearest_temperature():
+    scaled, plain = Objective(TABLE, scale={0.0: 0.5, 0.6: 0.7, 1.0: 2.0}), Objective(TABLE)
+    for temperature, scale in ((0.0, 0.5), (0.2, 0.5), (0.4, 0.7), (0.75, 0.7), (0.9, 2.0), (1.5, 2.0)):
+        expected = scale * plain.theta(temperature, batch=1, context=10)
+        assert scaled.theta(temperature, batch=1, context=10) == expected
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), {0.0: 1.0, 1.0: 0.0}])
+def test_a_theta_scale_is_above_zero(scale):
+    with pytest.raises(InputError, match="theta_scale is above 0"):
+        Objective(TABLE, scale=scale)
 
 
 @pytest.mark.parametrize("text", ["[(0,), (1,), (0, 0), (0, 1), (0, 0, 0)]", "[[0], [1], [0, 0], [0, 1], [0, 0, 0]]"])

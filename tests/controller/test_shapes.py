@@ -22,6 +22,10 @@ def test_a_chain_is_its_prefixes():
         ("5", "list of paths"),
         ("not a tree", "list of paths"),
         ("[('a',)]", "list of paths"),
+        ("[(0.9,)]", "list of paths"),
+        ("[(True,)]", "list of paths"),
+        ("[(1e999,)]", "list of paths"),
+        ("[" * 10_000, "list of paths"),
     ],
 )
 def test_a_bad_tree_is_refused_in_a_sentence(text, complaint):

@@ -152,3 +152,22 @@ def test_a_text_of_33000_tokens_is_its_plain_text_beside_a_short_one():
     for request, text in zip(asked, trees, strict=True):
         (plain,), _ = tiny.decoder(target).generate([request])
         assert text.token_ids == plain.token_ids
+
+
+@pytest.mark.parametrize("shared", ["target", "drafter"])
+def test_a_batch_whose_model_another_batch_has_opened_says_so(shared):
+    common = {"target": tiny.llama(), "drafter": tiny.llama(noise=0.02)}
+    pairs = [{"target": tiny.llama(), "drafter": tiny.llama(noise=0.02)} for _ in range(2)]
+    first, second = ((pair | {shared: common[shared]}).values() for pair in pairs)
+    selectors = [Selector(ConfidenceScorer(), TreeLimits(max_depth=2, width=2, frontier=2, budget=4)) for _ in range(2)]
+    (request,) = tiny.requests(1, 0.8)
+    decoders = [tiny.decoder(*models, selector) for models, selector in zip((first, second), selectors, strict=True)]
+    batches = []
+    for decoder in decoders:
+        batch = decoder.open_batch()
+        batch.join(request, *decoder.open_streams([request]))
+        batch.step()
+        batches.append(batch)
+    batches[1].step()
+    with pytest.raises(AssertionError, match="opened for another batch"):
+        batches[0].step()

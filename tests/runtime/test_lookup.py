@@ -152,18 +152,12 @@ def test_a_configuration_looks_up_in_text_files(tmp_path):
     assert [text.token_ids for text in texts] == [text.token_ids for text in plain]
 
 
-@pytest.mark.parametrize(
-    ("asked", "complaint"),
-    [
-        ({"lookup": True}, "static trees only"),
-        ({"datastore": ("x.txt",), "tree": "[(0,)]"}, "by a selector or by speculation.lookup"),
-    ],
-)
-def test_lookups_that_nothing_would_use_are_refused(asked, complaint):
-    with pytest.raises(InputError, match=complaint):
-        build_decoder(tiny.pair(), SpeculationConfig(**asked))
-
-
 def test_a_datastore_that_cannot_be_read_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"missing\.txt cannot be read"):
         read_datastore([tmp_path / "missing.txt"], None)
+
+
+def test_a_datastore_without_text_is_refused(tmp_path):
+    (tmp_path / "empty.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"empty.txt holds no text"):
+        read_datastore([tmp_path / "empty.txt"], None)

@@ -131,3 +131,13 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     tiny.llama().model.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="no tokenizer can be loaded"):
         load_tokenizer(str(tmp_path))
+
+
+def test_a_prompt_is_unicode_text_or_the_bytes_of_one():
+    pair = tiny.pair()
+    assert pair.encode("w1 w2") == [1, 2]
+    escaped = "é".encode().decode("ascii", "surrogateescape")
+    assert pair.encode(f"w1 {escaped}") == pair.encode("w1 é")
+    for strange in ("w1 \ud83d", "w1 \udcff"):
+        with pytest.raises(InputError, match="no Unicode text"):
+            pair.encode(strange)

@@ -11,14 +11,19 @@ import httpx
 import pytest
 import tiny
 import uvicorn
+from failing import FailingModel
 from fastapi.testclient import TestClient
-from serving import BODY, PROMPT, complete, make_app, make_decoder, serving
+from serving import BODY, PROMPT, complete, make_app, make_decoder, post, serving
 from treewright import cli
 from treewright.controller.errors import InputError
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.body_limit import MAX_BODY_BYTES
 from treewright.runtime.serve.command import listen
+from treewright.runtime.serve.errors import ServeError
+from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT
+from treewright.runtime.serve.protocol import CompletionRequest
 from treewright.runtime.serve.worker import Totals, Worker
 
 
@@ -109,25 +114,70 @@ def test_a_stream_tells_its_usage_when_asked(client):
     assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}
 
 
+NOTHING_ASKED = {field: None for field in CompletionRequest.model_fields} | {"model": "tiny", "prompt": PROMPT}
+
+
+def test_null_means_that_a_field_is_not_given(client):
+    whole = complete(client, **NOTHING_ASKED | {"temperature": 0}).json()
+    default = client.post("/v1/completions", json={"model": "tiny", "prompt": PROMPT, "temperature": 0}).json()
+    assert whole["choices"] == default["choices"] and whole["usage"]["completion_tokens"] == 16
+    assert (
+        complete(client, **dict.fromkeys((*NEUTRAL, "logprobs", "anything"))).json()["choices"][0]["text"]
+        == decoded().text
+    )
+    assert_refused(complete(client, prompt=None), 400, "prompt")
+    assert_refused(complete(client, model=None), 400, "model")
+
+
+@pytest.mark.parametrize("field", NEUTRAL)
+def test_what_is_not_done_is_refused_by_name_unless_it_asks_for_nothing(client, field):
+    assert text_of(client, **{field: NEUTRAL[field]}) == decoded().text
+    for value in (0.5, 2, True, False, "json", ["w1"], {"50": 2}):
+        if value != NEUTRAL[field] or isinstance(value, bool) != isinstance(NEUTRAL[field], bool):
+            assert_refused(complete(client, **{field: value}), 400, field)
+
+
 @pytest.mark.parametrize(
-    ("field", "neutral", "value"),
-    [
-        ("presence_penalty", 0.0, 0.5),
-        ("frequency_penalty", 0, -1),
-        ("repetition_penalty", 1.0, 1.1),
-        ("min_p", 0, 0.05),
-        ("logit_bias", {}, {"50": 2}),
-    ],
+    "field", ["logprobs", "guided_choice", "max_completion_tokens", "messages", "logit_bas", "\ud800", "a" * 10_000, ""]
 )
-def test_what_would_change_logits_along_the_path_is_refused_by_name(client, field, neutral, value):
-    assert text_of(client, **{field: neutral}) == text_of(client, **{field: None}) == decoded().text
-    answer = complete(client, **{field: value})
-    assert_refused(answer, 400)
-    assert answer.json()["error"]["param"] == field
+def test_a_field_that_we_do_not_know_is_refused_by_name(client, field):
+    message = assert_refused(complete(client, **{field: 1}), 400)
+    assert "not supported" in message and len(message) < 200
+    assert message.startswith(field[:64] if field.isascii() else "\\ufffd")
 
 
-def test_fields_we_do_not_know_are_ignored(client):
-    assert text_of(client, user="somebody", best_of=1) == decoded().text
+def test_a_field_that_is_spelled_otherwise_here_says_how(client):
+    assert "give max_tokens instead" in assert_refused(complete(client, max_completion_tokens=3), 400)
+    assert "give stop instead" in assert_refused(complete(client, stop_token_ids=[3]), 400)
+
+
+def test_an_unknown_stream_option_is_refused_by_name(client):
+    options = {"include_usage": True, "include_obfuscation": True}
+    message = assert_refused(complete(client, stream=True, stream_options=options), 400, "stream_options")
+    assert message.startswith("stream_options.include_obfuscation: not supported")
+
+
+@pytest.mark.parametrize("field", WITHOUT_EFFECT)
+def test_what_cannot_change_the_text_may_be_anything(client, field):
+    assert text_of(client, **{field: {"any": ["thing"]}}) == decoded().text
+
+
+def test_best_of_may_be_as_large_as_n(client):
+    assert len(complete(client, n=2, best_of=2).json()["choices"]) == 2
+    for fields in ({"best_of": 2}, {"n": 2, "best_of": 1}, {"n": "9" * 5000, "best_of": 2}):
+        assert len(assert_refused(complete(client, **fields), 400)) < 200
+
+
+def test_numbers_that_other_servers_take_are_taken(client):
+    assert text_of(client, top_k=-1) == text_of(client, max_tokens=12.0, seed=5.0) == decoded().text
+    assert len({text_of(client, seed=-1) for _ in range(3)}) == 3
+    assert complete(client, temperature=2.5).status_code == 200
+
+
+def test_a_token_beyond_the_vocabulary_is_told_the_largest(client):
+    for token in (tiny.VOCABULARY_SIZE, 10**400):
+        message = assert_refused(complete(client, prompt=[1, token]), 400, "prompt")
+        assert f"largest token id of this model is {tiny.VOCABULARY_SIZE - 1}" in message and len(message) < 200
 
 
 @pytest.mark.parametrize(
@@ -152,13 +202,13 @@ def test_fields_we_do_not_know_are_ignored(client):
         {"max_tokens": "3"},
         {"max_tokens": True},
         {"temperature": -0.1},
-        {"temperature": 2.1},
+        {"temperature": 100.1},
         {"top_p": 0},
         {"top_p": 1.1},
-        {"top_k": -1},
+        {"top_k": -2},
         {"n": 0},
         {"n": 9},
-        {"seed": -1},
+        {"seed": -2},
         {"seed": 2**63},
         {"seed": 1.5},
         {"stop": ""},
@@ -167,6 +217,9 @@ def test_fields_we_do_not_know_are_ignored(client):
         {"stream": "yes"},
         {"stream_options": {"include_usage": 1}},
         {"model": 3},
+        {"max_tokens": 16.5},
+        {"temperature": 10**400},
+        {"top_k": 1e300, "n": 1e300},
     ],
 )
 def test_a_bad_field_is_refused_in_the_envelope(client, fields):
@@ -185,24 +238,55 @@ def test_a_bad_field_is_refused_in_the_envelope(client, fields):
         '{"model": "tiny", "prompt": "w1", "temperature": NaN}',
         '{"model": "tiny", "prompt": "w1", "max_tokens": %s}' % ("9" * 5000),
         '{"model": "tiny", "prompt": %s}' % ("[" * 100_000),
+        '{"model": "tiny", "prompt": %s}' % ("[" * 100_000 + "]" * 100_000),
+        '{"model": "tiny", "prompt": "w1", "seed": %s}' % ("[" * 900 + "]" * 900),
+        '{"model": "tiny", "prompt": "w1", "tools": %s}' % ("[" * 900 + "]" * 900),
+        '{"model": "tiny", "prompt": "w1", "min_p": NaN}',
+        '{"model": "tiny", "prompt": "w1", "seed": 1e999}',
+        '{"model": "tiny", "prompt": "w1\0"}',
+        '{"model": "tiny", "prompt": "é"}'.encode("latin-1"),
+        '{"model": "tiny", "prompt": {"a": 1}}',
+        "null",
+        "[" + '{"model": "tiny"},' * 100_000,
     ],
 )
 def test_a_bad_body_is_refused_in_the_envelope(client, body):
-    answer = client.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
-    assert_refused(answer, 400)
+    assert_refused(post(client, body), 400)
 
 
-def assert_refused(answer, status):
+def assert_refused(answer, status, field=None):
+    """Returns the message, of an error that names the `field`."""
     assert answer.status_code == status
     error = answer.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["message"] and error["type"] == ("server_error" if status >= 500 else "invalid_request_error")
+    assert field is None or (error["param"] == field and error["message"].startswith(field))
+    return error["message"]
+
+
+def test_a_body_of_another_content_type_is_refused_in_the_envelope(client):
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        assert_refused(post(client, json.dumps(BODY), kind), 400)
+
+
+@pytest.mark.parametrize("text", ["w1 \0 w2", "\ufeffw1", "w1\u2028w2"])
+def test_characters_that_are_seldom_sent_are_text(client, text):
+    assert complete(client, prompt=text).status_code == 200
+
+
+def test_a_byte_order_mark_before_the_body_is_passed_over(client):
+    answer = post(client, b"\xef\xbb\xbf" + json.dumps(BODY).encode())
+    assert answer.json()["choices"][0]["text"] == decoded().text
 
 
 def test_an_unknown_route_method_and_model_are_refused_in_the_envelope(client):
-    assert_refused(client.get("/v1/nothing"), 404)
-    assert_refused(client.get("/v1/completions"), 405)
-    assert_refused(complete(client, model="other"), 404)
+    for path in ("/", "/v1/nothing", "/v1/completions/", "/v1/models/other/one"):
+        assert_refused(client.get(path), 404)
+    assert "POST /v1/completions" in assert_refused(client.post("/v1/completions/", json=BODY), 404)
+    assert "POST /v1/completions" in assert_refused(client.get("/v1/completions"), 405)
+    assert client.options("/v1/completions").headers["Allow"] == "POST"
+    for name in ("other", "", "\ud800"):
+        assert_refused(complete(client, model=name), 404)
 
 
 def test_a_body_that_is_too_large_is_refused_in_the_envelope(client):
@@ -211,7 +295,16 @@ def test_a_body_that_is_too_large_is_refused_in_the_envelope(client):
 
 def test_health_and_the_model_are_told(client):
     assert client.get("/health").json() == {"status": "ok"}
-    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["tiny"]
+    (model,) = client.get("/v1/models").json()["data"]
+    assert model["id"] == "tiny" and client.get("/v1/models/tiny").json() == model
+    assert [client.head(path).status_code for path in ("/health", "/v1/models", "/v1/models/tiny")] == [200] * 3
+
+
+@pytest.mark.parametrize("path", ["/v1/models/models/of/somebody", "/v1/models/models%2Fof%2Fsomebody"])
+def test_a_model_whose_name_is_a_path_is_told_by_it(path):
+    worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
+    app = create_app(worker, str.split, vocabulary_size=1, model_name="models/of/somebody")
+    assert TestClient(app).get(path).json()["id"] == "models/of/somebody"
 
 
 def test_a_full_queue_says_when_to_come_again():
@@ -250,6 +343,91 @@ def test_a_failing_decoder_ends_the_stream_with_an_error_and_the_next_request_wo
 def test_a_failing_decoder_answers_a_whole_completion_with_500():
     with serving(failing_at({3})) as (client, _):
         assert_refused(complete(client), 500)
+
+
+MARKED = {"prompt": [1] * 30, "max_tokens": 20}  # the only text of 50 tokens below
+
+
+def failing_model(max_length=35):
+    """It fails once the marked text is longer than this."""
+    return FailingModel(tiny.llama(), marked=50, max_length=max_length)
+
+
+def ask_all(worker, asked):
+    """What became of each list of requests, sent at once: the pieces of its texts and its error."""
+
+    async def read(job):
+        pieces, error = [""] * len(job.requests), None
+        try:
+            async for piece in job.pieces():
+                pieces[piece.choice] += piece.text
+        except ServeError as failed:
+            error = failed
+        return pieces, error
+
+    async def ask():
+        return await asyncio.gather(*[read(worker.submit(requests)) for requests in asked])
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("max_length", [-1, 10, 35])
+def test_a_request_that_fails_ends_alone_with_its_own_error(max_length):
+    """It fails to join, fails at its first tree, fails amid the others'."""
+    prompts, totals = [[1, 2, 3], [4, 5], [6] * 9, [7]], Totals()
+    innocent = [[Request(prompt, 25, Sampling(seed=7, choice=choice)) for choice in (0, 1)] for prompt in prompts]
+    failing = [Request([1] * 30, 20, Sampling(seed=1)), Request([2], 100, Sampling(seed=2))]
+    with serving(model=failing_model(max_length), totals=totals, max_batch=5) as (client, worker):
+        ended = ask_all(worker, [innocent[0], failing, *innocent[1:]])
+        assert_refused(complete(client, **MARKED), 500)
+        assert text_of(client) == decoded().text
+    (_, error), innocent_ended = ended.pop(1), ended
+    cause = "MemoryError: there is no room for this text" if max_length < 0 else "RuntimeError: this text was told"
+    assert error.status == 500 and cause in error.envelope.error.message
+    for requests, (texts, no_error) in zip(innocent, innocent_ended, strict=True):
+        assert no_error is None
+        assert texts == [make_decoder().generate([request])[0][0].text for request in requests]
+    assert totals.requests == 7
+    assert 8 * 25 + 12 <= totals.completion_tokens < 8 * 25 + 12 + 20 + 100 + 20
+
+
+def test_a_request_that_fails_says_so_in_its_stream():
+    with serving(model=failing_model()) as (client, _):
+        *chunks, error, done = events(complete(client, stream=True, **MARKED))
+        assert chunks and "told to fail" in error["error"]["message"] and done == "[DONE]"
+
+
+def test_a_server_told_to_stop_while_texts_go_on_alone_ends_them_all():
+    workers, sizes = [], []
+
+    def observe(record):
+        sizes.append(len(record.num_emitted))
+        workers[0].stop()
+
+    with serving(observe, model=FailingModel(tiny.llama(), crowded=2)) as (_, worker):
+        workers.append(worker)
+        ((_, error),) = ask_all(worker, [[Request([number], 250, Sampling()) for number in range(6)]])
+    assert "stopping" in error.envelope.error.message
+    assert sizes == [1]
+
+
+class BrokenModel(FailingModel):
+    """One that cannot begin anew once it has been opened for a batch."""
+
+    opened = 0
+
+    def open(self, num_slots, capacity):
+        super().open(num_slots, capacity)
+        self.opened += 1
+        if self.opened > 1:
+            raise RuntimeError("the device is gone")
+
+
+def test_a_server_that_can_decode_no_more_leaves_nobody_waiting_and_says_so():
+    with serving(model=BrokenModel(tiny.llama(), crowded=1)) as (client, _):
+        assert complete(client).status_code >= 500
+        assert_refused(complete(client), 503)
+        assert_refused(client.get("/health"), 503)
 
 
 def test_a_stopping_server_ends_its_stream_with_an_error_and_takes_no_more():

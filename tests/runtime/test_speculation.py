@@ -1,9 +1,16 @@
 """From a configuration to a decoder: sampled trees and their verifiers."""
 
+import json
+from pathlib import Path
+
+import checkpoints
+import plans
 import pytest
 import tiny
+from checkpoints import BASELINES
 from treewright.controller.contract import VERIFIERS
 from treewright.controller.errors import InputError
+from treewright.controller.latency import cache_path
 from treewright.runtime.speculation import SpeculationConfig, build_decoder
 
 
@@ -35,22 +42,59 @@ def test_a_dynamic_tree_grows_where_the_drafter_is_sure_and_keeps_to_its_sizes(l
     assert len({tuple(record.kept.parents[0]) for record in records}) > 3  # shapes
 
 
+TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
+
+
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("settings", "said"),
     [
-        (SpeculationConfig(sampled=(2, 1, 2)), "under one of the laws iid-paths, .* got 'coupled'"),
-        (SpeculationConfig(sampled=(2, 1, 2), law="iid-paths", verifier="greedy-plus-one"), "use verifier 'traversal'"),
-        (SpeculationConfig(sampled=(2, 1, 2), law="iid-paths", verifier="luck"), "no verifier is called 'luck'"),
-        (SpeculationConfig(sampled=(5, 1, 2), law="iid-paths", verifier="spectr-fixed"), "at most 4 paths"),
-        (SpeculationConfig(sampled=(2, 1, 2), law="hybrid", verifier="hybrid-block"), r"use \[2, 3, 0\]"),
-        (SpeculationConfig(tree="[(0,)]", verifier="specinfer"), "judges sampled trees only"),
-        (SpeculationConfig(tree="[(0,)]", sampled=(1, 1, 0), law="iid-paths"), "a static tree and a sampled tree"),
-        (SpeculationConfig(tree="[(0,)]", dynamic=(2, 2, 2)), "a static tree and a dynamic tree"),
-        (SpeculationConfig(dynamic=(2, 2, 2), law="iid-paths"), "no drafting law is called 'iid-paths'"),
-        (SpeculationConfig(dynamic=(2, 0, 2)), "width is at least 1, got 0"),
+        ({"sampled": (2, 1, 2)}, "under one of the laws iid-paths, .* got 'none'"),
+        ({"sampled": (2, 1, 2), "law": "coupled"}, "under one of the laws iid-paths, .* got 'coupled'"),
+        ({"sampled": (2, 1, 2), "law": "iid-paths", "verifier": "greedy-plus-one"}, "use verifier 'traversal'"),
+        ({"sampled": (2, 1, 2), "law": "iid-paths", "verifier": "luck"}, "no verifier is called 'luck'"),
+        ({"sampled": (5, 1, 2), "law": "iid-paths", "verifier": "spectr-fixed"}, "at most 4 paths"),
+        ({"sampled": (2, 1, 2), "law": "hybrid", "verifier": "hybrid-block"}, r"use \[2, 3, 0\]"),
+        (TREE | {"sampled": (1, 1, 0), "law": "iid-paths"}, "a static tree and a sampled tree"),
+        (TREE | {"dynamic": (2, 2, 2)}, "a static tree and a dynamic tree"),
+        ({"dynamic": (2, 2, 2), "law": "iid-paths"}, "no drafting law is called 'iid-paths'"),
+        ({"dynamic": (2, 0, 2)}, "dynamic's width is between 1 and 64, got 0"),
+        ({"dynamic": (0, 2, 2)}, "dynamic's depth is between 1 and 64, got 0"),
+        ({"dynamic": (2, 2, 5000)}, "dynamic's budget is between 1 and 4096, got 5000"),
+        (TREE | {"min_prob": 1.5}, "speculation.min_prob is between 0 and 1, got 1.5"),
+        (TREE | {"min_prob": float("nan")}, "speculation.min_prob is between 0 and 1, got nan"),
+        (TREE | {"path_prob": -0.1}, "speculation.path_prob is between 0 and 1"),
+        (LEARNED | {"theta_scale": 0.0}, "speculation.theta_scale is above 0, got 0.0"),
+        (
+            {"tree": str([(0,) * n for n in range(1, 4099)])},
+            "nodes of speculation.tree is between 1 and 4096, got 4098",
+        ),
+        # What would change nothing beside the others:
+        ({"lookup": True}, "speculation.lookup does nothing without a static tree"),
+        (
+            TREE | {"datastore": (Path("notes.txt"),)},
+            "speculation.datastore does nothing without speculation.lookup or",
+        ),
+        ({"min_prob": 0.1}, "speculation.min_prob does nothing without speculation.tree or"),
+        (LEARNED | {"path_prob": 0.1}, "speculation.path_prob does nothing without speculation.tree or"),
+        (TREE | {"theta_scale": 0.7}, "speculation.theta_scale does nothing without speculation.selector"),
+        (TREE | {"verifier": "specinfer"}, "speculation.verifier does nothing without a sampled tree"),
+        ({"law": "coupled"}, "speculation.law does nothing without speculation.tree"),
+        (LEARNED | {"law": "coupled"}, "speculation.law does nothing without speculation.tree"),
+        (TREE | {"lookup": True, "law": "coupled"}, "speculation.lookup drafts without the drafter's noise"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_does_not_go_together_is_refused_in_a_sentence(config, said):
+def test_what_does_not_go_together_is_refused_in_a_sentence(settings, said):
     with pytest.raises(InputError, match=said):
-        build_decoder(tiny.pair(), config)
+        build_decoder(tiny.pair(), SpeculationConfig(**settings))
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, {0.5: 0.7, 1.0: 0.9}), (1.3, {0.0: 1.3})])
+def test_a_selector_decodes_with_the_scales_that_replay_tuned_unless_one_is_given(given, used, tmp_path):
+    pair = tiny.pair()
+    ranked = {"coupled": {"0.5": {"learned": [{"theta_scale": 0.7}]}, "1": {"learned": [{"theta_scale": 0.9}]}}}
+    folder = checkpoints.write(tmp_path / "selector", baselines_json=json.dumps(BASELINES | {"tuned": ranked}).encode())
+    checkpoints.reseal(folder, lambda config: config.update(tokenizer_sha256=pair.tokenizer_sha256))
+    plans.TABLE.save(cache_path(pair.latency_key))
+    decoder = build_decoder(pair, SpeculationConfig(selector=folder, theta_scale=given, guard=False))
+    assert decoder.theta_scales == used

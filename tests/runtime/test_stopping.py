@@ -1,12 +1,20 @@
 """Texts end where they should, and a tree that runs past the end never emits past it."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 from treewright.controller.contract import COUPLED
+from treewright.controller.errors import InputError
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
+from treewright.runtime.decode import Decoder
 from treewright.runtime.request import Request
+from treewright.runtime.sampling import Sampling
 from treewright.runtime.stopping import TextStream
+from treewright.runtime.target import Target
+from treewright.runtime.verification.walk import WalkVerifier
+from vocabularies import byte_fallback, byte_level
 
 LIMITS = TreeLimits(max_depth=5, width=3, frontier=3, budget=12)
 
@@ -56,6 +64,63 @@ def test_the_pieces_taken_are_the_whole_text():
 
 def test_the_earliest_of_several_stop_strings_counts():
     assert feed(stream(stop=("w4", "w2 w3")), [1, 2, 3, 4]).text == "w1 "
+
+
+@pytest.mark.parametrize(("tokenizer", "shown"), [(byte_level(), "a\ufffd"), (byte_fallback(), "a\ufffd\ufffd")])
+@pytest.mark.parametrize(("max_tokens", "reason"), [(3, "length"), (4, "stop")])
+def test_an_unfinished_character_is_shown_at_the_end(tokenizer, shown, max_tokens, reason):
+    text, pieces = TextStream(tokenizer, max_tokens=max_tokens, end_tokens=(0,)), []
+    for token in b"a\xf0\x9f\x00"[:max_tokens]:
+        text.append(token)
+        pieces.append(text.take())
+    assert (text.text, text.finish_reason) == (shown, reason)
+    assert pieces[:2] == ["a", ""]
+    assert "".join(pieces) == shown
+
+
+def test_a_stop_string_is_found_in_what_is_shown_at_the_end():
+    text = TextStream(byte_level(), max_tokens=2, end_tokens=(), stop=("\ufffd",))
+    text.append(ord("a"))
+    text.append(0xF0)
+    assert (text.text, text.finish_reason) == ("a", "stop")
+
+
+def test_a_failed_text_takes_nothing_more_and_keeps_what_was_shown():
+    text = feed(stream(), [1, 2])
+    text.fail(error := RuntimeError("no more"))
+    assert (text.error, text.finish_reason, text.remaining, text.take()) == (error, None, 0, "w1 w2")
+
+
+def special_decoder():
+    """Plain decoding where `w38` and `w39` are special, the latter the end of a text."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens(["w38", "w39"])
+    return Decoder(Target(tiny.llama()), WalkVerifier(), tokenizer, frozenset({39}))
+
+
+@pytest.mark.parametrize(("string", "token"), [("w38", 38), ("w39", 39)])
+def test_a_stop_string_that_is_a_special_token_stops_at_it_and_shows_nothing_of_it(string, token):
+    decoder = special_decoder()
+    request = Request([1, 2], 200, Sampling(1.3, seed=4), ignore_end=True)
+    (whole,), _ = decoder.generate([request])
+    (stopped,), _ = decoder.generate([replace(request, stop=("w5 w5 w5", string))])
+    count = whole.token_ids.index(token) + 1
+    assert 5 < count < 200
+    assert stopped.token_ids == whole.token_ids[:count] and stopped.finish_reason == "stop"
+    assert whole.text.startswith(stopped.text) and string not in stopped.text
+
+
+def test_a_stop_string_that_can_never_be_found_is_refused_in_a_sentence():
+    request = Request([1, 2], 10, Sampling(), stop=("w1 w38",))
+    with pytest.raises(InputError, match="the stop string 'w1 w38' holds the special token 'w38' beside other text"):
+        special_decoder().open_streams([request])
+    with pytest.raises(InputError, match="at least one character"):
+        special_decoder().open_streams([replace(request, stop=("",))])
+
+
+def test_a_text_begins_with_the_space_behind_its_prompt():
+    (text,), _ = special_decoder().generate([Request([1, 2], 3, Sampling(seed=1))])
+    assert "w1 w2" + text.text == tiny.tokenizer().decode([1, 2, *text.token_ids])
 
 
 def decode(trees, max_tokens=40, end_tokens=frozenset(), stop=()):

@@ -1,0 +1,101 @@
+"""From tokens to text, piece by piece: the pieces joined are what decoding prompt and text at once shows of the text.
+
+What one token shows depends on its neighbours: bytes of one character may be spread over several tokens, and decoders
+strip the space of the very first word. So each piece is what the tokens since the last one add to those before.
+"""
+
+from collections.abc import Collection, Sequence
+
+from tokenizers import Tokenizer
+
+# What decoders show for bytes that are no character, or not yet one.
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Tokens that wait for the rest of a character, before it is looked for where they can be parted: a character has at
+# most four bytes, so a longer run is none, and to decode it anew with each token would take longer and longer.
+MOST_WAITING = 8
+
+
+class Detokeniser:
+    """The tokens of one text, which continues a prompt; special tokens show nothing.
+
+    For byte-level tokenizers the joined pieces are exact for every sequence of bytes. Tokenizers with byte fallback
+    show a run of bytes as replacement characters throughout if one of them is wrong, be it the last; here a character
+    that was shown stays, for nobody can take it back, and the bytes since then are decoded by themselves.
+
+    `silent` tokens are known to show nothing, which spares decoding them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), silent: Collection[int] = ()):
+        self._tokenizer = tokenizer
+        self._silent = silent
+        self._ids = self._end_of(prompt_ids)
+        self._num_shown = self._num_whole()
+        # What decoding the tokens shown gives: the context of those that wait.
+        self._shown = self._decode(self._ids[: self._num_shown])
+        # Of a prompt that ends inside a character, what it shows of that: the text does not show it again.
+        self._of_prompt = self._waiting(len(self._ids))
+
+    def append(self, token: int) -> str:
+        """What `token` shows, with what waited for it; nothing while it may be part of an unfinished character."""
+        if token in self._silent:
+            return ""
+        self._ids.append(token)
+        return self._show(self._num_certain())
+
+    def flush(self) -> str:
+        """What still waits, at the end of the text: unfinished characters as decoding shows them."""
+        return self._show(len(self._ids))
+
+    def _end_of(self, prompt_ids: Sequence[int]) -> list[int]:
+        """As few of the last tokens as show a character, behind which no token stands at the beginning any more."""
+        count = 4
+        while count < len(prompt_ids) and not self._decode(prompt_ids[-count:]).strip(REPLACEMENT):
+            count *= 2
+        return list(prompt_ids[-count:])
+
+    def _num_whole(self) -> int:
+        """How many of the tokens end with a whole character: all but the last few, or none."""
+        for count in range(len(self._ids), max(0, len(self._ids) - MOST_WAITING), -1):
+            if not self._decode(self._ids[:count]).endswith(REPLACEMENT):
+                return count
+        return 0
+
+    def _num_certain(self) -> int:
+        """How many of the tokens no later one can change."""
+        ids = self._ids
+        if not self._waiting(len(ids)).endswith(REPLACEMENT):
+            return len(ids)
+        if len(ids) - self._num_shown <= MOST_WAITING:
+            return self._num_shown
+        # Tokens that would show something else if they stood alone go on with what is before them.
+        whole = self._decode(ids)
+        for count in range(len(ids) - 1, self._num_shown, -1):
+            if self._decode(ids[:count]) + self._decode(ids[count:]) == whole:
+                return count
+        return self._num_shown
+
+    def _waiting(self, count: int) -> str:
+        """What the first `count` tokens show behind what has been shown."""
+        text = self._decode(self._ids[:count])
+        if text.startswith(self._shown):
+            return text[len(self._shown) :]
+        # A later byte has changed what was shown.
+        return self._decode(self._ids[self._num_shown : count])
+
+    def _show(self, num_tokens: int) -> str:
+        piece = self._waiting(num_tokens)
+        if piece:
+            self._ids, self._num_shown = self._ids[self._num_shown :], num_tokens - self._num_shown
+            self._shown = self._decode(self._ids[: self._num_shown])
+        count = _num_common(piece, self._of_prompt)
+        self._of_prompt = self._of_prompt[count:] if count == len(piece) else ""
+        return piece[count:]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _num_common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))

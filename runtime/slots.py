@@ -1,0 +1,113 @@
+"""The slots of a batch: one per text, the same in target, drafter, sampler and history; in use are the first ones."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..controller.context import StepContext
+from ..controller.tree import Array
+from .drafters.base import Drafter
+from .history import TextHistory
+from .request import Request
+from .sampling import TokenSampler
+from .stopping import TextStream
+from .target import Target
+
+
+class Entry(NamedTuple):
+    """A request in a batch."""
+
+    request: Request
+    stream: TextStream
+    is_alone: bool = False  # shares the batch with nobody
+
+    def going_on_alone(self) -> "Entry":
+        """The rest of the request, to be decoded alone."""
+        assert not self.is_alone, "its prompt holds what was generated before"
+        prompt_ids = [*self.request.prompt_ids, *self.stream.token_ids]
+        request = replace(self.request, prompt_ids=prompt_ids, max_tokens=self.stream.remaining)
+        return Entry(request, self.stream, is_alone=True)
+
+
+class Slots:
+    """What is known of each text, of which target and drafter know one more while its prompt is being read."""
+
+    def __init__(self, target: Target, drafter: Drafter | None):
+        target.open()
+        if drafter is not None:
+            drafter.open()
+        self._target = target
+        self._drafter = drafter
+        self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
+        self.history = TextHistory()
+        self.entries: list[Entry] = []
+        self.roots = np.zeros(0, dtype=np.int64)
+        self.positions = np.zeros(0, dtype=np.int64)  # of the roots
+
+    @property
+    def streams(self) -> list[TextStream]:
+        return [entry.stream for entry in self.entries]
+
+    @property
+    def context(self) -> StepContext:
+        """What the next step is about."""
+        return StepContext(
+            positions=self.positions,
+            remaining=np.array([stream.remaining for stream in self.streams]),
+            temperatures=self.sampler.temperatures,
+            top_ps=self.sampler.top_ps,
+            history=self.history.values.astype(np.float32),
+        )
+
+    def join(self, entry: Entry, num_rows: int) -> None:
+        """One more text in target and drafter, whose prompt is still to be read; a step takes up to `num_rows` rows."""
+        text = np.asarray(entry.request.prompt_ids, dtype=np.int64)
+        capacity = len(text) + entry.request.max_tokens + num_rows
+        self._target.join(text, capacity)
+        if self._drafter is not None:
+            self._drafter.join(text, capacity)
+
+    def begin(self, entry: Entry) -> None:
+        """Decode the text that has joined, from the end of its prompt on."""
+        prompt_ids = entry.request.prompt_ids
+        self.sampler.join(entry.request.sampling)
+        self.history.join()
+        self.roots = np.append(self.roots, prompt_ids[-1])
+        self.positions = np.append(self.positions, len(prompt_ids) - 1)
+        self.entries.append(entry)
+
+    def advance(self, next_tokens: Array, accepted_lengths: Array) -> None:
+        """The next roots, [B] each, behind what a step accepted."""
+        self.roots = next_tokens
+        self.positions = self.positions + accepted_lengths + 1
+
+    def keep(self, stays: Sequence[bool], *, num_read: int) -> None:
+        """Let the texts of the other slots leave; the last ones that stay take their places. Behind them `num_read`
+        texts, 0 or 1, are being read, and stay."""
+        if all(stays):
+            return
+        count = sum(stays)
+        spare = [slot for slot in range(count, len(stays)) if stays[slot]]
+        slots = [slot if stays[slot] else spare.pop() for slot in range(count)]
+        self._keep_models([*slots, *range(len(stays), len(stays) + num_read)])
+        self._keep_texts(slots)
+
+    def drop_newcomer(self) -> None:
+        """Be as before the last text began to join, wherever that has failed."""
+        slots = range(len(self.entries))
+        self._target.forget_forward()
+        self._keep_models(slots)
+        self._keep_texts(slots)
+
+    def _keep_models(self, slots: Sequence[int]) -> None:
+        self._target.keep(slots)
+        if self._drafter is not None:
+            self._drafter.keep(slots)
+
+    def _keep_texts(self, slots: Sequence[int]) -> None:
+        self.sampler.keep(slots)
+        self.history.keep(slots)
+        self.entries = [self.entries[slot] for slot in slots]
+        self.roots, self.positions = self.roots[list(slots)], self.positions[list(slots)]

@@ -1,0 +1,49 @@
+"""A model whose forwards fail for one of the texts, which is known by the room it asks for."""
+
+from treewright.runtime.backends.base import CHUNK
+
+
+class FailingModel:
+    """A `CachedModel` around another one. A text of prompt and `max_tokens` of `marked` tokens cannot get beyond
+    `max_length` committed rows, or cannot even join where that is negative. `crowded` texts side by side fail too."""
+
+    def __init__(self, model, *, marked=0, max_length=0, crowded=1000):
+        self._model = model
+        self._marked = marked
+        self._max_length = max_length
+        self._crowded = crowded
+        self._rooms: list[int] = []  # of the slots
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    @property
+    def hidden_layers(self):
+        return self._model.hidden_layers
+
+    @hidden_layers.setter
+    def hidden_layers(self, layers):
+        self._model.hidden_layers = layers
+
+    def open(self, num_slots, capacity):
+        self._rooms = []
+        self._model.open(num_slots, capacity)
+
+    def join(self, capacity):
+        self._model.join(capacity)
+        self._rooms.append(capacity - CHUNK)
+        if self._max_length < 0 and self._rooms[-1] == self._marked:
+            raise MemoryError("there is no room for this text")
+
+    def keep(self, slots):
+        self._model.keep(slots)
+        self._rooms = [self._rooms[slot] for slot in slots]
+
+    def forward(self, tokens, positions, visible, *, first_slot=0, **options):
+        logits = self._model.forward(tokens, positions, visible, first_slot=first_slot, **options)
+        for slot in range(first_slot, first_slot + len(tokens)):
+            if self._rooms[slot] == self._marked and self._model.lengths[slot] > self._max_length:
+                raise RuntimeError("this text was told to fail")
+        if len(tokens) >= self._crowded:
+            raise MemoryError("there is no room for so many texts")
+        return logits
