@@ -1,8 +1,7 @@
 """The `train` command: fit the network on traces, compare it, export it, write the checkpoint folder."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,7 +10,7 @@ from ..collect.trace import TraceFolder, TraceHeader
 from ..collect.trace.files import write_synced
 from ..controller.checkpoint import Checkpoint, require_replaceable
 from ..controller.console import print_json, print_table
-from ..controller.errors import InputError, first_line
+from ..controller.errors import InputError
 from ..controller.latency import LatencyTable
 from ..controller.ranges import require_between
 from ..controller.selector import LARGEST, TreeLimits
@@ -58,65 +57,60 @@ def train(
         ablation: Fit again without each group of features, and tell what the group is worth and what it costs
         compare: Checkpoint folders of runs on the same target with other drafters, to draw beside this one
     """
-    # No shell has expanded what stands in a YAML file.
-    traces, out, compare = traces.expanduser(), out.expanduser(), tuple(path.expanduser() for path in compare)
-    with _refusals_in_a_sentence(out):
-        logs = _logs_folder(out)
-        require_replaceable(out)
-        folder = TraceFolder.open(traces)
-        _require_fitting(limits, folder.header)
-        drafters = earlier_rows(compare, folder.header.tokenizer_sha256)
-        # Read before anything is fitted: without prices there is no replay.
-        table = LatencyTable.load(traces / "latency.json") if holds_recordings(folder) else None
-        started = perf_counter()
-        data = SelectorData(folder, fit, max_depth=limits.max_depth)
-        if plan:
-            num_fits = 1 + ablation * len(feature_groups())
-            planned = training_plan(folder, out, data, limits, num_fits=num_fits)
-            print_plan(planned)
-            print_json({"command": "train", "plan": planned})
-            return
-        states = FitFolder(logs)
-        with saying_where_it_stopped(states):
-            model, epochs = fit_selector(data, logs)
-            checkpoint = fitted_checkpoint(model, data, limits, epochs)
-            # Whatever happens from here on, the fitted selector is there.
-            write_checkpoint(out, checkpoint)
-            metrics = checkpoint.metrics
-            metrics |= {**judge(model, data), "drafter": drafter_strength(folder)}
-            for_rules, for_tuning, for_test = by_document(read_recordings(folder), data.split)
-            checkpoint.baselines.update(rule_fits(for_rules, limits))
-            numbers = None
-            if table is not None and for_rules and for_tuning and for_test:
-                tuned = tune(checkpoint, table, for_tuning)
-                checkpoint.baselines["tuned"] = tuned.as_json()
-                metrics["replay"] = compare_tuned(checkpoint, table, for_test, tuned)
-                _print_replay(metrics["replay"])
-                # Tuning took longest: it shall not be lost with what only looks at it.
-                write_checkpoint(out, checkpoint)
-                if report:
-                    numbers = study(checkpoint, table, for_test, tuned)
-                    metrics["study"] = essentials(numbers)
-            if ablation:
-                prices = table if "replay" in metrics else None
-                metrics["ablation"] = ablate(
-                    model, checkpoint, data, logs / "ablation", table=prices, recordings=for_test
-                )
-                print_ablation(metrics["ablation"])
-            if compare:
-                drafters += strength_rows(str(out), folder.header.law, metrics)
-                print_table("Drafters of one target: speed-ups in replay", drafters)
+    logs = _logs_folder(out)
+    require_replaceable(out)
+    folder = TraceFolder.open(traces)
+    _require_fitting(limits, folder.header)
+    drafters = earlier_rows(compare, folder.header.tokenizer_sha256)
+    # Read before anything is fitted: without prices there is no replay.
+    table = LatencyTable.load(traces / "latency.json") if holds_recordings(folder) else None
+    started = perf_counter()
+    data = SelectorData(folder, fit, max_depth=limits.max_depth)
+    if plan:
+        num_fits = 1 + ablation * len(feature_groups())
+        planned = training_plan(folder, out, data, limits, num_fits=num_fits)
+        print_plan(planned)
+        print_json({"command": "train", "plan": planned})
+        return
+    states = FitFolder(logs)
+    with saying_where_it_stopped(states):
+        model, epochs = fit_selector(data, logs)
+        checkpoint = fitted_checkpoint(model, data, limits, epochs)
+        # Whatever happens from here on, the fitted selector is there.
+        write_checkpoint(out, checkpoint)
+        metrics = checkpoint.metrics
+        metrics |= {**judge(model, data), "drafter": drafter_strength(folder)}
+        for_rules, for_tuning, for_test = by_document(read_recordings(folder), data.split)
+        checkpoint.baselines.update(rule_fits(for_rules, limits))
+        numbers = None
+        if table is not None and for_rules and for_tuning and for_test:
+            tuned = tune(checkpoint, table, for_tuning)
+            checkpoint.baselines["tuned"] = tuned.as_json()
+            metrics["replay"] = compare_tuned(checkpoint, table, for_test, tuned)
+            _print_replay(metrics["replay"])
+            # Tuning took longest: it shall not be lost with what only looks at it.
             write_checkpoint(out, checkpoint)
             if report:
-                facts = _facts(checkpoint)
-                curves = reliability_curves(model, data)
-                html = report_page(facts, curves, numbers, ablation=metrics.get("ablation"), drafters=drafters)
-                write_synced(logs / "report.html", html.encode())
-            states.forget()
-        _print_scores(data, metrics)
-        seconds = round(perf_counter() - started, 1)
-        summary = {"command": "train", "out": str(out), "seconds": seconds, "metrics": metrics}
-        print_json(summary | ({"drafters": drafters} if compare else {}))
+                numbers = study(checkpoint, table, for_test, tuned)
+                metrics["study"] = essentials(numbers)
+        if ablation:
+            prices = table if "replay" in metrics else None
+            metrics["ablation"] = ablate(model, checkpoint, data, logs / "ablation", table=prices, recordings=for_test)
+            print_ablation(metrics["ablation"])
+        if compare:
+            drafters += strength_rows(str(out), folder.header.law, metrics)
+            print_table("Drafters of one target: speed-ups in replay", drafters)
+        write_checkpoint(out, checkpoint)
+        if report:
+            facts = _facts(checkpoint)
+            curves = reliability_curves(model, data)
+            html = report_page(facts, curves, numbers, ablation=metrics.get("ablation"), drafters=drafters)
+            write_synced(logs / "report.html", html.encode())
+        states.forget()
+    _print_scores(data, metrics)
+    seconds = round(perf_counter() - started, 1)
+    summary = {"command": "train", "out": str(out), "seconds": seconds, "metrics": metrics}
+    print_json(summary | ({"drafters": drafters} if compare else {}))
 
 
 def _logs_folder(out: Path) -> Path:
@@ -142,20 +136,6 @@ def _require_fitting(limits: TreeLimits, header: TraceHeader) -> None:
         )
     for name in ("max_depth", "frontier", "budget"):
         require_between(f"limits.{name}", getattr(limits, name), 1, getattr(LARGEST, name))
-
-
-@contextmanager
-def _refusals_in_a_sentence(out: Path) -> Iterator[None]:
-    """What the disk refuses is an InputError like any other."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever read the output has gone
-        raise
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or f'a file beside {out}'} cannot be used ({error.strerror or first_line(error)}); "
-            "mend that and run the same command again"
-        ) from error
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from .positions import document_number
 from .recording import planned_recordings
 from .split import SIDES, by_document, by_setting
 from .stream import SelectorData
-from .trainer import new_module, new_trainer, quiet_lightning
+from .trainer import new_module, new_trainer, quiet_lightning, run
 from .tuning import MOST_TEXTS
 
 # Training batches that the estimate is made from.
@@ -130,7 +130,7 @@ def time_fit(data: SelectorData) -> FitTimes:
             logger=False,
             enable_checkpointing=False,
         )
-        trainer.fit(new_module(data), data)
+        run(trainer, new_module(data), data)
     return FitTimes(median(clock.batch_seconds), clock.validation_seconds)
 
 

@@ -33,7 +33,7 @@ def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
 
     `logs` keeps the losses (metrics.csv) and, until `FitFolder.forget`, the fit's best and last states: a fit of the
     same settings on the same traces goes on from its last epoch, or is there already. InputError where a loss is not
-    finite. SIGTERM leaves as SystemExit 143, SIGINT as KeyboardInterrupt.
+    finite. See `run` for signals.
     """
     module, folder = new_module(data), FitFolder(logs)
     epochs = folder.begin(FitIdentity.of(data, logs))
@@ -57,14 +57,7 @@ def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> i
             callbacks=[stopping, best, state, EpochLosses(folder.path / "metrics.csv"), EpochProgress()],
             logger=_tensorboard(folder.path) if data.fit.tensorboard else False,
         )
-        try:
-            trainer.fit(module, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
-        except SIGTERMException as stop:  # whose exit code would be 0
-            raise SystemExit(128 + signal.SIGTERM) from stop
-        except SystemExit as stop:
-            if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit code 1
-                raise KeyboardInterrupt from stop
-            raise
+        run(trainer, module, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
     if stopping.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC:
         folder.forget()
         raise InputError(
@@ -100,6 +93,18 @@ def new_trainer(**options: Any) -> lightning.Trainer:
         enable_model_summary=False,
         **options,
     )
+
+
+def run(trainer: lightning.Trainer, module: SelectorModule, data: SelectorData, **options: Any) -> None:
+    """Fit; SIGTERM leaves as SystemExit 143 and SIGINT as KeyboardInterrupt, as they do everywhere else."""
+    try:
+        trainer.fit(module, data, **options)
+    except SIGTERMException as stop:  # whose exit code would be 0
+        raise SystemExit(128 + signal.SIGTERM) from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit code 1
+            raise KeyboardInterrupt from stop
+        raise
 
 
 @contextmanager

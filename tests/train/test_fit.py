@@ -58,7 +58,7 @@ def test_a_fault_after_the_fit_loses_nothing(folder, tmp_path, capsys):
     logs.mkdir()
     (logs / "ablation").write_text("in the way")
     sentence = refused(capsys, *arguments(folder, out, "--ablation", "true"))
-    assert f"{logs / 'ablation'}" in sentence and "cannot be used" in sentence
+    assert f"{logs / 'ablation'}" in sentence and "Not a directory" in sentence
     saved, fitted = Checkpoint.from_pretrained(out), (logs / "metrics.csv").stat()
     assert saved.metrics["epochs"] == 1
     assert cli.main(arguments(folder, out, "--report", "false")) == 0
@@ -70,7 +70,7 @@ def test_a_fault_after_the_fit_loses_nothing(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--limits.max_depth", "0"], "limits.max_depth is between 1 and 64, got 0"),
+        (["--limits.max_depth", "0"], "limits.max_depth is at least 1, got 0"),
         (["--limits.max_depth", "65"], "limits.max_depth is between 1 and 64, got 65"),
         (["--limits.budget", "0"], "limits.budget is between 1 and 4096, got 0"),
         (["--limits.budget", "4097"], "limits.budget is between 1 and 4096, got 4097"),
