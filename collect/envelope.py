@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from ..controller.children import Children
-from ..controller.contract import COUPLED, LawTerms
+from ..controller.contract import COUPLED, LAWS, LawTerms
 from ..controller.errors import InputError
 from ..controller.ngrams import NgramModel
+from ..controller.ranges import require_at_least, require_some
 from ..controller.tree import LINKS, NUMBERS, Array, DraftTree
 from ..runtime.backends.base import CachedModel, append_text
 from ..runtime.drafters.law import propose
@@ -41,11 +42,12 @@ class EnvelopeConfig:
     """Drafting laws to grow them under; greedy text needs one, for there all laws are the same"""
 
     def __post_init__(self) -> None:
-        if self.texts < 0 or self.max_depth < 1 or self.frontier < 1:
-            raise InputError(
-                "envelopes.texts is at least 0, max_depth and frontier at least 1, "
-                f"got {self.texts}, {self.max_depth} and {self.frontier}"
-            )
+        require_at_least("envelopes.texts", self.texts, 0)
+        require_at_least("envelopes.max_depth", self.max_depth, 1)
+        require_at_least("envelopes.frontier", self.frontier, 1)
+        require_some("envelopes.laws", self.laws)
+        if not set(self.laws) <= LAWS.keys() or len(set(self.laws)) < len(self.laws):
+            raise InputError(f"envelopes.laws are some of {', '.join(LAWS)}, each once, got {list(self.laws)}")
 
 
 @torch.inference_mode()

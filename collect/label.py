@@ -66,7 +66,7 @@ def label_text(
     fixed = propose(draft_scores[None], None, width, ngrams)
     rows: list[dict[str, Any]] = []
     num_ties = 0
-    for draw in range(num_draws if sampling.temperature > 0 else 1):
+    for draw in range(1 if sampling.is_greedy else num_draws):
         own = draw == 0
         noise = sampler.noise(positions[None]) if own else _other_noise(sampling, draw, target, positions)
         drawn = (target_scores if noise is None else target_scores + noise[0]).argmax(dim=-1).cpu().numpy()

@@ -12,9 +12,12 @@ from scipy.optimize import isotonic_regression
 
 from ..controller.console import print_json, print_table, track
 from ..controller.errors import InputError
-from ..controller.latency import LatencyTable, cache_path
+from ..controller.latency import LEAST_SIZES, LatencyTable, require_sizes
+from ..controller.latency_cache import cache_path, forget_table, stored_table
+from ..controller.ranges import require_at_least
 from ..runtime.pair import Pair, PairConfig, load_pair
-from ..runtime.threads import fastest, target_ms
+from ..runtime.threads import fastest, is_undecided, require_threads, target_ms
+from .thread_race import race, settle
 from .workbench import Workbench
 
 
@@ -33,6 +36,11 @@ class ProfileConfig:
     repeats: int = 15
     """Times each size is measured; the median counts"""
 
+    def __post_init__(self) -> None:
+        for name in LEAST_SIZES:
+            require_sizes(name, getattr(self, name))
+        require_at_least("repeats of a latency table", self.repeats, 1)
+
 
 def profile(
     pair: PairConfig = PairConfig(), sizes: ProfileConfig = ProfileConfig(), threads: tuple[int, ...] = ()
@@ -43,11 +51,12 @@ def profile(
         pair: The two models
         sizes: What the table spans
         threads: CPU threads to measure a table for each; the pair then runs on the fastest, where nobody says otherwise
+            (none, and no pair.threads: torch's own choice, or one thread where that is clearly faster)
     """
-    if any(count < 1 for count in threads):
-        raise InputError(f"threads are numbers from 1 up, got {list(threads)}")
+    _check_threads(threads, pair.threads)
+    default = torch.get_num_threads()
     models = load_pair(pair)
-    tables = [_renewed(models, sizes, count) for count in threads or (torch.get_num_threads(),)]
+    tables = [_renewed(models, sizes, count) for count in threads] or [renew_on_fastest(models, sizes, default)]
     table = next(table for table in tables if int(table.key["threads"]) == fastest(tables))
     if len(tables) > 1:
         means = [{"threads": int(each.key["threads"]), "ms": round(target_ms(each), 2)} for each in tables]
@@ -68,6 +77,15 @@ def profile(
     print_json({"command": "profile", "file": str(cache_path(table.key)), **table.as_dict()})
 
 
+def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
+    for count in threads:
+        require_threads("threads", count)
+    if len(set(threads)) < len(threads):
+        raise InputError(f"threads are distinct numbers, got {list(threads)}")
+    if threads and fixed:
+        raise InputError(f"threads {list(threads)} and pair.threads {fixed} are both given; leave one of them out")
+
+
 def _renewed(pair: Pair, sizes: ProfileConfig, threads: int) -> LatencyTable:
     torch.set_num_threads(threads)
     return renew_table(pair, sizes)
@@ -79,6 +97,26 @@ def _root_rows(table: LatencyTable) -> list[dict[str, float]]:
         for batch, by_context in zip(table.batches, table.root_ms, strict=True)
         for context, ms in zip(table.contexts, by_context, strict=True)
     ]
+
+
+def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> LatencyTable:
+    """Measure and store a table on as many threads as torch has by itself, `default`, or fewer where those are clearly
+    faster; on as many as it has now where somebody has said so.
+
+    A stored table of another count that was tried, and that claims to be faster, was measured under another load: it is
+    removed, so that other commands find the one that was measured now.
+    """
+    if default == 1 or not is_undecided(pair.config.threads, pair.config.device):
+        return renew_table(pair, config)
+    median_ms = race(pair, {1, default, torch.get_num_threads()})
+    settle(median_ms, default)
+    table = renew_table(pair, config)
+    for count in median_ms.keys() - {torch.get_num_threads()}:
+        key = {**pair.latency_key, "threads": str(count)}
+        other = stored_table(key)
+        if other is not None and target_ms(other) <= target_ms(table):
+            forget_table(key)
+    return table
 
 
 def renew_table(pair: Pair, config: ProfileConfig) -> LatencyTable:

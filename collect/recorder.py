@@ -48,4 +48,4 @@ class Recorder:
 
     def _envelope_laws(self, sampling: Sampling) -> list[LawTerms]:
         laws = [get_law(name) for name in self.envelopes.laws]
-        return laws if sampling.temperature > 0 else laws[:1]
+        return laws[:1] if sampling.is_greedy else laws

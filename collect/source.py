@@ -11,13 +11,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pyarrow as pa
 
-from ..controller.errors import InputError
+from ..controller.errors import InputError, named
+from ..controller.ranges import require_at_least
 from ..runtime.decoders import plain_decoder
 from ..runtime.pair import Pair
-from ..runtime.request import Request, check_request
+from ..runtime.request import Request
 from ..runtime.sampling import Sampling
-from .prompts import Prompt, PromptConfig, load_prompts
-from .text import Text
+from .prompt import Prompt, prompt_request
+from .prompts import PromptConfig, load_prompts
+from .text import Text, check_temperatures
 from .trace import TraceHeader, read_texts
 
 Take = Callable[[Sequence[int]], list[Text]]
@@ -59,6 +61,14 @@ class TextConfig:
     seed: int = 1
     """Seed of the first text; each text takes the next"""
 
+    def __post_init__(self) -> None:
+        check_temperatures("texts.temperatures", self.temperatures)
+        with named("texts.top_p"):
+            Sampling(top_p=self.top_p)
+        with named("texts.seed"):
+            Sampling(seed=self.seed)
+        require_at_least("texts.max_tokens", self.max_tokens, 1)
+
 
 @dataclass(frozen=True)
 class PromptedTexts:
@@ -70,9 +80,7 @@ class PromptedTexts:
 
     @classmethod
     def load(cls, prompts: PromptConfig, texts: TextConfig) -> Self:
-        """InputError in one sentence where there are no prompts, or no temperature."""
-        if not texts.temperatures:
-            raise InputError("no temperature is given; name at least one, such as [1.0]")
+        """InputError in one sentence where there are no prompts."""
         return cls({"prompts": asdict(prompts), "texts": asdict(texts)}, load_prompts(prompts), texts)
 
     @property
@@ -81,12 +89,10 @@ class PromptedTexts:
 
     @property
     def digest(self) -> str:
-        return _sha256(asdict(prompt) for prompt in self.prompts)
+        return _sha256(prompt.identity for prompt in self.prompts)
 
     def open(self, pair: Pair) -> Take:
         requests = [self._request(number, pair) for number in range(len(self.prompts))]
-        for request in requests:
-            check_request(request, pair.target.context_length)
 
         def write(numbers: Sequence[int]) -> list[Text]:
             started = perf_counter()
@@ -103,7 +109,7 @@ class PromptedTexts:
         texts = self.texts
         temperature = texts.temperatures[number % len(texts.temperatures)]
         sampling = Sampling(temperature, top_p=texts.top_p, seed=texts.seed + number)
-        return Request(pair.tokenizer(self.prompts[number].text)["input_ids"], texts.max_tokens, sampling)
+        return prompt_request(self.prompts[number], pair, texts.max_tokens, sampling)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ import logging
 from dataclasses import replace
 from statistics import median
 
-from ..controller.errors import InputError
-from ..controller.latency import LatencyTable, cache_path
+import torch
+
+from ..controller.latency import LatencyTable
+from ..controller.latency_cache import cache_path, stored_table
 from ..runtime.pair import Pair
 from ..runtime.table_fit import PartRatios
-from .profile import ProfileConfig, measure, renew_table
+from .profile import ProfileConfig, measure, renew_on_fastest
 
 CHECK_REPEATS = 5
 
@@ -18,10 +20,9 @@ log = logging.getLogger(__name__)
 def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
     """This machine's stored table; measured first where there is none, and again, over what it spans, where it does
     not fit any more."""
-    path = cache_path(pair.latency_key)
-    if not path.exists():
-        return renew_table(pair, config)
-    table = LatencyTable.load(path)
+    table = stored_table(pair.latency_key)
+    if table is None:
+        return renew_on_fastest(pair, config, torch.get_num_threads())
     ratios = live_ratios(table, measure(pair, few_sizes(table)))
     if not ratios.fit:  # the machine may have been busy for just that second
         ratios = live_ratios(table, measure(pair, few_sizes(table)))
@@ -29,18 +30,17 @@ def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
         return table
     log.warning("the stored latency table does not fit this machine now: %s; measuring it again", ratios.text)
     spans = {name: getattr(table, name) for name in ("batches", "contexts", "widths", "nodes")}
-    return renew_table(pair, replace(config, **spans))
+    return renew_on_fastest(pair, replace(config, **spans), torch.get_num_threads())
 
 
 def new_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
     """One measured now, and stored too, unless the stored one knows of larger batches."""
-    path, table = cache_path(pair.latency_key), measure(pair, config)
-    try:
-        widest = LatencyTable.load(path).batches[-1] if path.exists() else 0
-    except InputError:  # damaged, or of an older build
-        widest = 0
-    if table.batches[-1] >= widest:
-        table.save(path)
+    stored = stored_table(pair.latency_key)
+    if stored is None:
+        return renew_on_fastest(pair, config, torch.get_num_threads())
+    table = measure(pair, config)
+    if table.batches[-1] >= stored.batches[-1]:
+        table.save(cache_path(pair.latency_key))
     return table
 
 

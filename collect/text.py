@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ..controller.errors import named
+from ..controller.ranges import require_some
 from ..runtime.sampling import Sampling
 
 SAMPLING = ("temperature", "top_k", "top_p", "seed", "choice")
@@ -39,3 +41,11 @@ class Text:
             "num_ties": num_ties,
             "decode_ms": self.decode_ms,
         }
+
+
+def check_temperatures(name: str, temperatures: Sequence[float]) -> None:
+    """InputError under the option's name unless texts can be drawn at each, and there is one."""
+    require_some(name, temperatures)
+    for temperature in temperatures:
+        with named(name):
+            Sampling(temperature)

@@ -6,8 +6,18 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 Item = TypeVar("Item")
 # A pipe has no width of its own, and a table must not be folded for it.
@@ -15,16 +25,32 @@ PIPE_WIDTH = 160
 
 
 def progress() -> Progress:
-    """A progress display on stderr with the time left; without a terminal, one line when done."""
+    """A progress display on stderr with the rate and the time left; without a terminal, one line when done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        RateColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+class RateColumn(ProgressColumn):
+    """How fast the items are done."""
+
+    def render(self, task: Task) -> Text:
+        mean = task.completed / task.elapsed if task.elapsed else None  # until the first items are timed one by one
+        return Text(rate_text(task.finished_speed or task.speed or mean))
+
+
+def rate_text(items_per_second: float | None) -> str:
+    """Items per second or, of slow ones, seconds per item; empty where nothing is known yet."""
+    if not items_per_second:
+        return ""
+    return f"{items_per_second:.1f}/s" if items_per_second >= 1 else f"{1 / items_per_second:.1f} s each"
 
 
 def track(items: Iterable[Item], label: str) -> Iterator[Item]:

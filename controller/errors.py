@@ -1,5 +1,8 @@
 """The one exception for what a person gave us and can mend."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Says in one sentence what is wrong, what was got, and how to mend it; commands print it and exit with 2."""
@@ -8,6 +11,15 @@ class InputError(ValueError):
 def first_line(error: Exception) -> str:
     """What another library's error says, short enough for a sentence of ours."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def named(place: str) -> Iterator[None]:
+    """Puts the name of a place, such as a line of a file or an option, before an InputError that comes from it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
 
 
 def system_sentence(error: OSError) -> str:

@@ -1,23 +1,25 @@
 """What a step costs: a measured staircase of milliseconds, never a formula with one slope."""
 
-import hashlib
 import json
 import os
 import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import platformdirs
 
 from .errors import InputError
 from .tree import Array
 
 SCHEMA_VERSION = 2
+# The smallest value of each list of sizes; `nodes` begins with it, for it prices a plain step.
+LEAST_SIZES = {"batches": 1, "contexts": 1, "widths": 1, "nodes": 0}
 T = TypeVar("T")
 
 
@@ -25,7 +27,8 @@ T = TypeVar("T")
 class LatencyTable:
     """Median milliseconds measured on one machine; a size between two measured ones costs as much as the larger.
 
-    Tuples nest as [batch][context][size]; beyond the largest measured size the last slope is carried on.
+    Tuples nest as [batch][context][size]; beyond the largest measured size the last slope is carried on. InputError
+    where the sizes do not ascend, the prices do not nest so, or one is no finite number above 0.
     """
 
     key: dict[str, str]  # pair, engine, device, dtype, threads: where the numbers hold
@@ -36,6 +39,20 @@ class LatencyTable:
     draft_ms: tuple[tuple[tuple[float, ...], ...], ...]
     nodes: tuple[int, ...]  # drafted nodes verified, root left out, per request
     verify_ms: tuple[tuple[tuple[float, ...], ...], ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, dict) or not all(isinstance(word, str) for word in self.key.values()):
+            raise InputError(f"the key of a latency table names strings, got {self.key!r}")
+        for name in LEAST_SIZES:
+            require_sizes(name, getattr(self, name))
+        cells = len(self.batches), len(self.contexts)
+        for name, shape in (
+            ("root_ms", cells),
+            ("draft_ms", (*cells, len(self.widths))),
+            ("verify_ms", (*cells, len(self.nodes))),
+        ):
+            if not _are_prices(getattr(self, name), shape):
+                raise InputError(f"{name} is not {'x'.join(map(str, shape))} finite prices above 0")
 
     def draft_costs(self, max_width: int, *, level: int, batch: int, context: int) -> Array:
         """[max_width + 1] ms of a step's drafter level, the decision to draft it included, by the number of nodes it
@@ -83,23 +100,40 @@ class LatencyTable:
     def load(cls, path: Path) -> Self:
         """Read a table; InputError where the file is missing, damaged or of another schema."""
         try:
-            content = json.loads(path.read_text())
-            version = content.pop("schema_version")
-            tables = {name: _tuples(value) for name, value in content.items() if name != "key"}
-            if version == SCHEMA_VERSION:
-                if not all(_is_positive(tables[name]) for name in ("root_ms", "draft_ms", "verify_ms")):
-                    raise ValueError("a price is not above 0")
-                return cls(key=content["key"], **tables)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"no latency table can be read from {path} ({error}); run `treewright profile`") from error
-        raise InputError(f"latency table {path} has schema {version}, this build reads {SCHEMA_VERSION}; profile again")
+            return cls._from_document(json.loads(path.read_bytes()))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"no latency table can be read from {path} ({error}); run `treewright profile`, or for a trace "
+                "folder's table `treewright collect`"
+            ) from error
+
+    @classmethod
+    def _from_document(cls, document: Any) -> Self:
+        if not isinstance(document, dict):
+            raise ValueError("it holds no JSON object")
+        values = {name: _tuples(value) for name, value in document.items()}
+        version = values.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"it has schema {version}, this build reads {SCHEMA_VERSION}")
+        names = {field.name for field in fields(cls)}
+        if values.keys() != names:
+            raise ValueError(f"its fields are {', '.join(sorted(values))}, not {', '.join(sorted(names))}")
+        return cls(**values)
 
 
-def cache_path(key: dict[str, str]) -> Path:
-    """The user cache file of the table that holds for `key`."""
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    name = "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in key["pair"])
-    return platformdirs.user_cache_path("treewright") / "latency" / f"{name}-{digest}.json"
+def require_sizes(name: str, sizes: object) -> None:
+    """InputError unless `sizes` are distinct ascending integers, from the least that `LEAST_SIZES` allows on."""
+    least = LEAST_SIZES[name]
+    if (
+        not isinstance(sizes, tuple)
+        or not sizes
+        or not all(type(size) is int for size in sizes)
+        or sizes[0] < least
+        or any(size >= larger for size, larger in pairwise(sizes))
+    ):
+        raise InputError(f"{name} of a latency table are ascending whole numbers from {least} up, got {sizes}")
+    if name == "nodes" and sizes[0] > 0:
+        raise InputError(f"nodes of a latency table begin with 0, a plain step's, got {sizes}")
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -137,8 +171,13 @@ def _staircase(
     return stairs
 
 
-def _is_positive(value: Any) -> bool:
-    return all(map(_is_positive, value)) if isinstance(value, tuple) else value > 0
+def _are_prices(prices: object, shape: Sequence[int]) -> bool:
+    """Whether they nest in that shape and are finite and above 0."""
+    if not shape:
+        return isinstance(prices, int | float) and not isinstance(prices, bool) and 0 < prices < inf
+    return (
+        isinstance(prices, tuple) and len(prices) == shape[0] and all(_are_prices(each, shape[1:]) for each in prices)
+    )
 
 
 def _tuples(value: Any) -> Any:

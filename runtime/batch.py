@@ -89,6 +89,7 @@ class Batch:
 
         None where there are no others yet, and where the step failed: no text has grown then.
         """
+        self._slots.require_open()
         try:
             record = self._step()
         except Exception as error:

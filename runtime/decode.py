@@ -52,8 +52,9 @@ class Decoder:
 
     def open_streams(self, requests: Sequence[Request]) -> list[TextStream]:
         """One text per request; InputError for a request that cannot be decoded."""
+        model = self._loop.target.model
         for request in requests:
-            check_request(request, self._loop.target.model.context_length)
+            check_request(request, model.context_length, model.vocabulary_size)
         return [self._open_stream(request, Stops.of(request.stop, self._special)) for request in requests]
 
     def _open_stream(self, request: Request, stops: Stops) -> TextStream:

@@ -18,10 +18,16 @@ class Request:
     ignore_end: bool = False  # go on past the end-of-text token
 
 
-def check_request(request: Request, context_length: int) -> None:
-    """InputError for an empty prompt or one that does not fit the context with the tokens asked for."""
+def check_request(request: Request, context_length: int, vocabulary_size: int) -> None:
+    """InputError for an empty prompt, for one with a token that the models have no row for, or for one that does not
+    fit the context with the tokens asked for."""
     if len(request.prompt_ids) == 0:
         raise InputError("the prompt is empty; give at least one token")
+    if max(request.prompt_ids) >= vocabulary_size:
+        raise InputError(
+            f"the prompt holds the token id {max(request.prompt_ids)}, but the models have rows up to "
+            f"{vocabulary_size - 1} only; leave added tokens out of it"
+        )
     if len(request.prompt_ids) + request.max_tokens > context_length:
         raise InputError(
             f"the prompt has {len(request.prompt_ids)} tokens and {request.max_tokens} more are asked for, but the "

@@ -14,6 +14,9 @@ from .transfer import to_device, to_host
 
 # Tokens that a mass is looked for among, before all are ordered.
 FEW = 1024
+# Below it, the best float32 logits of a row lie further apart than noise reaches, unless they are equal; and far below
+# it, logits over the temperature leave the number format.
+LEAST_TEMPERATURE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Sampling:
     Raises InputError for a field out of range.
     """
 
-    temperature: float = 1.0  # 0: greedy
+    temperature: float = 1.0  # 0, or next to nothing: greedy
     top_k: int = 0  # 0: off
     top_p: float = 1.0  # 1: off
     seed: int = 0
@@ -40,6 +43,11 @@ class Sampling:
             raise InputError(f"seed is between 0 and 2^64 - 1, got {self.seed}")
         if not 0 <= self.choice < 2**32:
             raise InputError(f"choice is between 0 and 2^32 - 1, got {self.choice}")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether every token is the target's best, and noise says nothing."""
+        return self.temperature < LEAST_TEMPERATURE
 
 
 class TokenSampler:
@@ -64,16 +72,15 @@ class TokenSampler:
     def _settle(self, samplings: Sequence[Sampling]) -> None:
         """All that follows from the settings of the texts."""
         self.samplings = list(samplings)
-        self.temperatures = np.array([s.temperature for s in samplings], dtype=np.float32)
+        temperatures = [0.0 if s.is_greedy else s.temperature for s in samplings]
+        self.temperatures = np.array(temperatures, dtype=np.float32)
         self.top_ps = np.array([s.top_p for s in samplings], dtype=np.float32)
-        scales = [s.temperature if s.temperature > 0 else 1.0 for s in samplings]
+        scales = [temperature or 1.0 for temperature in temperatures]
         self._scales = torch.tensor(scales, dtype=torch.float64, device=self.device)
-        self._scaled = any(s.temperature not in (0.0, 1.0) for s in samplings)
-        self._cut_slots = [
-            slot for slot, s in enumerate(samplings) if s.temperature > 0 and (s.top_k > 0 or s.top_p < 1)
-        ]
-        self._greedy = torch.tensor([s.temperature == 0 for s in samplings], device=self.device)
-        self._some_greedy = any(s.temperature == 0 for s in samplings)
+        self._scaled = any(scale != 1.0 for scale in scales)
+        self._cut_slots = [slot for slot, s in enumerate(samplings) if not s.is_greedy and (s.top_k > 0 or s.top_p < 1)]
+        self._greedy = torch.tensor([s.is_greedy for s in samplings], device=self.device)
+        self._some_greedy = any(s.is_greedy for s in samplings)
 
     def _noise_of(self, sampling: Sampling) -> KeyedNoise:
         return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size, self.device)
@@ -108,7 +115,7 @@ class TokenSampler:
     def probs(self, logits: Tensor, slot: int) -> Tensor:
         """[V] the law that text `slot` draws a token from, by a row of `logits` [V]; one-hot at T = 0."""
         scores = self.warp(logits[None], [slot])[0]
-        if self.samplings[slot].temperature == 0:
+        if self.samplings[slot].is_greedy:
             return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
         return scores.softmax(dim=-1)
 
@@ -160,6 +167,7 @@ def _cut(scores: Tensor, top_k: int, top_p: float) -> Tensor:
             ordered = scores.topk(count).values
             probs = (ordered - total).exp()
             is_cut = probs.cumsum(dim=-1) - probs >= top_p
+            is_cut[..., 0] = False  # whatever mass is asked for: in the format it may be 0
             if is_cut[..., -1].all():
                 break
         least = ordered.masked_fill(is_cut, torch.inf).amin(dim=-1, keepdim=True)

@@ -40,11 +40,20 @@ class Slots:
             drafter.open()
         self._target = target
         self._drafter = drafter
+        self._opened = self._sessions
         self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
         self.history = TextHistory()
         self.entries: list[Entry] = []
         self.roots = np.zeros(0, dtype=np.int64)
         self.positions = np.zeros(0, dtype=np.int64)  # of the roots
+
+    @property
+    def _sessions(self) -> tuple[int, int]:
+        return self._target.model.session, self._drafter.session if self._drafter is not None else 0
+
+    def require_open(self) -> None:
+        """Assert that nobody has opened one of the models since: a second batch overwrites the first one's rows."""
+        assert self._sessions == self._opened, "a model was opened for another batch, which ended this one"
 
     @property
     def streams(self) -> list[TextStream]:

@@ -9,7 +9,8 @@ from ..controller.checkpoint import Checkpoint
 from ..controller.contract import COUPLED, FIXED, WALK, LawTerms
 from ..controller.errors import InputError
 from ..controller.guard import Guard
-from ..controller.latency import LatencyTable, cache_path
+from ..controller.latency import LatencyTable
+from ..controller.latency_cache import stored_table
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.learned import learned_selector, tuned_scales
 from ..controller.ranges import require_above, require_between
@@ -155,10 +156,13 @@ def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
 
 def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None, max_batch: int) -> Decoder:
     checkpoint = load_checkpoint(folder, pair)
-    path = cache_path(pair.latency_key)
-    if not path.exists():
-        raise InputError("this machine has no latency table for the pair yet; run `treewright profile` (a minute)")
-    table = LatencyTable.load(path)
+    table = stored_table(pair.latency_key)
+    if table is None:
+        threads = pair.latency_key["threads"]
+        raise InputError(
+            f"this machine has no latency table for the pair on {threads} CPU threads yet; run `treewright profile` (a "
+            "minute)"
+        )
     scales = tuned_scales(checkpoint) if config.theta_scale is None else {0.0: config.theta_scale}
     selector = learned_selector(checkpoint, table, theta_scale=scales)
     if config.datastore and not selector.limits.ngrams:
@@ -181,8 +185,7 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
             f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but the tree asked for is "
             f"{limits.max_depth} deep; give one of that depth"
         )
-    path = cache_path(pair.latency_key)
-    table = LatencyTable.load(path) if config.guard and path.exists() else None
+    table = stored_table(pair.latency_key) if config.guard else None
     return _watched(pair, config, get_law(config.law or COUPLED.name), selector, table, fit, max_batch)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..controller.tree import Array, DraftTree
-from .backends.base import CHUNK, CachedModel, append_text, causal, ending_together, require_session
+from .backends.base import CHUNK, CachedModel, append_text, causal, ending_together
 from .transfer import to_device
 
 
@@ -23,14 +23,12 @@ class Target:
     def __init__(self, model: CachedModel, hidden_layers: tuple[int, ...] = ()):
         self.model = model
         self._hidden_layers = hidden_layers
-        self._session = -1
         self._unread: list[Array] = []
         self._hidden: list[list[Tensor]] = []  # per slot, [n, features] each, of tokens committed and not yet taken
 
     def open(self) -> None:
         """Forget all texts."""
         self.model.open(0, 0)
-        self._session = self.model.session
         self.model.hidden_layers = self._hidden_layers
         self._unread, self._hidden = [], []
 
@@ -68,7 +66,6 @@ class Target:
 
     def score(self, tree: DraftTree) -> Tensor:
         """[B, N, V]: logits after each node of the trees of the first B slots, given its path."""
-        require_session(self.model, self._session)
         num_trees, size = tree.tokens.shape
         # What is unread stands right before its tree.
         unread, is_unread = ending_together(self._unread[:num_trees])

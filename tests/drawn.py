@@ -38,8 +38,8 @@ def random_rows(generator, num_nodes, vocabulary_size):
 
 
 def inner_rows(tree, rows):
-    """Draft rows for `Verifier`: those of the nodes that have children."""
-    return [{int(node): rows[node] for node in set(tree.parents[0, 1:].tolist())}]
+    """Draft rows for `Verifier`: the logarithms of those of the nodes that have children."""
+    return [{int(node): rows[node].log() for node in set(tree.parents[0, 1:].tolist())}]
 
 
 def sampler_of(vocabulary_size, seed=0):

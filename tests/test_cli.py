@@ -71,7 +71,7 @@ def test_profile_of_several_thread_counts_settles_on_the_fastest(tmp_path, monke
     finally:
         torch.set_num_threads(before)
     assert cli.main(["profile", "--threads", "[0]", *sizes]) == 2
-    assert "from 1 up, got [0]" in capsys.readouterr().err
+    assert "threads is between 1 and " in capsys.readouterr().err
 
 
 def test_a_table_that_cannot_be_stored_is_refused_after_profiling(tmp_path, monkeypatch, capsys):
@@ -185,9 +185,9 @@ def test_missing_prompts_are_refused(tmp_path, capsys):
     ("content", "complaint"),
     [
         (b"\xff\xfe\x00bad", "UTF-8"),
-        (b"not json\n", "line 1 is no JSON object"),
-        (b'{"text": "x"}\n', "no JSON object with a key 'prompt'"),
-        (b'{"prompt": "  "}\n', "line 1 has an empty prompt"),
+        (b"not json\n", "line 1 is no JSON"),
+        (b'{"label": "x"}\n', "line 1 has no 'prompt', 'text' or 'messages'"),
+        (b'{"prompt": "  "}\n', "line 1 has an empty 'prompt'"),
         (b"", "no prompts"),
         (b'{"prompt": "x", "split": "other"}\n', "no prompts of split 'tune'"),
     ],
@@ -348,7 +348,12 @@ def test_check_proves_a_sound_combination_and_shows_what_an_unsound_one_does(cap
         (["--law", "coupled", "--verifier", "walk"], "check 'fixed'"),
         (["--law", "fixed", "--verifier", "walk", "--growth", "stop-siblings"], "take growth 'static'"),
         (["--law", "iid-paths", "--verifier", "block", "--toy.width", "9"], "too many to enumerate"),
-        (["--law", "iid-paths", "--verifier", "block", "--toy.width", "0"], "needs two tokens"),
+        (["--law", "iid-paths", "--verifier", "block", "--toy.width", "0"], "toy.width is at least 1, got 0"),
+        (["--law", "iid-paths", "--verifier", "block", "--toy.trunk", "0", "--toy.branch", "0"], "needs a level"),
+        (["--law", "fixed", "--verifier", "walk", "--toy.branch", "1000000"], "too many to enumerate"),
+        (["--law", "iid-paths", "--verifier", "block", "--toy.width", f"{10**400}"], "too many to enumerate"),
+        (["--law", "iid-paths", "--growth", "stop-siblings"], "of one law with one verifier; give both"),
+        (["--toy.models", "5"], "of one law with one verifier; give both"),
     ],
 )
 def test_an_impossible_check_is_refused(arguments, complaint, capsys):

@@ -9,7 +9,13 @@ from treewright import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^treewright .+$", README, flags=re.MULTILINE)
+FLOORS = ("controller", "runtime", "collect", "train")
+# In blocks by the line, in sentences between backquotes, over several lines if need be.
+IN_BLOCKS = re.findall(r"^treewright .+$", README, flags=re.MULTILINE)
+IN_SENTENCES = [" ".join(line.split()) for line in re.findall(r"`(treewright [^`]+)`", README)]
+# Commands that are spoken of, without the options that they need.
+NAMES = {f"treewright {command}" for command in cli.COMMANDS}
+COMMANDS = [line for line in dict.fromkeys(IN_BLOCKS + IN_SENTENCES) if line not in NAMES]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -20,27 +26,31 @@ def test_every_command_line_is_accepted(line, capsys):
 
 
 def test_there_are_command_lines_to_check():
-    assert len(COMMANDS) >= 4
+    assert len(IN_BLOCKS) >= 4
+    assert len(IN_SENTENCES) >= 4
 
 
-def test_every_file_of_the_tree_exists():
+def documented():
+    """The paths in the tree: the names of each line, and behind a folder those of the files in it."""
     block = README.split("## What is where")[1].split("```")[1]
-    folder = ROOT
+    folder, paths = ROOT, []
     for line in block.strip().splitlines():
-        place, rest = re.match(r"(\s*\S+(?:, \S+\.py|, \S+/)*)\s*(.*)", line).groups()
-        if not line.startswith(" "):
-            folder = ROOT / place.split()[0] if place.endswith("/") else ROOT
-        names = place.replace(",", " ").split()
-        base = folder if line.startswith(" ") else ROOT
-        for name in names:
-            assert (base / name).exists(), name
-        if names[-1].endswith("/") and line.startswith(" "):
-            for name in re.findall(r"\w+\.py", rest):
-                assert (base / names[-1] / name).exists(), name
+        indent, names, text = re.match(r"(\s*)([^\s,]+(?:, [^\s,]+)*)\s*(.*)", line).groups()
+        base = folder if indent else ROOT
+        paths += [base / name for name in names.split(", ")]
+        if not indent and names.endswith("/"):
+            folder = ROOT / names
+        elif names.endswith("/"):
+            paths += [base / names / name for name in re.findall(r"\w+\.py", text)]
+    return paths
 
 
-def test_every_module_is_in_the_tree():
-    block = README.split("## What is where")[1].split("```")[1]
-    for floor in ("controller", "runtime", "collect", "train"):
-        for path in (ROOT / floor).rglob("*.py"):
-            assert path.name == "__init__.py" or path.name in block or path.name == "command.py", path
+def test_every_path_of_the_tree_exists():
+    assert [path for path in documented() if not path.exists()] == []
+
+
+def test_every_module_stands_in_the_tree_where_it_lies():
+    modules = {path for floor in FLOORS for path in (ROOT / floor).rglob("*.py") if path.name != "__init__.py"}
+    named = {path.resolve() for path in documented()}
+    # A folder's own command goes with the folder's line.
+    assert {path for path in modules - named if path.name != "command.py"} == set()

@@ -9,21 +9,25 @@ from typing import Any
 from ...controller.checkpoint import Checkpoint
 from ...controller.console import print_json
 from ...controller.contract import LAWS, LawTerms
-from ...controller.errors import InputError
+from ...controller.errors import InputError, named
 from ...controller.latency import LatencyTable
 from ...controller.policies.base import PolicyPlan
 from ...controller.policies.grids import policy_families
 from ...controller.policies.sampled_grids import verifier_grids
+from ...controller.ranges import require_at_least
 from ...runtime.pair import Pair, PairConfig, load_pair
 from ...runtime.sampling import Sampling
 from ...runtime.speculation import load_checkpoint
 from ..profile import ProfileConfig
-from ..prompts import Prompt, PromptConfig, load_prompts
+from ..prompt import Prompt, prompt_ids, prompt_request
+from ..prompts import PromptConfig, load_prompts
 from ..table_cache import new_table
+from ..text import check_temperatures
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .conditions import conditions
 from .measure import (
+    WARM_UP_TOKENS,
     fit_sentence,
     over_others,
     print_policies,
@@ -76,6 +80,30 @@ class BenchConfig:
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
+    def __post_init__(self) -> None:
+        check_temperatures("measure.temperatures", self.temperatures)
+        if len({f"{temperature:g}" for temperature in self.temperatures}) < len(self.temperatures):
+            raise InputError(f"measure.temperatures are distinct, got {list(self.temperatures)}")
+        for name in ("max_tokens", "tune_tokens", "bench_prompts", "concurrency_rounds"):
+            require_at_least(f"measure.{name}", getattr(self, name), 1)
+        for name in ("tune_prompts", "assisted_prompts"):
+            require_at_least(f"measure.{name}", getattr(self, name), 0)
+        with named("measure.seed"):
+            Sampling(seed=self.seed)
+        if self.concurrency and (min(self.concurrency) < 1 or len(set(self.concurrency)) < len(self.concurrency)):
+            raise InputError(f"measure.concurrency is of distinct numbers from 1 up, got {list(self.concurrency)}")
+        if self.verifiers and self.concurrency:
+            raise InputError("measure.verifiers has no part in measure.concurrency; leave one of them out")
+        if self.verifiers and not self.tune_prompts:
+            raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
+        if not self.concurrency and self.concurrency_rounds != type(self).concurrency_rounds:
+            raise InputError("measure.concurrency_rounds is of measure.concurrency, which is not given; give both")
+
+    @property
+    def most_tokens(self) -> int:
+        """Of the longest text measured: side by side they are up to half as long again, and warming up has its own."""
+        return max(3 * self.max_tokens // 2 if self.concurrency else self.max_tokens, WARM_UP_TOKENS)
+
 
 def bench(
     selector: Path,
@@ -93,23 +121,22 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
-    if measure.verifiers and not measure.tune_prompts:
-        raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
     num_tuning = max(measure.tune_prompts, measure.assisted_prompts)
     tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
     tune = tuning[: measure.tune_prompts]
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
     if {prompt.document for prompt in tuning} & {prompt.document for prompt in held_out}:
         raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
-    if measure.concurrency and not 1 <= min(measure.concurrency) <= max(measure.concurrency) <= max(profile.batches):
+    if measure.concurrency and max(measure.concurrency) > max(profile.batches):
         raise InputError(
-            f"measure.concurrency is of numbers from 1 up to the largest batch profiled, {max(profile.batches)}; got "
+            f"measure.concurrency is of numbers up to the largest batch profiled, {max(profile.batches)}; got "
             f"{list(measure.concurrency)}, so add them to profile.batches"
         )
-    if measure.concurrency_rounds < 1:
-        raise InputError(f"measure.concurrency_rounds is {measure.concurrency_rounds}; use at least 1")
     models = load_pair(pair)
     checkpoint = load_checkpoint(selector, models)
+    for prompts, most_tokens in ((tuning, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
+        for prompt in prompts:  # all are held against the context before hours of measuring
+            prompt_request(prompt, models, most_tokens, Sampling())
     # Measured anew: prices differ from process to process, by more than policies do.
     table = new_table(models, profile)
     if measure.concurrency:
@@ -190,7 +217,7 @@ def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: f
     max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
     return [
         Job(
-            pair.tokenizer(prompt.text)["input_ids"],
+            prompt_ids(prompt, pair.tokenizer),
             max_tokens,
             Sampling(temperature, seed=config.seed + number),
             prompt.domain,

@@ -13,12 +13,15 @@ from ...runtime.stats import DecodeStats
 from ...runtime.table_fit import PartRatios
 from .policies import Job, Policy, Run
 
+# Of the first round, which is dropped.
+WARM_UP_TOKENS = 8
+
 
 def run_interleaved(policies: Sequence[Policy], jobs: Sequence[Job], label: str) -> list[list[Run]]:
     """[policy][job]: every policy on every job; per job the order is shuffled, and a first short round is dropped."""
     generator = np.random.default_rng(0)
     for policy in policies:
-        policy.run(jobs[0]._replace(max_tokens=8))
+        policy.run(jobs[0]._replace(max_tokens=WARM_UP_TOKENS))
     runs: list[list[Run]] = [[] for _ in policies]
     for job in track(jobs, label):
         for number in generator.permutation(len(policies)):

@@ -83,7 +83,7 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
     seen = [[0] * pad + [1] * (width - pad) for pad in padding]
     sampling = jobs[0].sampling
     drawn: dict[str, Any] = {"do_sample": False}
-    if sampling.temperature > 0:
+    if not sampling.is_greedy:
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     target, drafter = pair.target.model, pair.drafter.model
     options: dict[str, Any] = {} if assistant is None else {"assistant_model": drafter}

@@ -1,9 +1,10 @@
 """The `make-pair` command: train a target and a drafter worth decoding, from nothing but the standard library."""
 
+import hashlib
 import json
 import shutil
 import sysconfig
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,35 +14,13 @@ import torch
 
 from ...controller.console import print_json
 from ...controller.errors import InputError
-from .corpus import read_documents
+from ...runtime.threads import require_threads
+from .corpus import Document, read_documents
 from .held_out import cut_prompts
-from .language_model import EPOCH_STEPS, ModelSize, PairFitConfig, fit_model, save_model
-from .provenance import measure_pair, pair_card
+from .language_model import fit_model, save_model
+from .provenance import WINDOW, measure_pair, pair_card
+from .settings import EPOCH_STEPS, CutConfig, PairFitConfig, PairShape
 from .tokenizer import encode_documents, train_tokenizer
-
-
-@dataclass(frozen=True)
-class PairShape:
-    """The two models; deep and narrow, so that a target step costs many drafter levels even at batch 1."""
-
-    target: ModelSize = field(default_factory=lambda: ModelSize(38, 144, 352, 2, 1))
-    """The target"""
-    drafter: ModelSize = field(default_factory=lambda: ModelSize(2, 128, 352, 2, 1))
-    """The drafter"""
-    vocabulary_size: int = 4096
-    """Tokens of the byte-level BPE"""
-
-
-@dataclass(frozen=True)
-class CutConfig:
-    """Which prompts are cut from the library."""
-
-    tune: int = 300
-    """Prompts per domain to collect, train and tune on"""
-    bench: int = 24
-    """Prompts per domain to measure on, from held-out modules"""
-    num_tokens: int = 100
-    """Tokens per prompt"""
 
 
 def make_pair(
@@ -62,29 +41,25 @@ def make_pair(
         prompts: The prompts that come with the pair
         threads: CPU threads; 0 leaves torch's own choice
     """
-    for name in ("target_steps", "drafter_steps"):
-        if getattr(fit, name) < EPOCH_STEPS or getattr(fit, name) % EPOCH_STEPS:
-            raise InputError(f"fit.{name} is a multiple of {EPOCH_STEPS}, got {getattr(fit, name)}")
     if threads:
+        require_threads("threads", threads)
         torch.set_num_threads(threads)
     started = perf_counter()
-    documents = read_documents(library or Path(sysconfig.get_paths()["stdlib"]))
+    library = library or Path(sysconfig.get_paths()["stdlib"])
+    documents = read_documents(library)
     read = [document for document in documents if not document.held_out]
     held_out = [document for document in documents if document.held_out]
-    out.mkdir(parents=True, exist_ok=True)
+    if not read or not held_out:
+        raise InputError(f"{library} is too small to be read in one part and held out in another; give a larger one")
     scratch = out / "scratch"
+    _begin(scratch, shape, fit, documents)
     tokenizer = train_tokenizer(read, shape.vocabulary_size)
     tokens, held_out_tokens = encode_documents(tokenizer, read), encode_documents(tokenizer, held_out)
-    lightning.seed_everything(fit.seed, verbose=False)
-    target, drafter = shape.target.build(shape.vocabulary_size), shape.drafter.build(shape.vocabulary_size)
-    fit_model(target, tokens, fit.target_steps, fit, scratch / "target")
-    epochs = fit.drafter_steps // EPOCH_STEPS
-    snapshots = {max(1, epochs // 10): out / "drafter-early", max(1, epochs // 3): out / "drafter-mid"}
-    fit_model(drafter, tokens, fit.drafter_steps, fit, scratch / "drafter", teacher=target, snapshots=snapshots)
-    save_model(target, out / "target")
-    save_model(drafter, out / "drafter")
-    for folder in ("target", "drafter", "drafter-early", "drafter-mid"):
-        tokenizer.save_pretrained(out / folder)
+    if len(tokens) <= fit.window or len(held_out_tokens) <= WINDOW:
+        raise InputError(
+            f"{library} has {len(tokens)} tokens to read and {len(held_out_tokens)} to hold out, but windows of "
+            f"{fit.window} and {WINDOW} are cut from them; give a larger library"
+        )
     rows = cut_prompts(
         tokenizer,
         documents,
@@ -92,6 +67,16 @@ def make_pair(
         num_tokens=prompts.num_tokens,
         seed=fit.seed,
     )
+    lightning.seed_everything(fit.seed, verbose=False)
+    target, drafter = shape.target.build(shape.vocabulary_size), shape.drafter.build(shape.vocabulary_size)
+    fit_model(target, tokens, fit.target_steps, fit, scratch / "target")
+    epochs = fit.drafter_steps // EPOCH_STEPS
+    snapshots = {out / "drafter-early": max(1, epochs // 10), out / "drafter-mid": max(1, epochs // 3)}
+    fit_model(drafter, tokens, fit.drafter_steps, fit, scratch / "drafter", teacher=target, snapshots=snapshots)
+    save_model(target, out / "target")
+    save_model(drafter, out / "drafter")
+    for folder in ("target", "drafter", "drafter-early", "drafter-mid"):
+        tokenizer.save_pretrained(out / folder)
     (out / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     facts: dict[str, Any] = {
         "training_tokens": len(tokens),
@@ -105,3 +90,19 @@ def make_pair(
     (out / "README.md").write_text(pair_card(facts))
     shutil.rmtree(scratch)
     print_json({"command": "make-pair", "out": str(out), **facts})
+
+
+def _begin(scratch: Path, shape: PairShape, fit: PairFitConfig, documents: list[Document]) -> None:
+    """Make the folder that a killed run goes on from; InputError where it is of a run with other settings or texts."""
+    texts = hashlib.sha256(json.dumps([asdict(document) for document in documents]).encode()).hexdigest()
+    identity = json.dumps({"shape": asdict(shape), "fit": {**asdict(fit), "compile": None}, "texts_sha256": texts})
+    file = scratch / "identity.json"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        if any(scratch.glob("*/last.ckpt")) and not (file.exists() and file.read_text() == identity):
+            raise InputError(
+                f"{scratch} holds an unfinished pair of other settings or another library; give those, or remove it"
+            )
+        file.write_text(identity)
+    except OSError as error:
+        raise InputError(f"{scratch} cannot be written ({error.strerror}); give a folder that can be") from error

@@ -46,8 +46,8 @@ def _of_module(library: Path, file: Path) -> Iterator[Document]:
     try:
         source = file.read_text(encoding="utf-8")
         tree = ast.parse(source)
-    except (UnicodeDecodeError, SyntaxError):
-        return  # templates and files in other encodings
+    except (ValueError, SyntaxError):
+        return  # templates, and files in other encodings or with null bytes
     topics = _topics(tree) if name == "pydoc_data/topics.py" else {}
     for topic, text in topics.items():
         yield Document(f"{name}#{topic}", "prose", text)

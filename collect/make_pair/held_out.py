@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from ...controller.errors import InputError
 from .corpus import Document
 
 # Of the modules the models never read, this share serves measuring. All others serve collecting, training and tuning,
@@ -73,6 +74,8 @@ def cut_prompts(
             chosen = [
                 one for one in documents if one.domain == domain and (one.module in for_bench) == (split == "bench")
             ]
+            if not chosen:
+                raise InputError(f"the library has no documents of {domain} for the split {split!r}; give a larger one")
             order = generator.permutation(len(chosen))
             for number in range(count):
                 document = chosen[order[number % len(chosen)]]

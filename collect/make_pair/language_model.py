@@ -3,9 +3,9 @@
 import copy
 import logging
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from zipfile import is_zipfile
 
 import lightning
 import numpy as np
@@ -15,70 +15,14 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
 from torch.utils.data import DataLoader, Dataset
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from ...controller.tree import Array
+from .settings import EPOCH_STEPS, PairFitConfig
 
-EPOCH_STEPS = 50  # optimiser steps between two saved states
+log = logging.getLogger(__name__)
+
 SOFT_SHARE = 0.8  # of the drafter's loss: the target's rows; the rest is the text itself
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """A Llama-architecture model with tied embeddings and heads of 64."""
-
-    num_layers: int
-    """Decoder layers"""
-    hidden_size: int
-    """Width of the residual stream"""
-    intermediate_size: int
-    """Width of the feed-forward layers"""
-    num_heads: int
-    """Query heads"""
-    num_key_value_heads: int
-    """Key and value heads, shared by the query heads"""
-
-    def build(self, vocabulary_size: int) -> LlamaForCausalLM:
-        """A fresh model; outputs of the residual branches start smaller the deeper the model is."""
-        config = LlamaConfig(
-            vocab_size=vocabulary_size,
-            num_hidden_layers=self.num_layers,
-            hidden_size=self.hidden_size,
-            intermediate_size=self.intermediate_size,
-            num_attention_heads=self.num_heads,
-            num_key_value_heads=self.num_key_value_heads,
-            head_dim=64,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-        model = LlamaForCausalLM(config)
-        with torch.no_grad():
-            for name, weights in model.named_parameters():
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
-                    weights.mul_((2 * self.num_layers) ** -0.5)
-        return model
-
-
-@dataclass(frozen=True)
-class PairFitConfig:
-    """How long and on what each model is trained."""
-
-    target_steps: int = 1800
-    """Optimiser steps of the target, a multiple of 50"""
-    drafter_steps: int = 1200
-    """Optimiser steps of the drafter, a multiple of 50"""
-    batch_size: int = 8
-    """Windows per step"""
-    window: int = 256
-    """Tokens per window"""
-    learning_rate: float = 4e-3
-    """Peak step size; rises over the first 2 % of the steps, falls to zero over the last half"""
-    compile: bool = False
-    """Compile the models; half as fast again on a CPU, and needs a C++ compiler"""
-    seed: int = 0
-    """Seed of the weights and of the order"""
 
 
 class Windows(Dataset[Tensor]):
@@ -157,12 +101,13 @@ class LanguageModule(lightning.LightningModule):
 class Snapshots(Callback):
     """Keeps the model as it is after some epochs."""
 
-    def __init__(self, folders: dict[int, Path]):
-        self._folders = folders  # epoch, counted from 1 -> folder
+    def __init__(self, epochs: dict[Path, int]):
+        self._epochs = epochs  # folder -> epoch, counted from 1
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if folder := self._folders.get(trainer.current_epoch + 1):
-            save_model(cast(LanguageModule, pl_module).model, folder)
+        for folder, epoch in self._epochs.items():
+            if epoch == trainer.current_epoch + 1:
+                save_model(cast(LanguageModule, pl_module).model, folder)
 
 
 def fit_model(
@@ -173,7 +118,7 @@ def fit_model(
     scratch: Path,
     *,
     teacher: LlamaForCausalLM | None = None,
-    snapshots: dict[int, Path] | None = None,
+    snapshots: dict[Path, int] | None = None,
 ) -> None:
     """Train `model` in place; a killed run goes on from its last epoch in `scratch`."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -192,6 +137,9 @@ def fit_model(
         enable_model_summary=False,
     )
     last = scratch / "last.ckpt"
+    if last.exists() and not is_zipfile(last):
+        log.warning("%s was cut off by an interruption; this model is trained from its beginning", last)
+        last.unlink()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

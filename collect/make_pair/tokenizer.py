@@ -10,6 +10,7 @@ from ...controller.tree import Array
 from .corpus import Document
 
 END = "<|end|>"  # id 0, between documents
+LEAST_VOCABULARY = 257  # it and every byte
 
 
 def train_tokenizer(documents: Sequence[Document], vocabulary_size: int) -> PreTrainedTokenizerFast:

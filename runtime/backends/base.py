@@ -76,11 +76,6 @@ class CachedModel(Protocol):
         ...
 
 
-def require_session(model: CachedModel, session: int) -> None:
-    """Assert that nobody has opened the model since: a second batch would overwrite the first one's rows."""
-    assert model.session == session, "the model was opened for another batch, which ended this one"
-
-
 def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
     """Commit `tokens` [n] int64 as plain text of one slot; [V] logits after the last, None for no tokens.
 

@@ -14,7 +14,13 @@ class Drafter(Protocol):
 
     @property
     def draft_rows(self) -> DraftRows:
-        """Of the step under way, the law that each node's children were drawn from; nothing under the walk's laws."""
+        """Of the step under way, the log-probabilities that each node's children were drawn from; nothing under the
+        walk's laws."""
+        ...
+
+    @property
+    def session(self) -> int:
+        """How often its model was opened, see `CachedModel`; 0 where it has none."""
         ...
 
     def open(self) -> None:

@@ -47,9 +47,10 @@ def hang_draws(
     sampler: TokenSampler,
     root_positions: Array,
 ) -> tuple[DraftTree, list[dict[int, Tensor]]]:
-    """The tree with the draws of `frontier` [B, F] hung in, and per slot the law [V] of each node drawn from.
+    """The tree with the draws of `frontier` [B, F] hung in, and per slot the row [V] of each node drawn from.
 
     `log_probs` [B, F, V] are the drafter's rows of the entries' nodes; `root_positions` [B] the roots' text indices.
+    The rows handed over are logarithms as well, of what the draws came from.
     """
     drawn = _draw(frontier, log_probs, law, sampler, root_positions, level=int(tree.depths.max()))
     of_tokens = log_probs.gather(-1, drawn.tokens[..., None])[..., 0]
@@ -80,9 +81,8 @@ def hang_draws(
     if law in (IID_PATHS, HYBRID):
         grown = replace(grown, paths=_with_level(tree, np.where(is_draw, nodes, -1)))
     draft_rows: list[dict[int, Tensor]] = [{} for _ in frontier]
-    probs = drawn.law.exp()
     for slot, entry in zip(*np.nonzero(is_draw), strict=True):
-        draft_rows[slot].setdefault(int(frontier[slot, entry]), probs[slot, entry])
+        draft_rows[slot].setdefault(int(frontier[slot, entry]), drawn.law[slot, entry])
     return grown, draft_rows
 
 
@@ -99,7 +99,8 @@ def _draw(
         case IID_PATHS.name:
             return Draws((log_probs + noise).argmax(-1), turns >= 0, log_probs)
         case WITHOUT_REPLACEMENT.name:
-            return Draws(_in_order(log_probs + noise, turns), turns >= 0, log_probs)
+            # The later draws are told apart by what is small beside the first one's logarithm.
+            return Draws(_in_order(log_probs.double() + noise, turns), turns >= 0, log_probs)
         case GREEDY_PLUS_ONE.name:
             best = log_probs.topk(min(int(counts.max()), log_probs.shape[-1])).indices
             places = torch.arange(best.shape[-1], device=best.device)
@@ -108,7 +109,7 @@ def _draw(
             total = rest.logsumexp(-1, keepdim=True)
             rest_law = torch.where(total.isfinite(), rest - total, -torch.inf)
             is_draw = turns == 0
-            tokens = torch.where(is_draw, (rest + noise).argmax(-1), _in_order(log_probs, (turns - 1).clamp_min(0)))
+            tokens = torch.where(is_draw, (rest_law + noise).argmax(-1), _in_order(log_probs, (turns - 1).clamp_min(0)))
             return Draws(tokens, is_draw, rest_law)
         case HYBRID.name:
             drawn = (log_probs + noise).argmax(-1, keepdim=True)

@@ -47,6 +47,10 @@ class EagleDrafter:
     def draft_rows(self) -> DraftRows:
         return [{} for _ in self._tokens]
 
+    @property
+    def session(self) -> int:
+        return self.model.session
+
     def open(self) -> None:
         self.model.open(0, 0)
         self._tokens, self._features = [], []

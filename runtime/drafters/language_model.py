@@ -11,7 +11,7 @@ from ...controller.contract import LawTerms
 from ...controller.datastore import Datastore
 from ...controller.ngrams import NgramModel
 from ...controller.tree import Array, DraftTree
-from ..backends.base import CHUNK, CachedModel, append_text, append_texts, require_session
+from ..backends.base import CHUNK, CachedModel, append_text, append_texts
 from ..sampling import TokenSampler
 from ..transfer import to_device
 from ..verification.base import DraftRows
@@ -36,7 +36,6 @@ class LanguageModelDrafter:
         self._drafts_ngrams = ngrams
         self._datastore = datastore
         self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
-        self._session = -1
         self._unread: list[Array] = []
         self._rows = TreeRows(0)
         self._draft_rows: list[dict[int, Tensor]] = []
@@ -45,9 +44,12 @@ class LanguageModelDrafter:
     def draft_rows(self) -> DraftRows:
         return self._draft_rows
 
+    @property
+    def session(self) -> int:
+        return self.model.session
+
     def open(self) -> None:
         self.model.open(0, 0)
-        self._session = self.model.session
         self._unread, self._ngrams = [], []
         self.forget_tree(0)  # a step may have failed in its midst
 
@@ -70,7 +72,6 @@ class LanguageModelDrafter:
         self._unread[slot] = self._unread[slot][num_tokens:]
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
-        require_session(self.model, self._session)
         nodes, entries = distinct(frontier) if self.law.sampled else (frontier, None)
         if tree.tokens.shape[1] == 1:
             self.forget_tree(len(tree.tokens))

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
 from typing import TypeVar
 
 from ...controller.console import print_json, print_table, track
 from ...controller.contract import ALL_LAWS, COUPLED, VERIFIERS, LawTerms, Looks, unsound_reason
 from ...controller.errors import InputError
+from ...controller.ranges import require_at_least
 from ..verification import get_verifier
 from .drafting import every_run
 from .emission import emission, total_variation
@@ -14,7 +16,7 @@ from .growth import GROWTHS, Shape, drafts_under, program
 from .models import ToyPair
 
 Item = TypeVar("Item")
-MOST_DRAFTS = 100_000
+MOST_DRAFTS, MOST_TEXTS = 100_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class ToyConfig:
     models: int = 3
     """Pairs of models"""
 
+    def __post_init__(self) -> None:
+        for name, least in (("vocabulary_size", 2), ("width", 1), ("trunk", 0), ("branch", 0), ("models", 1)):
+            require_at_least(f"toy.{name}", getattr(self, name), least)
+        if not self.trunk + self.branch:
+            raise InputError("toy.trunk and toy.branch are both 0; a draft needs a level")
+
 
 def check(
     law: str | None = None, verifier: str | None = None, growth: str = "static", toy: ToyConfig = ToyConfig()
@@ -44,6 +52,8 @@ def check(
         growth: Growth rule of the drafts to enumerate
         toy: The toy models to prove it on
     """
+    if (law is None or verifier is None) and (growth != "static" or toy != ToyConfig()):
+        raise InputError("growth and toy say what is proved, of one law with one verifier; give both or leave them out")
     laws, verifiers = _chosen(ALL_LAWS, law, "drafting law"), _chosen(VERIFIERS, verifier, "verifier")
     proofs = [] if law is None or verifier is None else _prove(laws[0], verifiers[0].name, growth, toy)
     reasons = [
@@ -85,15 +95,12 @@ def _prove(law: LawTerms, verifier: str, growth: str, toy: ToyConfig) -> list[di
     """One row per pair of toy models; InputError for what cannot be enumerated."""
     (rule,) = _chosen(GROWTHS, growth, "growth rule")
     shape = Shape(toy.width, toy.trunk, toy.branch)
-    if min(shape) < 0 or not shape.width or not shape.depth or toy.vocabulary_size < 2 or toy.models < 1:
-        raise InputError(f"a check needs two tokens, one path, one level and one pair of models, got {toy}; raise them")
     if law is COUPLED:
         raise InputError("the noise of the 'coupled' law cannot be enumerated; check 'fixed', the walk treats it alike")
     if not drafts_under(law, growth):
         raise InputError(f"growth {growth!r} decides nothing under the {law.name!r} law; take growth 'static'")
-    num_drafts = toy.vocabulary_size ** shape.most_draws(law)
-    if num_drafts > MOST_DRAFTS:
-        raise InputError(f"up to {num_drafts:,} drafts are too many to enumerate; lower vocabulary, width or levels")
+    _require_few("texts", MOST_TEXTS, toy.vocabulary_size, shape.depth + 1)
+    _require_few("drafts", MOST_DRAFTS, toy.vocabulary_size, shape.most_draws(law))
     proofs = []
     for seed in track(range(toy.models), "check: pairs of toy models"):
         pair = ToyPair.random(toy.vocabulary_size, seed)
@@ -108,3 +115,11 @@ def _prove(law: LawTerms, verifier: str, growth: str, toy: ToyConfig) -> list[di
             }
         )
     return proofs
+
+
+def _require_few(things: str, most: int, vocabulary_size: int, length: int) -> None:
+    """InputError for more sequences of that length than can be enumerated."""
+    if length > log(most, vocabulary_size):
+        raise InputError(
+            f"there are more than {most:,} {things}, too many to enumerate; lower toy.vocabulary_size, width or levels"
+        )

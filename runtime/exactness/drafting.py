@@ -5,6 +5,7 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax, softmax
 
 from ...controller.contract import GREEDY_PLUS_ONE, WITHOUT_REPLACEMENT, LawTerms
 from ...controller.tree import NUMBERS, Array, DraftTree
@@ -19,7 +20,7 @@ class ToyDraft(NamedTuple):
 
     prefixes: tuple[Prefix, ...]  # of the nodes
     paths: tuple[tuple[int, ...], ...]  # see `DraftTree.paths`; empty where the law has none
-    draft_probs: tuple[tuple[int, tuple[float, ...]], ...]  # (node, the law its children were drawn from)
+    draft_log_probs: tuple[tuple[int, tuple[float, ...]], ...]  # (node, log of the law its children were drawn from)
 
     @property
     def tree(self) -> DraftTree:
@@ -42,13 +43,18 @@ class Drafting:
         self.draws: dict[int, list[int]] = {}  # node -> child of each draw, in order
         self._drafter = drafter
         self._choose = choose
-        self._draft_probs: dict[int, Array] = {}
+        self._draft_log_probs: dict[int, Array] = {}
         self._paths: list[dict[int, int]] = []  # depth -> node drawn there by each path
         self._through: dict[int, list[int]] = {}  # node -> the paths that drew it
 
     def row(self, node: int) -> Array:
         """[V] the drafter's probabilities."""
         return self._drafter.row(self.prefixes[node])
+
+    def best_tokens(self, node: int, count: int) -> list[int]:
+        """The likeliest tokens, fewer where no more are possible."""
+        log_probs = self._drafter.log_row(self.prefixes[node])
+        return [token for token in np.argsort(-log_probs, kind="stable")[:count].tolist() if log_probs[token] > -np.inf]
 
     def path_prob(self, node: int) -> float:
         """The drafter's probability of the node's path."""
@@ -59,18 +65,21 @@ class Drafting:
         """How many paths drew the node; none of the root."""
         return len(self._through.get(node, ()))
 
-    def unseen_probs(self, node: int) -> Array:
-        """[V] the law of the next draw under `node`, unscaled; all zero where no draw is left."""
-        probs = self._draft_probs.get(node, self.row(node)).copy()
+    def unseen_log_probs(self, node: int) -> Array:
+        """[V] log of the law of the next draw under `node`, unscaled; all -inf where no draw is left."""
+        log_probs = self._draft_log_probs.get(node, self._drafter.log_row(self.prefixes[node])).copy()
         if self.law is WITHOUT_REPLACEMENT:
-            probs[[self.prefixes[child][-1] for child in self.draws.get(node, ())]] = 0.0
-        return probs
+            log_probs[[self.prefixes[child][-1] for child in self.draws.get(node, ())]] = -np.inf
+        return log_probs
+
+    def can_draw(self, node: int) -> bool:
+        return bool(np.isfinite(self.unseen_log_probs(node)).any())
 
     def draw(self, node: int) -> int:
         """Draw a child and return it."""
-        probs = self.unseen_probs(node)
-        self._draft_probs.setdefault(node, probs / probs.sum())
-        child = self.add(node, self._choose(probs / probs.sum()))
+        log_probs = self.unseen_log_probs(node)
+        self._draft_log_probs.setdefault(node, log_probs)
+        child = self.add(node, self._choose(softmax(log_probs.astype(np.float64))))
         draws = self.draws.setdefault(node, [])
         arrived = self._through.setdefault(node, [])
         if len(draws) == len(arrived):
@@ -85,15 +94,17 @@ class Drafting:
     def draw_several(self, node: int, count: int) -> None:
         """Up to `count` children under the law, all at once; greedy-plus-one has one draw among them."""
         if self.law is GREEDY_PLUS_ONE and count:
-            certain = np.argsort(-self.row(node), kind="stable")[: min(count, len(self.row(node))) - 1]
+            certain = self.best_tokens(node, min(count, len(self.row(node))) - 1)
             for token in certain:
-                self.add(node, int(token))
-            rest = self.row(node).copy()
-            rest[certain] = 0.0
-            self._draft_probs[node] = rest / rest.sum()
+                self.add(node, token)
+            rest = self.unseen_log_probs(node)
+            rest[certain] = -np.inf
+            if not np.isfinite(rest).any():
+                return
+            self._draft_log_probs[node] = log_softmax(rest)
             count = 1
         for _ in range(count):
-            if self.unseen_probs(node).any():
+            if self.can_draw(node):
                 self.draw(node)
 
     def add(self, node: int, token: int) -> int:
@@ -112,8 +123,8 @@ class Drafting:
         places = [kept.index(prefix) if prefix in kept else -1 for prefix in self.prefixes]
         length = max((depth + 1 for path in self._paths for depth in path), default=0)
         paths = [tuple(places[path[d]] if d in path else -1 for d in range(length)) for path in self._paths]
-        probs = [(places[node], tuple(row.tolist())) for node, row in self._draft_probs.items() if places[node] >= 0]
-        return ToyDraft(tuple(kept), () if self.law is WITHOUT_REPLACEMENT else tuple(paths), tuple(probs))
+        rows = [(places[node], tuple(row.tolist())) for node, row in self._draft_log_probs.items() if places[node] >= 0]
+        return ToyDraft(tuple(kept), () if self.law is WITHOUT_REPLACEMENT else tuple(paths), tuple(rows))
 
 
 def every_run(program: Callable[[Choose], ToyDraft]) -> dict[ToyDraft, float]:

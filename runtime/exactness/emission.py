@@ -21,8 +21,8 @@ def emission(pair: ToyPair, drafts: dict[ToyDraft, float], verifier: Verifier) -
     ends: dict[Prefix, Array] = {}
     for draft, probability in drafts.items():
         target_rows = torch.from_numpy(np.stack([pair.target.row(prefix) for prefix in draft.prefixes]))
-        draft_rows = {node: torch.tensor(probs, dtype=torch.float64) for node, probs in draft.draft_probs}
-        joint = verifier.law(draft.tree, target_rows, [draft_rows]).joint.numpy()
+        draft_rows = {node: torch.tensor(row, dtype=target_rows.dtype) for node, row in draft.draft_log_probs}
+        joint = verifier.law(draft.tree, target_rows, [draft_rows]).joint.double().numpy()
         for prefix, row in zip(draft.prefixes, joint, strict=True):
             ends[prefix] = ends.get(prefix, 0.0) + probability * row
     length = max(map(len, ends)) + 1

@@ -93,7 +93,7 @@ def stop_siblings(drafting: Drafting, shape: Shape) -> None:
     node = 0
     while node < len(drafting.prefixes):
         for _ in range(shape.num_children(drafting, node)):
-            if not drafting.unseen_probs(node).any() or drafting.prefixes[drafting.draw(node)][-1] == 0:
+            if not drafting.can_draw(node) or drafting.prefixes[drafting.draw(node)][-1] == 0:
                 break
         node += 1
 
@@ -102,12 +102,12 @@ def best_child_first(drafting: Drafting, shape: Shape) -> None:
     """Four draws, each where the drafter expects the most of one more child, all over the tree."""
 
     def promise(node: int) -> float:
-        left = drafting.unseen_probs(node).sum() if drafting.law is WITHOUT_REPLACEMENT else 1.0
+        left = np.exp(drafting.unseen_log_probs(node)).sum() if drafting.law is WITHOUT_REPLACEMENT else 1.0
         return drafting.path_prob(node) * left * 0.7 ** len(drafting.draws.get(node, ()))
 
     for _ in range(4):
         nodes = [node for node, prefix in enumerate(drafting.prefixes) if len(prefix) < shape.depth]
-        drawable = [node for node in nodes if drafting.unseen_probs(node).any()]
+        drawable = [node for node in nodes if drafting.can_draw(node)]
         drafting.draw(max(drawable, key=promise))
 
 
@@ -149,8 +149,8 @@ def _level_order(drafting: Drafting, count: Callable[[int], int]) -> None:
     node = 0
     while node < len(drafting.prefixes):  # it grows meanwhile
         if drafting.law is FIXED:
-            for token in np.argsort(-drafting.row(node), kind="stable")[: count(node)]:
-                drafting.add(node, int(token))
+            for token in drafting.best_tokens(node, count(node)):
+                drafting.add(node, token)
         else:
             drafting.draw_several(node, count(node))
         node += 1

@@ -74,7 +74,7 @@ def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:
     """Answer what comes in on the socket until the server is told to stop."""
     app = create_app(
         worker,
-        lambda text: pair.tokenizer(text)["input_ids"],
+        pair.encode,
         vocabulary_size=pair.target.vocabulary_size,
         model_name=pair.config.target,
     )

@@ -47,10 +47,11 @@ def specinfer_acceptance(target_probs: Tensor, draft_probs: Tensor, num_draws: i
 
 def spectr_acceptance(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> Tensor:
     """Each draw is accepted with min(1, p / (rho q)); what is drawn after k refusals may land on a refused token."""
-    shares, accepted = spectr_shares(target_probs, draft_probs, num_draws)
+    shares = spectr_shares(target_probs, draft_probs, num_draws)
     beta = shares.sum(-1)
+    accepted = beta * expected_tries(beta, num_draws)
     refused_probs = normalised(draft_probs - shares)  # of a draw that was refused
-    landing = spectr_residual(target_probs, shares, accepted) * (1.0 - (1.0 - refused_probs) ** num_draws)
+    landing = spectr_residual(target_probs, shares, num_draws) * (1.0 - (1.0 - refused_probs) ** num_draws)
     return torch.where(beta < 1.0, accepted + (1.0 - accepted) * landing.sum(-1), accepted)
 
 
@@ -82,16 +83,16 @@ ACCEPTANCES: dict[str, Acceptance] = {
 }
 
 
-def spectr_shares(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> tuple[Tensor, Tensor]:
-    """min(p / rho, q) [..., V] at the best division factor rho, and the chance [...] that any of k draws is taken."""
-    shares = torch.minimum(target_probs / spectr_rho(target_probs, draft_probs, num_draws), draft_probs)
-    return shares, 1.0 - (1.0 - shares.sum(-1)).clamp_min(0.0) ** num_draws
+def spectr_shares(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> Tensor:
+    """[..., V]: min(p / rho, q) at the best division factor rho."""
+    return torch.minimum(target_probs / spectr_rho(target_probs, draft_probs, num_draws), draft_probs)
 
 
 def spectr_rho(
     target_probs: Tensor, draft_probs: Tensor, num_draws: int, num_bisections: int = NUM_BISECTIONS
 ) -> Tensor:
-    """[..., 1] the division factor in [1, k] with 1 - (1 - beta)^k = rho beta, where beta = sum of min(p / rho, q).
+    """[..., 1] the division factor in [1, k] with 1 - (1 - beta)^k = rho beta, where beta = sum of min(p / rho, q):
+    the factor is the number of draws that are looked at in the mean.
 
     It is approached from above, where the residual of every token stays at least 0.
     """
@@ -100,15 +101,29 @@ def spectr_rho(
     for _ in range(num_bisections if num_draws > 1 else 0):
         middle = (low + high) / 2
         beta = torch.minimum(target_probs / middle, draft_probs).sum(-1, keepdim=True)
-        is_enough = 1.0 - (1.0 - beta) ** num_draws <= middle * beta
+        is_enough = expected_tries(beta, num_draws) <= middle
         low, high = torch.where(is_enough, low, middle), torch.where(is_enough, middle, high)
     return high
 
 
-def spectr_residual(target_probs: Tensor, shares: Tensor, accepted: Tensor) -> Tensor:
-    """[..., V]: law of the token drawn once all draws were refused; 0 where they never are."""
-    scale = accepted / shares.sum(-1).clamp_min(torch.finfo(shares.dtype).tiny)  # of disjoint rows, 0
-    return normalised((target_probs - shares * scale[..., None]).clamp_min(0.0))
+def expected_tries(beta: Tensor, num_draws: int) -> Tensor:
+    """(1 - (1 - beta)^k) / beta, k at 0: how many of k draws are looked at, until one is taken with chance beta."""
+    tries = torch.ones_like(beta)
+    for _ in range(num_draws - 1):
+        tries = 1.0 + (1.0 - beta) * tries
+    return tries
+
+
+def spectr_residual(target_probs: Tensor, shares: Tensor, num_draws: int) -> Tensor:
+    """[..., V]: law of the token drawn once all draws were refused."""
+    return residual_rows(target_probs, shares * expected_tries(shares.sum(-1, keepdim=True), num_draws))
+
+
+def residual_rows(target_probs: Tensor, matched: Tensor) -> Tensor:
+    """[..., V] norm((p - m)+), p where nothing is left: `rejection.residual` of many rows."""
+    excess = (target_probs - matched).clamp_min(0.0)
+    total = excess.sum(-1, keepdim=True)
+    return torch.where(total > 0, excess / total, target_probs)
 
 
 def best_tokens(draft_probs: Tensor, count: int) -> Tensor:

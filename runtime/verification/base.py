@@ -11,8 +11,8 @@ from ...controller.tree import Array, DraftTree
 from ..sampling import TokenSampler
 
 DraftRows = Sequence[Mapping[int, Tensor]]
-"""Per slot: node -> draft_probs [V], the law its children were really drawn from (the drafter's temperature and cut
-included), for every node that was drawn from. Empty for the walk."""
+"""Per slot: node -> draft_log_probs [V], logarithms of the distribution its children were really drawn from (the
+drafter's temperature and cut included), for every node that was drawn from. Empty for the walk."""
 
 
 class Verdict(NamedTuple):

@@ -10,28 +10,23 @@ Soundness class: average-lossless, sequential. Only first draws are looked at, s
 
 from ...controller.contract import VERIFIERS
 from .bottom_up import BottomUp, Tests
+from .rejection import acceptance, weighted_residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
 
 
 def chain_tests(tree: SampledTree) -> Tests:
     chain, weights = [0], [1.0]
-    while draws := tree.draws(node := chain[-1]):
+    while weights[-1] > 0 and (draws := tree.draws(node := chain[-1])):
         token = tree.token(draws[0])
-        target, draft = weights[-1] * float(tree.target_probs(node)[token]), float(tree.draft_probs[node][token])
+        weights.append(acceptance(tree.target_probs(node), tree.draft_probs(node), token, weights[-1]))
         chain.append(draws[0])
-        weights.append(1.0 if target >= draft else target / draft)
-    next_probs = tree.target_probs(chain[-1])
-    yield chain[-1], weights[-1], next_probs
-    for depth in range(len(chain) - 2, -1, -1):
-        node, weight = chain[depth], weights[depth]
-        rest = (weight * tree.target_probs(node) - tree.draft_probs[node]).clamp_min_(0.0)
-        total = float(rest.sum())
-        if total > 0:
-            next_probs = rest.div_(total)
-            yield node, total / (total + (1.0 - weight)), next_probs
-        elif weight == 1:  # then only rounding can have failed the draw behind, and it succeeds after all
-            yield chain[depth + 1], 1.0, next_probs
+    if weights[-1] > 0:
+        yield chain[-1], weights[-1], tree.target_probs(chain[-1])
+    for node, weight in zip(chain[-2::-1], weights[-2::-1], strict=True):
+        probability, next_probs = weighted_residual(weight, tree.target_probs(node), tree.draft_probs(node))
+        if probability > 0:
+            yield node, probability, next_probs
 
 
 VERIFIER = SampledVerifier(VERIFIERS["block"], BottomUp(chain_tests))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from .acceptance import best_tokens, normalised, spectr_residual, spectr_shares
+from .acceptance import best_tokens, normalised, residual_rows, spectr_residual, spectr_shares
 
 
 def naive_branching(target_probs: Tensor, draft_probs: Tensor, draws: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def naive_branching(target_probs: Tensor, draft_probs: Tensor, draws: Tensor) ->
     Of naive and naive tree alike; the latter follows a residual token that was drawn, too.
     """
     accept = _chance(target_probs, draft_probs, draws[..., 0])
-    residual = normalised((target_probs - draft_probs).clamp_min(0.0))
+    residual = residual_rows(target_probs, draft_probs)
     return _at(draws[..., 0], accept, target_probs) + (1.0 - accept)[..., None] * residual
 
 
@@ -28,19 +28,19 @@ def specinfer_branching(target_probs: Tensor, draft_probs: Tensor, draws: Tensor
         accept = _chance(target_probs, draft_probs, draw)
         chances = chances + _at(draw, refused * accept, target_probs)
         refused = refused * (1.0 - accept)
-        target_probs = normalised((target_probs - draft_probs).clamp_min(0.0))
+        target_probs = residual_rows(target_probs, draft_probs)
     return chances + refused[..., None] * target_probs
 
 
 def spectr_branching(target_probs: Tensor, draft_probs: Tensor, draws: Tensor) -> Tensor:
     """[..., V]: the draws in their order, each with min(1, p / (rho q)), then the residual."""
-    shares, accepted = spectr_shares(target_probs, draft_probs, draws.shape[-1])
+    shares = spectr_shares(target_probs, draft_probs, draws.shape[-1])
     chances, refused = torch.zeros_like(target_probs), torch.ones_like(target_probs[..., 0])
     for draw in draws.unbind(-1):
         accept = _chance(shares, draft_probs, draw)
         chances = chances + _at(draw, refused * accept, target_probs)
         refused = refused * (1.0 - accept)
-    return chances + refused[..., None] * spectr_residual(target_probs, shares, accepted)
+    return chances + refused[..., None] * spectr_residual(target_probs, shares, draws.shape[-1])
 
 
 def greedy_plus_one_branching(target_probs: Tensor, draft_probs: Tensor, draws: Tensor) -> Tensor:
@@ -55,9 +55,9 @@ def walk_branching(target_probs: Tensor, draft_probs: Tensor, draws: Tensor) -> 
 
 
 def _chance(shares: Tensor, draft_probs: Tensor, draw: Tensor) -> Tensor:
-    """[...]: min(1, share / q) of the token drawn."""
+    """[...]: min(1, share / q) of the token drawn; 0 where its share is."""
     share, draft_prob = (probs.gather(-1, draw[..., None])[..., 0] for probs in (shares, draft_probs))
-    return (share / draft_prob).clamp_max(1.0)
+    return torch.where(share > 0, share / torch.maximum(share, draft_prob), 0.0)
 
 
 def _at(draw: Tensor, chance: Tensor, like: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ class Coins:
         One coin is looked up in the running sum, which costs a tenth of a Gumbel number per token.
         """
         possible = probs.nonzero().squeeze(-1)
+        assert len(possible), "no token has any probability"
         sums = probs[possible].double().cumsum(dim=0)
         place = torch.searchsorted(sums, sums[-1] * self._noise.uniform(self._next()), right=True)
         return int(possible[place.clamp_max(len(possible) - 1)])

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from ...controller.contract import VERIFIERS
 from ...controller.tree import Array
-from .acceptance import normalised
+from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
-from .top_down import Offers, TopDown, acceptance, refuse
+from .top_down import Offers, TopDown
 
 NUM_SINGLE = 6
 POOL_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
@@ -33,13 +33,14 @@ def tournament(tree: SampledTree, node: int) -> Offers:
     target_probs = tree.target_probs(node)
     draws = tree.draws(node)
     children = {tree.token(child): child for child in draws}
-    winners, winner_probs = _winners(target_probs, tree.draft_probs[node], [tree.token(child) for child in draws])
-    refused = 1.0
-    for token, chance in winners.items():
+    winners, winner_probs = _winners(target_probs, tree.draft_probs(node), [tree.token(child) for child in draws])
+    chances, refused = [*winners.values()], 0.0
+    for place, (token, chance) in enumerate(winners.items()):
         accepted = chance * acceptance(target_probs, winner_probs, token)
-        yield children[token], min(1.0, accepted / refused)
-        refused -= accepted
-    return (yield from refuse(target_probs, winner_probs, draws[0]))
+        if accepted > 0:
+            yield children[token], accepted / (refused + sum(chances[place:]))
+        refused += chance - accepted
+    return residual(target_probs, winner_probs)
 
 
 def khisti_branching(target_probs: Tensor, draft_probs: Tensor, draws: Sequence[int]) -> Tensor:
@@ -48,7 +49,7 @@ def khisti_branching(target_probs: Tensor, draft_probs: Tensor, draws: Sequence[
     chances = torch.zeros_like(target_probs)
     for token, chance in winners.items():
         chances[token] = chance * acceptance(target_probs, winner_probs, token)
-    return chances + (1.0 - chances.sum()) * normalised((target_probs - winner_probs).clamp_min(0.0))
+    return chances + (1.0 - chances.sum()) * residual(target_probs, winner_probs)
 
 
 def khisti_overlap(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> float:
@@ -64,8 +65,12 @@ def _winners(target_probs: Tensor, draft_probs: Tensor, tokens: Sequence[int]) -
     for token in others:
         match = Match.between(winner_probs, draft_probs, target_probs)
         winner_probs = match.winner_probs
-        kept = {old: chance * match.first_wins(old, token) for old, chance in winners.items()}
-        winners = kept | {token: kept.get(token, 0.0) + 1.0 - sum(kept.values())}
+        beaten = 0.0
+        for old, chance in winners.items():
+            loses = chance * (1.0 - match.first_wins(old, token))
+            winners[old] = chance - loses
+            beaten += loses
+        winners[token] = winners.get(token, 0.0) + beaten
     return winners, winner_probs
 
 

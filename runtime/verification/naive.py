@@ -6,16 +6,17 @@ Soundness class: average-lossless, sequential. Only first draws are looked at, s
 """
 
 from ...controller.contract import VERIFIERS
+from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
-from .top_down import Offers, TopDown, acceptance, refuse
+from .top_down import Offers, TopDown
 
 
 def first_draw(tree: SampledTree, node: int) -> Offers:
-    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs(node)
     first = tree.draws(node)[0]
     yield first, acceptance(target_probs, draft_probs, tree.token(first))
-    return (yield from refuse(target_probs, draft_probs, first))
+    return residual(target_probs, draft_probs)
 
 
 VERIFIER = SampledVerifier(VERIFIERS["naive"], TopDown(first_draw, lands=False))

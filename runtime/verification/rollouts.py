@@ -45,8 +45,8 @@ def specinfer_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: 
 
 
 def spectr_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
-    shares, accepted = spectr_shares(target_probs, draft_probs, num_draws)
-    residual = spectr_residual(target_probs, shares, accepted)
+    shares = spectr_shares(target_probs, draft_probs, num_draws)
+    residual = spectr_residual(target_probs, shares, num_draws)
     share, refused = _picked(shares, tokens), (draft_probs - shares).sum(-1)
     return _in_turn([share] * num_draws, [refused] * num_draws, _picked(draft_probs, tokens), _picked(residual, tokens))
 

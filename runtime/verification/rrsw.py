@@ -8,19 +8,19 @@ Soundness class: average-lossless, sequential. Sorted or hand-picked siblings ar
 """
 
 from ...controller.contract import VERIFIERS
+from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
-from .top_down import Offers, TopDown, acceptance, refuse
+from .top_down import Offers, TopDown
 
 
 def without_replacement(tree: SampledTree, node: int) -> Offers:
-    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+    target_probs = tree.target_probs(node)
     children = tree.distinct_draws(node)
-    for child in children:
+    for place, child in enumerate(children):
+        draft_probs = tree.draft_probs(node, without=children[:place])
         yield child, acceptance(target_probs, draft_probs, tree.token(child))
-        target_probs = yield from refuse(target_probs, draft_probs, child)
-        if child != children[-1]:
-            draft_probs = tree.without(draft_probs, child)
+        target_probs = residual(target_probs, draft_probs)
     return target_probs
 
 

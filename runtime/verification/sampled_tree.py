@@ -1,7 +1,8 @@
 """One drafted tree as a verifier reads it: children, draws, and rows of probabilities made when asked for."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from torch import Tensor
 
@@ -17,12 +18,13 @@ class SampledTree:
     """
 
     def __init__(
-        self, tree: DraftTree, slot: int, target_probs: Callable[[int], Tensor], draft_probs: Mapping[int, Tensor]
+        self, tree: DraftTree, slot: int, target_probs: Callable[[int], Tensor], draft_log_probs: Mapping[int, Tensor]
     ):
         self.num_nodes = int(tree.num_nodes[slot])
-        self.draft_probs = draft_probs
         self._target_probs = target_probs
         self._target_rows: dict[int, Tensor] = {}
+        self._draft_log_probs = draft_log_probs
+        self._draft_rows: dict[int, Tensor] = {}
         self._tokens: list[int] = tree.tokens[slot].tolist()
         self._parents: list[int] = tree.parents[slot].tolist()
         self._children: dict[int, list[int]] = defaultdict(list)
@@ -32,7 +34,7 @@ class SampledTree:
         self._drawing: dict[int, list[int]] = defaultdict(list)  # the path of each draw
         self._starting: dict[int, set[int]] = defaultdict(set)
         if tree.paths is None:
-            self._draws.update({node: self._children[node] for node in draft_probs})
+            self._draws.update({node: self._children[node] for node in draft_log_probs})
             return
         started: set[int] = set()
         for level in tree.paths[slot].T.tolist():
@@ -73,17 +75,25 @@ class SampledTree:
         """The paths whose first draw is under `node`: all at the root, but for those behind a trunk."""
         return self._starting[node]
 
-    def without(self, draft_probs: Tensor, child: int) -> Tensor:
-        """[V] `draft_probs` given that a draw is not `child`; undefined where nothing else is left."""
-        rest = draft_probs.clone()
-        rest[self._tokens[child]] = 0.0
-        return rest.div_(rest.sum())
-
     def target_probs(self, node: int) -> Tensor:
         """[V]"""
         if node not in self._target_rows:
             self._target_rows[node] = self._target_probs(node)
         return self._target_rows[node]
+
+    def draft_probs(self, node: int, without: Sequence[int] = ()) -> Tensor:
+        """[V] the distribution of a draw under `node`, given that it is none of the children `without`.
+
+        What they leave is found from logarithms: beside them it may be too little for a probability to hold.
+        """
+        if without:
+            rest = self._draft_log_probs[node].clone()
+            for child in without:
+                rest[self._tokens[child]] = -inf
+            return rest.softmax(dim=-1)
+        if node not in self._draft_rows:
+            self._draft_rows[node] = self._draft_log_probs[node].exp()
+        return self._draft_rows[node]
 
     def path(self, node: int) -> list[int]:
         """The nodes from the root (left out) to `node`."""

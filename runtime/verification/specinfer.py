@@ -9,16 +9,17 @@ The published rule takes the draws in random order, which gives that up.
 """
 
 from ...controller.contract import VERIFIERS
+from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
-from .top_down import Offers, TopDown, acceptance, refuse
+from .top_down import Offers, TopDown
 
 
 def with_replacement(tree: SampledTree, node: int) -> Offers:
-    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs(node)
     for child in tree.draws(node):
         yield child, acceptance(target_probs, draft_probs, tree.token(child))
-        target_probs = yield from refuse(target_probs, draft_probs, child)
+        target_probs = residual(target_probs, draft_probs)
     return target_probs
 
 

@@ -12,10 +12,11 @@ and the number of siblings may depend on earlier ones.
 import torch
 
 from ...controller.contract import VERIFIERS
-from .acceptance import spectr_rho
+from .acceptance import expected_tries, spectr_rho
+from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
-from .top_down import Offers, TopDown, refuse
+from .top_down import Offers, TopDown
 
 HALVINGS = 30  # any factor from rho* on is exact
 MOST_DRAWS = 4  # under one node, in the fixed form
@@ -31,17 +32,13 @@ def fixed_rho(tree: SampledTree, node: int) -> Offers:
 
 
 def _in_turn(tree: SampledTree, node: int, most_draws: int) -> Offers:
-    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs(node)
     draws = tree.draws(node)
     rho = float(spectr_rho(target_probs, draft_probs, most_draws, HALVINGS))
     for child in draws:
-        token = tree.token(child)
-        target, draft = float(target_probs[token]) / rho, float(draft_probs[token])
-        yield child, 1.0 if target >= draft else target / draft
+        yield child, acceptance(target_probs, draft_probs, tree.token(child), 1.0 / rho)
     matched = torch.minimum(target_probs / rho, draft_probs)
-    beta = float(matched.sum())
-    accepted = (1.0 - (1.0 - beta) ** len(draws)) / beta if beta > 0 else 1.0  # per unit of m
-    return (yield from refuse(target_probs, matched * accepted, draws[-1]))
+    return residual(target_probs, matched.mul_(expected_tries(matched.sum(), len(draws))))
 
 
 VERIFIER = SampledVerifier(VERIFIERS["spectr"], TopDown(best_rho, lands=True))

@@ -65,21 +65,3 @@ class TopDown:
         if not view.draws(node):
             return view.target_probs(node)
         return (yield from self._solver(view, node))
-
-
-def acceptance(target_probs: Tensor, draft_probs: Tensor, token: int) -> float:
-    """min(1, p / q) of one token."""
-    target, draft = float(target_probs[token]), float(draft_probs[token])
-    return 1.0 if target >= draft else target / draft
-
-
-def refuse(target_probs: Tensor, draft_probs: Tensor, child: int) -> Offers:
-    """The residual norm((p - q)+) once `child` was refused.
-
-    Where nothing is left, only rounding can have refused it, and it is accepted after all.
-    """
-    rest = (target_probs - draft_probs).clamp_min_(0.0)
-    total = float(rest.sum())
-    if total == 0:
-        yield child, 1.0
-    return rest.div_(total)

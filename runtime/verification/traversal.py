@@ -15,6 +15,7 @@ apart, only for paths that start together, since what a later path adds to could
 
 from ...controller.contract import VERIFIERS
 from .bottom_up import BottomUp, Tests
+from .rejection import acceptance, weighted_residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
 
@@ -29,24 +30,18 @@ def unmerged_tests(tree: SampledTree) -> Tests:
 
 def _visit(tree: SampledTree, node: int, weight: float, paths: set[int] | None) -> Tests:
     """Visit a node, or the copy of it that is the end of `paths`."""
-    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs.get(node)
-    merged = paths is None
-    failed = None
-    for path, child in enumerate(tree.distinct_draws(node)) if merged else tree.draws_of(node, paths):
-        assert draft_probs is not None, "a drawn node has the row it was drawn from"
-        if merged and failed is not None:
-            draft_probs = tree.without(draft_probs, failed)
-        token = tree.token(child)
-        target, draft = weight * float(target_probs[token]), float(draft_probs[token])
-        paths_below = None if merged else {path} | tree.starting(child)
-        yield from _visit(tree, child, 1.0 if target >= draft else target / draft, paths_below)
-        rest = (weight * target_probs - draft_probs).clamp_min_(0.0)
-        total = float(rest.sum())
-        if total == 0:
-            if weight == 1:  # then only rounding can have failed the child, and it succeeds after all
-                yield from _visit(tree, child, 1.0, paths_below)
-            return  # nothing is left of the weight
-        target_probs, weight, failed = rest.div_(total), total / (total + (1.0 - weight)), child
+    if weight == 0:
+        return
+    target_probs = tree.target_probs(node)
+    failed: list[int] = []
+    for path, child in enumerate(tree.distinct_draws(node)) if paths is None else tree.draws_of(node, paths):
+        draft_probs = tree.draft_probs(node, without=failed if paths is None else ())
+        paths_below = None if paths is None else {path} | tree.starting(child)
+        yield from _visit(tree, child, acceptance(target_probs, draft_probs, tree.token(child), weight), paths_below)
+        weight, target_probs = weighted_residual(weight, target_probs, draft_probs)
+        if weight == 0:
+            return
+        failed.append(child)
     yield node, weight, target_probs
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...controller.tree import Array
 from .base import StopLaw
+from .rejection import acceptance, weighted_residual
 from .sampled_tree import SampledTree
 
 # (target_probs [V], draft_probs [V], num_draws) -> expected acceptance of the node
@@ -32,7 +33,7 @@ def integrated_efficiency(tree: SampledTree, law: StopLaw, acceptance: NodeAccep
     for node in range(tree.num_nodes - 1, 0, -1):  # whoever stops below a node came through it
         reach[tree.parent(node)] += reach[node]
     inner = [node for node in range(tree.num_nodes) if tree.draws(node)]
-    rows = ((tree.target_probs(node), tree.draft_probs[node], len(tree.draws(node))) for node in inner)
+    rows = ((tree.target_probs(node), tree.draft_probs(node), len(tree.draws(node))) for node in inner)
     return 1.0 + sum(reach[node] * float(acceptance(*row)) for node, row in zip(inner, rows, strict=True))
 
 
@@ -55,22 +56,20 @@ def traversal_chances(tree: SampledTree) -> list[float]:
 def _follow(tree: SampledTree, node: int, weight: float, arrived: float, chances: list[float]) -> None:
     """Fill in the chances below `node`, which is visited with `weight` once `arrived`."""
     draws = tree.distinct_draws(node)
-    if not draws:
+    if not draws or weight == 0:
         return
-    target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
-    for child in draws:
-        token = tree.token(child)
-        target, draft = weight * float(target_probs[token]), float(draft_probs[token])
-        child_weight = 1.0 if target >= draft else target / draft
+    target_probs = tree.target_probs(node)
+    for place, child in enumerate(draws):
+        draft_probs = tree.draft_probs(node, without=draws[:place])
+        child_weight = acceptance(target_probs, draft_probs, tree.token(child), weight)
         chances[child] = arrived * child_weight
         _follow(tree, child, child_weight, arrived, chances)
         arrived *= 1.0 - child_weight
-        rest = (weight * target_probs - draft_probs).clamp_min(0.0)
-        total = float(rest.sum())
-        if arrived == 0 or total == 0:
+        if arrived == 0:
             return  # no later sibling is ever tried
-        target_probs, weight = rest / total, total / (total + (1.0 - weight))
-        draft_probs = tree.without(draft_probs, child)
+        weight, target_probs = weighted_residual(weight, target_probs, draft_probs)
+        if weight == 0:
+            return
 
 
 def first_paths(tree: SampledTree, paths: Array) -> list[int]:

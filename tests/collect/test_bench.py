@@ -1,5 +1,6 @@
 """What bench tunes and reports, on policies whose speeds are known."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from treewright.controller.errors import InputError
 from treewright.controller.policies.base import PolicyPlan
 from treewright.controller.policies.grids import NUM_TRIALS
 from treewright.controller.policies.sampled_grids import verifier_grids
+from treewright.runtime.pair import PairConfig
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.stats import DecodeStats
@@ -102,6 +104,20 @@ def test_every_verifier_runs_by_its_plan(key):
 def test_bench_refuses_verifiers_that_nothing_has_tuned():
     with pytest.raises(InputError, match="use at least 1"):
         bench(Path("reference"), measure=BenchConfig(verifiers=True, tune_prompts=0))
+
+
+@pytest.mark.parametrize("split", ["tune", "bench"])
+def test_a_prompt_beyond_the_context_is_refused_by_name_before_anything_is_measured(split, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rows = [
+        {"prompt": "a", "split": "tune"},
+        {"prompt": "b", "split": "bench"},
+        {"prompt": "c\n" * 2000, "split": split},
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match=r"p.jsonl line 3: the prompt has \d+ tokens"):
+        bench(Path("reference"), PairConfig(threads=1), str(tmp_path / "p.jsonl"), BenchConfig(tune_prompts=2))
+    assert not (tmp_path / "treewright").exists()
 
 
 def test_the_tables_fit_is_the_median_over_the_steps_of_all_policies():

@@ -8,7 +8,8 @@ import pytest
 import tiny
 from treewright.collect.profile import ProfileConfig
 from treewright.collect.table_cache import cached_table, few_sizes, live_ratios, new_table
-from treewright.controller.latency import LatencyTable, cache_path
+from treewright.controller.latency import LatencyTable
+from treewright.controller.latency_cache import cache_path
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.table_fit import PartRatios
 
@@ -81,8 +82,12 @@ def test_a_new_table_replaces_no_stored_one_of_larger_batches(pair, batches, is_
     assert LatencyTable.load(path) == (table if is_kept else stored)
 
 
-def test_a_new_table_replaces_a_damaged_one(pair):
+@pytest.mark.parametrize("renewed", [new_table, cached_table])
+def test_a_damaged_table_is_measured_again_with_a_warning(pair, renewed, caplog):
     path = cache_path(pair.latency_key)
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    assert new_table(pair, SIZES) == LatencyTable.load(path)
+    with caplog.at_level(logging.WARNING, logger="treewright"):
+        table = renewed(pair, SIZES)
+    assert table == LatencyTable.load(path)
+    assert caplog.text.count("it is ignored") == 1

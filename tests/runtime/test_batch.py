@@ -169,5 +169,5 @@ def test_a_batch_whose_model_another_batch_has_opened_says_so(shared):
         batch.step()
         batches.append(batch)
     batches[1].step()
-    with pytest.raises(AssertionError, match="opened for another batch"):
+    with pytest.raises(AssertionError, match="opened for another batch, which ended this one"):
         batches[0].step()

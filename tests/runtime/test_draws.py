@@ -73,7 +73,7 @@ def test_draft_rows_are_the_laws_that_were_drawn_from(law):
                 assert best.tolist() == expected.topk(len(children) - 1).indices.tolist()
                 expected[best] = 0.0
                 expected /= expected.sum()
-            torch.testing.assert_close(row, expected, rtol=0, atol=1e-12)
+            torch.testing.assert_close(row.exp(), expected, rtol=0, atol=1e-12)
             assert (expected[tree.tokens[slot, children[:1]]] > 0).all()
 
 
@@ -112,7 +112,7 @@ def test_a_trunk_has_the_best_other_tokens_beside_it():
         assert trunk.tolist() == [1, 4, 7]
         for node, drawn in zip((0, 1, 4), trunk, strict=True):
             row = draft_rows[slot][node].clone()
-            row[tree.tokens[slot, drawn]] = 0.0
+            row[tree.tokens[slot, drawn]] = -torch.inf
             sides = np.nonzero(tree.parents[slot] == node)[0][1:]
             assert tree.tokens[slot, sides].tolist() == row.topk(2).indices.tolist()
 
@@ -168,6 +168,31 @@ def test_where_the_cut_leaves_nothing_to_draw_only_the_best_tokens_are_drafted()
     branch = int(np.nonzero(tree.depths[0] == 1)[0][0])
     assert set(draft_rows[0]) == {0, 2}
     assert branch not in draft_rows[0]
+
+
+@pytest.mark.parametrize("law", [WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE], ids=lambda law: law.name)
+def test_behind_a_sure_token_the_others_are_drawn_by_their_own_ratios(law):
+    """Float32 numbers near thirty million are two apart: noise rounded to them would tie more often than not."""
+    num_steps = 20_000
+    sampler = TokenSampler([Sampling(seed=5)] * num_steps, 4, torch.device("cpu"))
+    roots = DraftTree.from_roots(np.zeros(num_steps, dtype=np.int64))
+    log_probs = torch.tensor([0.0, -3e7, -3e7, -3e7]).expand(num_steps, 2, 4)
+    tree, draft_rows = hang_draws(
+        roots, np.zeros((num_steps, 2), dtype=np.int64), log_probs, law, sampler, np.arange(num_steps)
+    )
+    sure, other = (tree.tokens[:, 1], tree.tokens[:, 2]) if law == WITHOUT_REPLACEMENT else tree.tokens[:, [2, 1]].T
+    assert (sure == 0).all()
+    assert is_likely(other[:, None], np.array([0, 1 / 3, 1 / 3, 1 / 3]))
+    rest = draft_rows[0][0][1:]
+    torch.testing.assert_close(rest.softmax(-1), torch.full((3,), 1 / 3))
+
+
+@pytest.mark.parametrize("law", [WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID], ids=lambda law: law.name)
+def test_a_sure_drafter_has_siblings_and_a_cut_leaves_none(law):
+    cold, _ = drafted(law, [[3, 1, 4]], [Sampling(0.001)])
+    cut, _ = drafted(law, [[3, 1, 4]], [Sampling(0.001, top_k=1)])
+    assert cold.ranks.max() > 0
+    assert cut.ranks.max() == 0
 
 
 @pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)

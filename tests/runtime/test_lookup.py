@@ -11,7 +11,8 @@ from treewright.controller.checkpoint import save_checkpoint
 from treewright.controller.contract import COUPLED
 from treewright.controller.datastore import Datastore
 from treewright.controller.errors import InputError
-from treewright.controller.latency import LatencyTable, cache_path
+from treewright.controller.latency import LatencyTable
+from treewright.controller.latency_cache import cache_path
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.fused import FusedScorer
 from treewright.controller.scorers.rank import RankScorer

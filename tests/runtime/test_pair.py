@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from treewright.controller.errors import InputError
-from treewright.controller.latency import cache_path
+from treewright.controller.latency_cache import cache_path
 from treewright.runtime.decoders import plain_decoder
 from treewright.runtime.loading import load_tokenizer
 from treewright.runtime.pair import PairConfig, load_pair
@@ -57,6 +57,8 @@ def test_added_tokens_without_rows_are_never_generated(tmp_path):
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     pair = pair_at(tmp_path, tokenizer)
     assert pair.target.vocabulary_size == pair.drafter.vocabulary_size == 40
+    with pytest.raises(InputError, match="holds the token id 40, but the models have rows up to 39 only"):
+        plain_decoder(pair).generate([Request(pair.encode("w1 [PAD]"), 4, Sampling())])
 
 
 def test_a_drafter_that_lacks_rows_for_what_the_target_generates_is_refused(tmp_path):

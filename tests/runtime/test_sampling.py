@@ -60,6 +60,37 @@ def test_greedy_draws_the_largest_logit():
     assert drawn.tolist() == logits().argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-46, 1e-40, 1e-13])
+def test_next_to_no_temperature_is_none(temperature):
+    """Logits divided by it would leave the number format."""
+    sampling = Sampling(temperature, top_k=2, top_p=0.5)
+    assert sampling.is_greedy and sampling.temperature == temperature
+    sampler, rows = TokenSampler([sampling] * 5, 50, CPU), logits().float()
+    assert sampler.temperatures.tolist() == [0.0] * 5
+    assert sampler.noise(np.zeros((5, 1), dtype=np.int64)) is None
+    assert torch.equal(sampler.warp(rows), rows)
+    assert sampler.draw(rows, np.arange(5)).tolist() == rows.argmax(-1).tolist()
+    one_hot = torch.nn.functional.one_hot(rows.argmax(-1), 50).float()
+    assert torch.equal(sampler.log_probs(rows).exp(), one_hot)
+    assert torch.equal(torch.stack([sampler.probs(row, 0) for row in rows]), one_hot)
+
+
+def test_the_least_temperature_leaves_numbers():
+    sampler = TokenSampler([Sampling(1e-12)] * 5, 50, CPU)
+    rows = 1e4 * logits().float()
+    assert not Sampling(1e-12).is_greedy
+    assert sampler.log_probs(rows).isfinite().all()
+    assert sampler.draw(rows, np.arange(5)).tolist() == rows.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("top_p", [1e-50, 1e-46, 5e-324])
+def test_next_to_no_mass_is_the_best_token(top_p):
+    sampler, rows = TokenSampler([Sampling(top_p=top_p)] * 5, 50, CPU), logits().float()
+    warped = sampler.warp(rows)
+    assert warped.isfinite().sum(-1).tolist() == [1] * 5
+    assert warped.argmax(-1).tolist() == rows.argmax(-1).tolist()
+
+
 def test_padded_embedding_rows_are_never_drawn():
     wide = logits()
     wide[:, 40:] = 99.0

@@ -1,6 +1,7 @@
 """From a configuration to a decoder: sampled trees and their verifiers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import checkpoints
@@ -10,7 +11,7 @@ import tiny
 from checkpoints import BASELINES
 from treewright.controller.contract import VERIFIERS
 from treewright.controller.errors import InputError
-from treewright.controller.latency import cache_path
+from treewright.controller.latency_cache import cache_path
 from treewright.runtime.speculation import SpeculationConfig, build_decoder
 
 
@@ -95,6 +96,6 @@ def test_a_selector_decodes_with_the_scales_that_replay_tuned_unless_one_is_give
     ranked = {"coupled": {"0.5": {"learned": [{"theta_scale": 0.7}]}, "1": {"learned": [{"theta_scale": 0.9}]}}}
     folder = checkpoints.write(tmp_path / "selector", baselines_json=json.dumps(BASELINES | {"tuned": ranked}).encode())
     checkpoints.reseal(folder, lambda config: config.update(tokenizer_sha256=pair.tokenizer_sha256))
-    plans.TABLE.save(cache_path(pair.latency_key))
+    replace(plans.TABLE, key=pair.latency_key).save(cache_path(pair.latency_key))
     decoder = build_decoder(pair, SpeculationConfig(selector=folder, theta_scale=given, guard=False))
     assert decoder.theta_scales == used

@@ -10,7 +10,8 @@ import tiny
 from transformers import PreTrainedTokenizerFast
 from trees import context, random_children
 from treewright.controller.checkpoint import save_checkpoint
-from treewright.controller.latency import LatencyTable, cache_path
+from treewright.controller.latency import LatencyTable
+from treewright.controller.latency_cache import cache_path
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.tree import DraftTree

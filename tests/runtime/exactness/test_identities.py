@@ -16,7 +16,9 @@ PAIRS = [ToyPair.random(3, seed) for seed in range(3)]
 
 
 def constant(*probs):
-    return TableModel(lambda prefix: np.array(probs))
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(probs)
+    return TableModel(lambda prefix: log_probs)
 
 
 def step(verifier, pair, shape, law=IID_PATHS):

@@ -14,8 +14,9 @@ from treewright.runtime.exactness.models import ToyPair
 from treewright.runtime.verification import get_verifier
 from treewright.runtime.verification.base import StopLaw
 from treewright.runtime.verification.bottom_up import BottomUp
+from treewright.runtime.verification.rejection import acceptance, residual
 from treewright.runtime.verification.sampled_verifier import SampledVerifier
-from treewright.runtime.verification.top_down import TopDown, acceptance, refuse
+from treewright.runtime.verification.top_down import TopDown
 
 EXACT = 1e-12
 WRONG = 1e-3
@@ -56,8 +57,8 @@ def test_sorted_siblings_are_no_draws(name):
             range(len(draft.prefixes)), key=lambda node: (len(draft.prefixes[node]), likelihood(draft, node))
         )
         places = {node: place for place, node in enumerate(order)}
-        probs = tuple((places[node], row) for node, row in draft.draft_probs)
-        return draft._replace(prefixes=tuple(draft.prefixes[node] for node in order), draft_probs=probs)
+        rows = tuple((places[node], row) for node, row in draft.draft_log_probs)
+        return draft._replace(prefixes=tuple(draft.prefixes[node] for node in order), draft_log_probs=rows)
 
     def likelihood(draft, node):
         prefix = draft.prefixes[node]
@@ -93,10 +94,10 @@ def test_a_trunk_read_as_several_draws_is_caught(name):
 
 def test_skipped_duplicates_are_caught():
     def skip_duplicates(tree, node):
-        target_probs, draft_probs = tree.target_probs(node), tree.draft_probs[node]
+        target_probs, draft_probs = tree.target_probs(node), tree.draft_probs(node)
         for child in tree.distinct_draws(node):
             yield child, acceptance(target_probs, draft_probs, tree.token(child))
-            target_probs = yield from refuse(target_probs, draft_probs, child)
+            target_probs = residual(target_probs, draft_probs)
         return target_probs
 
     verifier = SampledVerifier(VERIFIERS["specinfer"], TopDown(skip_duplicates, lands=True))
@@ -125,7 +126,7 @@ def test_random_order_is_sound_for_a_fixed_number_of_draws_only():
 
 def traversal_tests(tree, pick, update_draft_probs=True, update_target_probs=True):
     """The traversal with another order of tests: `pick` takes one of the nodes without untested children."""
-    updated = {}
+    updated, tested = {}, {}
     untested = {node: tree.distinct_draws(node) for node in range(tree.num_nodes)}
 
     def state(node):
@@ -136,7 +137,7 @@ def traversal_tests(tree, pick, update_draft_probs=True, update_target_probs=Tru
         if node:
             above, target_probs, draft_probs = state(parent(node))
             weight = min(1.0, above * float(target_probs[tree.token(node)] / draft_probs[tree.token(node)]))
-        return weight, tree.target_probs(node), tree.draft_probs.get(node)
+        return weight, tree.target_probs(node), tree.draft_probs(node) if tree.draws(node) else None
 
     def parent(node):
         return [0, *tree.path(node)][-2]
@@ -153,7 +154,8 @@ def traversal_tests(tree, pick, update_draft_probs=True, update_target_probs=Tru
         weight, target_probs, draft_probs = state(above)
         rest = (weight * target_probs - draft_probs).clamp_min(0)
         total = float(rest.sum())
-        next_draft_probs = tree.without(draft_probs, node) if update_draft_probs else draft_probs
+        tested.setdefault(above, []).append(node)
+        next_draft_probs = tree.draft_probs(above, without=tested[above]) if update_draft_probs else draft_probs
         weight = total / (total + 1 - weight) if total > 0 else 0.0
         updated[above] = weight, rest / total if total > 0 else rest, next_draft_probs
 
@@ -180,7 +182,7 @@ def number_path_by_path(draft):
     return draft._replace(
         prefixes=tuple(draft.prefixes[node] for node in nodes),
         paths=tuple(tuple(places[node] for node in path) for path in draft.paths),
-        draft_probs=tuple((places[node], row) for node, row in draft.draft_probs),
+        draft_log_probs=tuple((places[node], row) for node, row in draft.draft_log_probs),
     )
 
 

@@ -101,7 +101,7 @@ def test_branching_is_what_the_verifier_does_to_one_node(name):
         emitted = law.joint[0].clone()
         for child in range(1, int(tree.num_nodes[0])):
             emitted[tree.tokens[0, child]] += law.stop[child]
-        expected = BRANCHINGS[name](target_rows[0], draft_rows[0][0], tokens)
+        expected = BRANCHINGS[name](target_rows[0], draft_rows[0][0].exp(), tokens)
         tolerance = 1e-8 if name == "spectr" else 1e-12
         torch.testing.assert_close(emitted, expected, rtol=0, atol=tolerance)
         assert weight > 0
@@ -116,7 +116,7 @@ def test_greedy_plus_one_branching_is_what_its_verifier_does_to_one_node():
     for token in {0, 1, 2} - {best}:
         tree = drawn.tree_of_prefixes([(), (token,), (best,)])
         target_rows = torch.stack((target_probs, TARGET((token,)), TARGET((best,))))
-        law = get_verifier("greedy-plus-one").law(tree, target_rows, [{0: own_law}])
+        law = get_verifier("greedy-plus-one").law(tree, target_rows, [{0: own_law.log()}])
         emitted = law.joint[0].clone()
         emitted[[token, best]] += law.stop[1:]
         expected = greedy_plus_one_branching(target_probs, draft_probs, torch.tensor([best, token]))

@@ -1,0 +1,102 @@
+"""Every setting of collect, profile, bench, make-pair and check is refused by name beyond its edges."""
+
+from math import inf, nan
+
+import pytest
+from treewright.collect.bench.command import BenchConfig
+from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.make_pair.settings import CutConfig, ModelSize, PairFitConfig, PairShape
+from treewright.collect.profile import ProfileConfig
+from treewright.collect.source import TextConfig
+from treewright.controller.errors import InputError
+from treewright.runtime.exactness.command import ToyConfig
+
+EDGES = {  # class: field, what it takes, what it refuses
+    TextConfig: {
+        "temperatures": ([(0.0,), (100.0,), (1.0, 1.0)], [(), (-0.1,), (100.1,), (nan,), (1.0, inf)]),
+        "top_p": ([1.0, 0.01], [0.0, -1.0, 1.1, nan]),
+        "max_tokens": ([1], [0, -1]),
+        "seed": ([0, 2**64 - 1], [-1, 2**64]),
+    },
+    ProfileConfig: {
+        "batches": ([(1,), (2, 5)], [(), (0,), (-1, 1), (1, 1), (2, 1)]),
+        "contexts": ([(1,), (2, 5)], [(), (0,), (-1, 1), (1, 1), (2, 1)]),
+        "widths": ([(1,), (2, 5)], [(), (0,), (-1, 1), (1, 1), (2, 1)]),
+        "nodes": ([(0,), (0, 5)], [(), (1, 2), (-1, 0), (0, 0), (0, 2, 1)]),
+        "repeats": ([1], [0, -1]),
+    },
+    EnvelopeConfig: {
+        "texts": ([0, 1], [-1]),
+        "max_depth": ([1], [0]),
+        "frontier": ([1], [0]),
+        "laws": ([("fixed",), ("coupled", "fixed")], [(), ("iid-paths",), ("coupled", "x"), ("fixed", "fixed")]),
+    },
+    BenchConfig: {
+        "temperatures": ([(0.0,), (0.6, 1.0)], [(), (-1.0,), (nan,), (1.0, 1.0), (1.0, 1.00000001)]),
+        "max_tokens": ([1], [0]),
+        "tune_prompts": ([0], [-1]),
+        "assisted_prompts": ([0], [-1]),
+        "tune_tokens": ([1], [0]),
+        "bench_prompts": ([1], [0]),
+        "concurrency": ([(), (1,), (4, 2)], [(0,), (2, 2)]),
+        "concurrency_rounds": ([5], [0, 3]),  # three rounds of nothing
+        "seed": ([0], [-1, 2**64]),
+    },
+    PairFitConfig: {
+        "target_steps": ([50, 100], [0, 49, 75, -50]),
+        "drafter_steps": ([50, 100], [0, 49, 75, -50]),
+        "batch_size": ([1], [0]),
+        "window": ([1, 2048], [0, 2049]),
+        "learning_rate": ([1e-9], [0.0, -1.0, nan, inf]),
+        "seed": ([0, 2**32 - 1], [-1, 2**32]),
+    },
+    PairShape: {
+        "vocabulary_size": ([257], [256, 0]),
+        "target": ([ModelSize(1, 1, 1, 4, 2)], [ModelSize(*sizes) for sizes in ((0, 1, 1, 1, 1), (1, 1, 1, 3, 2))]),
+        "drafter": ([ModelSize(1, 1, 1, 1, 1)], [ModelSize(*sizes) for sizes in ((1, 0, 1, 1, 1), (1, 1, 1, 1, 0))]),
+    },
+    CutConfig: {"tune": ([1], [0]), "bench": ([1], [0]), "num_tokens": ([1], [0])},
+    ToyConfig: {
+        "vocabulary_size": ([2], [1]),
+        "width": ([1], [0]),
+        "trunk": ([0], [-1]),
+        "branch": ([0], [-1]),
+        "models": ([1], [0]),
+    },
+}
+FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
+UNBOUNDED = {BenchConfig: {"fixed_law", "verifiers"}, PairFitConfig: {"compile"}}  # yes or no
+
+
+@pytest.mark.parametrize(("kind", "field"), FIELDS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_setting_at_its_edge_is_taken_and_one_beyond_is_refused_by_name(kind, field):
+    taken, refused = EDGES[kind][field]
+    for value in taken:
+        assert getattr(kind(**{field: value}), field) == value
+    for value in refused:
+        with pytest.raises(InputError, match=rf"\b{field}\b"):
+            kind(**{field: value})
+
+
+@pytest.mark.parametrize("kind", EDGES)
+def test_no_setting_is_left_out_here(kind):
+    assert {*EDGES[kind]} | UNBOUNDED.get(kind, set()) == {*kind.__dataclass_fields__}
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"verifiers": True, "tune_prompts": 0}, "tune_prompts is 0; use at least 1"),
+        ({"verifiers": True, "concurrency": (2,)}, "verifiers has no part in measure.concurrency"),
+        ({"concurrency_rounds": 3}, "measure.concurrency, which is not given"),
+    ],
+    ids=str,
+)
+def test_settings_of_bench_that_would_do_nothing_are_refused(settings, complaint):
+    with pytest.raises(InputError, match=complaint):
+        BenchConfig(**settings)
+
+
+def test_a_draft_without_levels_is_refused():
+    with pytest.raises(InputError, match="both 0"):
+        ToyConfig(trunk=0, branch=0)
