@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from ..controller.children import Children
-from ..controller.contract import COUPLED, LawTerms
+from ..controller.contract import COUPLED, FIXED, LawTerms
 from ..controller.ngrams import NgramModel
 from ..controller.tree import Array
 from ..runtime.backends.base import CHUNK, CachedModel
 from ..runtime.drafters.law import NgramProposals, propose
 from ..runtime.sampling import Sampling, TokenSampler
+from .trace.schema import rank_column
 
 # Choices of a seed from here on are for labels; a request's own choices stay far below.
 OTHER_CHOICES = 1 << 31
@@ -71,9 +72,14 @@ def label_text(
         drawn = (target_scores if noise is None else target_scores + noise[0]).argmax(dim=-1).cpu().numpy()
         if own:
             num_ties = int((drawn != emitted).sum())
-        candidates = propose(draft_scores[None], noise, width, ngrams) if law is COUPLED else fixed
+        coupled = fixed if noise is None else propose(draft_scores[None], noise, width, ngrams)
+        taken = emitted if own else drawn
         columns = {"position": positions, "draw": np.full(len(positions), draw)}
-        columns |= _columns(target_scores, draft_scores, emitted if own else drawn, candidates, fixed)
+        columns |= _columns(target_scores, draft_scores, taken, coupled if law is COUPLED else fixed)
+        columns |= {
+            rank_column(of_law.name): place_of(taken, _drafted_tokens(candidates))
+            for of_law, candidates in ((COUPLED, coupled), (FIXED, fixed))
+        }
         lists = {name: values.tolist() for name, values in columns.items()}
         rows += [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
     return rows, num_ties
@@ -85,27 +91,22 @@ def _other_noise(sampling: Sampling, draw: int, model: CachedModel, positions: A
     return TokenSampler([other], model.vocabulary_size, model.device).noise(positions[None])
 
 
-def _columns(
-    target_scores: Tensor, draft_scores: Tensor, emitted: Array, candidates: Children, fixed: Children
-) -> dict[str, Any]:
+def _columns(target_scores: Tensor, draft_scores: Tensor, emitted: Array, candidates: Children) -> dict[str, Any]:
     """Columns [n] or [n, W + 1] of warped rows [n, V], where the target drew `emitted` [n] and the drafter would have
-    hung the `candidates`, under the fixed law the `fixed` ones (B = 1, F = n)."""
+    hung the `candidates` (B = 1, F = n)."""
     assert candidates.ngram_log_probs is not None and candidates.ngram_top_log_probs is not None
     target_log_probs, draft_log_probs = target_scores.log_softmax(-1), draft_scores.log_softmax(-1)
     target_probs, draft_probs = target_log_probs.exp(), draft_log_probs.exp()
     picked = torch.from_numpy(emitted)[:, None].to(target_scores.device)
-    tokens_drafted = _drafted_tokens(candidates)
     return {
         "emitted": emitted,
-        "rank": place_of(emitted, tokens_drafted),
-        "fixed_rank": place_of(emitted, _drafted_tokens(fixed)),
         "target_log_prob": target_log_probs.gather(1, picked)[:, 0],
         "draft_log_prob": draft_log_probs.gather(1, picked)[:, 0],
         "target_entropy": torch.special.entr(target_probs).sum(-1),
         "draft_entropy": candidates.entropies[0],
         "draft_top_log_prob": candidates.top_log_probs[0],
         "overlap": torch.minimum(target_probs, draft_probs).sum(-1),
-        "candidates": tokens_drafted,
+        "candidates": _drafted_tokens(candidates),
         "candidate_log_probs": candidates.log_probs[0],
         "candidate_noisy_log_probs": candidates.noisy_log_probs[0],
         "candidate_ngram_log_probs": candidates.ngram_log_probs[0],

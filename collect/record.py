@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..controller.console import print_json, print_table, track
+from ..controller.contract import FIXED
 from ..controller.errors import InputError
 from ..runtime.drafters.law import get_law
 from ..runtime.pair import PairConfig, load_pair
@@ -19,7 +20,7 @@ from .prompts import PromptConfig
 from .recorder import Recorder
 from .source import PromptedTexts, StoredTexts, TextConfig, TextSource
 from .table_cache import cached_table
-from .trace import PRIVACY, TraceFolder, merge_folders, parse_shard
+from .trace import PRIVACY, TraceFolder, merge_folders, parse_shard, rank_column
 
 
 def collect(
@@ -118,12 +119,13 @@ def _names(documents: list[str], privacy: str) -> dict[str, str]:
 
 
 def _report(folder: TraceFolder, seconds: float) -> None:
-    positions = folder.read("positions", ["draw", "temperature", "rank", "fixed_rank", "overlap"]).to_pandas()
+    columns = [rank_column(law) for law in (folder.header.law, FIXED.name)]
+    positions = folder.read("positions", ["draw", "temperature", "overlap", *dict.fromkeys(columns)]).to_pandas()
     positions = positions[positions["draw"] == 0]
     rows = []
     for temperature, group in positions.groupby("temperature"):
         ranks = range(folder.header.num_candidates)
-        coverage, fixed = ([float((group[name] == rank).mean()) for rank in ranks] for name in ("rank", "fixed_rank"))
+        coverage, fixed = ([float((group[name] == rank).mean()) for rank in ranks] for name in columns)
         rows.append(
             {
                 "temperature": round(float(str(temperature)), 3),

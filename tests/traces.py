@@ -42,37 +42,48 @@ def envelopes_of(request: Request, token_ids, document: str, drafter, config: En
     return [shared | row for rows in grown for row in rows]
 
 
-def write(folder, count=4, temperature=0.8, max_tokens=40, draws=1, envelopes=EnvelopeConfig()) -> TraceFolder:
-    """A folder of `count` plainly written texts, one document each, in shards of two."""
+def write(
+    folder,
+    count=4,
+    temperature=0.8,
+    max_tokens=40,
+    draws=1,
+    envelopes=EnvelopeConfig(),
+    law=COUPLED,
+    enveloped=None,
+) -> TraceFolder:
+    """A folder of `count` plainly written texts, one document each, in shards of two; all of them with envelopes if
+    there are any, or those `enveloped` by number."""
     requests = tiny.requests(count, temperature, max_tokens)
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     streams, _ = tiny.decoder(target).generate(requests)
     command = {"seed": 1, "envelopes": asdict(envelopes)}
-    with TraceFolder.create(folder, header(command=command), shard_texts=2) as traces:
+    with TraceFolder.create(folder, header(command=command, law=law.name), shard_texts=2) as traces:
         for number, (request, stream) in enumerate(zip(requests, streams, strict=True)):
             document = f"doc {number}"
-            text, positions = rows_of(request, stream.token_ids, document, target, drafter, draws=draws)
-            nodes = envelopes_of(request, stream.token_ids, document, drafter, envelopes) if envelopes.texts else []
+            text, positions = rows_of(request, stream.token_ids, document, target, drafter, law, draws)
+            grow = number in enveloped if enveloped is not None else envelopes.texts > 0
+            nodes = envelopes_of(request, stream.token_ids, document, drafter, envelopes) if grow else []
             traces.append({"texts": [text], "positions": positions, "nodes": nodes})
         traces.finish()
     return traces
 
 
-def write_enveloped(folder, temperatures=(0.8,), max_tokens=24) -> TraceFolder:
-    """A folder of one text per temperature, one document and domain each, with envelopes under both laws."""
+def write_enveloped(folder, temperatures=(0.8,), max_tokens=24, law=COUPLED) -> TraceFolder:
+    """A folder of one text per temperature, one document each and two domains, with envelopes under both laws."""
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     config = EnvelopeConfig(len(temperatures), max_depth=4, frontier=6)
     command = {"seed": 1, "envelopes": {"texts": config.texts, "laws": ["coupled", "fixed"]}}
-    with TraceFolder.create(folder, header(command=command)) as traces:
+    with TraceFolder.create(folder, header(command=command, law=law.name)) as traces:
         for number, temperature in enumerate(temperatures):
             request = tiny.requests(number + 1, temperature, max_tokens)[number]
             (stream,), _ = tiny.decoder(target).generate([request])
-            text, positions = rows_of(request, stream.token_ids, f"doc {number}", target, drafter)
+            text, positions = rows_of(request, stream.token_ids, f"doc {number}", target, drafter, law)
             text["domain"] = f"domain {number % 2}"
             shared = {name: text[name] for name in ("text_id", "document")}
             nodes = []
-            for law in (COUPLED, FIXED) if temperature else (COUPLED,):
-                arguments = np.array(text["tokens"]), text["prompt_length"], request.sampling, law, WIDTH, config
+            for grown in (COUPLED, FIXED) if temperature else (COUPLED,):
+                arguments = np.array(text["tokens"]), text["prompt_length"], request.sampling, grown, WIDTH, config
                 nodes += [shared | row for row in grow_envelopes(drafter, *arguments)]
             traces.append({"texts": [text], "positions": positions, "nodes": nodes})
         traces.finish()

@@ -20,7 +20,7 @@ from .recording import Recording
 from .replay import ReplayStats, replay
 from .split import by_setting
 from .stream import SelectorData
-from .trainer import FitConfig, fit_selector
+from .trainer import fit_selector
 from .tuning import gain
 
 NOTHING = "nothing"
@@ -53,7 +53,6 @@ def ablate(
     model: SelectorModel,
     checkpoint: Checkpoint,
     data: SelectorData,
-    fit: FitConfig,
     logs: Path,
     *,
     table: LatencyTable | None,
@@ -69,11 +68,11 @@ def ablate(
     models = {NOTHING: model}
     for number, (group, names) in enumerate(groups.items()):
         reduced = data.without([FEATURES.index(name) for name in names])
-        models[group], _ = fit_selector(reduced, fit, width, logs / f"{number}-{names[0]}")
+        models[group], _ = fit_selector(reduced, logs / f"{number}-{names[0]}")
     law = checkpoint.config.law
     settings = {
         temperature: (texts[:MOST_TEXTS], best[0]["theta_scale"])
-        for of_law, temperature, texts in by_setting(recordings)
+        for of_law, temperature, texts in by_setting(recordings, law)
         if of_law == law and (best := checkpoint.tuned.at(law, temperature, LEARNED))
     }
     costs: dict[str, float] = {}
@@ -81,7 +80,7 @@ def ablate(
     if table is not None and settings:
         some = next(reversed(settings.values()))[0]
         counts = {len(names) for names in groups.values()}
-        cost = measure_step_cost(checkpoint, table, some, width=width, hidden_size=fit.hidden_size, removed=counts)
+        cost = measure_step_cost(checkpoint, table, some, width=width, hidden_size=data.fit.hidden_size, removed=counts)
         costs = {NOTHING: cost.total_us} | {group: cost.of_columns(len(names)) for group, names in groups.items()}
         replays = _replays(models, checkpoint, table, settings, costs)
     fits = [_fit_row(name, groups, each, data, costs.get(name)) for name, each in models.items()]

@@ -36,13 +36,18 @@ def skill_interval(
     squared_errors: Array, reference_errors: Array, groups: Array, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Brier skill over a reference with its 95 % interval, resampling whole groups (documents, so that rows of one
-    text never count as independent): 1 - sum of errors / sum of reference errors."""
+    text never count as independent): 1 - sum of errors / sum of reference errors, 0 where the reference makes none."""
     numbers, which = np.unique(groups, return_inverse=True)
     sums = np.stack([np.bincount(which, errors, len(numbers)) for errors in (squared_errors, reference_errors)])
     picks = np.random.default_rng(seed).integers(len(numbers), size=(resamples, len(numbers)))
     drawn = sums[:, picks].sum(axis=2)
-    low, high = np.percentile(1 - drawn[0] / drawn[1], [2.5, 97.5])
-    return float(1 - sums[0].sum() / sums[1].sum()), float(low), float(high)
+    low, high = np.percentile(_skill(drawn), [2.5, 97.5])
+    return float(_skill(sums.sum(axis=1))), float(low), float(high)
+
+
+def _skill(sums: Array) -> Array:
+    """[...] of sums [2, ...]: of the errors and of the reference's."""
+    return 1 - np.divide(sums[0], sums[1], out=np.ones_like(sums[0]), where=sums[1] > 0)
 
 
 def by_depth(probs: Array, taken: Array, depths: Array) -> list[dict[str, Any]]:

@@ -16,10 +16,9 @@ METADATA = ModelCardData(
 def model_card(config: SelectorConfig, metrics: dict[str, Any]) -> str:
     """Markdown for the checkpoint folder's README.
 
-    `metrics["replay"]`, where there is one, holds rows that share their keys: policy, law, temperature, tokens per
-    second, speed-up.
+    `metrics["scores"]` and `metrics["replay"]` are there once they were measured; the latter holds rows that share
+    their keys: policy, law, temperature, tokens per second, speed-up.
     """
-    scores = [{"score": name, **values} for name, values in metrics["scores"].items()]
     sections = [
         f"---\n{METADATA.to_yaml()}\n---",
         "# treewright selector",
@@ -35,9 +34,10 @@ def model_card(config: SelectorConfig, metrics: dict[str, Any]) -> str:
         "treewright serve --pair.target TARGET --pair.drafter DRAFTER --speculation.selector runs/selector\n```",
         "TARGET and DRAFTER are the pair it was trained on, or another with the same tokenizer. `treewright profile` "
         "measures\nthe machine once; the selector weighs expected tokens against those times.",
-        "## Held-out documents, reachable edges",
-        _table(scores),
     ]
+    if scores := metrics.get("scores"):
+        rows = [{"score": name, **values} for name, values in scores.items()]
+        sections += ["## Held-out documents, reachable edges", _table(rows)]
     if rows := metrics.get("replay"):
         sections += ["## Replay of held-out texts", _table(rows)]
     sections.append("Made by `treewright train`; `config.json` holds the provenance and the hash of every file.")

@@ -134,6 +134,6 @@ def read_rows(folder: TraceFolder, max_depth: int, order: Array) -> Iterator[tup
     """Edges and nodes of a few shards at a time, the shards in `order`."""
     for start in range(0, len(order), SHARDS_AT_ONCE):
         tables = [folder.shard("positions", int(number), COLUMNS) for number in order[start : start + SHARDS_AT_ONCE]]
-        positions = [Positions.from_table(table, folder.header.num_candidates) for table in tables if table.num_rows]
+        positions = [Positions.from_table(table, folder.header) for table in tables if table.num_rows]
         if pairs := [reachable(each, max_depth) for each in positions]:
             yield Rows.joined([edges for edges, _ in pairs]), Rows.joined([nodes for _, nodes in pairs])

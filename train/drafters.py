@@ -6,25 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from ..collect.trace import TraceFolder
+from ..collect.trace import TraceFolder, rank_column
 from ..controller.checkpoint import Checkpoint
-from ..controller.contract import COUPLED
+from ..controller.contract import FIXED
 from ..controller.errors import InputError, first_line
 
 STATIC = ("chain", "static", "static, thresholds", "Sequoia")
 CHOICE = "choice, confidence"
-COLUMNS = ("temperature", "overlap", "rank", "fixed_rank")
 
 
 def drafter_strength(folder: TraceFolder) -> list[dict[str, Any]]:
-    """By temperature: the mean overlap with the target's law, and how often the drafter's first choice is taken."""
+    """By temperature: the mean overlap with the target's law, and how often the drafter's first choice under the law
+    of the traces is taken, and under the fixed one."""
     sums: dict[float, np.ndarray] = {}
-    for batch in folder.iterate("positions", COLUMNS):
-        columns = {name: batch[name].to_numpy(zero_copy_only=False) for name in COLUMNS}
+    ranks = [rank_column(law) for law in (folder.header.law, FIXED.name)]
+    names = list(dict.fromkeys(("temperature", "overlap", *ranks)))
+    for batch in folder.iterate("positions", names):
+        columns = {name: batch[name].to_numpy(zero_copy_only=False) for name in names}
         temperatures = columns["temperature"].astype(np.float64).round(3)
-        rows = np.stack(
-            [np.ones(len(temperatures)), columns["overlap"], columns["rank"] == 0, columns["fixed_rank"] == 0]
-        )
+        rows = np.stack([np.ones(len(temperatures)), columns["overlap"], *(columns[name] == 0 for name in ranks)])
         for temperature in np.unique(temperatures).tolist():
             sums[temperature] = sums.get(temperature, 0.0) + rows[:, temperatures == temperature].sum(axis=1)
     names = ("overlap", "first_choice", "first_choice_fixed")
@@ -40,9 +40,7 @@ def strength_rows(run: str, law: str, metrics: Mapping[str, Any]) -> list[dict[s
     rows = []
     for drafter in metrics["drafter"]:
         temperature = drafter["temperature"]
-        # Greedy texts are replayed under one law: there all laws are the same.
-        laws = (law,) if temperature > 0 else (law, COUPLED.name)
-        replays = [row for row in metrics.get("replay", ()) if row["temperature"] == temperature and row["law"] in laws]
+        replays = [row for row in metrics.get("replay", ()) if (row["temperature"], row["law"]) == (temperature, law)]
         speed_ups = {row["policy"]: float(row["speed_up"]) for row in replays}
         if "learned" not in speed_ups:
             continue

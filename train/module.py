@@ -51,4 +51,6 @@ class SelectorModule(lightning.LightningModule):
         accept, none = among_siblings(log_odds, batch.family)
         free = 1.0 - torch.zeros_like(none).index_add(0, batch.family, batch.taken)
         total = (batch.taken * accept).sum() + (free * none).sum()
-        return -total / len(none), cross_entropy(coverage, batch.next_rank)
+        # A pass may draw no row at all, of which there is nothing to learn.
+        surprise = cross_entropy(coverage, batch.next_rank, reduction="sum")
+        return -total / max(1, len(none)), surprise / max(1, len(coverage))

@@ -20,10 +20,10 @@ from ..controller.selector import TreeLimits
 from ..controller.tree import Array
 from .baselines import rank_tables
 from .positions import document_number
-from .recording import holds_recordings, laws_of
+from .recording import planned_recordings
 from .split import SIDES, by_document, by_setting
 from .stream import SelectorData
-from .trainer import FitConfig, new_module, quiet_lightning
+from .trainer import new_module, new_trainer, quiet_lightning, run
 from .tuning import MOST_TEXTS
 
 # Training batches that the estimate is made from.
@@ -32,18 +32,13 @@ NUM_TIMED = 12
 UNFITTED = {"weights": [0.0] * 3, "bias": 0.0}
 
 
-class PlannedText(NamedTuple):
-    document: int  # see `positions.document_number`
-    temperature: float
-
-
 def training_plan(
-    folder: TraceFolder, out: Path, data: SelectorData, fit: FitConfig, limits: TreeLimits, *, num_fits: int
+    folder: TraceFolder, out: Path, data: SelectorData, limits: TreeLimits, *, num_fits: int
 ) -> dict[str, Any]:
     """`num_fits` networks are fitted one after the other; `data` has just read the whole folder once."""
     names = set(folder.read("texts", ["document"])["document"].to_pylist())
     numbers = np.array([document_number(name) for name in names])
-    batch_seconds, validation_seconds = time_fit(data, fit, folder.header.num_candidates)
+    batch_seconds, validation_seconds = time_fit(data)
     epoch_seconds = data.survey_seconds + data.num_batches * batch_seconds + validation_seconds
     return {
         "traces": str(folder.path),
@@ -55,8 +50,8 @@ def training_plan(
         "texts": _texts(folder),
         "fits": num_fits,
         "batches_per_epoch": data.num_batches,
-        "steps_at_most": data.num_batches * fit.max_epochs,
-        "about_fit_seconds_at_most": round(num_fits * fit.max_epochs * epoch_seconds, 1),
+        "steps_at_most": data.num_batches * data.fit.max_epochs,
+        "about_fit_seconds_at_most": round(num_fits * data.fit.max_epochs * epoch_seconds, 1),
         "replays": _replays(folder, data, limits),
     }
 
@@ -89,7 +84,7 @@ def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
 
 def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> list[dict[str, Any]]:
     """One row per law and temperature that policies are tuned for."""
-    for_rules, for_tuning, for_test = by_document(_recorded(folder), data.split)
+    for_rules, for_tuning, for_test = by_document(planned_recordings(folder), data.split)
     if not (for_rules and for_tuning and for_test):
         return []
     header = folder.header
@@ -98,9 +93,9 @@ def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> lis
     config = SelectorConfig(header.pair, header.law, header.tokenizer_sha256, limits, {})
     unfitted = Checkpoint(config, {}, {}, {}, 0.0, baselines, {}, card="")
     prices = LatencyTable.load(folder.path / "latency.json")
-    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(for_test)}
+    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(for_test, header.law)}
     rows = []
-    for law, temperature, texts in by_setting(for_tuning):
+    for law, temperature, texts in by_setting(for_tuning, header.law):
         grids = policy_grids(unfitted, prices, [LAWS[law]], temperature)
         tuned_on, compared_on = min(len(texts), MOST_TEXTS), compared.get((law, temperature), 0)
         settings = sum(map(len, grids.values()))
@@ -118,43 +113,24 @@ def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> lis
     return rows
 
 
-def _recorded(folder: TraceFolder) -> dict[str, list[PlannedText]]:
-    """The texts `read_recordings` would read, without their envelopes."""
-    found: dict[str, list[PlannedText]] = {law: [] for law in LAWS}
-    if not holds_recordings(folder):
-        return found
-    grown = folder.read("nodes", ["text_id", "law"]).group_by(["text_id", "law"]).aggregate([])
-    pairs = {(row["text_id"], row["law"]) for row in grown.to_pylist()}
-    for row in folder.read("texts", ["text_id", "document", "temperature"]).to_pylist():
-        text = PlannedText(document_number(row["document"]), row["temperature"])
-        for law in folder.header.command["envelopes"]["laws"]:
-            if (row["text_id"], law) in pairs:
-                for like in laws_of(law, text.temperature):
-                    found[like].append(text)
-    return found
-
-
 class FitTimes(NamedTuple):
     batch_seconds: float
     validation_seconds: float
 
 
-def time_fit(data: SelectorData, config: FitConfig, width: int) -> FitTimes:
+def time_fit(data: SelectorData) -> FitTimes:
     """What a training batch and a validation take here, from the first batches of a fit that is thrown away."""
     clock = Clock()
     with quiet_lightning():
-        trainer = lightning.Trainer(
-            accelerator="cpu",
+        trainer = new_trainer(
             max_epochs=1,
             limit_train_batches=NUM_TIMED,
             num_sanity_val_steps=0,
             callbacks=[clock],
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
         )
-        trainer.fit(new_module(data, config, width), data)
+        run(trainer, new_module(data), data)
     return FitTimes(median(clock.batch_seconds), clock.validation_seconds)
 
 

@@ -8,7 +8,9 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
+from ..collect.trace import TraceHeader, rank_column
 from ..controller.context import stack_conditions
+from ..controller.contract import LAWS
 from ..controller.history import histories
 from ..controller.tree import Array
 
@@ -20,6 +22,7 @@ class Positions:
     W are the columns of candidates, the last of them the n-grams'.
     """
 
+    law: str  # of the candidates
     text: Array  # [n] number of the text
     document: Array  # [n] int64, see `document_number`
     temperature: Array  # [n]
@@ -27,19 +30,19 @@ class Positions:
     history: Array  # [n, H] known before the position's token was written
     entropy: Array  # [n] of the drafter's row
     top_log_prob: Array  # [n]
-    rank: Array  # [n, R] place of the target's token among the candidates, -1 if beyond; draw 0 is the text's own
-    fixed_rank: Array  # [n, R]
+    ranks: dict[str, Array]  # by law, [n, R] index of the target's token among that law's candidates, -1 if beyond
     log_probs: Array  # [n, R, W] of the candidates
     noisy_log_probs: Array  # [n, R, W]; -inf where the sampling cut the candidate, or the draw was not made
     ngram_log_probs: Array  # [n, R, W]
     ngram_top_log_prob: Array  # [n]
 
     @classmethod
-    def from_table(cls, table: pa.Table, num_candidates: int) -> Self:
+    def from_table(cls, table: pa.Table, header: TraceHeader) -> Self:
+        """Of rows with at least COLUMNS, from a folder with this `header`."""
         draws = table["draw"].to_numpy()
         own = np.nonzero(draws == 0)[0]
-        columns = {name: table[name].to_numpy()[own] for name in OWN_COLUMNS}
-        every_text = _in_order(table["text_id"].to_numpy())
+        columns = {name: table[name].to_numpy()[own] for name in OWN_NUMBERS}
+        every_text, _ = numbered_names(table["text_id"])
         text = every_text[own]
         # A text's other draws stand behind its own rows, position by position as they do.
         order = np.lexsort((draws, table["position"].to_numpy(), every_text))
@@ -52,30 +55,29 @@ class Positions:
             return grid
 
         def candidates(name: str) -> Array:
-            return table[name].combine_chunks().flatten().to_numpy().reshape(-1, num_candidates)
+            return table[name].combine_chunks().flatten().to_numpy().reshape(-1, header.num_candidates)
 
-        history = np.concatenate(
-            [
-                histories(columns["target_log_prob"][text == number], columns["target_entropy"][text == number])
-                for number in range(text.max(initial=-1) + 1)
-            ]
-        )
-        documents, which = np.unique(columns["document"].astype(str), return_inverse=True)
+        document, names = numbered_names(table["document"])
         return cls(
+            law=header.law,
             text=text,
-            document=np.array([document_number(name) for name in documents], dtype=np.int64)[which],
+            document=np.array([document_number(name) for name in names], dtype=np.int64)[document[own]],
             temperature=columns["temperature"],
             top_p=columns["top_p"],
-            history=history,
+            history=text_histories(text, columns["target_log_prob"], columns["target_entropy"]),
             entropy=columns["draft_entropy"],
             top_log_prob=columns["draft_top_log_prob"],
-            rank=spread(table["rank"].to_numpy(), -1),
-            fixed_rank=spread(table["fixed_rank"].to_numpy(), -1),
+            ranks={law: spread(table[rank_column(law)].to_numpy(), -1) for law in LAWS},
             log_probs=spread(candidates("candidate_log_probs"), 0.0),
             noisy_log_probs=spread(candidates("candidate_noisy_log_probs"), -np.inf),
             ngram_log_probs=spread(candidates("candidate_ngram_log_probs"), 0.0),
             ngram_top_log_prob=columns["ngram_top_log_prob"],
         )
+
+    @property
+    def rank(self) -> Array:
+        """[n, R] index of the target's token among the candidates, -1 if beyond; draw 0 is the text's own."""
+        return self.ranks[self.law]
 
     @cached_property
     def conditions(self) -> Array:
@@ -97,16 +99,21 @@ class Positions:
         return reach
 
 
-def _in_order(names: Array) -> Array:
-    """[n]: each name's number, counted in the order of first appearance."""
-    _, first, which = np.unique(names.astype(str), return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[which]
+def numbered_names(names: pa.ChunkedArray) -> tuple[Array, list[str]]:
+    """[n]: each name's number, counted in the order of first appearance; and the names by number."""
+    encoded = pa.concat_arrays([pa.array([], pa.string()), *names.chunks]).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def text_histories(text: Array, log_probs: Array, entropies: Array) -> Array:
+    """[n, H] of the columns [n] of texts one after the other, `text` [n] their numbers; see `histories`."""
+    starts = np.nonzero(np.diff(text))[0] + 1
+    parts = (np.split(values, starts) for values in (log_probs, entropies))
+    return np.concatenate([histories(*of_text) for of_text in zip(*parts, strict=True)])
 
 
 # What training reads of the position rows; no token ids, so that it works without them.
-OWN_COLUMNS = (
-    "text_id",
-    "document",
+OWN_NUMBERS = (
     "temperature",
     "top_p",
     "target_log_prob",
@@ -116,11 +123,12 @@ OWN_COLUMNS = (
     "ngram_top_log_prob",
 )
 COLUMNS = (
-    *OWN_COLUMNS,
+    *OWN_NUMBERS,
+    "text_id",
+    "document",
     "position",
     "draw",
-    "rank",
-    "fixed_rank",
+    *map(rank_column, LAWS),
     "candidate_log_probs",
     "candidate_noisy_log_probs",
     "candidate_ngram_log_probs",

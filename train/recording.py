@@ -1,17 +1,19 @@
 """Recorded texts with their envelopes: what a policy would have seen, without a language model."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..collect.trace import TraceFolder
 from ..controller.children import Children
 from ..controller.contract import LAWS
-from ..controller.history import histories
 from ..controller.selector import TreeLimits
 from ..controller.tree import Array, DraftTree
-from .positions import document_number
+from .positions import document_number, numbered_names, text_histories
+
+TEXT_COLUMNS = ("text_id", "domain", "document", "tokens", "prompt_length", "temperature", "top_p")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Recording:
     envelopes: dict[int, Envelope]  # by the root's index in the text
 
 
+class PlannedRecording(NamedTuple):
+    document: int  # see `positions.document_number`
+    temperature: float
+
+
 class RecordedDrafter:
     """Hangs recorded children under the nodes of a growing tree, as the drafter did."""
 
@@ -80,33 +87,55 @@ class RecordedDrafter:
 
 
 def read_recordings(folder: TraceFolder) -> dict[str, list[Recording]]:
-    """By law, every text that was recorded with envelopes of that law; greedy ones stand under every law."""
+    """By law, every text that was recorded with envelopes of that law; greedy ones stand under every law.
+
+    Shard by shard: of texts without envelopes nothing stays in memory.
+    """
     recordings: dict[str, list[Recording]] = {law: [] for law in LAWS}
-    if not holds_recordings(folder):
-        return recordings
-    envelopes: dict[tuple[str, str], dict[int, Envelope]] = {}
-    for text_id, position, law, envelope in _envelopes(folder):
-        envelopes.setdefault((text_id, law), {})[position] = envelope
-    history = _histories(folder)
-    texts = folder.read("texts", ("text_id", "domain", "document", "tokens", "prompt_length", "temperature", "top_p"))
-    for row in texts.to_pylist():
-        for law in folder.header.command["envelopes"]["laws"]:
-            if (row["text_id"], law) not in envelopes:
-                continue
-            recording = Recording(
-                text_id=row["text_id"],
-                domain=row["domain"],
-                document=document_number(row["document"]),
-                tokens=np.array(row["tokens"]),
-                prompt_length=row["prompt_length"],
-                temperature=row["temperature"],
-                top_p=row["top_p"],
-                history=history[row["text_id"]],
-                envelopes=envelopes[row["text_id"], law],
-            )
-            for like in laws_of(law, row["temperature"]):
-                recordings[like].append(recording)
+    for number, laws in enveloped_texts(folder):
+        histories = _histories(folder, number, laws)
+        envelopes = _envelopes(folder, number)
+        for row in _texts(folder, number, laws, TEXT_COLUMNS):
+            for law in laws[row["text_id"]]:
+                recording = Recording(
+                    text_id=row["text_id"],
+                    domain=row["domain"],
+                    document=document_number(row["document"]),
+                    tokens=np.array(row["tokens"]),
+                    prompt_length=row["prompt_length"],
+                    temperature=row["temperature"],
+                    top_p=row["top_p"],
+                    history=histories[row["text_id"]],
+                    envelopes=envelopes[row["text_id"], law],
+                )
+                for like in laws_of(law, row["temperature"]):
+                    recordings[like].append(recording)
     return recordings
+
+
+def planned_recordings(folder: TraceFolder) -> dict[str, list[PlannedRecording]]:
+    """What `read_recordings` would read, without the tokens and the envelopes."""
+    planned: dict[str, list[PlannedRecording]] = {law: [] for law in LAWS}
+    for number, laws in enveloped_texts(folder):
+        for row in _texts(folder, number, laws, ("text_id", "document", "temperature")):
+            text = PlannedRecording(document_number(row["document"]), row["temperature"])
+            for law in laws[row["text_id"]]:
+                for like in laws_of(law, text.temperature):
+                    planned[like].append(text)
+    return planned
+
+
+def enveloped_texts(folder: TraceFolder) -> Iterator[tuple[int, dict[str, list[str]]]]:
+    """(shard, laws of the envelopes by text) of each shard that holds envelopes; a text stands in one shard."""
+    if not holds_recordings(folder):
+        return
+    for number in range(len(folder.shards)):
+        grown = folder.shard("nodes", number, ("text_id", "law")).group_by(["text_id", "law"]).aggregate([])
+        pairs = {(row["text_id"], row["law"]) for row in grown.to_pylist()}
+        wanted = folder.header.command["envelopes"]["laws"]
+        texts = dict.fromkeys(sorted(text_id for text_id, _ in pairs))
+        if texts:
+            yield number, {text_id: [law for law in wanted if (text_id, law) in pairs] for text_id in texts}
 
 
 def holds_recordings(folder: TraceFolder) -> bool:
@@ -119,23 +148,36 @@ def laws_of(law: str, temperature: float) -> tuple[str, ...]:
     return (law,) if temperature > 0 else tuple(LAWS)
 
 
-def _histories(folder: TraceFolder) -> dict[str, Array]:
-    table = folder.read("positions", ("text_id", "draw", "target_log_prob", "target_entropy"))
-    own = np.nonzero(table["draw"].to_numpy() == 0)[0]
-    log_probs, entropies = (table[name].to_numpy()[own] for name in ("target_log_prob", "target_entropy"))
-    text_ids = table["text_id"].to_numpy()[own].astype(str)
-    return {
-        name: histories(log_probs[text_ids == name], entropies[text_ids == name])
-        for name in np.unique(text_ids).tolist()
-    }
+def _texts(
+    folder: TraceFolder, shard: int, wanted: Collection[str], columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of the `wanted` texts, in order."""
+    table = folder.shard("texts", shard, columns)
+    for number, text_id in enumerate(table["text_id"].to_pylist()):
+        if text_id in wanted:
+            yield {name: table[name][number].as_py() for name in columns}
 
 
-def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, str, Envelope]]:
+def _histories(folder: TraceFolder, shard: int, wanted: Collection[str]) -> dict[str, Array]:
+    """[n, H] before each written token of the `wanted` texts."""
+    table = folder.shard("positions", shard, ("text_id", "draw", "target_log_prob", "target_entropy"))
+    text, names = numbered_names(table["text_id"])
+    is_wanted = np.array([name in wanted for name in names])
+    rows = np.nonzero((table["draw"].to_numpy() == 0) & is_wanted[text])[0]
+    numbers = (table[name].to_numpy()[rows] for name in ("target_log_prob", "target_entropy"))
+    starts = np.nonzero(np.diff(text[rows], prepend=-1))[0]
+    of_texts = np.split(text_histories(text[rows], *numbers), starts[1:])
+    return {names[number]: of_text for number, of_text in zip(text[rows][starts], of_texts, strict=True)}
+
+
+def _envelopes(folder: TraceFolder, shard: int) -> dict[tuple[str, str], dict[int, Envelope]]:
+    """By (text, law) and by the root's index in the text."""
+    found: dict[tuple[str, str], dict[int, Envelope]] = {}
     width = folder.header.num_candidates
     names = [
         name for name in folder.header.schemas["nodes"].names if name not in ("text_id", "document", "position", "law")
     ]
-    table = folder.read("nodes", ("text_id", "position", "law", *names))
+    table = folder.shard("nodes", shard, ("text_id", "position", "law", *names))
     lists = {name: _split(table[name]) for name in names}
     keys = zip(*(table[name].to_pylist() for name in ("text_id", "position", "law")), strict=True)
     for number, (text_id, position, law) in enumerate(keys):
@@ -146,7 +188,9 @@ def _envelopes(folder: TraceFolder) -> Iterator[tuple[str, int, str, Envelope]]:
         expanded = np.zeros(len(row["tokens"]), dtype=bool)
         expanded[row["expanded"]] = True
         columns = {name: row[name] for name in names if name not in ("parents", "ranks", "expanded")}
-        yield text_id, position, law, Envelope(children=children, expanded=expanded, **columns)
+        envelope = Envelope(children=children, expanded=expanded, **columns)
+        found.setdefault((text_id, law), {})[position] = envelope
+    return found
 
 
 def _split(column) -> list[Array]:

@@ -7,7 +7,6 @@ from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
-from ..controller.contract import COUPLED
 from ..controller.tree import Array
 
 SIDES = ("training", "validation", "test")
@@ -59,11 +58,17 @@ def by_document(
     return parts
 
 
-def by_setting(texts: Mapping[str, Sequence[AnyText]]) -> list[tuple[str, float, list[AnyText]]]:
-    """(law, temperature, texts); greedy texts under one law only, for there both laws are the same."""
-    found = []
+def by_setting(texts: Mapping[str, Sequence[AnyText]], own_law: str) -> list[tuple[str, float, list[AnyText]]]:
+    """(law, temperature, texts); greedy texts under the checkpoint's `own_law` only, for there all laws are the same.
+
+    `texts` are by law, greedy ones under every law.
+    """
+    groups: dict[tuple[str, float], list[AnyText]] = {}
     for law, of_law in texts.items():
-        for temperature in sorted({round(text.temperature, 3) for text in of_law}):
-            if temperature > 0 or law == COUPLED.name:
-                found.append((law, temperature, [text for text in of_law if round(text.temperature, 3) == temperature]))
-    return found
+        for text in of_law:
+            temperature = round(text.temperature, 3)
+            if temperature > 0 or law == own_law:
+                groups.setdefault((law, temperature), []).append(text)
+    laws = list(texts)
+    ordered = sorted(groups.items(), key=lambda group: (laws.index(group[0][0]), group[0][1]))
+    return [(law, temperature, of_group) for (law, temperature), of_group in ordered]

@@ -1,5 +1,6 @@
 """The Lightning data module: rows streamed from sealed shards, so that memory does not grow with the traces."""
 
+import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from time import perf_counter
@@ -13,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ..collect.trace import TraceFolder
 from ..controller.errors import InputError
 from ..controller.tree import Array
-from .data import Rows, read_rows
+from .data import SHARDS_AT_ONCE, Rows, read_rows
 from .module import Batch
 from .positions import document_number
+from .settings import FitConfig
 from .split import SIDES, TRAINING, DocumentSplit
 
 # Rows of a side kept at hand; more would not make a loss of a small network any surer.
@@ -34,12 +36,12 @@ class RowStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         data = self._data
-        generator = np.random.default_rng((data.seed, self._epoch))
+        generator = np.random.default_rng((data.fit.seed, self._epoch))
         order = generator.permutation(len(data.folder.shards))
         for edges, nodes in read_rows(data.folder, data.max_depth, order):
             kept = [rows.select(data.split.sides(rows.document) == TRAINING) for rows in (edges, nodes)]
-            edges, nodes = (_drawn(rows, data.share, generator) for rows in kept)
-            yield from batches(edges, nodes, data.batch_size)
+            edges, nodes = (_drawn(rows, data.fit.row_share, generator) for rows in kept)
+            yield from batches(edges, nodes, data.fit.batch_size)
 
 
 class BatchList(Dataset[Batch]):
@@ -61,19 +63,14 @@ class SelectorData(lightning.LightningDataModule):
     def __init__(
         self,
         folder: TraceFolder,
+        fit: FitConfig,
         *,
         max_depth: int,
-        validation_share: float,
-        test_share: float,
-        batch_size: int,
-        share: float,
-        seed: int,
     ):
         super().__init__()
-        self.folder, self.max_depth = folder, max_depth
+        self.folder, self.fit, self.max_depth = folder, fit, max_depth
         names = set(folder.read("texts", ["document"])["document"].to_pylist())
-        self.split = DocumentSplit.of(map(document_number, names), validation_share, test_share)
-        self.batch_size, self.share, self.seed = batch_size, share, seed
+        self.split = DocumentSplit.of(map(document_number, names), fit.validation_share, fit.test_share)
         self.held: tuple[int, ...] = ()  # feature columns the fit sees at their mean
         self.num_edges = np.zeros(len(SIDES), dtype=np.int64)
         self.edges_per_epoch = 0.0  # roughly: which rows a pass takes is drawn anew each time
@@ -84,11 +81,11 @@ class SelectorData(lightning.LightningDataModule):
 
     def _survey(self) -> list[tuple[Rows, Rows]]:
         """Samples of the rows of each side, (edges, nodes), from one pass over all shards."""
-        generator = np.random.default_rng(self.seed)
+        generator = np.random.default_rng(self.fit.seed)
         samples: dict[tuple[int, int], Rows] = {}
         for pair in read_rows(self.folder, self.max_depth, np.arange(len(self.folder.shards))):
             sides = [self.split.sides(rows.document) for rows in pair]
-            self.edges_per_epoch += float(_odds(pair[0], self.share)[sides[0] == TRAINING].sum())
+            self.edges_per_epoch += float(_odds(pair[0], self.fit.row_share)[sides[0] == TRAINING].sum())
             self.num_edges += np.bincount(sides[0], minlength=len(SIDES))
             self.num_positions += int((pair[1].depth == 0).sum())
             for kind, rows in enumerate(pair):
@@ -115,19 +112,25 @@ class SelectorData(lightning.LightningDataModule):
     @property
     def num_batches(self) -> int:
         """Training batches of one epoch, roughly: what the schedule of the step size is laid out for."""
-        return max(1, int(self.edges_per_epoch / self.batch_size))
+        return max(1, int(self.edges_per_epoch / self.fit.batch_size))
+
+    @property
+    def num_extra_batches(self) -> int:
+        """At most so many more are in an epoch: each few shards are cut into whole batches of their own."""
+        return max(16, math.ceil(len(self.folder.shards) / SHARDS_AT_ONCE))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return DataLoader(RowStream(self, epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(BatchList(list(batches(*self.validation, 8 * self.batch_size))), batch_size=None)
+        return DataLoader(BatchList(list(batches(*self.validation, 8 * self.fit.batch_size))), batch_size=None)
 
 
 def batches(edges: Rows, nodes: Rows, batch_size: int) -> Iterator[Batch]:
-    """Cut shuffled rows into batches of about `batch_size` edges, families whole, and the nodes that go with them."""
-    count = max(1, round(len(edges.label) / batch_size))
+    """Cut shuffled rows into batches of about `batch_size` edges, families whole, and the nodes that go with them; no
+    batch is without either, unless all rows are."""
+    count = max(1, min(round(len(edges.label) / batch_size), len(edges.starts), len(nodes.starts)))
     for edge_part, node_part in zip(_cut(edges, count), _cut(nodes, count), strict=True):
         yield Batch(
             torch.from_numpy(edge_part.features),

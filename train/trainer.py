@@ -1,91 +1,110 @@
 """Fits the network with Lightning: logs beside the checkpoint, early stopping, and a killed run goes on."""
 
-import json
+import csv
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..controller.console import progress
 from ..controller.errors import InputError, first_line
 from ..controller.features import FEATURES
 from ..controller.model import SelectorModel
 from .module import SelectorModule
+from .resume import FitFolder, FitIdentity
 from .stream import SelectorData
 
 
-@dataclass(frozen=True)
-class FitConfig:
-    """How the network is fitted."""
-
-    hidden_size: int = 32
-    """Width of both hidden layers"""
-    learning_rate: float = 5e-3
-    """Largest step size of AdamW"""
-    batch_size: int = 2048
-    """Edges per step"""
-    max_epochs: int = 16
-    """Passes at most"""
-    row_share: float = 0.25
-    """Share of the training rows that one pass looks at, others each time"""
-    patience: int = 4
-    """Epochs without a better validation loss before stopping"""
-    validation_share: float = 0.2
-    """Share of the documents that choose the epoch and tune the policies"""
-    test_share: float = 0.2
-    """Share of the documents that measure the outcome"""
-    tensorboard: bool = False
-    """Log to TensorBoard too (the package tensorboard has to be installed)"""
-    threads: int = 1
-    """CPU threads; more only wait for each other at this size"""
-    seed: int = 0
-    """Seed of the weights and the order"""
-
-
-def fit_selector(data: SelectorData, config: FitConfig, width: int, logs: Path) -> tuple[SelectorModel, int]:
+def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
     """The model of the best validation epoch, and how many epochs ran.
 
-    `logs` keeps the losses (metrics.csv) and, while the fit runs, its last state: a killed fit of the same settings on
-    the same traces goes on from its last epoch.
+    `logs` keeps the losses (metrics.csv) and, until `FitFolder.forget`, the fit's best and last states: a fit of the
+    same settings on the same traces goes on from its last epoch, or is there already. InputError where a loss is not
+    finite. See `run` for signals.
     """
-    module = new_module(data, config, width)
-    best, state, last = _checkpoints(data, config, logs)
+    module, folder = new_module(data), FitFolder(logs)
+    epochs = folder.begin(FitIdentity.of(data, logs))
+    if epochs is None:
+        epochs = _run_fit(module, data, folder)
+        folder.finish(epochs)
+    module.load_state_dict(torch.load(folder.best, weights_only=True)["state_dict"])
+    return module.model.eval(), epochs
+
+
+def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> int:
+    """Epochs in all, those of the run it goes on from included."""
+    best = ModelCheckpoint(folder.path, filename="best", monitor="val_loss", enable_version_counter=False)
+    state = ModelCheckpoint(folder.path, filename="last", enable_version_counter=False)
+    stopping = EarlyStopping("val_loss", patience=data.fit.patience)
     with quiet_lightning():
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            max_epochs=config.max_epochs,
+        trainer = new_trainer(
+            default_root_dir=folder.path,
+            max_epochs=data.fit.max_epochs,
             reload_dataloaders_every_n_epochs=1,
-            callbacks=[EarlyStopping("val_loss", patience=config.patience), best, state, EpochProgress()],
-            logger=_loggers(config, logs),
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            callbacks=[stopping, best, state, EpochLosses(folder.path / "metrics.csv"), EpochProgress()],
+            logger=_tensorboard(folder.path) if data.fit.tensorboard else False,
         )
-        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
-        module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
-    for file in logs.glob("*.ckpt"):
-        file.unlink()
-    return module.model.eval(), trainer.current_epoch
+        run(trainer, module, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
+    if stopping.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC:
+        folder.forget()
+        raise InputError(
+            f"the losses of the fit are not finite after {trainer.current_epoch} epochs, so there is no selector; "
+            f"lower fit.learning_rate, got {data.fit.learning_rate:g}"
+        )
+    return trainer.current_epoch
 
 
-def new_module(data: SelectorData, config: FitConfig, width: int) -> SelectorModule:
+def new_module(data: SelectorData) -> SelectorModule:
     """An untrained network that knows the features' scales, with its schedule."""
+    config = data.fit
     torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
-    model = SelectorModel(len(FEATURES), width, config.hidden_size)
+    model = SelectorModel(len(FEATURES), data.folder.header.num_candidates, config.hidden_size)
     edges, nodes = data.training
     model.standardise(torch.from_numpy(np.concatenate((edges.features, nodes.features))), data.held)
     # The data module counts its batches roughly; the schedule must not end before the last of them.
-    num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + 16 * config.max_epochs
+    num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + data.num_extra_batches * config.max_epochs
     return SelectorModule(model, config.learning_rate, num_steps)
+
+
+def new_trainer(**options: Any) -> lightning.Trainer:
+    """A trainer in this process alone, whatever cluster or launcher the environment's variables tell of."""
+    environment = LightningEnvironment()
+    environment.set_global_rank(0)
+    return lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        num_nodes=1,
+        plugins=[environment],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def run(trainer: lightning.Trainer, module: SelectorModule, data: SelectorData, **options: Any) -> None:
+    """Fit; SIGTERM leaves as SystemExit 143 and SIGINT as KeyboardInterrupt, as they do everywhere else."""
+    try:
+        trainer.fit(module, data, **options)
+    except SIGTERMException as stop:  # whose exit code would be 0
+        raise SystemExit(128 + signal.SIGTERM) from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit code 1
+            raise KeyboardInterrupt from stop
+        raise
 
 
 @contextmanager
@@ -98,41 +117,54 @@ def quiet_lightning() -> Iterator[None]:
         yield
 
 
-def _checkpoints(data: SelectorData, config: FitConfig, logs: Path) -> tuple[ModelCheckpoint, ModelCheckpoint, Path]:
-    """Savers of the best and of the last epoch, and the file of the last; what another fit left is removed."""
-    logs.mkdir(parents=True, exist_ok=True)
-    identity = json.dumps({"fit": asdict(config), "shards": data.folder.shards, "held": data.held}, sort_keys=True)
-    if not (logs / "fit.json").exists() or (logs / "fit.json").read_text() != identity:
-        for file in (*logs.glob("*.ckpt"), *logs.glob("metrics*.csv")):
-            file.unlink()
-        (logs / "fit.json").write_text(identity)
-    best = ModelCheckpoint(logs, filename="best", monitor="val_loss", enable_version_counter=False)
-    state = ModelCheckpoint(logs, filename="last", enable_version_counter=False)
-    return best, state, logs / "last.ckpt"
+def _tensorboard(logs: Path) -> Logger:
+    try:
+        return TensorBoardLogger(logs, name="", version="tensorboard")
+    except ModuleNotFoundError as error:
+        raise InputError(f"fit.tensorboard is asked for, but {first_line(error)}; pip install tensorboard") from error
 
 
-def _loggers(config: FitConfig, logs: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(logs, name="", version="")]
-    if config.tensorboard:
-        try:
-            loggers.append(TensorBoardLogger(logs, name="", version="tensorboard"))
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"fit.tensorboard is asked for, but {first_line(error)}; pip install tensorboard"
-            ) from error
-    return loggers
+class EpochLosses(Callback):
+    """A file of every epoch's losses; its rows are part of the fit's state, so that a fit that goes on loses none."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rows = state_dict["rows"]
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        losses = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        self._rows.append({"epoch": trainer.current_epoch, "steps": trainer.global_step} | losses)
+        with self._file.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
+            writer.writeheader()
+            writer.writerows(self._rows)
 
 
 class EpochProgress(Callback):
     """Epochs on stderr; Lightning's own bars write to stdout, which belongs to the result."""
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def __init__(self) -> None:
         self._display = progress()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._display.start()
-        self._task = self._display.add_task("train: epochs at most", total=trainer.max_epochs)
+        self._task = self._display.add_task(
+            "train: epochs at most", total=trainer.max_epochs, completed=trainer.current_epoch
+        )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._display.advance(self._task)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._display.stop()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
         self._display.stop()

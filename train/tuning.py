@@ -41,7 +41,7 @@ class Trial:
 def tune(checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]) -> TunedSettings:
     """Every policy's settings, best first; recordings by law, of documents that choose."""
     ranked: dict[str, dict[float, dict[str, list[Settings]]]] = {}
-    for law, temperature, texts in by_setting(recordings):
+    for law, temperature, texts in by_setting(recordings, checkpoint.config.law):
         families = policy_families(checkpoint, table, LAWS[law], temperature)
         best_first = ranked.setdefault(law, {}).setdefault(temperature, {})
         for family in track(families, f"tune: {law}, T={temperature:g}"):
@@ -56,7 +56,7 @@ def compare_tuned(
 ) -> list[dict[str, Any]]:
     """One row per tuned policy on recordings of other documents, and one for the clairvoyant."""
     rows = []
-    for law, temperature, texts in by_setting(recordings):
+    for law, temperature, texts in by_setting(recordings, checkpoint.config.law):
         best = tuned_plans(checkpoint, table, law, temperature, tuned)
         if not best:
             log.warning(

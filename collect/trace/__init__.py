@@ -2,7 +2,7 @@
 
 from .folder import TraceFolder
 from .merge import merge_folders, parse_shard
-from .schema import NODES, POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader
+from .schema import NODES, POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader, rank_column
 from .texts import FolderTexts, read_texts
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "TraceHeader",
     "merge_folders",
     "parse_shard",
+    "rank_column",
     "read_texts",
 ]

@@ -6,6 +6,7 @@ that some texts decoded together brought. A record counts when it is whole, so a
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,25 @@ class Journal:
 
 
 def read_journal(path: Path, schemas: dict[str, pa.Schema]) -> dict[str, pa.Table]:
-    """The rows of every whole record up to the first that is not: behind it nothing was acknowledged."""
-    content = memoryview(path.read_bytes())
+    """The rows of every whole record."""
     tables = {name: [schema.empty_table()] for name, schema in schemas.items()}
+    for record in journal_records(path):
+        for name, table in record.items():
+            tables[name].append(table)
+    return {name: pa.concat_tables(parts) for name, parts in tables.items()}
+
+
+def journal_records(path: Path) -> Iterator[dict[str, pa.Table]]:
+    """The tables of each whole record up to the first that is not: behind it nothing was acknowledged."""
+    content = memoryview(path.read_bytes())
     while len(content) > LENGTH_BYTES + HASH_BYTES:
         end = LENGTH_BYTES + HASH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
         payload = content[LENGTH_BYTES + HASH_BYTES : end]
         # The hash stands before the parser: Arrow never sees damaged bytes.
         if hashlib.sha256(payload).digest() != content[LENGTH_BYTES : LENGTH_BYTES + HASH_BYTES]:
             break
-        for name, table in _unpack(payload).items():
-            tables[name].append(table)
+        yield _unpack(payload)
         content = content[end:]
-    return {name: pa.concat_tables(parts) for name, parts in tables.items()}
 
 
 def _pack(rows: dict[str, list[dict[str, Any]]], schemas: dict[str, pa.Schema]) -> bytes:

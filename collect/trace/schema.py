@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 OLDEST_TEXTS = 4  # the oldest schema whose texts can be labelled again
 
 TEXTS = pa.schema(
@@ -38,11 +38,9 @@ POSITIONS = pa.schema(
         ("temperature", pa.float32()),
         ("top_p", pa.float32()),
         ("emitted", pa.int32()),  # what the target draws here under the row's noise
-        (
-            "rank",
-            pa.int32(),
-        ),  # place of the emitted token among the candidates of the trace's law, -1 if beyond
-        ("fixed_rank", pa.int32()),  # the same under the fixed law
+        # Index of the emitted token among the candidates of each law, whichever the trace's own is; -1 if beyond.
+        ("coupled_rank", pa.int32()),
+        ("fixed_rank", pa.int32()),
         ("target_log_prob", pa.float32()),  # of the emitted token
         ("draft_log_prob", pa.float32()),
         ("target_entropy", pa.float32()),
@@ -59,6 +57,11 @@ POSITIONS = pa.schema(
         ("ngram_top_log_prob", pa.float32()),
     ]
 )
+
+
+def rank_column(law: str) -> str:
+    """The column of POSITIONS that holds the ranks under `law`."""
+    return f"{law}_rank"
 
 
 NODES = pa.schema(

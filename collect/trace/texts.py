@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from .folder import TraceFolder
-from .journal import journal_file, read_journal
+from .journal import journal_file, journal_records
 from .manifest import Manifest
 from .parquet import read_parquet
 from .schema import OLDEST_TEXTS, TEXTS, TraceHeader
@@ -31,7 +31,7 @@ def read_texts(path: Path) -> FolderTexts:
     tables = [read_parquet(folder.shard_file("texts", number)) for number in range(len(folder.shards))]
     if not manifest.finished:
         with suppress(FileNotFoundError):  # nothing journaled, or its server is sealing it right now
-            tables.append(read_journal(journal_file(path, len(manifest.shards)), folder.header.schemas)["texts"])
+            tables += [record["texts"] for record in journal_records(journal_file(path, len(manifest.shards)))]
     if manifest.header.schema_version == 4:
         tables = [_from_schema_4(table) for table in tables]
     return FolderTexts(manifest.header, pa.concat_tables([TEXTS.empty_table(), *tables]))

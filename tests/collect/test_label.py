@@ -53,8 +53,8 @@ def test_the_rank_says_which_candidate_the_text_took():
     request, tokens = written(0.8)
     _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER)
     for row in rows:
-        if row["rank"] >= 0:
-            assert row["candidates"][row["rank"]] == row["emitted"]
+        if row["coupled_rank"] >= 0:
+            assert row["candidates"][row["coupled_rank"]] == row["emitted"]
         else:
             assert row["emitted"] not in row["candidates"]
 
@@ -62,16 +62,25 @@ def test_the_rank_says_which_candidate_the_text_took():
 def test_a_drafter_equal_to_the_target_has_overlap_one_and_rank_zero():
     request, tokens = written(0.8)
     _, rows = traces.rows_of(request, tokens, "doc", TARGET, TARGET)
-    assert all(row["rank"] == 0 for row in rows)
+    assert all(row["coupled_rank"] == 0 for row in rows)
     np.testing.assert_allclose([row["overlap"] for row in rows], 1.0, atol=1e-12)
 
 
 def test_a_child_that_is_never_drafted_matches_no_token():
     """Where the n-grams expect nothing, their column holds no token, not token 0."""
     request, tokens = written(1.5, max_tokens=200)
-    coupled, fixed = (traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, law)[1] for law in (COUPLED, FIXED))
+    _, fixed = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, FIXED)
     beyond = [row for row in fixed if row["emitted"] == 0 and 0 not in row["candidates"] and -1 in row["candidates"]]
     assert beyond
-    assert {row["rank"] for row in beyond} == {-1}
-    assert [row["fixed_rank"] for row in coupled] == [row["fixed_rank"] for row in fixed]
-    assert [row["fixed_rank"] for row in fixed] == [row["rank"] for row in fixed]
+    assert {row["fixed_rank"] for row in beyond} == {-1}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_either_law_records_the_ranks_under_both(temperature):
+    request, tokens = written(temperature)
+    coupled, fixed = (
+        traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, law, draws=3)[1] for law in (COUPLED, FIXED)
+    )
+    ranks = [(row["coupled_rank"], row["fixed_rank"]) for row in coupled]
+    assert ranks == [(row["coupled_rank"], row["fixed_rank"]) for row in fixed]
+    assert all(here == there for here, there in ranks) == (temperature == 0)

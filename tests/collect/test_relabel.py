@@ -14,11 +14,13 @@ import traces
 from treewright import cli
 from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, files, read_texts
 from treewright.collect.trace.files import sha256
+from treewright.collect.trace.journal import Journal, journal_file
 from treewright.collect.trace.manifest import Manifest
 from treewright.collect.trace.schema import POSITIONS, TEXTS
 from treewright.controller.errors import InputError
 
 PAIR = ["--pair.threads", "1", "--profile.repeats", "1"]
+OLD_NAMES = {"coupled_rank": "rank"}
 LABELS = ["--draws", "2", "--envelopes.texts", "2", "--envelopes.max_depth", "3"]
 
 
@@ -50,9 +52,14 @@ def test_more_draws_leave_the_ones_before_them_as_they_were(collected, tmp_path)
 
 
 def test_another_law_ranks_the_candidates_without_the_noise(collected, tmp_path):
-    again = relabelled(collected.path, tmp_path / "again", "--law", "fixed")
+    again = relabelled(collected.path, tmp_path / "again", "--law", "fixed", "--draws", "2")
     assert again.header.law == "fixed"
-    assert again.positions()["rank"] == again.positions()["fixed_rank"]
+    for row in again.positions().to_pylist():
+        rank = row["fixed_rank"]
+        assert row["candidates"][rank] == row["emitted"] if rank >= 0 else row["emitted"] not in row["candidates"]
+    ranks = ["text_id", "position", "draw", "coupled_rank", "fixed_rank"]
+    some = collected.positions().select(ranks).to_pylist()
+    assert [row for row in again.positions().select(ranks).to_pylist() if row["draw"] < 2] == some
 
 
 def test_names_and_tokens_can_be_left_out_now(collected, tmp_path):
@@ -133,30 +140,45 @@ def test_the_folder_itself_is_not_written_over(collected, capsys):
 
 
 def as_schema(version, folder, path):
-    """The folder as an earlier build wrote it: 6 with n-grams that drafted nothing, 5 without them, 4 with settings in
-    float32, and no choice."""
+    """The folder as an earlier build wrote it: 7 with a rank under the trace's own law, 6 with n-grams that drafted
+    nothing, 5 without them, 4 with settings in float32, and no choice."""
     shutil.copytree(folder.path, path)
     types = {"temperature": pa.float32(), "top_p": pa.float32(), "seed": pa.int64()} if version == 4 else {}
     fields = [pa.field(field.name, types.get(field.name, field.type)) for field in TEXTS]
     old = {
         "texts": pa.schema([field for field in fields if version > 4 or field.name != "choice"]),
-        "positions": pa.schema([field for field in POSITIONS if "ngram" not in field.name]),
+        "positions": pa.schema([field for field in POSITIONS if version > 6 or "ngram" not in field.name]),
     }
     for shard in folder.shards:
         for name in shard["sha256"]:
             if schema := old.get(name.partition("-")[0]):
-                pq.write_table(pq.read_table(path / name).select(schema.names).cast(schema), path / name)
+                table = pq.read_table(path / name).select(schema.names).cast(schema)
+                pq.write_table(table.rename_columns([OLD_NAMES.get(each, each) for each in schema.names]), path / name)
                 shard["sha256"][name] = sha256(path / name)
     content = json.loads((path / "manifest.json").read_text())
     header = replace(TraceFolder.open(folder.path).header, schema_version=version)
     Manifest(header, folder.shards, content["files"], True).write(path)
 
 
-@pytest.mark.parametrize("version", [4, 5, 6])
+@pytest.mark.parametrize("version", [4, 5, 6, 7])
 def test_texts_of_the_schemas_before_are_brought_up_to_date(collected, tmp_path, capsys, version):
     as_schema(version, TraceFolder.open(collected.path), tmp_path / "old")
-    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 7; bring its texts up to date"):
+    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 8; bring its texts up to date"):
         TraceFolder.open(tmp_path / "old")
     assert read_texts(tmp_path / "old").table == collected.texts()
     again = relabelled(tmp_path / "old", tmp_path / "new", *LABELS)
     assert {table: again.read(table) for table in TABLES} == rows.contents(collected)
+
+
+def test_texts_that_an_older_server_has_not_sealed_are_read(tmp_path):
+    """Its journal holds the other tables' columns of that schema, too."""
+    header = rows.header(law="", width=0)
+    with TraceFolder.create(tmp_path / "served", header) as folder:
+        Manifest(replace(header, schema_version=7)).write(folder.path)
+    names = [OLD_NAMES.get(name, name) for name in POSITIONS.names]
+    old = pa.schema([POSITIONS.field(number).with_name(name) for number, name in enumerate(names)])
+    journal = Journal(journal_file(folder.path, 0), header.schemas | {"positions": old})
+    text = rows.of_text(3)["texts"]
+    journal.append({"texts": text, "positions": [], "nodes": []})
+    journal.close()
+    assert read_texts(folder.path).table.to_pylist() == text

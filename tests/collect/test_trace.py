@@ -37,9 +37,9 @@ def test_a_shard_is_sealed_when_it_is_full_and_the_rest_at_the_end(folder):
 
 
 def test_batches_hold_the_same_rows_as_the_table(folder):
-    batches = list(folder.iterate("positions", ["position", "rank"], batch_rows=4))
+    batches = list(folder.iterate("positions", ["position", "fixed_rank"], batch_rows=4))
     assert all(batch.num_rows <= 4 for batch in batches)
-    assert pa.Table.from_batches(batches) == folder.positions().select(["position", "rank"])
+    assert pa.Table.from_batches(batches) == folder.positions().select(["position", "fixed_rank"])
 
 
 def test_reading_by_batches_takes_the_memory_of_one_shard(tmp_path):
@@ -132,7 +132,7 @@ def test_the_files_are_a_dataset(folder, tmp_path, streaming):
     files = {"train": str(folder.path / "positions-*.parquet")}
     cache = str(tmp_path / "cache")
     loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache, streaming=streaming)
-    assert [row["rank"] for row in loaded] == folder.positions()["rank"].to_pylist()
+    assert [row["fixed_rank"] for row in loaded] == folder.positions()["fixed_rank"].to_pylist()
 
 
 def test_an_empty_folder_has_the_schemas_columns(tmp_path):

@@ -23,8 +23,8 @@ from treewright.train.feature_cost import NotingScorer, StepCost
 from treewright.train.recording import read_recordings
 from treewright.train.replay import ReplayStats, replay
 from treewright.train.report.document import report_page
+from treewright.train.settings import FitConfig
 from treewright.train.stream import SelectorData
-from treewright.train.trainer import FitConfig
 
 FIT = FitConfig(max_epochs=1, batch_size=128, row_share=1.0)
 GROUP = {"law's noise": feature_groups()["law's noise"]}
@@ -55,9 +55,9 @@ def ablation(folder, recordings, tuned, tmp_path_factory):
     """Without the law's noise, beside a network that was never trained."""
     torch.manual_seed(5)  # the one of `plans.checkpoint`
     model = SelectorModel(len(FEATURES), traces.WIDTH + 1).eval()
-    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=128, share=1.0, seed=0)
+    data = SelectorData(folder, FIT, max_depth=4)
     logs = tmp_path_factory.mktemp("logs")
-    return ablate(model, tuned, data, FIT, logs, table=plans.TABLE, recordings=recordings, groups=GROUP)
+    return ablate(model, tuned, data, logs, table=plans.TABLE, recordings=recordings, groups=GROUP)
 
 
 def test_every_feature_belongs_to_exactly_one_group():
@@ -90,7 +90,7 @@ def test_a_network_does_not_see_a_held_column():
 
 
 def test_what_a_fit_without_columns_is_given_stays_as_it_was(folder):
-    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=128, share=1.0, seed=0)
+    data = SelectorData(folder, FitConfig(batch_size=128, row_share=1.0), max_depth=4)
     reduced = data.without(NOISE)
     assert (data.held, reduced.held) == ((), tuple(NOISE))
     assert reduced.training is data.training

@@ -9,17 +9,11 @@ from treewright.controller.features import FEATURES, node_features
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.train.data import read_rows
+from treewright.train.settings import FitConfig
 from treewright.train.stream import SelectorData
 
 MAX_DEPTH = 4
-SETTINGS = {
-    "max_depth": MAX_DEPTH,
-    "validation_share": 0.2,
-    "test_share": 0.2,
-    "batch_size": 64,
-    "share": 1.0,
-    "seed": 0,
-}
+FIT = FitConfig(batch_size=64, row_share=1.0)
 
 
 class WatchfulScorer(ConfidenceScorer):
@@ -53,12 +47,12 @@ def test_edges_equal_a_loop_over_roots_and_depths(folder):
             for rank, (log_prob, noisy) in enumerate(candidates):
                 if noisy == -np.inf:  # the n-grams expect none but the drafter's candidates
                     continue
-                taken = float(row["rank"] == rank)
+                taken = float(row["coupled_rank"] == rank)
                 expected.append((depth, rank, path + log_prob, path_noisy + noisy, noisy, taken))
-            if row["rank"] < 0:
+            if row["coupled_rank"] < 0:
                 break
-            path += row["candidate_log_probs"][row["rank"]]
-            path_noisy += row["candidate_noisy_log_probs"][row["rank"]]
+            path += row["candidate_log_probs"][row["coupled_rank"]]
+            path_noisy += row["candidate_noisy_log_probs"][row["coupled_rank"]]
     edges, _ = rows_of(folder)
     columns = [FEATURES.index(n) for n in ("rank", "path_log_prob", "path_noisy_log_prob", "noisy_log_prob")]
     # Both sides sorted by row; float32 columns are compared as such, hence the tolerance.
@@ -89,7 +83,7 @@ def test_an_edge_has_the_features_that_serving_computes_for_the_node(folder):
 
 def test_children_of_a_node_stay_in_one_batch(folder):
     """The rank is not that of an earlier sibling, the parent's path is the same, and the text takes one at most."""
-    data = SelectorData(folder, **SETTINGS | {"batch_size": 16})
+    data = SelectorData(folder, FitConfig(batch_size=16, row_share=1.0), max_depth=MAX_DEPTH)
     rank, path = FEATURES.index("rank"), FEATURES.index("path_log_prob")
     own = FEATURES.index("log_prob")
     num_families = 0
@@ -122,7 +116,7 @@ def test_other_noise_draws_label_the_same_nodes_anew(tmp_path):
 
 
 def test_no_document_is_on_two_sides_of_the_split(folder):
-    data = SelectorData(folder, **SETTINGS)
+    data = SelectorData(folder, FIT, max_depth=MAX_DEPTH)
     sides = [[set(rows.document) for rows in sample] for sample in (data.training, data.validation, data.test)]
     assert [[len(documents) for documents in side] for side in sides] == [[2, 2], [1, 1], [1, 1]]
     assert len(set().union(*(edges for edges, _ in sides))) == 4
@@ -132,11 +126,11 @@ def test_no_document_is_on_two_sides_of_the_split(folder):
 def test_two_documents_are_too_few(tmp_path, count):
     folder = traces.write(tmp_path / "few", count)
     with pytest.raises(InputError, match="no documents to train on, none to validate on or none to test on"):
-        SelectorData(folder, **SETTINGS)
+        SelectorData(folder, FIT, max_depth=MAX_DEPTH)
 
 
 def test_an_epoch_sees_every_training_row_once_and_no_held_out_one(folder):
-    data = SelectorData(folder, **SETTINGS)
+    data = SelectorData(folder, FIT, max_depth=MAX_DEPTH)
     seen = np.concatenate([batch.edge_features.numpy() for batch in data.train_dataloader()])
     edges, _ = rows_of(folder)
     wanted = edges.features[np.isin(edges.document, data.training[0].document)]

@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from time import perf_counter
 
 import plans
 import pytest
 import traces
 from treewright import cli
 from treewright.collect.envelope import EnvelopeConfig
-from treewright.controller.contract import LAWS
+from treewright.controller.contract import COUPLED, FIXED, LAWS
 from treewright.controller.policies.grids import policy_grids
 from treewright.train.ablation import feature_groups
 from treewright.train.recording import read_recordings
+from treewright.train.settings import FitConfig
 from treewright.train.split import SIDES, by_document, by_setting
 from treewright.train.stream import SelectorData
 
@@ -40,28 +42,47 @@ def contents(folder):
 
 def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
     plan = plan_of(folder, tmp_path / "selector", capsys)
-    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=64, share=1.0, seed=0)
+    data = SelectorData(folder, FitConfig(batch_size=64, row_share=1.0), max_depth=4)
     samples = {"training": data.training, "validation": data.validation, "test": data.test}
     assert {side: plan[f"{side}_edges"] for side in SIDES} == {side: len(samples[side][0].label) for side in SIDES}
     assert {side: plan[f"{side}_documents"] for side in SIDES} == {"training": 2, "validation": 1, "test": 1}
     assert plan["positions"] == data.num_positions == 48
     assert plan["texts"] == [{"domain": "toy", "temperature": 0.8, "texts": 4}]
     assert plan["steps_at_most"] == 5 * plan["batches_per_epoch"] == 5 * data.num_batches
-    assert plan["about_fit_seconds_at_most"] >= 0
+
+
+def test_an_epoch_takes_no_longer_than_the_planning_that_timed_one(folder, tmp_path, capsys):
+    """So many epochs that the tenths of a second they are told in tell them apart."""
+    started = perf_counter()
+    plan = plan_of(folder, tmp_path / "selector", capsys, "--fit.max_epochs", "100000")
+    assert 0 < plan["about_fit_seconds_at_most"] < 100_000 * (perf_counter() - started)
+    assert plan["steps_at_most"] == 100_000 * plan["batches_per_epoch"]
 
 
 def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
     plan = plan_of(folder, tmp_path / "selector", capsys)
-    data = SelectorData(folder, max_depth=4, validation_share=0.2, test_share=0.2, batch_size=64, share=1.0, seed=0)
+    data = SelectorData(folder, FitConfig(batch_size=64, row_share=1.0), max_depth=4)
     _, for_tuning, for_test = by_document(read_recordings(folder), data.split)
     wanted = []
-    for (law, temperature, texts), (*_, others) in zip(by_setting(for_tuning), by_setting(for_test), strict=True):
+    for (law, temperature, texts), (*_, others) in zip(
+        *(by_setting(texts, "coupled") for texts in (for_tuning, for_test)), strict=True
+    ):
         grids = policy_grids(plans.checkpoint(), plans.TABLE, [LAWS[law]], temperature)
         settings = sum(len(grid) for grid in grids.values())
         wanted.append((law, len(grids), settings, settings * len(texts) + len(grids) * len(others)))
     names = ("law", "families", "settings", "replays")
     assert [tuple(row[name] for name in names) for row in plan["replays"]] == wanted
     assert [law for law, *_ in wanted] == ["coupled", "fixed"]
+
+
+def test_greedy_texts_are_replayed_under_the_law_of_the_traces(tmp_path, capsys):
+    """Only there is a learned policy to tune."""
+    path = tmp_path / "traces"
+    folder = traces.write_enveloped(path, (0.0, 0.0, 0.0), max_tokens=8, law=FIXED)
+    plans.TABLE.save(path / "latency.json")
+    (row,) = plan_of(folder, tmp_path / "selector", capsys)["replays"]
+    learned = {family for family, law in policy_grids(plans.checkpoint(), plans.TABLE, [COUPLED], 0.0)}
+    assert (row["law"], row["temperature"], row["families"]) == ("fixed", 0.0, len(learned))
 
 
 def test_it_writes_nothing(folder, tmp_path, monkeypatch, capsys):

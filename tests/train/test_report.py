@@ -37,7 +37,7 @@ VOID = {"meta", "br", "link", "img"}
 @pytest.fixture(scope="module")
 def checkpoint():
     limits = TreeLimits(max_depth=4, width=3, frontier=3, budget=12)
-    config = SelectorConfig("tiny", "coupled", "0" * 64, limits, (0.6, 0.1, 0.05), {"made by": "a test"})
+    config = SelectorConfig("tiny", "coupled", "0" * 64, limits, {"made by": "a test"})
     return Checkpoint(config, checkpoints.files(), {}, {}, 0.0, checkpoints.BASELINES, {}, card="")
 
 

@@ -1,0 +1,48 @@
+"""Which texts are replayed together: by law and temperature, greedy ones under the checkpoint's own law."""
+
+from typing import NamedTuple
+
+import pytest
+from treewright.train.split import DocumentSplit, by_document, by_setting
+
+
+class Text(NamedTuple):
+    document: int
+    temperature: float
+
+
+COLD, WARM, HOT = Text(1, 0.0), Text(2, 0.6), Text(3, 1.0)
+TEXTS = {"coupled": [HOT, COLD, WARM], "fixed": [COLD, WARM]}
+
+
+@pytest.mark.parametrize("law", ["coupled", "fixed"])
+def test_greedy_texts_stand_under_the_checkpoints_own_law(law):
+    groups = by_setting(TEXTS, law)
+    assert [group for group in groups if group[1] == 0.0] == [(law, 0.0, [COLD])]
+    assert [group for group in groups if group[1] > 0] == [
+        ("coupled", 0.6, [WARM]),
+        ("coupled", 1.0, [HOT]),
+        ("fixed", 0.6, [WARM]),
+    ]
+
+
+def test_the_laws_keep_their_order_and_temperatures_rise():
+    assert [group[:2] for group in by_setting(TEXTS, "coupled")] == [
+        ("coupled", 0.0),
+        ("coupled", 0.6),
+        ("coupled", 1.0),
+        ("fixed", 0.6),
+    ]
+
+
+def test_temperatures_that_differ_in_their_storage_alone_are_one():
+    almost = Text(4, 0.6000000238)
+    assert by_setting({"coupled": [WARM, almost]}, "coupled") == [("coupled", 0.6, [WARM, almost])]
+
+
+def test_every_side_gets_its_texts_by_law():
+    split = DocumentSplit.of([1, 2, 3], validation_share=0.3, test_share=0.3)
+    assert (split.test.tolist(), split.validation.tolist()) == ([1], [2])
+    training, validation, test = by_document(TEXTS, split)
+    assert (training, validation) == ({"coupled": [HOT]}, {"coupled": [WARM], "fixed": [WARM]})
+    assert test == {"coupled": [COLD], "fixed": [COLD]}
