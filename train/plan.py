@@ -14,6 +14,7 @@ from ..collect.trace import TraceFolder
 from ..controller.checkpoint import Checkpoint, SelectorConfig
 from ..controller.console import print_table
 from ..controller.contract import LAWS
+from ..controller.fitting import new_trainer, run
 from ..controller.latency import LatencyTable
 from ..controller.policies.grids import policy_grids
 from ..controller.selector import TreeLimits
@@ -23,7 +24,7 @@ from .positions import document_number
 from .recording import planned_recordings
 from .split import SIDES, by_document, by_setting
 from .stream import SelectorData
-from .trainer import new_module, new_trainer, quiet_lightning, run
+from .trainer import new_module, quiet_lightning
 from .tuning import MOST_TEXTS
 
 # Training batches that the estimate is made from.
@@ -123,6 +124,7 @@ def time_fit(data: SelectorData) -> FitTimes:
     clock = Clock()
     with quiet_lightning():
         trainer = new_trainer(
+            accelerator="cpu",
             max_epochs=1,
             limit_train_batches=NUM_TIMED,
             num_sanity_val_steps=0,

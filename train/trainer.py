@@ -3,7 +3,6 @@
 import csv
 import logging
 import math
-import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +12,14 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..controller.console import progress
 from ..controller.errors import InputError, first_line
 from ..controller.features import FEATURES
+from ..controller.fitting import new_trainer, run
 from ..controller.model import SelectorModel
 from .module import SelectorModule
 from .resume import FitFolder, FitIdentity
@@ -51,6 +49,7 @@ def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> i
     stopping = EarlyStopping("val_loss", patience=data.fit.patience)
     with quiet_lightning():
         trainer = new_trainer(
+            accelerator="cpu",
             default_root_dir=folder.path,
             max_epochs=data.fit.max_epochs,
             reload_dataloaders_every_n_epochs=1,
@@ -78,33 +77,6 @@ def new_module(data: SelectorData) -> SelectorModule:
     # The data module counts its batches roughly; the schedule must not end before the last of them.
     num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + data.num_extra_batches * config.max_epochs
     return SelectorModule(model, config.learning_rate, num_steps)
-
-
-def new_trainer(**options: Any) -> lightning.Trainer:
-    """A trainer in this process alone, whatever cluster or launcher the environment's variables tell of."""
-    environment = LightningEnvironment()
-    environment.set_global_rank(0)
-    return lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        num_nodes=1,
-        plugins=[environment],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
-
-
-def run(trainer: lightning.Trainer, module: SelectorModule, data: SelectorData, **options: Any) -> None:
-    """Fit; SIGTERM leaves as SystemExit 143 and SIGINT as KeyboardInterrupt, as they do everywhere else."""
-    try:
-        trainer.fit(module, data, **options)
-    except SIGTERMException as stop:  # whose exit code would be 0
-        raise SystemExit(128 + signal.SIGTERM) from stop
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit code 1
-            raise KeyboardInterrupt from stop
-        raise
 
 
 @contextmanager

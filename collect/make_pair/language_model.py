@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, kl_div
 from torch.utils.data import DataLoader, Dataset
 from transformers import LlamaForCausalLM
 
+from ...controller.fitting import new_trainer, run
 from ...controller.tree import Array
 from .settings import EPOCH_STEPS, PairFitConfig
 
@@ -124,17 +125,14 @@ def fit_model(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = LanguageModule(model, tokens, num_steps, config, teacher)
     state = ModelCheckpoint(scratch, filename="last", enable_version_counter=False)
-    trainer = lightning.Trainer(
+    trainer = new_trainer(
         accelerator="auto",
-        devices=1,
         precision="bf16-mixed",
         max_epochs=num_steps // EPOCH_STEPS,
         reload_dataloaders_every_n_epochs=1,
         callbacks=[state, Snapshots(snapshots or {})],
         logger=CSVLogger(scratch, flush_logs_every_n_steps=EPOCH_STEPS),
         log_every_n_steps=EPOCH_STEPS // 2,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     last = scratch / "last.ckpt"
     if last.exists() and not is_zipfile(last):
@@ -143,7 +141,7 @@ def fit_model(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
+        run(trainer, module, ckpt_path=last if last.exists() else None, weights_only=False)
     model.eval()
 
 

@@ -1,0 +1,34 @@
+"""Lightning as every command uses it: in this process alone, and stopped by signals as anything else is."""
+
+import signal
+from typing import Any
+
+import lightning
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+
+def new_trainer(**options: Any) -> lightning.Trainer:
+    """A trainer in this process alone, whatever cluster or launcher the environment's variables tell of."""
+    environment = LightningEnvironment()
+    environment.set_global_rank(0)
+    return lightning.Trainer(
+        devices=1,
+        num_nodes=1,
+        plugins=[environment],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def run(trainer: lightning.Trainer, module: lightning.LightningModule, *data: Any, **options: Any) -> None:
+    """Fit; SIGTERM leaves as SystemExit 143 and SIGINT as KeyboardInterrupt, as they do everywhere else."""
+    try:
+        trainer.fit(module, *data, **options)
+    except SIGTERMException as stop:  # whose exit code would be 0
+        raise SystemExit(128 + signal.SIGTERM) from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit code 1
+            raise KeyboardInterrupt from stop
+        raise
