@@ -61,6 +61,9 @@ def _provenance(folder: TraceFolder, fit: FitConfig) -> dict[str, Any]:
     return {
         "traces": folder.header.command,
         "trace_shards": [shard["sha256"] for shard in folder.shards],
+        "target_sha256": folder.header.target_sha256,
+        "drafter_sha256": folder.header.drafter_sha256,
+        "dtype": folder.header.dtype,
         "fit": asdict(fit),
         "versions": {name: version(name) for name in ("treewright", "torch", "lightning", "onnx")},
     }

@@ -88,9 +88,7 @@ def spectr_shares(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> 
     return torch.minimum(target_probs / spectr_rho(target_probs, draft_probs, num_draws), draft_probs)
 
 
-def spectr_rho(
-    target_probs: Tensor, draft_probs: Tensor, num_draws: int, num_bisections: int = NUM_BISECTIONS
-) -> Tensor:
+def spectr_rho(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> Tensor:
     """[..., 1] the division factor in [1, k] with 1 - (1 - beta)^k = rho beta, where beta = sum of min(p / rho, q):
     the factor is the number of draws that are looked at in the mean.
 
@@ -98,7 +96,7 @@ def spectr_rho(
     """
     low = torch.ones_like(target_probs[..., :1])
     high = torch.full_like(low, num_draws)
-    for _ in range(num_bisections if num_draws > 1 else 0):
+    for _ in range(NUM_BISECTIONS if num_draws > 1 else 0):
         middle = (low + high) / 2
         beta = torch.minimum(target_probs / middle, draft_probs).sum(-1, keepdim=True)
         is_enough = expected_tries(beta, num_draws) <= middle
