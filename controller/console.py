@@ -70,7 +70,8 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Print rows that share their keys; numbers stand right."""
     table = Table()
     for name, value in rows[0].items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+        # What does not fit goes on in the next line; cut off, a setting would be lost.
+        table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     terminal = Terminal()
