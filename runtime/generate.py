@@ -6,10 +6,11 @@ from ..controller.console import print_json
 from ..controller.errors import InputError
 from ..controller.objective import nearest
 from ..controller.ranges import require_at_least
+from .build import build_decoder
 from .pair import PairConfig, load_pair
 from .request import Request
 from .sampling import Sampling
-from .speculation import SpeculationConfig, build_decoder
+from .speculation import SpeculationConfig
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,13 @@
-"""From a configuration to a decoder: which policy drafts and which verifier judges, if any."""
+"""What is asked of speculation: a selector or a tree, and how it is drafted."""
 
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..controller.checkpoint import Checkpoint
-from ..controller.contract import COUPLED, FIXED, WALK, LawTerms
+from ..controller.contract import FIXED, WALK
 from ..controller.errors import InputError
-from ..controller.guard import Guard
-from ..controller.latency import LatencyTable
-from ..controller.latency_cache import stored_table
-from ..controller.policies.delayed import sampled_shape
-from ..controller.policies.learned import learned_selector, tuned_scales
 from ..controller.ranges import require_above, require_between
-from ..controller.scorers.base import Scorer
-from ..controller.scorers.confidence import ConfidenceScorer
-from ..controller.scorers.rank import RankScorer
-from ..controller.selector import LARGEST, Selector, TreeLimits
+from ..controller.selector import LARGEST
 from ..controller.shapes import parse_paths
-from .decode import Decoder
-from .decoders import plain_decoder, tree_decoder
-from .drafters.draws import get_sampled_law
-from .drafters.law import get_law
-from .drafters.lookup import LookupDrafter, read_datastore
-from .pair import REFERENCE, Pair, reference_folder
-from .table_fit import FitTotals, TableWatch
-from .verification.spectr import MOST_DRAWS
-
-log = logging.getLogger(__name__)
 
 # Which limit bounds each number of a dynamic tree.
 DYNAMIC = {"depth": "max_depth", "width": "width", "budget": "budget"}
@@ -81,44 +60,7 @@ class SpeculationConfig:
             require_between("the nodes of speculation.tree", len(parse_paths(self.tree)), 1, LARGEST.budget)
 
 
-def build_decoder(
-    pair: Pair, config: SpeculationConfig, fit: FitTotals | None = None, *, max_batch: int = 1
-) -> Decoder:
-    """The decoder a configuration asks for; InputError where it cannot be built or would not be lossless.
-
-    Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`; it says at once where
-    the table knows nothing of batches as large as `max_batch`.
-    """
-    _refuse_idle_options(config)
-    sources = {
-        "a selector": config.selector,
-        "a static tree": config.tree,
-        "a dynamic tree": config.dynamic,
-        "a sampled tree": config.sampled,
-    }
-    given = [source for source, value in sources.items() if value is not None]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} are both given; choose one of them")
-    if pair.head is not None and (config.selector is not None or config.sampled is not None):
-        raise InputError(
-            f"drafter {pair.config.drafter!r} is {pair.head.kind}, which drafts static and dynamic trees only, got "
-            f"{given[0]}; give one as speculation.tree or speculation.dynamic"
-        )
-    if config.sampled is not None:
-        law = get_sampled_law(config.law or "none")
-        if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
-            raise InputError(
-                f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
-            )
-        return tree_decoder(pair, law, sampled_shape(law, *config.sampled), verifier=config.verifier)
-    if config.selector is not None:
-        return _learned(pair, config, config.selector, fit, max_batch)
-    if config.tree is not None or config.dynamic is not None:
-        return _by_hand(pair, config, fit, max_batch)
-    return plain_decoder(pair)
-
-
-def _refuse_idle_options(config: SpeculationConfig) -> None:
+def refuse_idle_options(config: SpeculationConfig) -> None:
     """InputError for an option that would change nothing beside the others."""
     by_hand = config.tree is not None or config.dynamic is not None
     learned, sampled = config.selector is not None, config.sampled is not None
@@ -139,86 +81,3 @@ def _refuse_idle_options(config: SpeculationConfig) -> None:
             f"speculation.lookup drafts without the drafter's noise, under the fixed law, got {config.law!r}; leave "
             "speculation.law out"
         )
-
-
-def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
-    """A checkpoint that fits the pair, `reference` for the one that ships with the reference pair; InputError where it
-    was trained for another tokenizer."""
-    shipped = folder == Path(REFERENCE) and not folder.exists()
-    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector" if shipped else folder)
-    if checkpoint.config.tokenizer_sha256 != pair.tokenizer_sha256:
-        raise InputError(
-            f"selector {folder} was trained for the pair {checkpoint.config.pair!r}, whose tokenizer differs from that "
-            f"of {pair.name!r}; train one on traces of this pair"
-        )
-    return checkpoint
-
-
-def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None, max_batch: int) -> Decoder:
-    checkpoint = load_checkpoint(folder, pair)
-    table = stored_table(pair.latency_key)
-    if table is None:
-        threads = pair.latency_key["threads"]
-        raise InputError(
-            f"this machine has no latency table for the pair on {threads} CPU threads yet; run `treewright profile` (a "
-            "minute)"
-        )
-    scales = tuned_scales(checkpoint) if config.theta_scale is None else {0.0: config.theta_scale}
-    selector = learned_selector(checkpoint, table, theta_scale=scales)
-    if config.datastore and not selector.limits.ngrams:
-        raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
-    return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch, scales)
-
-
-def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
-    """The loop under a static or dynamic tree, which needs no latency table; the guard looks into one, if there is
-    one."""
-    scorer, limits = _scorer_and_limits(config)
-    selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
-    if config.lookup:
-        policy = Guard(selector) if config.guard else selector
-        datastore = read_datastore(config.datastore, pair.tokenizer)
-        return tree_decoder(pair, FIXED, policy, drafter=LookupDrafter(datastore))
-    most = pair.head.max_depth if pair.head is not None else None
-    if most is not None and limits.max_depth > most:
-        raise InputError(
-            f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but the tree asked for is "
-            f"{limits.max_depth} deep; give one of that depth"
-        )
-    table = stored_table(pair.latency_key) if config.guard else None
-    return _watched(pair, config, get_law(config.law or COUPLED.name), selector, table, fit, max_batch)
-
-
-def _scorer_and_limits(config: SpeculationConfig) -> tuple[Scorer, TreeLimits]:
-    if config.tree is not None:
-        paths = parse_paths(config.tree)
-        scorer = RankScorer.from_paths(paths)
-        size = len(paths)
-        return scorer, TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=size, budget=size)
-    assert config.dynamic is not None
-    depth, width, budget = config.dynamic
-    return ConfidenceScorer(), TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)
-
-
-def _watched(
-    pair: Pair,
-    config: SpeculationConfig,
-    law: LawTerms,
-    selector: Selector,
-    table: LatencyTable | None,
-    fit: FitTotals | None,
-    max_batch: int,
-    theta_scales: Mapping[float, float] | None = None,
-) -> Decoder:
-    """The loop behind the guard, if there is to be one, with an eye on the table, if there is one."""
-    if table is not None and max_batch > table.batches[-1]:
-        log.warning(
-            "the latency table was measured for batches up to %d and guesses the price of larger ones; run `treewright "
-            "profile` with --sizes.batches up to %d",
-            table.batches[-1],
-            max_batch,
-        )
-    policy = Guard(selector, table) if config.guard else selector
-    datastore = read_datastore(config.datastore, pair.tokenizer)
-    watch = TableWatch(table, fit) if table is not None else None
-    return tree_decoder(pair, law, policy, watch, datastore=datastore, theta_scales=theta_scales)

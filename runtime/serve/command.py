@@ -14,8 +14,9 @@ import uvicorn
 
 from ...controller.console import print_json
 from ...controller.errors import InputError
+from ..build import build_decoder
 from ..pair import Pair, PairConfig, load_pair
-from ..speculation import SpeculationConfig, build_decoder
+from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
 from .app import create_app
 from .worker import KeepText, Totals, Worker

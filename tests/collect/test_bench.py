@@ -8,9 +8,10 @@ import plans
 import pytest
 import tiny
 from transformers import GenerationConfig
-from treewright.collect.bench.command import BenchConfig, bench, finalists
+from treewright.collect.bench.command import bench, finalists
 from treewright.collect.bench.measure import fit_sentence, over_others, summarise, table_fit, tuned, worst_decile
 from treewright.collect.bench.policies import Job, Policy, Run, planned_policy
+from treewright.collect.bench.settings import BenchConfig
 from treewright.collect.bench.transformers_loops import (
     GRID as ASSISTED_GRID,
 )

@@ -3,7 +3,7 @@
 from math import inf, nan
 
 import pytest
-from treewright.collect.bench.command import BenchConfig
+from treewright.collect.bench.settings import BenchConfig
 from treewright.collect.envelope import EnvelopeConfig
 from treewright.collect.make_pair.settings import CutConfig, ModelSize, PairFitConfig, PairShape
 from treewright.collect.profile import ProfileConfig

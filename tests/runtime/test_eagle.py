@@ -17,11 +17,12 @@ from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.tree import DraftTree
 from treewright.runtime.backends.base import CHUNK
+from treewright.runtime.build import build_decoder
 from treewright.runtime.decoders import tree_decoder
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
-from treewright.runtime.speculation import SpeculationConfig, build_decoder
+from treewright.runtime.speculation import SpeculationConfig
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
 TREE = "[(0,), (1,), (0, 0), (0, 1), (0, 0, 0)]"

@@ -18,10 +18,11 @@ from treewright.controller.scorers.fused import FusedScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.tree import DraftTree
+from treewright.runtime.build import build_decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.drafters.lookup import LookupDrafter, read_datastore
 from treewright.runtime.sampling import Sampling, TokenSampler
-from treewright.runtime.speculation import SpeculationConfig, build_decoder
+from treewright.runtime.speculation import SpeculationConfig
 
 LIMITS = TreeLimits(max_depth=5, width=2, frontier=3, budget=9)
 SETTINGS = [{"temperature": 0.0}, {"temperature": 0.5, "top_p": 0.9}, {"temperature": 1.2}]

@@ -13,11 +13,12 @@ from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.runtime.backends.base import CHUNK
+from treewright.runtime.build import build_decoder
 from treewright.runtime.decoders import tree_decoder
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
-from treewright.runtime.speculation import SpeculationConfig, build_decoder
+from treewright.runtime.speculation import SpeculationConfig
 
 LIMITS = TreeLimits(max_depth=3, width=3, frontier=3, budget=10)
 CHAIN = Selector(RankScorer.from_paths([(0,), (0, 0), (0, 0, 0)]), TreeLimits(3, 1, 1, 3))

@@ -12,7 +12,8 @@ from checkpoints import BASELINES
 from treewright.controller.contract import VERIFIERS
 from treewright.controller.errors import InputError
 from treewright.controller.latency_cache import cache_path
-from treewright.runtime.speculation import SpeculationConfig, build_decoder
+from treewright.runtime.build import build_decoder
+from treewright.runtime.speculation import SpeculationConfig
 
 
 def law_of(verifier):

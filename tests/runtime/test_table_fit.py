@@ -16,8 +16,9 @@ from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.selector import Selector, TreeLimits
 from treewright.controller.tree import DraftTree
 from treewright.runtime import table_fit
+from treewright.runtime.build import build_decoder
 from treewright.runtime.pair import Pair, PairConfig
-from treewright.runtime.speculation import SpeculationConfig, build_decoder
+from treewright.runtime.speculation import SpeculationConfig
 from treewright.runtime.stats import StepRecord
 from treewright.runtime.table_fit import WINDOW_STEPS, FitTotals, PartRatios, StepRatios, TableWatch
 from treewright.runtime.verification.base import Verdict
