@@ -89,7 +89,7 @@ def collect(
             table = cached_table(models, profile)
             folder.attach("latency.json", json.dumps(table.as_dict(), indent=1).encode())
         batches = [numbers[start : start + batch] for start in range(folder.num_texts, len(numbers), batch)]
-        for together in track(batches, "collect: texts"):
+        for together in track(batches, "collect: batches of texts"):
             written = [replace(text, document=names[text.document]) for text in take(together)]
             folder.append(recorder.record(written, [number in enveloped for number in together]))
         folder.finish()

@@ -64,6 +64,10 @@ def build_decoder(
         return _learned(pair, config, config.selector, fit, max_batch)
     if config.tree is not None or config.dynamic is not None:
         return _by_hand(pair, config, fit, max_batch)
+    if pair.config.drafter != REFERENCE:
+        log.warning(
+            "nothing is drafted, for neither a selector nor a tree is asked for: decoding is plain, without the drafter"
+        )
     return plain_decoder(pair)
 
 

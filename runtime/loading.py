@@ -1,5 +1,6 @@
 """Other people's folders: whatever transformers, or a library below it, finds wrong with one becomes a sentence."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,9 @@ NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 def load_tokenizer(name: str) -> Any:
     """The fast tokenizer at a folder or hub id; InputError where none can be read."""
+    _require_folder(name)
     _refuse_pointers(name)
-    with _as_sentence(f"no tokenizer can be loaded from {name!r}", "give a model folder or hub id"):
+    with _as_sentence(f"no tokenizer can be loaded from {name!r}", _hint(name)):
         tokenizer = AutoTokenizer.from_pretrained(name, **NO_CODE)
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
@@ -35,10 +37,9 @@ def load_weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
     InputError where it cannot be read, and where weights are missing or of other shapes than its configuration asks
     for: transformers makes those up at random, and every run would generate another text.
     """
+    _require_folder(name)
     _refuse_pointers(name)
-    exists = Path(name).exists()
-    hint = "check the folder" if exists else "give a folder or a hub id that is cached or online"
-    with _as_sentence(f"no model can be loaded from {name!r}", hint):
+    with _as_sentence(f"no model can be loaded from {name!r}", _hint(name)):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=dtype,
@@ -83,6 +84,18 @@ def what_it_says(error: Exception) -> str:
     words = " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
     words = words or type(error).__name__
     return words if len(words) <= MOST_LETTERS else words[:MOST_LETTERS].rpartition(" ")[0] + " ..."
+
+
+def _require_folder(name: str) -> None:
+    """InputError for a path, which no hub id can be, where there is nothing."""
+    if not os.path.exists(name) and (name.startswith((".", os.sep)) or name.count("/") > 1):
+        raise InputError(f"there is no folder {name!r}; give one that holds a model, or a hub id")
+
+
+def _hint(name: str) -> str:
+    if os.path.exists(name):
+        return "check the folder"
+    return "there is no such folder here, so give one, or a hub id that is cached or online"
 
 
 def _refuse_pointers(name: str) -> None:

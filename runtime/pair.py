@@ -152,6 +152,11 @@ def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
 
 def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:
     if tokenizer.get_vocab() != other.get_vocab():
+        if config.drafter == REFERENCE:
+            raise InputError(
+                f"pair.drafter is not given, and the reference pair's has another tokenizer than target "
+                f"{config.target!r}; give a drafter of the target's family"
+            )
         raise InputError(
             f"target {config.target!r} and drafter {config.drafter!r} have different tokenizers "
             f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "

@@ -26,6 +26,7 @@ def runs(tmp_path_factory):
 
 
 EPOCHS = ["--fit.max_epochs", "2"]
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an added token
 
 
 def last_line(capsys):
@@ -222,7 +223,22 @@ def test_different_tokenizers_are_refused(tmp_path, capsys):
 
 
 def test_a_missing_model_is_refused(tmp_path, capsys):
-    refused(["generate", "--prompt", "x", "--pair.target", tmp_path / "none"], "tokenizer can be loaded", capsys)
+    refused(["generate", "--prompt", "x", "--pair.target", tmp_path / "none"], "there is no folder", capsys)
+
+
+def test_a_drafter_that_was_not_given_is_asked_for(tmp_path, capsys):
+    shutil.copytree(reference_folder() / "target", tmp_path / "target")
+    tokenizer = json.loads((tmp_path / "target" / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({"id": 4096, "content": "<new>", **dict.fromkeys(FLAGS, False)})
+    (tmp_path / "target" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    arguments = ["generate", "--prompt", "x", "--pair.target", tmp_path / "target"]
+    refused(arguments, "pair.drafter is not given", capsys)
+
+
+def test_a_drafter_that_nothing_uses_is_said(tmp_path, capsys, caplog):
+    drafter = str(reference_folder() / "drafter")
+    assert cli.main(["generate", "--prompt", "x", "--pair.drafter", drafter, "--text.max_tokens", "1"]) == 0
+    assert "nothing is drafted, for neither a selector nor a tree is asked for" in caplog.text
 
 
 def test_no_traces_are_refused(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The `train` command: fit the network on traces, compare it, export it, write the checkpoint folder."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ from .split import by_document
 from .stream import SelectorData
 from .trainer import fit_selector
 from .tuning import compare_tuned, tune
+
+log = logging.getLogger(__name__)
 
 # Beside the checkpoint stand its logs and, while it is written, temporary folders with longer names.
 MOST_NAME_BYTES = 200
@@ -64,6 +67,12 @@ def train(
     drafters = earlier_rows(compare, folder.header.tokenizer_sha256)
     # Read before anything is fitted: without prices there is no replay.
     table = LatencyTable.load(traces / "latency.json") if holds_recordings(folder) else None
+    if table is None:
+        log.warning(
+            "%s holds no envelopes, so nothing is replayed: no policy is tuned, and theta is not scaled; collect with "
+            "--envelopes.texts above 0",
+            traces,
+        )
     started = perf_counter()
     data = SelectorData(folder, fit, max_depth=limits.max_depth)
     if plan:

@@ -68,7 +68,10 @@ def bench(
     tune = tuning[: measure.tune_prompts]
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
     if {prompt.document for prompt in tuning} & {prompt.document for prompt in held_out}:
-        raise InputError(f"{source}: some documents have prompts in both splits, tune and bench; separate them")
+        raise InputError(
+            f"{source}: some prompts, or prompts of one document, are in both splits, tune and bench; give every row a "
+            "'split' of its own (lines of a .txt file and rows without one are in both)"
+        )
     if measure.concurrency and max(measure.concurrency) > max(profile.batches):
         raise InputError(
             f"measure.concurrency is of numbers up to the largest batch profiled, {max(profile.batches)}; got "
