@@ -101,6 +101,8 @@ def call(command: str, arguments: list[str]) -> int:
         auto_cli(function, args=arguments, prog=f"treewright {command}", as_positional=False, fail_untyped=True)
     except InputError as error:
         return complain(command, str(error))
+    except UnicodeDecodeError as error:
+        return complain(command, f"a file is not UTF-8 text ({error}); check the one given as --config")
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from .errors import InputError
 
 Path = tuple[int, ...]
+MOST_RANK = 2**20  # no vocabulary is larger
 
 
 def parse_paths(text: str) -> list[Path]:
@@ -31,8 +32,8 @@ def check_paths(paths: Sequence[Path]) -> None:
         raise InputError("a static tree needs at least one path, got an empty list; write '[(0,)]' for one token")
     known = set(paths) | {()}
     for path in paths:
-        if not path or min(path) < 0:
-            raise InputError(f"a path holds one rank >= 0 per depth, got {path}")
+        if not path or min(path) < 0 or max(path) >= MOST_RANK:
+            raise InputError(f"a path holds one rank from 0 to {MOST_RANK - 1} per depth, got {path}")
         if path[:-1] not in known:
             raise InputError(f"static tree holds {path} without its parent; add {path[:-1]}")
 

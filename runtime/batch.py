@@ -137,8 +137,8 @@ class Batch:
             except Exception as error:
                 self._joining.popleft()
                 self._is_reading = False
+                entry.stream.fail(error)  # first: what has failed once may fail again
                 self._slots.drop_newcomer()
-                entry.stream.fail(error)
 
     def _may_join(self) -> bool:
         """Whether it is the turn of the first of those joining."""

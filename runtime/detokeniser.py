@@ -92,7 +92,13 @@ class Detokeniser:
         return piece[count:]
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        try:
+            return self._tokenizer.decode(ids, skip_special_tokens=True)
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+                raise
+            # A panic of the tokenizer's library is no Exception; as one, it ends the text it belongs to alone.
+            raise RuntimeError(f"the tokenizer's decoder failed: {error}") from error
 
 
 def _num_common(one: str, other: str) -> int:

@@ -1,5 +1,7 @@
 """Other people's folders: whatever transformers, or a library below it, finds wrong with one becomes a sentence."""
 
+import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..controller.errors import InputError
+
+log = logging.getLogger(__name__)
 
 LFS_POINTER = b"version https://git-lfs"
 LARGE_FILES = (".safetensors", ".bin", ".json", ".model", ".gguf")
@@ -39,6 +43,7 @@ def load_weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
     """
     _require_folder(name)
     _refuse_pointers(name)
+    _require_json(Path(name) / "generation_config.json")
     with _as_sentence(f"no model can be loaded from {name!r}", _hint(name)):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
@@ -68,6 +73,14 @@ def _require_complete(name: str, report: dict[str, Any]) -> None:
             f"{name!r} lacks {len(missing)} of its weights ({_some(missing)}){others}; they would be random numbers: "
             "copy the folder again, or rename the weights as the architecture in its config.json does"
         )
+    if unknown:
+        log.warning(
+            "%r holds %d weights that its config.json does not ask for (%s), which are left out: if that is not how it "
+            "was made, its configuration is another model's",
+            name,
+            len(unknown),
+            _some(unknown),
+        )
 
 
 @contextmanager
@@ -90,6 +103,16 @@ def _require_folder(name: str) -> None:
     """InputError for a path, which no hub id can be, where there is nothing."""
     if not os.path.exists(name) and (name.startswith((".", os.sep)) or name.count("/") > 1):
         raise InputError(f"there is no folder {name!r}; give one that holds a model, or a hub id")
+
+
+def _require_json(path: Path) -> None:
+    """InputError for a damaged file that transformers passes over in silence; there may be none."""
+    if not path.exists():
+        return
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON ({what_it_says(error)}); copy it again, or remove it") from error
 
 
 def _hint(name: str) -> str:

@@ -144,7 +144,7 @@ def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
         source.vocabulary_size = target.vocabulary_size
     else:
         source = load_head(drafter_name, target)
-    pair = Pair(target, source, tokenizer, _end_tokens(target, tokenizer), config)
+    pair = Pair(target, source, tokenizer, _end_tokens(config.target, target, tokenizer), config)
     if is_undecided(config.threads, config.device):
         torch.set_num_threads(stored_fastest(pair.latency_key) or torch.get_num_threads())
     return pair
@@ -185,12 +185,15 @@ def _resolve(name: str, role: str) -> str:
     return str(reference_folder() / role) if name == REFERENCE else os.path.expanduser(name)
 
 
-def _end_tokens(target: TransformersModel, tokenizer: Any) -> frozenset[int]:
+def _end_tokens(name: str, target: TransformersModel, tokenizer: Any) -> frozenset[int]:
     """Where transformers looks: the generation's configuration, else the model's; else what the tokenizer calls so."""
     config, generation = target.model.config, target.model.generation_config
     for source in (generation, config, config.get_text_config(), tokenizer):
         ends = getattr(source, "eos_token_id", None)
-        known = [end for end in ([ends] if isinstance(ends, int) else ends or ()) if end >= 0]
+        ends = [ends] if isinstance(ends, int) else ends or []
+        if not isinstance(ends, list) or not all(isinstance(end, int) for end in ends):
+            raise InputError(f"eos_token_id of {name!r} is a token id or a list of them, got {ends!r}; correct it")
+        known = [end for end in ends if end >= 0]
         if known:
             return frozenset(known)
     return frozenset()

@@ -23,6 +23,8 @@ def check_request(request: Request, context_length: int, vocabulary_size: int) -
     fit the context with the tokens asked for."""
     if len(request.prompt_ids) == 0:
         raise InputError("the prompt is empty; give at least one token")
+    if min(request.prompt_ids) < 0:
+        raise InputError(f"the prompt holds the token id {min(request.prompt_ids)}; ids begin with 0")
     if max(request.prompt_ids) >= vocabulary_size:
         raise InputError(
             f"the prompt holds the token id {max(request.prompt_ids)}, but the models have rows up to "

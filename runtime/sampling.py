@@ -17,6 +17,9 @@ FEW = 1024
 # Below it, the best float32 logits of a row lie further apart than noise reaches, unless they are equal; and far below
 # it, logits over the temperature leave the number format.
 LEAST_TEMPERATURE = 1e-12
+# Below it, logits over the temperature may be so large that adding noise to equal ones no longer parts them; counted
+# from the best of their row they are not.
+SMALL_TEMPERATURE = 0.01
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class TokenSampler:
         scales = [temperature or 1.0 for temperature in temperatures]
         self._scales = torch.tensor(scales, dtype=torch.float64, device=self.device)
         self._scaled = any(scale != 1.0 for scale in scales)
+        self._some_small = any(scale < SMALL_TEMPERATURE for scale in scales)
         self._cut_slots = [slot for slot, s in enumerate(samplings) if not s.is_greedy and (s.top_k > 0 or s.top_p < 1)]
         self._greedy = torch.tensor([s.is_greedy for s in samplings], device=self.device)
         self._some_greedy = any(s.is_greedy for s in samplings)
@@ -86,7 +90,8 @@ class TokenSampler:
         return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size, self.device)
 
     def warp(self, logits: Tensor, slots: Sequence[int] | None = None) -> Tensor:
-        """[B, ..., V] scores: logits / T with top-k, then top-p, cut to -inf; logits as they are at T = 0.
+        """[B, ..., V] scores: logits / T, but for a constant of the row, with top-k, then top-p, cut to -inf; logits as
+        they are at T = 0.
 
         The rows are of all texts, or of those in `slots`.
         """
@@ -95,7 +100,11 @@ class TokenSampler:
         if self._scaled:
             shape = (-1,) + (1,) * (scores.dim() - 1)
             scales = self._scales if slots is None else self._scales[list(slots)]
-            scores = scores / scales.to(scores.dtype).view(shape)
+            scales = scales.to(scores.dtype).view(shape)
+            if self._some_small:
+                best = scores.amax(dim=-1, keepdim=True)
+                scores = scores - best.masked_fill(scales >= SMALL_TEMPERATURE, 0.0)
+            scores = scores / scales
         if not self._cut_slots:
             return scores
         scores = scores.clone()

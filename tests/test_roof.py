@@ -86,6 +86,12 @@ def test_a_refusal_of_the_system_is_a_sentence(tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_configuration_that_is_not_text_is_a_sentence(tmp_path, capsys):
+    (tmp_path / "serve.yaml").write_bytes(b"\xff\xfe\x00")
+    assert cli.main(["generate", "--config", str(tmp_path / "serve.yaml")]) == 2
+    assert "a file is not UTF-8 text" in capsys.readouterr().err
+
+
 def test_a_path_from_a_file_may_begin_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     assert cli.path_of("~/traces") == Path("/somewhere/traces")

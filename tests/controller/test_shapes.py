@@ -17,7 +17,8 @@ def test_a_chain_is_its_prefixes():
     [
         ("[(0, 0)]", "without its parent"),
         ("[]", "at least one path"),
-        ("[(-1,)]", "rank >= 0"),
+        ("[(-1,)]", "one rank from 0 to 1048575"),
+        ("[(1048576,)]", "one rank from 0 to 1048575"),
         ("[()]", "one rank"),
         ("5", "list of paths"),
         ("not a tree", "list of paths"),

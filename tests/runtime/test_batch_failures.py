@@ -122,6 +122,34 @@ def test_a_text_that_cannot_be_shown_fails_alone():
     assert 0 < sum(stream.error is not None for stream in streams) < 5
 
 
+def test_a_text_that_fails_has_its_error_even_if_clearing_up_after_it_fails(monkeypatch):
+    asked = requests(3 * CHUNK)
+    decoder = decoder_of(False, target={"marked": 3 * CHUNK + ROOM, "max_length": CHUNK - 1})
+    streams, batch = decoder.open_streams(asked), decoder.open_batch()
+    for request, stream in zip(asked, streams, strict=True):
+        batch.join(request, stream)
+
+    def fail(slots):
+        raise MemoryError("no memory to clear up")
+
+    monkeypatch.setattr("treewright.runtime.slots.Slots.drop_newcomer", fail)
+    while len(batch):
+        batch.step()
+    assert isinstance(streams[2].error, RuntimeError)
+    assert all(stream.error is not None or stream.finish_reason for stream in streams)
+
+
+def test_a_panic_of_the_tokenizers_library_ends_the_text_it_belongs_to_alone():
+    tokenizer = tiny.tokenizer()
+    replace, strip = decoders.Replace("w7", ""), decoders.Strip(" ", 0, 1)
+    tokenizer.decoder = decoders.Sequence([replace, strip, decoders.Fuse()])
+    decoder = Decoder(Target(tiny.llama(positions=4 * CHUNK)), WalkVerifier(), tokenizer, frozenset())
+    asked = [Request([8 if token == 7 else token for token in of.prompt_ids], ROOM, of.sampling) for of in requests()]
+    streams, _ = run(decoder, asked)
+    panics = [stream.error is not None for stream in streams]
+    assert panics == [7 in plain(request).token_ids for request in asked]
+
+
 def test_drawn_trees_go_on_alone_with_the_draws_they_would_have_had():
     asked, shape = requests(), sampled_shape(IID_PATHS, 3, 1, 2)
     texts = []

@@ -59,6 +59,8 @@ def test_added_tokens_without_rows_are_never_generated(tmp_path):
     assert pair.target.vocabulary_size == pair.drafter.vocabulary_size == 40
     with pytest.raises(InputError, match="holds the token id 40, but the models have rows up to 39 only"):
         plain_decoder(pair).generate([Request(pair.encode("w1 [PAD]"), 4, Sampling())])
+    with pytest.raises(InputError, match="holds the token id -1; ids begin with 0"):
+        plain_decoder(pair).generate([Request([1, -1], 4, Sampling())])
 
 
 def test_a_drafter_that_lacks_rows_for_what_the_target_generates_is_refused(tmp_path):
@@ -83,6 +85,27 @@ def test_end_tokens_are_those_of_the_generation_the_model_or_the_tokenizer(gener
 
 def test_a_model_that_names_no_end_has_none(tmp_path):
     assert pair_at(tmp_path, words(), generation={}).end_tokens == set()
+
+
+@pytest.mark.parametrize("ends", ["3", [3, "4"], {"a": 1}])
+def test_an_end_that_is_no_token_id_is_refused(ends, tmp_path):
+    with pytest.raises(InputError, match=r"eos_token_id|no model can be loaded"):
+        pair_at(tmp_path, words(), generation={"eos_token_id": ends})
+
+
+def test_a_damaged_configuration_of_the_generation_is_refused(tmp_path):
+    save(tmp_path, words())
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(InputError, match=r"generation_config.json is not JSON"):
+        load_pair(PairConfig(str(tmp_path), str(tmp_path), threads=1))
+
+
+def test_weights_that_no_configuration_asks_for_are_named(tmp_path, caplog):
+    save(tmp_path, words())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    load_pair(PairConfig(str(tmp_path), str(tmp_path), threads=1))
+    assert "holds 9 weights that its config.json does not ask for (model.layers.1." in caplog.text
 
 
 def test_a_fingerprint_is_of_weights_and_configuration_and_of_nothing_else(tmp_path):

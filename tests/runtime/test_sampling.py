@@ -120,3 +120,15 @@ def test_behind_every_node_at_once_the_same_tokens_are_drawn():
     drawn = sampler.draw_all(rows, roots, depths)
     for node in range(4):
         assert drawn[:, node].tolist() == sampler.draw(rows[:, node], roots + depths[:, node] + 1).tolist()
+
+
+@pytest.mark.parametrize("logit", [12.5, 100.0])
+@pytest.mark.parametrize("temperature", [1e-4, 1e-6, 1e-9])
+def test_tokens_equally_good_are_drawn_equally_often_however_small_the_temperature(logit, temperature):
+    row = torch.tensor([[logit, logit, 0.0]])
+    samplings = [Sampling(temperature, seed=seed) for seed in range(1000)]
+    sampler = TokenSampler(samplings, 3, torch.device("cpu"))
+    drawn = sampler.draw(row.expand(1000, 3), np.zeros(1000, dtype=np.int64))
+    at_one = TokenSampler([Sampling(1.0, seed=seed) for seed in range(1000)], 2, torch.device("cpu"))
+    noise = at_one.noise(np.zeros((1000, 1), dtype=np.int64))[:, 0]
+    assert drawn.tolist() == noise.argmax(-1).tolist()
