@@ -1,7 +1,10 @@
 """The one exception for what a person gave us and can mend."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+MOST_LETTERS = 240  # of another library's message
 
 
 class InputError(ValueError):
@@ -11,6 +14,14 @@ class InputError(ValueError):
 def first_line(error: Exception) -> str:
     """What another library's error says, short enough for a sentence of ours."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def what_it_says(error: Exception) -> str:
+    """Another library's message as part of a sentence: one line, printable, cut where it goes on for long."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
+    words = words or type(error).__name__
+    return words if len(words) <= MOST_LETTERS else words[:MOST_LETTERS].rpartition(" ")[0] + " ..."
 
 
 @contextmanager

@@ -7,6 +7,7 @@ theta is the policy's own long-run tokens per millisecond, the fixed point of Di
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from .tree import Array
 HORIZON_STEPS = 400
 # Plain steps that the running throughput begins with, so that no lucky first step speaks for the run.
 PRIOR_STEPS = 8
+
+Temperature = TypeVar("Temperature", float, str)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,9 @@ def _worth(probs: Array, prices: Prices) -> Array:
     return probs.sum(axis=0).cumsum(axis=-1) - prices.verify[1 : probs.shape[-1] + 1]
 
 
-def nearest(scales: Mapping[float, float], temperature: float) -> float:
-    """The theta scale tuned at the temperature nearest to the one asked for."""
-    return scales[min(scales, key=lambda tuned: abs(tuned - temperature))]
+def nearest(by_temperature: Mapping[Temperature, Value], temperature: float) -> Value:
+    """What was tuned or measured at the temperature nearest to the one asked for; keys of JSON are digits."""
+    return by_temperature[min(by_temperature, key=lambda known: abs(float(known) - temperature))]
 
 
 class Objective:

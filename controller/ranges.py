@@ -5,6 +5,9 @@ from math import inf
 
 from .errors import InputError
 
+MOST_THREADS = 1024  # so many more would ask the system for nothing but memory
+LARGEST_SEED = 2**32 - 1  # what seeds of numpy and torch have in common
+
 
 def require_at_least(name: str, value: float, least: float) -> None:
     """InputError unless `value` is a number from `least` on; infinity is none."""

@@ -95,7 +95,7 @@ class Detokeniser:
         try:
             return self._tokenizer.decode(ids, skip_special_tokens=True)
         except BaseException as error:
-            if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+            if type(error).__name__ != "PanicException":
                 raise
             # A panic of the tokenizer's library is no Exception; as one, it ends the text it belongs to alone.
             raise RuntimeError(f"the tokenizer's decoder failed: {error}") from error

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from ..controller.errors import InputError
+from ..controller.errors import InputError, what_it_says
 
 log = logging.getLogger(__name__)
 
 LFS_POINTER = b"version https://git-lfs"
 LARGE_FILES = (".safetensors", ".bin", ".json", ".model", ".gguf")
-MOST_LETTERS = 240  # of another library's message
 MOST_NAMES = 3
 # Code of a repository is never run; without this, transformers would ask at the terminal.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
@@ -89,14 +87,6 @@ def _as_sentence(problem: str, hint: str) -> Iterator[None]:
         yield
     except Exception as error:  # what these libraries raise has no base in common; the tokenizer's is Exception itself
         raise InputError(f"{problem} ({what_it_says(error)}); {hint}") from error
-
-
-def what_it_says(error: Exception) -> str:
-    """Another library's message as part of a sentence: one line, printable, cut where it goes on for long."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    words = " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
-    words = words or type(error).__name__
-    return words if len(words) <= MOST_LETTERS else words[:MOST_LETTERS].rpartition(" ")[0] + " ..."
 
 
 def _require_folder(name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..controller.errors import InputError
-from ..controller.ranges import require_between
+from ..controller.ranges import MOST_THREADS, require_between
 from .backends.static import StaticModel
 from .backends.transformers import TransformersModel, num_rows
 from .drafters.heads import DraftHead, head_kind, load_head
@@ -27,7 +27,6 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-MOST_THREADS = 1024  # so many more would ask the system for nothing but memory
 
 
 @dataclass(frozen=True)

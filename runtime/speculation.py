@@ -54,8 +54,8 @@ class SpeculationConfig:
         require_between("speculation.path_prob", self.path_prob, 0, 1)
         if self.theta_scale is not None:
             require_above("speculation.theta_scale", self.theta_scale, 0)
-        for name, size in zip(("depth", "width", "budget"), self.dynamic or (), strict=False):
-            require_between(f"speculation.dynamic's {name}", size, 1, getattr(LARGEST, DYNAMIC[name]))
+        for (name, limit), size in zip(DYNAMIC.items(), self.dynamic or (), strict=False):
+            require_between(f"speculation.dynamic's {name}", size, 1, getattr(LARGEST, limit))
         if self.tree is not None:
             require_between("the nodes of speculation.tree", len(parse_paths(self.tree)), 1, LARGEST.budget)
 

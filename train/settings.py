@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 
 from ..controller.errors import InputError
-from ..controller.ranges import require_above, require_at_least, require_between
+from ..controller.ranges import LARGEST_SEED, MOST_THREADS, require_above, require_at_least, require_between
 
 # A wider network would not answer between two forwards, and its checkpoint would be refused as too large.
 LARGEST_HIDDEN_SIZE = 1024
-MOST_THREADS = 1024
-# What seeds of numpy and torch have in common.
-LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ...controller.errors import InputError
-from ...controller.ranges import require_above, require_at_least, require_between
+from ...controller.ranges import LARGEST_SEED, require_above, require_at_least, require_between
 from .tokenizer import LEAST_VOCABULARY
 
 EPOCH_STEPS = 50  # optimiser steps between two saved states
@@ -104,7 +104,7 @@ class PairFitConfig:
         require_at_least("fit.batch_size", self.batch_size, 1)
         require_between("fit.window", self.window, 1, MAX_POSITIONS)
         require_above("fit.learning_rate", self.learning_rate, 0)
-        require_between("fit.seed", self.seed, 0, 2**32 - 1)
+        require_between("fit.seed", self.seed, 0, LARGEST_SEED)
 
 
 @dataclass(frozen=True)

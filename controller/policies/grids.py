@@ -12,7 +12,7 @@ from ..checkpoint import Checkpoint
 from ..contract import LawTerms
 from ..errors import InputError
 from ..latency import LatencyTable
-from ..objective import Objective
+from ..objective import Objective, nearest
 from ..scorers.confidence import ConfidenceScorer
 from ..scorers.fused import FusedScorer
 from ..scorers.rank import RankScorer
@@ -193,8 +193,7 @@ def _fitted_families(checkpoint: Checkpoint, table: LatencyTable, law: LawTerms)
 
 def _rank_probs(checkpoint: Checkpoint, law: LawTerms, temperature: float) -> list[float]:
     """The chance of each rank, measured at the temperature nearest to the one asked for."""
-    tables = checkpoint.baselines["rank_probs"][law.name]
-    return tables[min(tables, key=lambda other: abs(float(other) - temperature))]
+    return nearest(checkpoint.baselines["rank_probs"][law.name], temperature)
 
 
 def _within(largest: TreeLimits, depth: int, budget: int, frontier: int) -> TreeLimits:

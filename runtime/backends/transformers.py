@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...controller.errors import InputError
+from ...controller.errors import InputError, what_it_says
 from ...controller.tree import Array
 from ..cache import TreeCache
 from ..fingerprint import fingerprint
-from ..loading import load_weights, what_it_says
+from ..loading import load_weights
 from ..transfer import to_device
 from .attention import TREE_ATTENTION
 from .packing import Group, Packing, parts

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from threading import Condition, Thread
 from typing import Self
 
-from ...controller.errors import first_line
+from ...controller.errors import what_it_says
 from ..batch import Batch
 from ..decode import Decoder
 from ..request import Request
@@ -141,7 +141,7 @@ class Worker:
         errors = {text.job: text.stream.error for text in reversed(self._texts) if text.stream.error is not None}
         for job, error in errors.items():
             log.error("a request failed", exc_info=error)
-            reason = f"{type(error).__name__}: {first_line(error)[:200]}"
+            reason = f"{type(error).__name__}: {what_it_says(error)}"
             message = f"the request failed ({reason}); the server's log says more"
             self._drop(batch, job, ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, message))
 

@@ -9,6 +9,7 @@ import numpy as np
 from ...controller.checkpoint import Checkpoint
 from ...controller.contract import LAWS
 from ...controller.latency import LatencyTable
+from ...controller.objective import nearest
 from ...controller.policies.grids import policy_families
 from ...controller.scorers.base import Scorer
 from ...controller.scorers.confidence import ConfidenceScorer
@@ -106,8 +107,7 @@ def budget_curves(
     shapes = np.array([_extent(envelope) for envelope in envelopes])  # [e, 3]
     depth, frontier, largest = shapes.max(axis=0).tolist()
     sizes = [*(budget for budget in BUDGETS if budget < largest), largest]
-    rank_probs = checkpoint.baselines["rank_probs"][checkpoint.config.law]
-    ranks = rank_probs[min(rank_probs, key=lambda other: abs(float(other) - temperature))]
+    ranks = nearest(checkpoint.baselines["rank_probs"][checkpoint.config.law], temperature)
     scorers: dict[str, Callable[[], Scorer]] = {
         "learned": checkpoint.scorer,
         "confidence": ConfidenceScorer,
