@@ -40,11 +40,15 @@ class Detokeniser:
         if token in self._silent:
             return ""
         self._ids.append(token)
-        return self._show(self._num_certain())
+        piece, count = self._waiting(len(self._ids)), len(self._ids)
+        if piece.endswith(REPLACEMENT):
+            count = self._num_certain()
+            piece = self._waiting(count)
+        return self._show(piece, count)
 
     def flush(self) -> str:
         """What still waits, at the end of the text: unfinished characters as decoding shows them."""
-        return self._show(len(self._ids))
+        return self._show(self._waiting(len(self._ids)), len(self._ids))
 
     def _end_of(self, prompt_ids: Sequence[int]) -> list[int]:
         """As few of the last tokens as show a character, behind which no token stands at the beginning any more."""
@@ -61,10 +65,8 @@ class Detokeniser:
         return 0
 
     def _num_certain(self) -> int:
-        """How many of the tokens no later one can change."""
+        """How many of the tokens no later one can change, where the last ones may be part of a character."""
         ids = self._ids
-        if not self._waiting(len(ids)).endswith(REPLACEMENT):
-            return len(ids)
         if len(ids) - self._num_shown <= MOST_WAITING:
             return self._num_shown
         # Tokens that would show something else if they stood alone go on with what is before them.
@@ -82,8 +84,8 @@ class Detokeniser:
         # A later byte has changed what was shown.
         return self._decode(self._ids[self._num_shown : count])
 
-    def _show(self, num_tokens: int) -> str:
-        piece = self._waiting(num_tokens)
+    def _show(self, piece: str, num_tokens: int) -> str:
+        """`piece`, which the first `num_tokens` tokens show, less what the prompt showed of it; they count as shown."""
         if piece:
             self._ids, self._num_shown = self._ids[self._num_shown :], num_tokens - self._num_shown
             self._shown = self._decode(self._ids[: self._num_shown])

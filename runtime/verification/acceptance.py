@@ -8,6 +8,7 @@ naive tree >= walk, row by row.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 # What halving the interval of SpecTr's division factor so often leaves of it is below the rounding of float64.
 NUM_BISECTIONS = 60
 
+Chance = TypeVar("Chance", float, Tensor)
 # (target_probs [..., V], draft_probs [..., V], num_draws) -> [...]
 Acceptance = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -104,9 +106,9 @@ def spectr_rho(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> Ten
     return high
 
 
-def expected_tries(beta: Tensor, num_draws: int) -> Tensor:
+def expected_tries(beta: Chance, num_draws: int) -> Chance:
     """(1 - (1 - beta)^k) / beta, k at 0: how many of k draws are looked at, until one is taken with chance beta."""
-    tries = torch.ones_like(beta)
+    tries = 0.0 * beta + 1.0
     for _ in range(num_draws - 1):
         tries = 1.0 + (1.0 - beta) * tries
     return tries

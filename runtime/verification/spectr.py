@@ -50,7 +50,7 @@ def division_factor(target_probs: Array, draft_probs: Array, num_draws: int) -> 
     for _ in range(HALVINGS if num_draws > 1 else 0):
         middle = (low + high) / 2
         beta = float(np.minimum(target_probs / target_probs.dtype.type(middle), draft_probs).sum())
-        if sum((1.0 - beta) ** tries for tries in range(num_draws)) <= middle:
+        if expected_tries(beta, num_draws) <= middle:
             high = middle
         else:
             low = middle
