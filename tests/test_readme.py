@@ -1,4 +1,4 @@
-"""What the README says can be typed and found."""
+"""What the README and docs/ say can be typed and found."""
 
 import re
 import shlex
@@ -8,11 +8,13 @@ import pytest
 from treewright import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LOG = ROOT / "docs" / "log.md"  # speaks of commands as they were
+TEXT = "\n".join(page.read_text() for page in PAGES if page != LOG)
 FLOORS = ("controller", "runtime", "collect", "train")
 # In blocks by the line, in sentences between backquotes, over several lines if need be.
-IN_BLOCKS = re.findall(r"^treewright .+$", README, flags=re.MULTILINE)
-IN_SENTENCES = [" ".join(line.split()) for line in re.findall(r"`(treewright [^`]+)`", README)]
+IN_BLOCKS = re.findall(r"^treewright .+$", TEXT, flags=re.MULTILINE)
+IN_SENTENCES = [" ".join(line.split()) for line in re.findall(r"`(treewright [^`]+)`", TEXT)]
 # Commands that are spoken of, without the options that they need.
 NAMES = {f"treewright {command}" for command in cli.COMMANDS}
 COMMANDS = [line for line in dict.fromkeys(IN_BLOCKS + IN_SENTENCES) if line not in NAMES]
@@ -32,7 +34,7 @@ def test_there_are_command_lines_to_check():
 
 def documented():
     """The paths in the tree: the names of each line, and behind a folder those of the files in it."""
-    block = README.split("## What is where")[1].split("```")[1]
+    block = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
     folder, paths = ROOT, []
     for line in block.strip().splitlines():
         indent, names, text = re.match(r"(\s*)([^\s,]+(?:, [^\s,]+)*)\s*(.*)", line).groups()
@@ -54,3 +56,14 @@ def test_every_module_stands_in_the_tree_where_it_lies():
     named = {path.resolve() for path in documented()}
     # A folder's own command goes with the folder's line.
     assert {path for path in modules - named if path.name != "command.py"} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_to_one(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_linked_from_the_readme():
+    links = re.findall(r"\]\(([^)#:]+)\)", PAGES[0].read_text())
+    assert {ROOT / link for link in links} == set(PAGES[1:])
