@@ -40,7 +40,7 @@ soak: $(READY)
 # On a CUDA device: is decoding right there, and what do its parts take? Some minutes; needs a torch built for CUDA.
 gpu-prove: $(READY)
 	$(BIN)/python -m pytest -q -m gpu tests
-	$(BIN)/python -m treewright.collect.gpu_prove.command
+	$(BIN)/python -m treewright.collect.measure.gpu_prove.command
 
 # The long forms: hundreds of kills, a thousand damaged files.
 prove-long: $(READY)

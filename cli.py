@@ -17,7 +17,7 @@ COMMANDS = {
     "make-pair": "train a reference pair on the standard library",
     "profile": "measure this machine's latency table again",
     "checkpoint": "inspect, verify, push or pull a checkpoint folder",
-    "check": "say which drafting laws and verifiers are lossless together, and prove it",
+    "check": "say which drafting schemes and verifiers are lossless together, and prove it",
 }
 
 
@@ -158,9 +158,9 @@ def load(command: str):
     """The function behind a command, or functions by the word that follows it."""
     match command:
         case "collect":
-            from .collect.record import collect as function
+            from .collect.collect import collect as function
         case "train":
-            from .train.fit import train as function
+            from .train.command import train as function
         case "serve":
             from .collect.served import ServedTexts
             from .runtime.serve.command import serve_command
@@ -169,11 +169,11 @@ def load(command: str):
         case "generate":
             from .runtime.generate import generate as function
         case "bench":
-            from .collect.bench.command import bench as function
+            from .collect.measure.bench.command import bench as function
         case "make-pair":
             from .collect.make_pair.command import make_pair as function
         case "profile":
-            from .collect.profile import profile as function
+            from .collect.measure.profile import profile as function
         case "check":
             from .runtime.exactness.command import check as function
         case "checkpoint":

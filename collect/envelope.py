@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..controller.children import Children
-from ..controller.contract import COUPLED, LAWS, LawTerms
+from ..controller.contract import COUPLED, RANKED_SCHEMES, Scheme
 from ..controller.errors import InputError
-from ..controller.ngrams import NgramModel
 from ..controller.ranges import require_at_least, require_some
-from ..controller.tree import LINKS, NUMBERS, Array, DraftTree
-from ..runtime.backends.base import CachedModel, append_text
-from ..runtime.drafters.law import propose
-from ..runtime.drafters.ngram import expect
+from ..controller.trees.children import Children
+from ..controller.trees.tree import LINKS, NUMBERS, Array, DraftTree
+from ..runtime.drafters.ngrams.model import NgramModel
+from ..runtime.drafters.ngrams.proposals import expect
+from ..runtime.engines.base import CachedModel, append_text
 from ..runtime.sampling import Sampling, TokenSampler
+from ..runtime.schemes.ranked import propose
 from .trace.schema import NODES
 
 # Roots grown by the same forwards; more would only widen their mask.
@@ -38,16 +38,18 @@ class EnvelopeConfig:
     """Levels of an envelope"""
     frontier: int = 12
     """Nodes expanded per level, the likeliest first; a policy may expand fewer, and rarely others"""
-    laws: tuple[str, ...] = ("coupled", "fixed")
-    """Drafting laws to grow them under; greedy text needs one, for there all laws are the same"""
+    schemes: tuple[str, ...] = ("coupled", "fixed")
+    """Drafting schemes to grow them under; greedy text needs one, for there all schemes are the same"""
 
     def __post_init__(self) -> None:
         require_at_least("envelopes.texts", self.texts, 0)
         require_at_least("envelopes.max_depth", self.max_depth, 1)
         require_at_least("envelopes.frontier", self.frontier, 1)
-        require_some("envelopes.laws", self.laws)
-        if not set(self.laws) <= LAWS.keys() or len(set(self.laws)) < len(self.laws):
-            raise InputError(f"envelopes.laws are some of {', '.join(LAWS)}, each once, got {list(self.laws)}")
+        require_some("envelopes.schemes", self.schemes)
+        if not set(self.schemes) <= RANKED_SCHEMES.keys() or len(set(self.schemes)) < len(self.schemes):
+            raise InputError(
+                f"envelopes.schemes are some of {', '.join(RANKED_SCHEMES)}, each once, got {list(self.schemes)}"
+            )
 
 
 @torch.inference_mode()
@@ -56,7 +58,7 @@ def grow_envelopes(
     tokens: Array,
     prompt_length: int,
     sampling: Sampling,
-    law: LawTerms,
+    scheme: Scheme,
     width: int,
     config: EnvelopeConfig,
 ) -> list[dict[str, Any]]:
@@ -69,7 +71,7 @@ def grow_envelopes(
     rows = []
     for start in range(0, len(roots), ROOTS_AT_ONCE):
         chosen = roots[start : start + ROOTS_AT_ONCE]
-        grove = _Grove(drafter, tokens[: chosen[-1] + 1], prompt_length - 1, chosen, sampler, law, width, config)
+        grove = _Grove(drafter, tokens[: chosen[-1] + 1], prompt_length - 1, chosen, sampler, scheme, width, config)
         rows += grove.grow(depth_limits=np.minimum(config.max_depth, len(tokens) - 2 - chosen))
     return rows
 
@@ -84,11 +86,11 @@ class _Grove:
         first: int,
         roots: Array,
         sampler: TokenSampler,
-        law: LawTerms,
+        scheme: Scheme,
         width: int,
         config: EnvelopeConfig,
     ):
-        self._drafter, self._sampler, self._law = drafter, sampler, law
+        self._drafter, self._sampler, self._scheme = drafter, sampler, scheme
         self._roots, self._width, self._frontier = roots, width, config.frontier
         capacity = len(tokens) + len(roots) * config.frontier * config.max_depth
         drafter.open(1, capacity + 256)
@@ -145,14 +147,14 @@ class _Grove:
         return rows
 
     def _propose(self, logits: torch.Tensor, frontier: Array, positions: Array) -> Children:
-        noise = self._sampler.noise(positions[None]) if self._law is COUPLED else None
+        noise = self._sampler.noise(positions[None]) if self._scheme is COUPLED else None
         shared = None if noise is None else noise[0][:, None]  # [R, 1, V]: the nodes of a level share a position
         ngrams = partial(expect, self._ngrams, self._tree, frontier)
         return propose(self._sampler.warp(logits[None])[0], shared, self._width, ngrams)
 
     def _row(self, number: int) -> dict[str, Any]:
         tree, count = self._tree, int(self._tree.num_nodes[number])
-        columns: dict[str, Any] = {"position": int(self._roots[number]), "law": self._law.name}
+        columns: dict[str, Any] = {"position": int(self._roots[number]), "scheme": self._scheme.name}
         columns["expanded"] = self._expanded[number]
         names = [field.name for field in NODES if field.name in (*LINKS, *NUMBERS)]
         return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}

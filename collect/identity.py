@@ -6,11 +6,11 @@ from ..runtime.pair import Pair
 from .trace import TraceHeader
 
 
-def trace_header(pair: Pair, *, law: str, width: int, command: dict[str, Any], **of_run: Any) -> TraceHeader:
+def trace_header(pair: Pair, *, scheme: str, width: int, command: dict[str, Any], **of_run: Any) -> TraceHeader:
     """The header of traces of `pair`; `of_run` are its fields `shard` and `omitted`."""
     return TraceHeader(
         pair=pair.name,
-        law=law,
+        scheme=scheme,
         tokenizer_sha256=pair.tokenizer_sha256,
         width=width,
         command=command,

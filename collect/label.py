@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..controller.children import Children
-from ..controller.contract import COUPLED, FIXED, LawTerms
-from ..controller.ngrams import NgramModel
-from ..controller.tree import Array
-from ..runtime.backends.base import CHUNK, CachedModel
-from ..runtime.drafters.law import NgramProposals, propose
+from ..controller.contract import COUPLED, FIXED, Scheme
+from ..controller.trees.children import Children
+from ..controller.trees.tree import Array
+from ..runtime.drafters.ngrams.model import NgramModel
+from ..runtime.engines.base import CHUNK, CachedModel
 from ..runtime.sampling import Sampling, TokenSampler
+from ..runtime.schemes.ranked import NgramProposals, propose
 from .trace.schema import rank_column
 
 # Choices of a seed from here on are for labels; a request's own choices stay far below.
@@ -45,7 +45,7 @@ def label_text(
     tokens: Array,
     prompt_length: int,
     sampling: Sampling,
-    law: LawTerms,
+    scheme: Scheme,
     width: int,
     num_draws: int = 1,
 ) -> tuple[list[dict[str, Any]], int]:
@@ -75,10 +75,10 @@ def label_text(
         coupled = fixed if noise is None else propose(draft_scores[None], noise, width, ngrams)
         taken = emitted if own else drawn
         columns = {"position": positions, "draw": np.full(len(positions), draw)}
-        columns |= _columns(target_scores, draft_scores, taken, coupled if law is COUPLED else fixed)
+        columns |= _columns(target_scores, draft_scores, taken, coupled if scheme is COUPLED else fixed)
         columns |= {
-            rank_column(of_law.name): place_of(taken, _drafted_tokens(candidates))
-            for of_law, candidates in ((COUPLED, coupled), (FIXED, fixed))
+            rank_column(of_scheme.name): place_of(taken, _drafted_tokens(candidates))
+            for of_scheme, candidates in ((COUPLED, coupled), (FIXED, fixed))
         }
         lists = {name: values.tolist() for name, values in columns.items()}
         rows += [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]

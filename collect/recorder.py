@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..controller.contract import LawTerms
-from ..runtime.drafters.law import get_law
+from ..controller.contract import Scheme
 from ..runtime.pair import Pair
 from ..runtime.sampling import Sampling
+from ..runtime.schemes.ranked import get_ranked_scheme
 from .envelope import EnvelopeConfig, grow_envelopes
 from .label import label_text
 from .text import Text
@@ -20,7 +20,7 @@ class Recorder:
     """Reduces both models' rows over texts to trace rows, whoever wrote the texts and whenever."""
 
     pair: Pair
-    law: LawTerms
+    scheme: Scheme
     width: int
     draws: int
     envelopes: EnvelopeConfig
@@ -38,14 +38,14 @@ class Recorder:
         shared = {"text_id": text.text_id, "document": text.document}
         warp = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         positions, num_ties = label_text(
-            target, drafter, tokens, text.prompt_length, sampling, self.law, self.width, self.draws
+            target, drafter, tokens, text.prompt_length, sampling, self.scheme, self.width, self.draws
         )
         rows["texts"].append(text.row(num_ties))
         rows["positions"] += [shared | warp | row for row in positions]
-        for law in self._envelope_laws(sampling) if with_envelopes else ():
-            grown = grow_envelopes(drafter, tokens, text.prompt_length, sampling, law, self.width, self.envelopes)
+        for scheme in self._envelope_schemes(sampling) if with_envelopes else ():
+            grown = grow_envelopes(drafter, tokens, text.prompt_length, sampling, scheme, self.width, self.envelopes)
             rows["nodes"] += [shared | row for row in grown]
 
-    def _envelope_laws(self, sampling: Sampling) -> list[LawTerms]:
-        laws = [get_law(name) for name in self.envelopes.laws]
-        return laws[:1] if sampling.is_greedy else laws
+    def _envelope_schemes(self, sampling: Sampling) -> list[Scheme]:
+        schemes = [get_ranked_scheme(name) for name in self.envelopes.schemes]
+        return schemes[:1] if sampling.is_greedy else schemes

@@ -30,7 +30,7 @@ class ServedTexts:
     @classmethod
     def open(cls, path: Path, pair: Pair) -> Self:
         """Start or continue the folder; InputError where it holds anything but texts served by this pair."""
-        return cls(TraceFolder.create(path, trace_header(pair, law="", width=0, command={"serve": {}})))
+        return cls(TraceFolder.create(path, trace_header(pair, scheme="", width=0, command={"serve": {}})))
 
     def __call__(self, request: Request, token_ids: Sequence[int]) -> bool:
         """Keep a text; False where the disk refuses."""

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from ..controller.errors import InputError, named
 from ..controller.ranges import require_at_least
-from ..runtime.decoders import plain_decoder
+from ..runtime.build import plain_decoder
 from ..runtime.pair import Pair
 from ..runtime.request import Request
 from ..runtime.sampling import Sampling
-from .prompt import Prompt, prompt_request
-from .prompts import PromptConfig, load_prompts
+from .prompts.prompt import Prompt, prompt_request
+from .prompts.sources import PromptConfig, load_prompts
 from .text import Text, check_temperatures
 from .trace import TraceHeader, read_texts
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .tree import Array
+from .trees.tree import Array
 
 
 @dataclass(frozen=True)

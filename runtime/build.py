@@ -5,27 +5,35 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..controller.checkpoint import Checkpoint
-from ..controller.contract import COUPLED, FIXED, LawTerms
+from ..controller.contract import COUPLED, FIXED, WALK, Scheme
 from ..controller.errors import InputError
-from ..controller.guard import Guard
-from ..controller.latency import LatencyTable
-from ..controller.latency_cache import stored_table
+from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
+from ..controller.policies.guard import Guard
 from ..controller.policies.learned import learned_selector, tuned_scales
+from ..controller.policies.selector import Selector
+from ..controller.pricing.latency import LatencyTable
+from ..controller.pricing.latency_cache import stored_table
 from ..controller.scorers.base import Scorer
 from ..controller.scorers.confidence import ConfidenceScorer
 from ..controller.scorers.rank import RankScorer
-from ..controller.selector import Selector, TreeLimits
-from ..controller.shapes import parse_paths
-from .decode import Decoder
-from .decoders import plain_decoder, tree_decoder
-from .drafters.draws import get_sampled_law
-from .drafters.law import get_law
+from ..controller.trees.limits import TreeLimits
+from ..controller.trees.shapes import parse_paths
+from .decoder import Decoder
+from .drafters.base import Drafter
+from .drafters.language_model import LanguageModelDrafter
 from .drafters.lookup import LookupDrafter, read_datastore
+from .drafters.ngrams.datastore import Datastore
+from .loop import Observer
 from .pair import REFERENCE, Pair, reference_folder
+from .schemes.ranked import get_ranked_scheme
+from .schemes.sampled import get_sampled_scheme
 from .speculation import SpeculationConfig, refuse_idle_options
 from .table_fit import FitTotals, TableWatch
+from .target import Target
+from .verification import get_verifier
 from .verification.spectr import MOST_DRAWS
+from .verification.walk import WalkVerifier
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +62,12 @@ def build_decoder(
             f"{given[0]}; give one as speculation.tree or speculation.dynamic"
         )
     if config.sampled is not None:
-        law = get_sampled_law(config.law or "none")
+        scheme = get_sampled_scheme(config.scheme or "none")
         if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
             raise InputError(
                 f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
             )
-        return tree_decoder(pair, law, sampled_shape(law, *config.sampled), verifier=config.verifier)
+        return tree_decoder(pair, scheme, sampled_shape(scheme, *config.sampled), verifier=config.verifier)
     if config.selector is not None:
         return _learned(pair, config, config.selector, fit, max_batch)
     if config.tree is not None or config.dynamic is not None:
@@ -97,7 +105,7 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     selector = learned_selector(checkpoint, table, theta_scale=scales)
     if config.datastore and not selector.limits.ngrams:
         raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
-    return _watched(pair, config, get_law(checkpoint.config.law), selector, table, fit, max_batch, scales)
+    return _watched(pair, config, get_ranked_scheme(checkpoint.config.scheme), selector, table, fit, max_batch, scales)
 
 
 def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
@@ -116,7 +124,7 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
             f"{limits.max_depth} deep; give one of that depth"
         )
     table = stored_table(pair.latency_key) if config.guard else None
-    return _watched(pair, config, get_law(config.law or COUPLED.name), selector, table, fit, max_batch)
+    return _watched(pair, config, get_ranked_scheme(config.scheme or COUPLED.name), selector, table, fit, max_batch)
 
 
 def _scorer_and_limits(config: SpeculationConfig) -> tuple[Scorer, TreeLimits]:
@@ -133,7 +141,7 @@ def _scorer_and_limits(config: SpeculationConfig) -> tuple[Scorer, TreeLimits]:
 def _watched(
     pair: Pair,
     config: SpeculationConfig,
-    law: LawTerms,
+    scheme: Scheme,
     selector: Selector,
     table: LatencyTable | None,
     fit: FitTotals | None,
@@ -151,4 +159,40 @@ def _watched(
     policy = Guard(selector, table) if config.guard else selector
     datastore = read_datastore(config.datastore, pair.tokenizer)
     watch = TableWatch(table, fit) if table is not None else None
-    return tree_decoder(pair, law, policy, watch, datastore=datastore, theta_scales=theta_scales)
+    return tree_decoder(pair, scheme, policy, watch, datastore=datastore, theta_scales=theta_scales)
+
+
+def plain_decoder(pair: Pair) -> Decoder:
+    """The loop without drafter: one token per step."""
+    return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
+
+
+def tree_decoder(
+    pair: Pair,
+    scheme: Scheme,
+    selector: ShapePolicy,
+    observer: Observer | None = None,
+    *,
+    verifier: str = WALK.name,
+    drafter: Drafter | None = None,
+    datastore: Datastore | None = None,
+    theta_scales: Mapping[float, float] | None = None,
+) -> Decoder:
+    """The loop with the pair's drafter under `scheme`, or another `drafter`; a `datastore` stands beside the text's own
+    n-grams."""
+    head = pair.head if drafter is None else None
+    target = Target(pair.target, head.hidden_layers if head is not None else ())
+    if head is not None:
+        drafter = head.make_drafter(target, scheme)
+    elif drafter is None:
+        drafter = LanguageModelDrafter(pair.drafter, scheme, ngrams=selector.limits.ngrams, datastore=datastore)
+    return Decoder(
+        target,
+        get_verifier(verifier),
+        pair.tokenizer.backend_tokenizer,
+        pair.end_tokens,
+        drafter=drafter,
+        selector=selector,
+        observer=observer,
+        theta_scales=theta_scales,
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..controller.console import print_json
 from ..controller.errors import InputError
-from ..controller.objective import nearest
+from ..controller.pricing.objective import nearest
 from ..controller.ranges import require_at_least
 from .build import build_decoder
 from .pair import PairConfig, load_pair

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from ..controller.history import START, advance
-from ..controller.tree import DraftTree
+from ..controller.learned.history import START, advance
+from ..controller.trees.tree import DraftTree
+from .machine.transfer import to_device, to_host
 from .sampling import TokenSampler
-from .transfer import to_device, to_host
 from .verification.base import Verdict
 
 

@@ -13,12 +13,12 @@ import torch
 
 from ..controller.errors import InputError
 from ..controller.ranges import MOST_THREADS, require_between
-from .backends.static import StaticModel
-from .backends.transformers import TransformersModel, num_rows
-from .drafters.heads import DraftHead, head_kind, load_head
-from .loading import load_tokenizer
-from .machine import processor_name
-from .threads import is_undecided, stored_fastest
+from .drafters.heads.base import DraftHead, head_kind, load_head
+from .engines.transformers.loading import load_tokenizer
+from .engines.transformers.model import TransformersModel, num_rows
+from .engines.transformers.static import StaticModel
+from .machine.processor import processor_name
+from .machine.threads import is_undecided, stored_fastest
 
 REFERENCE = "reference"
 DTYPES = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..controller.errors import InputError
-from ..controller.tree import Array
+from ..controller.trees.tree import Array
+from .machine.transfer import to_device, to_host
 from .noise import KeyedNoise, StepNoise
-from .transfer import to_device, to_host
 
 # Tokens that a mass is looked for among, before all are ordered.
 FEW = 1024
@@ -114,7 +114,7 @@ class TokenSampler:
         return scores
 
     def log_probs(self, logits: Tensor) -> Tensor:
-        """[B, ..., V] log of the law each text draws its tokens from; at T = 0 one token has all of it."""
+        """[B, ..., V] log of the scheme each text draws its tokens from; at T = 0 one token has all of it."""
         log_probs = self.warp(logits).log_softmax(dim=-1)
         if not self._some_greedy:
             return log_probs
@@ -122,7 +122,7 @@ class TokenSampler:
         return torch.where(self._greedy.view(-1, *[1] * (logits.ndim - 1)), best, log_probs)
 
     def probs(self, logits: Tensor, slot: int) -> Tensor:
-        """[V] the law that text `slot` draws a token from, by a row of `logits` [V]; one-hot at T = 0."""
+        """[V] the scheme that text `slot` draws a token from, by a row of `logits` [V]; one-hot at T = 0."""
         scores = self.warp(logits[None], [slot])[0]
         if self.samplings[slot].is_greedy:
             return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)

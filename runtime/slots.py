@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..controller.context import StepContext
-from ..controller.tree import Array
+from ..controller.trees.tree import Array
 from .drafters.base import Drafter
 from .history import TextHistory
 from .request import Request
 from .sampling import TokenSampler
-from .stopping import TextStream
 from .target import Target
+from .text.stopping import TextStream
 
 
 class Entry(NamedTuple):

@@ -6,8 +6,8 @@ from pathlib import Path
 from ..controller.contract import FIXED, WALK
 from ..controller.errors import InputError
 from ..controller.ranges import require_above, require_between
-from ..controller.selector import LARGEST
-from ..controller.shapes import parse_paths
+from ..controller.trees.limits import LARGEST
+from ..controller.trees.shapes import parse_paths
 
 # Which limit bounds each number of a dynamic tree.
 DYNAMIC = {"depth": "max_depth", "width": "width", "budget": "budget"}
@@ -25,13 +25,13 @@ class SpeculationConfig:
     """A tree grown by the drafter's own confidence instead (EAGLE-2), (depth, width, budget): each level expands the
     `width` surest nodes by as many children, and the `budget` surest of all are verified"""
     sampled: tuple[int, int, int] | None = None
-    """A sampled tree instead, (K, L1, L2): a trunk of L1 tokens, then K branches of L2; under the hybrid law L2 is 0,
-    and K - 1 candidates stand beside each token of the trunk"""
-    law: str | None = None
-    """Drafting law of a static or dynamic tree, coupled (where none is given) or fixed, or of a sampled one: iid-paths,
-    without-replacement, greedy-plus-one or hybrid; a selector brings its own"""
+    """A sampled tree instead, (K, L1, L2): a trunk of L1 tokens, then K branches of L2; under the hybrid scheme L2 is
+    0, and K - 1 candidates stand beside each token of the trunk"""
+    scheme: str | None = None
+    """Drafting scheme of a static or dynamic tree, coupled (where none is given) or fixed, or of a sampled one:
+    iid-paths, without-replacement, greedy-plus-one or hybrid; a selector brings its own"""
     verifier: str = "walk"
-    """Who judges a sampled tree; all but the walk keep the law of the text, but not the text of a seed"""
+    """Who judges a sampled tree; all but the walk keep the distribution of the text, but not the text of a seed"""
     lookup: bool = False
     """Draft a static tree from what followed the same tokens before, in the text or the datastore, without the drafter
     model (prompt lookup)"""
@@ -71,13 +71,13 @@ def refuse_idle_options(config: SpeculationConfig) -> None:
         "path_prob": (config.path_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
         "theta_scale": (config.theta_scale is not None, learned, "speculation.selector"),
         "verifier": (config.verifier != WALK.name, sampled, "a sampled tree, speculation.sampled"),
-        "law": (config.law is not None, by_hand or sampled, "speculation.tree, dynamic or sampled"),
+        "scheme": (config.scheme is not None, by_hand or sampled, "speculation.tree, dynamic or sampled"),
     }
     for name, (is_given, is_used, need) in needs.items():
         if is_given and not is_used:
             raise InputError(f"speculation.{name} does nothing without {need}; give that too, or leave it out")
-    if config.lookup and config.law not in (None, FIXED.name):
+    if config.lookup and config.scheme not in (None, FIXED.name):
         raise InputError(
-            f"speculation.lookup drafts without the drafter's noise, under the fixed law, got {config.law!r}; leave "
-            "speculation.law out"
+            f"speculation.lookup drafts without the drafter's noise, under the fixed scheme, got {config.scheme!r}; "
+            "leave speculation.scheme out"
         )

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Self
 
 from ..controller.context import StepContext
-from ..controller.tree import Array, DraftTree
+from ..controller.trees.tree import Array, DraftTree
 from .verification.base import Verdict
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..controller.latency import LatencyTable
+from ..controller.pricing.latency import LatencyTable
 from .stats import StepRecord
 
 WINDOW_STEPS = 200  # over which the medians are taken; one slow minute shall not speak for a machine

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..controller.tree import Array, DraftTree
-from .backends.base import CHUNK, CachedModel, append_text, causal, ending_together
-from .transfer import to_device
+from ..controller.trees.tree import Array, DraftTree
+from .engines.base import CHUNK, CachedModel, append_text, causal, ending_together
+from .machine.transfer import to_device
 
 
 class Target:

@@ -11,14 +11,14 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save
 from treewright.controller.checkpoint import HASHED_FILES, SelectorConfig, save_checkpoint
 from treewright.controller.checkpoint.config import seal
-from treewright.controller.features import FEATURES
-from treewright.controller.model import SelectorModel
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES
-from treewright.controller.selector import TreeLimits
-from treewright.train.export import export_onnx, golden_vectors
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES
+from treewright.controller.learned.torch_model import SelectorModel
+from treewright.controller.trees.limits import TreeLimits
+from treewright.train.fit.export import export_onnx, golden_vectors
 
 CONFIG = SelectorConfig("tiny", "coupled", "0" * 64, TreeLimits(), {"made by": "a test"})
-BASELINES = {"rank_probs": {law: {"1.00": [0.6, 0.1, 0.05]} for law in ("coupled", "fixed")}}
+BASELINES = {"rank_probs": {scheme: {"1.00": [0.6, 0.1, 0.05]} for scheme in ("coupled", "fixed")}}
 
 
 @cache

@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from treewright.controller.children import Children
-from treewright.controller.tree import DraftTree
+from treewright.controller.trees.children import Children
+from treewright.controller.trees.tree import DraftTree
 from treewright.runtime.sampling import Sampling, TokenSampler
 
 

@@ -16,18 +16,18 @@ SPEED_UPS = {
 
 
 def metrics(first_choice=0.6):
-    """A run's numbers at T = 1 under both laws, the fixed one far ahead, and at T = 0 under the one there is."""
-    laws = (("coupled", 1.0, 0.0), ("fixed", 1.0, 3.0), ("coupled", 0.0, 0.5))
+    """A run's numbers at T = 1 under both schemes, the fixed one far ahead, and at T = 0 under the one there is."""
+    schemes = (("coupled", 1.0, 0.0), ("fixed", 1.0, 3.0), ("coupled", 0.0, 0.5))
     return {
         "drafter": [
             {"temperature": temperature, "positions": 9, "overlap": 0.5, "first_choice": first_choice}
             for temperature in (0.0, 1.0)
         ],
         "replay": [
-            {"policy": name, "law": law, "temperature": temperature, "speed_up": value + more}
-            for law, temperature, more in laws
+            {"policy": name, "scheme": scheme, "temperature": temperature, "speed_up": value + more}
+            for scheme, temperature, more in schemes
             for name, value in SPEED_UPS.items()
-            if (name, law) != ("learned", "fixed")
+            if (name, scheme) != ("learned", "fixed")
         ],
     }
 

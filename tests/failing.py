@@ -1,6 +1,6 @@
 """A model whose forwards fail for one of the texts, which is known by the room it asks for."""
 
-from treewright.runtime.backends.base import CHUNK
+from treewright.runtime.engines.base import CHUNK
 
 
 class FailingModel:

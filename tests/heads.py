@@ -6,7 +6,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
-from treewright.runtime.drafters.heads import load_head
+from treewright.runtime.drafters.heads.base import load_head
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.target import Target
 
@@ -91,10 +91,10 @@ def head_pair(folder, target=None):
     return Pair(target, load_head(folder, target), words, frozenset(), config)
 
 
-def drafting(pair, law):
+def drafting(pair, scheme):
     """A target that keeps its hidden states, and the head's drafter beside it."""
     target = Target(pair.target, pair.head.hidden_layers)
-    return target, pair.head.make_drafter(target, law)
+    return target, pair.head.make_drafter(target, scheme)
 
 
 def medusa_weights(num_heads=3, num_layers=2, seed=0):

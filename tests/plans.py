@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from treewright.controller.checkpoint import Checkpoint, SelectorConfig
 from treewright.controller.contract import COUPLED, FIXED
-from treewright.controller.features import FEATURES
-from treewright.controller.latency import LatencyTable
-from treewright.controller.model import SelectorModel
-from treewright.controller.policies.grids import policy_grids
-from treewright.controller.selector import TreeLimits
-from treewright.train.export import export_onnx, golden_vectors
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.torch_model import SelectorModel
+from treewright.controller.plans.grids import policy_grids
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.trees.limits import TreeLimits
+from treewright.train.fit.export import export_onnx, golden_vectors
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 RANK_PROBS = {"0.00": [0.7, 0.1, 0.05, 0.05], "1.00": [0.5, 0.2, 0.1, 0.05]}
@@ -38,11 +38,11 @@ def checkpoint() -> Checkpoint:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     golden = golden_vectors(model, graph, np.ones((2, len(FEATURES)), dtype=np.float32))
     config = SelectorConfig("tiny", "coupled", "0" * 64, LIMITS, {})
-    laws = ("coupled", "fixed")
+    schemes = ("coupled", "fixed")
     baselines = {
-        "rank_probs": dict.fromkeys(laws, RANK_PROBS),
-        "c2t": dict.fromkeys(laws, C2T),
-        "ltd": dict.fromkeys(laws, STOP),
+        "rank_probs": dict.fromkeys(schemes, RANK_PROBS),
+        "c2t": dict.fromkeys(schemes, C2T),
+        "ltd": dict.fromkeys(schemes, STOP),
     }
     return Checkpoint(config, {"model.onnx": graph}, weights, golden, 0.0, baselines, {}, card="")
 

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 from treewright.collect.trace import POSITIONS
-from treewright.train.positions import COLUMNS
+from treewright.train.data.positions import COLUMNS
 
 SCHEMA = pa.schema([POSITIONS.field(name) for name in COLUMNS])
 

@@ -9,7 +9,7 @@ POSITIONS_PER_TEXT = 3
 
 
 def header(**changes) -> TraceHeader:
-    settings = {"pair": "toy", "law": "coupled", "tokenizer_sha256": "0" * 64, "width": 3, "command": {"seed": 1}}
+    settings = {"pair": "toy", "scheme": "coupled", "tokenizer_sha256": "0" * 64, "width": 3, "command": {"seed": 1}}
     return TraceHeader(**settings | changes)
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import tiny
 from fastapi.testclient import TestClient
-from treewright.runtime.decode import Decoder
+from treewright.runtime.decoder import Decoder
 from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.worker import Totals, Worker
 from treewright.runtime.target import Target

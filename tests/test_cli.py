@@ -94,10 +94,10 @@ def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
     assert of_temperature["table_fit"].keys() == {"drafting", "verifying", "fits"}
     assert of_temperature["learned_over_fastest_other"]["ratio"] > 0
     report = of_temperature["policies"]
-    named = {(row["policy"], row["law"]) for row in report}
+    named = {(row["policy"], row["scheme"]) for row in report}
     families = {"chain", "static", "static, thresholds", "Sequoia", "EMA length", "online threshold"}
     families |= {"EAGLE-2", "OPT-Tree", "choice, confidence", "choice, fused"}
-    assert named == {(family, law) for family in families for law in ("coupled", "fixed")} | {
+    assert named == {(family, scheme) for family in families for scheme in ("coupled", "fixed")} | {
         ("learned", "coupled"),
         ("learned, guarded", "coupled"),
     } | {(family, "-") for family in ("plain", "transformers.generate", "transformers assisted")}
@@ -325,7 +325,7 @@ def test_a_damaged_checkpoint_is_refused(damaged, capsys):
         (["--text.temperature", "-1"], "temperature"),
         (["--text.max_tokens", "0"], "max_tokens is at least 1"),
         (["--speculation.tree", "[(0, 0)]"], "without its parent"),
-        (["--speculation.tree", "[(0,)]", "--speculation.law", "odd"], "no drafting law"),
+        (["--speculation.tree", "[(0,)]", "--speculation.scheme", "odd"], "no drafting scheme"),
         (["--speculation.tree", "[(0,)]", "--speculation.selector", "x"], "choose one"),
         (["--speculation.selector", "nowhere"], "is no checkpoint folder"),
     ],
@@ -344,11 +344,11 @@ def test_check_prints_what_goes_together(capsys):
 
 
 def test_check_proves_a_sound_combination_and_shows_what_an_unsound_one_does(capsys):
-    assert cli.main(["check", "--law", "iid-paths", "--verifier", "specinfer", "--growth", "stop-siblings"]) == 0
+    assert cli.main(["check", "--scheme", "iid-paths", "--verifier", "specinfer", "--growth", "stop-siblings"]) == 0
     proved = last_line(capsys)
     assert proved["sound"] is True
     assert proved["total_variation"] < 1e-12
-    assert cli.main(["check", "--law", "iid-paths", "--verifier", "spectr", "--growth", "stop-siblings"]) == 0
+    assert cli.main(["check", "--scheme", "iid-paths", "--verifier", "spectr", "--growth", "stop-siblings"]) == 0
     disproved = last_line(capsys)
     assert disproved["sound"] is False
     assert disproved["reason"].endswith("use verifier 'traversal' instead")
@@ -358,18 +358,18 @@ def test_check_proves_a_sound_combination_and_shows_what_an_unsound_one_does(cap
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--law", "lucky"], "no drafting law is called 'lucky'"),
+        (["--scheme", "lucky"], "no drafting scheme is called 'lucky'"),
         (["--verifier", "lucky"], "no verifier is called 'lucky'"),
-        (["--law", "iid-paths", "--verifier", "block", "--growth", "lucky"], "no growth rule is called 'lucky'"),
-        (["--law", "coupled", "--verifier", "walk"], "check 'fixed'"),
-        (["--law", "fixed", "--verifier", "walk", "--growth", "stop-siblings"], "take growth 'static'"),
-        (["--law", "iid-paths", "--verifier", "block", "--toy.width", "9"], "too many to enumerate"),
-        (["--law", "iid-paths", "--verifier", "block", "--toy.width", "0"], "toy.width is at least 1, got 0"),
-        (["--law", "iid-paths", "--verifier", "block", "--toy.trunk", "0", "--toy.branch", "0"], "needs a level"),
-        (["--law", "fixed", "--verifier", "walk", "--toy.branch", "1000000"], "too many to enumerate"),
-        (["--law", "iid-paths", "--verifier", "block", "--toy.width", f"{10**400}"], "too many to enumerate"),
-        (["--law", "iid-paths", "--growth", "stop-siblings"], "of one law with one verifier; give both"),
-        (["--toy.models", "5"], "of one law with one verifier; give both"),
+        (["--scheme", "iid-paths", "--verifier", "block", "--growth", "lucky"], "no growth rule is called 'lucky'"),
+        (["--scheme", "coupled", "--verifier", "walk"], "check 'fixed'"),
+        (["--scheme", "fixed", "--verifier", "walk", "--growth", "stop-siblings"], "take growth 'static'"),
+        (["--scheme", "iid-paths", "--verifier", "block", "--toy.width", "9"], "too many to enumerate"),
+        (["--scheme", "iid-paths", "--verifier", "block", "--toy.width", "0"], "toy.width is at least 1, got 0"),
+        (["--scheme", "iid-paths", "--verifier", "block", "--toy.trunk", "0", "--toy.branch", "0"], "needs a level"),
+        (["--scheme", "fixed", "--verifier", "walk", "--toy.branch", "1000000"], "too many to enumerate"),
+        (["--scheme", "iid-paths", "--verifier", "block", "--toy.width", f"{10**400}"], "too many to enumerate"),
+        (["--scheme", "iid-paths", "--growth", "stop-siblings"], "of one scheme with one verifier; give both"),
+        (["--toy.models", "5"], "of one scheme with one verifier; give both"),
     ],
 )
 def test_an_impossible_check_is_refused(arguments, complaint, capsys):

@@ -8,19 +8,20 @@ import plans
 import pytest
 import tiny
 import torch
-from treewright.controller.contract import COUPLED, FIXED, HYBRID, SAMPLED_LAWS
-from treewright.controller.features import FEATURES
-from treewright.controller.guard import Guard
-from treewright.controller.model import SelectorModel
-from treewright.controller.objective import Objective
+from treewright.controller.contract import COUPLED, FIXED, HYBRID, SAMPLED_SCHEMES
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.scorer import LearnedScorer
+from treewright.controller.learned.torch_model import SelectorModel
 from treewright.controller.policies.delayed import sampled_shape
+from treewright.controller.policies.guard import Guard
+from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.objective import Objective
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.scorers.learned import LearnedScorer
 from treewright.controller.scorers.rank import RankScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.drafters.law import get_law
+from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.noise import KeyedNoise
-from treewright.train.export import export_onnx
+from treewright.runtime.schemes.ranked import get_ranked_scheme
+from treewright.train.fit.export import export_onnx
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
 SETTINGS = [
@@ -93,13 +94,13 @@ def random_graph():
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("scorer", SCORERS)
-@pytest.mark.parametrize("law", [COUPLED, FIXED], ids=lambda law: law.name)
-def test_every_tree_writes_the_plain_text(settings, batch, scorer, law):
+@pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
+def test_every_tree_writes_the_plain_text(settings, batch, scorer, scheme):
     requests = tiny.requests(batch, **settings)
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     plain, _ = tiny.decoder(target).generate(requests)
     selector = Selector(SCORERS[scorer](requests), LIMITS)
-    trees, stats = tiny.decoder(target, drafter, selector, law).generate(requests)
+    trees, stats = tiny.decoder(target, drafter, selector, scheme).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
 
@@ -113,14 +114,14 @@ class NgramScorer(ConfidenceScorer):
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("law", [COUPLED, FIXED], ids=lambda law: law.name)
-def test_what_the_texts_own_ngrams_draft_changes_no_text(settings, batch, law):
+@pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
+def test_what_the_texts_own_ngrams_draft_changes_no_text(settings, batch, scheme):
     """The drafter knows little here; the tokens come from few, so that texts repeat themselves."""
     requests = tiny.requests(batch, **settings, max_tokens=60)
     target, drafter = tiny.llama(), tiny.llama(noise=0.08)
     plain, _ = tiny.decoder(target).generate(requests)
     selector = Selector(NgramScorer(), replace(LIMITS, width=2, ngrams=True))
-    decoder = tiny.decoder(target, drafter, selector, law)
+    decoder = tiny.decoder(target, drafter, selector, scheme)
     streams = decoder.open_streams(requests)
     num_kept = num_accepted = 0
     for record in decoder.steps(requests, streams):
@@ -134,23 +135,23 @@ def test_what_the_texts_own_ngrams_draft_changes_no_text(settings, batch, law):
 
 @pytest.mark.parametrize("settings", SETTINGS[::3], ids=str)
 @pytest.mark.parametrize("scorer", ["random", "adversarial"])
-@pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)
-def test_the_walk_through_drawn_trees_writes_the_plain_text_whatever_is_dropped(settings, scorer, law):
+@pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
+def test_the_walk_through_drawn_trees_writes_the_plain_text_whatever_is_dropped(settings, scorer, scheme):
     requests = tiny.requests(3, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     selector = Selector(SCORERS[scorer](requests), LIMITS)
-    trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector, law).generate(requests)
+    trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector, scheme).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)
-def test_the_walk_through_delayed_trees_writes_the_plain_text(settings, law):
+@pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
+def test_the_walk_through_delayed_trees_writes_the_plain_text(settings, scheme):
     requests = tiny.requests(3, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
-    shape = sampled_shape(law, 3, *((3, 0) if law == HYBRID else (1, 2)))
-    trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), shape, law).generate(requests)
+    shape = sampled_shape(scheme, 3, *((3, 0) if scheme == HYBRID else (1, 2)))
+    trees, stats = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), shape, scheme).generate(requests)
     assert [text.token_ids for text in trees] == [text.token_ids for text in plain]
     assert stats.num_accepted > 0
 
@@ -202,7 +203,7 @@ def test_every_plan_writes_the_plain_text(key):
     plain, _ = tiny.decoder(target).generate(requests)
     num_kept = 0
     for plan in plans.grids()[key]:
-        trees, stats = tiny.decoder(target, drafter, plan.build(), get_law(plan.law)).generate(requests)
+        trees, stats = tiny.decoder(target, drafter, plan.build(), get_ranked_scheme(plan.scheme)).generate(requests)
         assert [text.token_ids for text in trees] == [text.token_ids for text in plain], plan.settings
         num_kept += stats.num_kept
     assert num_kept > 0
@@ -251,7 +252,7 @@ def test_coupling_accepts_more_than_fixed_candidates_at_equal_budget():
     requests = tiny.requests(4, 1.0, max_tokens=100)
     selector = Selector(ConfidenceScorer(), LIMITS)
     efficiency = {}
-    for law in (COUPLED, FIXED):
-        decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector, law)
-        efficiency[law] = decoder.generate(requests)[1].block_efficiency
+    for scheme in (COUPLED, FIXED):
+        decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), selector, scheme)
+        efficiency[scheme] = decoder.generate(requests)[1].block_efficiency
     assert efficiency[COUPLED] > efficiency[FIXED]

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from treewright.collect.label import read_rows
-from treewright.collect.prompts import PromptConfig, load_prompts
+from treewright.collect.prompts.sources import PromptConfig, load_prompts
 from treewright.controller.contract import COUPLED
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.decoders import plain_decoder, tree_decoder
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.build import plain_decoder, tree_decoder
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler

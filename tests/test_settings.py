@@ -6,7 +6,7 @@ import typing
 import pytest
 from treewright import cli
 from treewright.controller.errors import InputError
-from treewright.controller.selector import TreeLimits
+from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.generate import TextOptions
 
 

@@ -17,11 +17,11 @@ from transformers import (
 )
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.base import ShapePolicy
-from treewright.runtime.backends.static import StaticModel
-from treewright.runtime.backends.transformers import TransformersModel
-from treewright.runtime.decode import Decoder
+from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.base import Drafter
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.engines.transformers.model import TransformersModel
+from treewright.runtime.engines.transformers.static import StaticModel
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -94,13 +94,13 @@ def decoder(
     target: TransformersModel,
     drafter: TransformersModel | Drafter | None = None,
     selector: ShapePolicy | None = None,
-    law=COUPLED,
+    scheme=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
     verifier: str = "walk",
 ) -> Decoder:
-    """`drafter` may be a model, which drafts under `law`."""
+    """`drafter` may be a model, which drafts under `scheme`."""
     if isinstance(drafter, TransformersModel):
-        drafter = LanguageModelDrafter(drafter, law, ngrams=selector is not None and selector.limits.ngrams)
+        drafter = LanguageModelDrafter(drafter, scheme, ngrams=selector is not None and selector.limits.ngrams)
     return Decoder(
         Target(target),
         get_verifier(verifier),

@@ -1,10 +1,10 @@
 """Random drafted trees, and scorers that look values up."""
 
 import numpy as np
-from treewright.controller.children import Children
 from treewright.controller.context import StepContext
-from treewright.controller.history import START
-from treewright.controller.tree import DraftTree
+from treewright.controller.learned.history import START
+from treewright.controller.trees.children import Children
+from treewright.controller.trees.tree import DraftTree
 
 
 def random_children(generator, batch, frontier, width=3, cut=0):

@@ -13,19 +13,19 @@ from lightning.pytorch.callbacks import Callback
 from ..collect.trace import TraceFolder
 from ..controller.checkpoint import Checkpoint, SelectorConfig
 from ..controller.console import print_table
-from ..controller.contract import LAWS
-from ..controller.fitting import new_trainer, run
-from ..controller.latency import LatencyTable
-from ..controller.policies.grids import policy_grids
-from ..controller.selector import TreeLimits
-from ..controller.tree import Array
-from .baselines import rank_tables
-from .positions import document_number
-from .recording import planned_recordings
-from .split import SIDES, by_document, by_setting
-from .stream import SelectorData
-from .trainer import new_module, quiet_lightning
-from .tuning import MOST_TEXTS
+from ..controller.contract import RANKED_SCHEMES
+from ..controller.lightning_run import new_trainer, run
+from ..controller.plans.grids import policy_grids
+from ..controller.pricing.latency import LatencyTable
+from ..controller.trees.limits import TreeLimits
+from ..controller.trees.tree import Array
+from .data.positions import document_number
+from .data.split import SIDES, by_document, by_setting
+from .data.stream import SelectorData
+from .evaluate.baselines import rank_tables
+from .fit.trainer import new_module, quiet_lightning
+from .replay.recording import planned_recordings
+from .replay.tuning import MOST_TEXTS
 
 # Training batches that the estimate is made from.
 NUM_TIMED = 12
@@ -84,25 +84,25 @@ def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
 
 
 def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> list[dict[str, Any]]:
-    """One row per law and temperature that policies are tuned for."""
+    """One row per scheme and temperature that policies are tuned for."""
     for_rules, for_tuning, for_test = by_document(planned_recordings(folder), data.split)
     if not (for_rules and for_tuning and for_test):
         return []
     header = folder.header
     baselines = {"rank_probs": rank_tables(folder)}
     baselines |= {rule: dict.fromkeys(for_rules, UNFITTED) for rule in ("c2t", "ltd")}
-    config = SelectorConfig(header.pair, header.law, header.tokenizer_sha256, limits, {})
+    config = SelectorConfig(header.pair, header.scheme, header.tokenizer_sha256, limits, {})
     unfitted = Checkpoint(config, {}, {}, {}, 0.0, baselines, {}, card="")
     prices = LatencyTable.load(folder.path / "latency.json")
-    compared = {(law, temperature): len(texts) for law, temperature, texts in by_setting(for_test, header.law)}
+    compared = {(scheme, temperature): len(texts) for scheme, temperature, texts in by_setting(for_test, header.scheme)}
     rows = []
-    for law, temperature, texts in by_setting(for_tuning, header.law):
-        grids = policy_grids(unfitted, prices, [LAWS[law]], temperature)
-        tuned_on, compared_on = min(len(texts), MOST_TEXTS), compared.get((law, temperature), 0)
+    for scheme, temperature, texts in by_setting(for_tuning, header.scheme):
+        grids = policy_grids(unfitted, prices, [RANKED_SCHEMES[scheme]], temperature)
+        tuned_on, compared_on = min(len(texts), MOST_TEXTS), compared.get((scheme, temperature), 0)
         settings = sum(map(len, grids.values()))
         rows.append(
             {
-                "law": law,
+                "scheme": scheme,
                 "temperature": temperature,
                 "families": len(grids),
                 "settings": settings,

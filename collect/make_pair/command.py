@@ -14,7 +14,7 @@ import torch
 
 from ...controller.console import print_json
 from ...controller.errors import InputError
-from ...runtime.threads import require_threads
+from ...runtime.machine.threads import require_threads
 from .corpus import Document, read_documents
 from .held_out import cut_prompts
 from .language_model import fit_model, save_model

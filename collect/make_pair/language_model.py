@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy, kl_div
 from torch.utils.data import DataLoader, Dataset
 from transformers import LlamaForCausalLM
 
-from ...controller.fitting import new_trainer, run
-from ...controller.tree import Array
+from ...controller.lightning_run import new_trainer, run
+from ...controller.trees.tree import Array
 from .settings import EPOCH_STEPS, PairFitConfig
 
 log = logging.getLogger(__name__)

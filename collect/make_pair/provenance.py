@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ...controller.tree import Array
-from ..bench.measure import repeated_four_grams
+from ...controller.trees.tree import Array
+from ..measure.bench.measure import repeated_four_grams
 
 WINDOW, MAX_WINDOWS = 256, 64
 NUM_TEXTS, TEXT_TOKENS = 24, 64

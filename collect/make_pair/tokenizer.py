@@ -6,7 +6,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ...controller.tree import Array
+from ...controller.trees.tree import Array
 from .corpus import Document
 
 END = "<|end|>"  # id 0, between documents

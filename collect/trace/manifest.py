@@ -35,6 +35,8 @@ class Manifest:
                 if content.pop("sha256") != _digest(content):
                     raise ValueError("its own SHA-256 differs")
                 header = content["header"] | {"omitted": tuple(content["header"]["omitted"])}
+                if "law" in header:  # what schema 8 and older called the drafting scheme
+                    header["scheme"] = header.pop("law")
                 return cls(**content | {"header": TraceHeader(**header)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be read ({error}); the trace folder is damaged, collect again") from error

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ...controller.errors import InputError
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 OLDEST_TEXTS = 4  # the oldest schema whose texts can be labelled again
 
 TEXTS = pa.schema(
@@ -38,7 +38,7 @@ POSITIONS = pa.schema(
         ("temperature", pa.float32()),
         ("top_p", pa.float32()),
         ("emitted", pa.int32()),  # what the target draws here under the row's noise
-        # Index of the emitted token among the candidates of each law, whichever the trace's own is; -1 if beyond.
+        # Index of the emitted token among the candidates of each scheme, whichever the trace's own is; -1 if beyond.
         ("coupled_rank", pa.int32()),
         ("fixed_rank", pa.int32()),
         ("target_log_prob", pa.float32()),  # of the emitted token
@@ -47,8 +47,8 @@ POSITIONS = pa.schema(
         ("draft_entropy", pa.float32()),
         ("draft_top_log_prob", pa.float32()),
         ("overlap", pa.float32()),  # sum over tokens of min(target, drafter) probability
-        # The nodes the drafter would hang here, best first under the trace's law, then the text's own n-grams' one; -1
-        # where there is none.
+        # The nodes the drafter would hang here, best first under the trace's scheme, then the text's own n-grams' one;
+        # -1 where there is none.
         ("candidates", pa.list_(pa.int32())),
         ("candidate_log_probs", pa.list_(pa.float32())),
         ("candidate_noisy_log_probs", pa.list_(pa.float32())),
@@ -59,9 +59,9 @@ POSITIONS = pa.schema(
 )
 
 
-def rank_column(law: str) -> str:
-    """The column of POSITIONS that holds the ranks under `law`."""
-    return f"{law}_rank"
+def rank_column(scheme: str) -> str:
+    """The column of POSITIONS that holds the ranks under `scheme`."""
+    return f"{scheme}_rank"
 
 
 NODES = pa.schema(
@@ -69,7 +69,7 @@ NODES = pa.schema(
         ("text_id", pa.string()),
         ("document", pa.string()),
         ("position", pa.int32()),  # index of the root in its text
-        ("law", pa.string()),
+        ("scheme", pa.string()),
         ("tokens", pa.list_(pa.int32())),  # of the envelope's nodes, root first
         ("parents", pa.list_(pa.int32())),
         ("ranks", pa.list_(pa.int32())),
@@ -97,7 +97,7 @@ class TraceHeader:
     """What every row of a folder has in common."""
 
     pair: str
-    law: str  # empty where only texts are recorded
+    scheme: str  # empty where only texts are recorded
     tokenizer_sha256: str
     width: int  # the drafter's candidates per position, 0 where only texts are recorded
     command: dict[str, Any]  # the resolved configuration of the run

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..console import print_json, print_table
-from ..scorers.learned import OUTPUT_NAMES
+from ..learned.scorer import OUTPUT_NAMES
 from .folder import Checkpoint, download, require_replaceable
 
 
 def inspect(folder: Path) -> None:
-    """Print what a checkpoint is: pair, law, heads, limits, features, scores, how it was made.
+    """Print what a checkpoint is: pair, scheme, heads, limits, features, scores, how it was made.
 
     Args:
         folder: Checkpoint folder

@@ -6,13 +6,13 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..contract import LAWS
+from ..contract import RANKED_SCHEMES
 from ..errors import InputError
-from ..features import FEATURE_VERSION, FEATURES
-from ..selector import LARGEST, TreeLimits
-from .documents import parse_object
+from ..learned.features import FEATURE_VERSION, FEATURES
+from ..trees.limits import LARGEST, TreeLimits
+from .strict_json import parse_object
 
-SCHEMA_VERSION = 4  # 3 held tuned settings as places in a grid
+SCHEMA_VERSION = 5  # 4 said "law" for the drafting scheme
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 MAX_NAME_LENGTH = 200
@@ -23,7 +23,7 @@ class SelectorConfig:
     """`config.json`, less the hashes."""
 
     pair: str
-    law: str
+    scheme: str
     tokenizer_sha256: str
     limits: TreeLimits
     provenance: dict[str, Any]
@@ -77,8 +77,8 @@ def _check(config: SelectorConfig) -> None:
     """InputError for the first value out of its range."""
     if not isinstance(config.pair, str) or not config.pair.isprintable() or len(config.pair) > MAX_NAME_LENGTH:
         raise InputError(f"the pair's name is a printable line of at most {MAX_NAME_LENGTH} letters; retrain")
-    if config.law not in tuple(LAWS):
-        raise InputError(f"the law is one of {', '.join(LAWS)}, got {config.law!r}; update or retrain")
+    if config.scheme not in tuple(RANKED_SCHEMES):
+        raise InputError(f"the scheme is one of {', '.join(RANKED_SCHEMES)}, got {config.scheme!r}; update or retrain")
     if not isinstance(config.tokenizer_sha256, str) or not re.fullmatch("[0-9a-f]{64}", config.tokenizer_sha256):
         raise InputError("tokenizer_sha256 is no SHA-256; retrain")
     for name, largest in asdict(LARGEST).items():

@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from ..errors import InputError, first_line
-from ..policies.settings import TunedSettings
-from ..scorers.learned import INPUT_NAME, LearnedScorer
-from ..scorers.network import PerceptronNetwork
-from ..tree import Array
+from ..learned.numpy_model import PerceptronNetwork
+from ..learned.scorer import INPUT_NAME, LearnedScorer
+from ..plans.tuned import TunedSettings
+from ..trees.tree import Array
 from . import hub
 from .config import CONFIG_FILE, HASHED_FILES, SelectorConfig, config_json, parse_config
-from .documents import parse_baselines, parse_object
 from .graph import GOLDEN_TOLERANCE, check_graph, golden_miss
+from .strict_json import parse_baselines, parse_object
 
 CARD_FILE = "README.md"  # not hashed: people edit cards, and nothing reads them
 FILES = (*HASHED_FILES, CONFIG_FILE, CARD_FILE)

@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from ..errors import InputError, first_line
-from ..features import FEATURES
-from ..scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
-from ..tree import Array
+from ..learned.features import FEATURES
+from ..learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
+from ..trees.tree import Array
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # fmt: off

@@ -1,24 +1,21 @@
-"""The shape policy: where to draft next and what to verify. A plan is a policy with its settings fixed."""
+"""The shape policy: where to draft next and what to verify."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from ..context import StepContext
-from ..contract import WALK, Looks
-from ..selector import TreeLimits
-from ..tree import Array, DraftTree
-from .settings import Settings
+from ..contract import Information
+from ..trees.limits import TreeLimits
+from ..trees.tree import Array, DraftTree
 
 
 class ShapePolicy(Protocol):
     """What the decode loop asks. `record` may teach a policy, so one instance serves one run of requests."""
 
     @property
-    def looks(self) -> Looks:
-        """What its decisions look at; the contract of law and verifier depends on it."""
+    def information(self) -> Information:
+        """What its decisions look at; the contract of scheme and verifier depends on it."""
         ...
 
     @property
@@ -34,7 +31,7 @@ class ShapePolicy(Protocol):
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting.
 
-        Under a sampled law a node stands here once for each child it is to get.
+        Under a sampled scheme a node stands here once for each child it is to get.
         """
         ...
 
@@ -48,34 +45,6 @@ class ShapePolicy(Protocol):
         `level_widths` are the nodes expanded by each drafter level.
         """
         ...
-
-
-@dataclass(frozen=True)
-class PolicyPlan:
-    """A policy with its settings fixed; `build` makes a fresh one, so that nothing learnt leaks between runs."""
-
-    family: str
-    law: str
-    settings: Settings
-    build: Callable[[], ShapePolicy]
-    verifier: str = WALK.name
-
-    @property
-    def text(self) -> str:
-        """The settings as a table shows them."""
-        return " ".join(f"{name}={value}" for name, value in self.settings.items())
-
-
-def chain_limits(depth: int) -> TreeLimits:
-    """The envelope of a chain of up to `depth` tokens."""
-    return TreeLimits(max_depth=depth, width=1, frontier=1, budget=depth)
-
-
-def chain_frontier(tree: DraftTree, context: StepContext, max_depths: Array) -> Array:
-    """[B, 1]: the last node of each chain that may grow to `max_depths` [B] and was not ended before; else [B, 0]."""
-    level, last = int(tree.depths.max()), tree.num_nodes - 1
-    growing = (last == level) & (level < np.minimum(max_depths, context.max_depths))
-    return np.where(growing, last, -1)[:, None][:, : int(growing.any())]
 
 
 def keep_all(tree: DraftTree) -> Array:

@@ -8,10 +8,10 @@ its tokens, the drafter's next best ones as free candidates: the token that repl
 import numpy as np
 
 from ..context import StepContext
-from ..contract import HYBRID, LawTerms, Looks
+from ..contract import HYBRID, Information, Scheme
 from ..errors import InputError
-from ..selector import TreeLimits
-from ..tree import Array, DraftTree
+from ..trees.limits import TreeLimits
+from ..trees.tree import Array, DraftTree
 from .base import keep_all
 
 # What a step has random numbers for.
@@ -20,9 +20,9 @@ MAX_DEPTH = 16
 
 
 class DelayedTree:
-    """(K, L1, L2); `paths` of the tree, where its law draws them, say which branch draws where."""
+    """(K, L1, L2); `paths` of the tree, where its scheme draws them, say which branch draws where."""
 
-    looks = Looks.PREDICTABLE
+    information = Information.PREDICTABLE
     reads_history = False
 
     def __init__(self, num_paths: int, trunk_length: int, branch_length: int):
@@ -55,7 +55,7 @@ class DelayedTree:
 class TrunkWithSides:
     """One drawn path of `length` tokens, with `num_sides` free candidates beside each."""
 
-    looks = Looks.PREDICTABLE
+    information = Information.PREDICTABLE
     reads_history = False
 
     def __init__(self, length: int, num_sides: int):
@@ -79,14 +79,16 @@ class TrunkWithSides:
         pass
 
 
-def sampled_shape(law: LawTerms, num_paths: int, trunk_length: int, branch_length: int) -> DelayedTree | TrunkWithSides:
-    """The shape that (K, L1, L2) stands for under a sampled law; under the hybrid one L2 is 0, and K - 1 free
+def sampled_shape(
+    scheme: Scheme, num_paths: int, trunk_length: int, branch_length: int
+) -> DelayedTree | TrunkWithSides:
+    """The shape that (K, L1, L2) stands for under a sampled scheme; under the hybrid one L2 is 0, and K - 1 free
     candidates stand beside each token of the trunk."""
-    if law != HYBRID:
+    if scheme != HYBRID:
         return DelayedTree(num_paths, trunk_length, branch_length)
     if branch_length:
         raise InputError(
-            f"under the hybrid law only the trunk is drawn, but branches of {branch_length} tokens are asked for; "
+            f"under the hybrid scheme only the trunk is drawn, but branches of {branch_length} tokens are asked for; "
             f"use [{num_paths}, {trunk_length + branch_length}, 0]"
         )
     return TrunkWithSides(trunk_length, num_paths - 1)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from ..checkpoint import Checkpoint
-from ..latency import LatencyTable
-from ..objective import Objective
-from ..selector import Selector
+from ..pricing.latency import LatencyTable
+from ..pricing.objective import Objective
+from .selector import Selector
 
 LEARNED = "learned"
 # Where replay tuned nothing.
@@ -22,4 +22,4 @@ def learned_selector(
 
 def tuned_scales(checkpoint: Checkpoint) -> Mapping[float, float]:
     """The theta scale that replay found best, by temperature."""
-    return checkpoint.tuned.best(checkpoint.config.law, LEARNED, "theta_scale") or UNTUNED
+    return checkpoint.tuned.best(checkpoint.config.scheme, LEARNED, "theta_scale") or UNTUNED

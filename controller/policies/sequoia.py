@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..latency import LatencyTable
+from ..pricing.latency import LatencyTable
 from ..scorers.rank import RankScorer
-from ..selector import Selector, TreeLimits
-from ..shapes import Path
-from ..tree import Array
+from ..trees.limits import TreeLimits
+from ..trees.shapes import Path
+from ..trees.tree import Array
+from .selector import Selector
 
 
 def best_values(rank_probs: Array, max_depth: int, max_nodes: int) -> Array:

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from ..context import StepContext
-from ..tree import Array, DraftTree
+from ..trees.tree import Array, DraftTree
 
 
 class Scorer(Protocol):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..context import StepContext
-from ..tree import Array, DraftTree
+from ..trees.tree import Array, DraftTree
 
 # Share of steps in which the target takes the rank-w child, the n-grams' child last; used only to decide whether to
 # draft another level.
@@ -11,10 +11,10 @@ TYPICAL_COVERAGE = (0.6, 0.12, 0.06, 0.04, 0.04)
 
 
 class ConfidenceScorer:
-    """Scores a node by the drafter's probability, read through the law that ranked it.
+    """Scores a node by the drafter's probability, read through the scheme that ranked it.
 
-    Under the coupled law the drafter ranks by `logit / T + g`, and the target draws by the same noise g: the softmax
-    of those noisy scores is the confidence that both agree. Under the fixed law, and at T = 0, it is the drafter's
+    Under the coupled scheme the drafter ranks by `logit / T + g`, and the target draws by the same noise g: the softmax
+    of those noisy scores is the confidence that both agree. Under the fixed scheme, and at T = 0, it is the drafter's
     plain probability.
     """
 

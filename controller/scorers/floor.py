@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..context import StepContext
-from ..tree import Array, DraftTree
+from ..trees.tree import Array, DraftTree
 from .base import Scorer
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..context import StepContext
-from ..tree import Array, DraftTree
+from ..trees.tree import Array, DraftTree
 from .confidence import ConfidenceScorer
 from .siblings import at_most_one
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..context import StepContext
-from ..shapes import Path, check_paths
-from ..tree import Array, DraftTree
+from ..trees.shapes import Path, check_paths
+from ..trees.tree import Array, DraftTree
 
 
 class RankScorer:

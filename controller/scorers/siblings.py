@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..tree import Array, DraftTree
+from ..trees.tree import Array, DraftTree
 
 # Beyond these a probability is 1 or 0 to whoever adds it up, and its odds would be no number.
 SUREST, FAINTEST = -1e-12, -600.0

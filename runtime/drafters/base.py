@@ -1,21 +1,21 @@
-"""The drafter: hangs candidate tokens under chosen nodes, under a declared law."""
+"""The drafter: hangs candidate tokens under chosen nodes, under a declared scheme."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from ...controller.contract import LawTerms
-from ...controller.tree import Array, DraftTree
+from ...controller.contract import Scheme
+from ...controller.trees.tree import Array, DraftTree
 from ..sampling import TokenSampler
 from ..verification.base import DraftRows
 
 
 class Drafter(Protocol):
-    law: LawTerms
+    scheme: Scheme
 
     @property
     def draft_rows(self) -> DraftRows:
         """Of the step under way, the log-probabilities that each node's children were drawn from; nothing under the
-        walk's laws."""
+        walk's schemes."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class Drafter(Protocol):
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         """The trees of the first B slots with up to `width` children under each node of `frontier` ([B, F], -1 padded).
 
-        Under a sampled law a node stands in `frontier` once for each child it is to get, and `width` says nothing.
+        Under a sampled scheme a node stands in `frontier` once for each child it is to get, and `width` says nothing.
         The first call of a step expands the roots; later calls expand nodes of the deepest level.
         """
         ...

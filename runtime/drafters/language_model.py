@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...controller.contract import LawTerms
-from ...controller.datastore import Datastore
-from ...controller.ngrams import NgramModel
-from ...controller.tree import Array, DraftTree
-from ..backends.base import CHUNK, CachedModel, append_text, append_texts
+from ...controller.contract import Scheme
+from ...controller.trees.tree import Array, DraftTree
+from ..engines.base import CHUNK, CachedModel, append_text, append_texts
+from ..machine.transfer import to_device
 from ..sampling import TokenSampler
-from ..transfer import to_device
+from ..schemes.ranked import draft
+from ..schemes.sampled import hang_draws
 from ..verification.base import DraftRows
-from .draws import hang_draws
-from .law import draft
-from .ngram import expect
+from .ngrams.datastore import Datastore
+from .ngrams.model import NgramModel
+from .ngrams.proposals import expect
 from .tree_rows import TreeRows
 
 
@@ -29,10 +29,10 @@ class LanguageModelDrafter:
     own n-grams draft one more child of every node, and those of a `datastore` where the text's have nothing to say.
     """
 
-    def __init__(self, model: CachedModel, law: LawTerms, *, ngrams: bool = False, datastore: Datastore | None = None):
+    def __init__(self, model: CachedModel, scheme: Scheme, *, ngrams: bool = False, datastore: Datastore | None = None):
         assert ngrams or datastore is None
         self.model = model
-        self.law = law
+        self.scheme = scheme
         self._drafts_ngrams = ngrams
         self._datastore = datastore
         self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
@@ -72,7 +72,7 @@ class LanguageModelDrafter:
         self._unread[slot] = self._unread[slot][num_tokens:]
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
-        nodes, entries = distinct(frontier) if self.law.sampled else (frontier, None)
+        nodes, entries = distinct(frontier) if self.scheme.sampled else (frontier, None)
         if tree.tokens.shape[1] == 1:
             self.forget_tree(len(tree.tokens))
             if entries is None:
@@ -86,10 +86,10 @@ class LanguageModelDrafter:
         if entries is None:
             positions = root_positions + tree.depths.max() + 1
             ngrams = partial(expect, self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
-            return tree.extend(frontier, draft(self.law, logits, positions, width, sampler, ngrams))
+            return tree.extend(frontier, draft(self.scheme, logits, positions, width, sampler, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         log_probs = sampler.log_probs(logits)[rows, to_device(entries, logits.device)]
-        grown, draft_rows = hang_draws(tree, frontier, log_probs, self.law, sampler, root_positions)
+        grown, draft_rows = hang_draws(tree, frontier, log_probs, self.scheme, sampler, root_positions)
         for known, new in zip(self._draft_rows, draft_rows, strict=True):
             known.update(new)
         return grown

@@ -10,22 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from ...controller.children import Children
 from ...controller.contract import FIXED
-from ...controller.datastore import Datastore
 from ...controller.errors import InputError
-from ...controller.ngrams import NgramModel
-from ...controller.tree import Array, DraftTree
+from ...controller.trees.children import Children
+from ...controller.trees.tree import Array, DraftTree
 from ..sampling import TokenSampler
 from ..verification.base import DraftRows
-from .ngram import path_to
+from .ngrams.datastore import Datastore
+from .ngrams.model import NgramModel
+from .ngrams.proposals import path_to
 
 
 class LookupDrafter:
-    """A `Drafter` (see `base`) under the fixed law: candidates are ranked by the length of what they follow, then by
+    """A `Drafter` (see `base`) under the fixed scheme: candidates are ranked by the length of what they follow, then by
     how often they did. The entropy of a row is over its candidates alone, for nothing is known of others."""
 
-    law = FIXED
+    scheme = FIXED
 
     def __init__(self, datastore: Datastore | None = None):
         self._datastore = datastore

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...controller.tree import Array, DraftTree
+from ...controller.trees.tree import Array, DraftTree
 
 
 class TreeRows:

@@ -1,1 +1,1 @@
-"""Proof of losslessness by enumeration: toy models, every draft of a growth rule, the law of the text."""
+"""Proof of losslessness by enumeration: toy models, every draft of a growth rule, the distribution of the text."""

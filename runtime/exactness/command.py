@@ -1,4 +1,4 @@
-"""The `check` command: which drafting laws, shape decisions and verifiers go together, and the proof of any one."""
+"""The `check` command: which drafting schemes, shape decisions and verifiers go together, and the proof of any one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from math import log
 from typing import TypeVar
 
 from ...controller.console import print_json, print_table, track
-from ...controller.contract import ALL_LAWS, COUPLED, VERIFIERS, LawTerms, Looks, unsound_reason
+from ...controller.contract import ALL_SCHEMES, COUPLED, VERIFIERS, Information, Scheme, unsound_reason
 from ...controller.errors import InputError
 from ...controller.ranges import require_at_least
 from ..verification import get_verifier
@@ -42,44 +42,52 @@ class ToyConfig:
 
 
 def check(
-    law: str | None = None, verifier: str | None = None, growth: str = "static", toy: ToyConfig = ToyConfig()
+    scheme: str | None = None, verifier: str | None = None, growth: str = "static", toy: ToyConfig = ToyConfig()
 ) -> None:
-    """Say which laws, shape decisions and verifiers are lossless together; prove it where given one of each.
+    """Say which schemes, shape decisions and verifiers are lossless together; prove it where given one of each.
 
     Args:
-        law: Drafting law (coupled, fixed, iid-paths, without-replacement, greedy-plus-one or hybrid); all by default
+        scheme: One of coupled, fixed, iid-paths, without-replacement, greedy-plus-one and hybrid; all by default
         verifier: Verifier, such as walk, specinfer, block or traversal; all by default
         growth: Growth rule of the drafts to enumerate
         toy: The toy models to prove it on
     """
-    if (law is None or verifier is None) and (growth != "static" or toy != ToyConfig()):
-        raise InputError("growth and toy say what is proved, of one law with one verifier; give both or leave them out")
-    laws, verifiers = _chosen(ALL_LAWS, law, "drafting law"), _chosen(VERIFIERS, verifier, "verifier")
-    proofs = [] if law is None or verifier is None else _prove(laws[0], verifiers[0].name, growth, toy)
+    if (scheme is None or verifier is None) and (growth != "static" or toy != ToyConfig()):
+        raise InputError(
+            "growth and toy say what is proved, of one scheme with one verifier; give both or leave them out"
+        )
+    schemes, verifiers = _chosen(ALL_SCHEMES, scheme, "drafting scheme"), _chosen(VERIFIERS, verifier, "verifier")
+    proofs = [] if scheme is None or verifier is None else _prove(schemes[0], verifiers[0].name, growth, toy)
     reasons = [
-        {"law": one.name, "verifier": terms.name, "decisions look at": looks.words, "together": reason or "sound"}
-        for one in laws
+        {
+            "scheme": one.name,
+            "verifier": terms.name,
+            "decisions look at": information.words,
+            "together": reason or "sound",
+        }
+        for one in schemes
         for terms in verifiers
-        for looks in Looks
-        for reason in [unsound_reason(one, looks, terms)]
+        for information in Information
+        for reason in [unsound_reason(one, information, terms)]
     ]
-    if law is None and verifier is None:
-        print_table("What a shape decision may look at, by verifier and drafting law", _overview())
+    if scheme is None and verifier is None:
+        print_table("What a shape decision may look at, by verifier and drafting scheme", _overview())
     else:
-        print_table("Drafting laws, verifiers and shape decisions", reasons)
+        print_table("Drafting schemes, verifiers and shape decisions", reasons)
     if not proofs:
         num_sound = sum(row["together"] == "sound" for row in reasons)
         print_json({"command": "check", "combinations": len(reasons), "sound": num_sound})
         return
-    print_table(f"How far the emitted text's law is from the target's: every {growth} draft", proofs)
-    reason = unsound_reason(laws[0], GROWTHS[growth].looks, verifiers[0])
+    print_table(f"How far the emitted text's distribution is from the target's: every {growth} draft", proofs)
+    reason = unsound_reason(schemes[0], GROWTHS[growth].information, verifiers[0])
     worst = max(proof["total variation"] for proof in proofs)
     print_json({"command": "check", "sound": reason is None, "reason": reason, "total_variation": worst})
 
 
 def _overview() -> list[dict[str, str]]:
     return [
-        {"verifier": terms.name} | {law: terms.tolerates.words if law in terms.laws else "-" for law in ALL_LAWS}
+        {"verifier": terms.name}
+        | {scheme: terms.tolerates.words if scheme in terms.schemes else "-" for scheme in ALL_SCHEMES}
         for terms in VERIFIERS.values()
     ]
 
@@ -91,20 +99,22 @@ def _chosen(known: Mapping[str, Item], name: str | None, kind: str) -> list[Item
     return list(known.values()) if name is None else [known[name]]
 
 
-def _prove(law: LawTerms, verifier: str, growth: str, toy: ToyConfig) -> list[dict[str, float]]:
+def _prove(scheme: Scheme, verifier: str, growth: str, toy: ToyConfig) -> list[dict[str, float]]:
     """One row per pair of toy models; InputError for what cannot be enumerated."""
     (rule,) = _chosen(GROWTHS, growth, "growth rule")
     shape = Shape(toy.width, toy.trunk, toy.branch)
-    if law is COUPLED:
-        raise InputError("the noise of the 'coupled' law cannot be enumerated; check 'fixed', the walk treats it alike")
-    if not drafts_under(law, growth):
-        raise InputError(f"growth {growth!r} decides nothing under the {law.name!r} law; take growth 'static'")
+    if scheme is COUPLED:
+        raise InputError(
+            "the noise of the 'coupled' scheme cannot be enumerated; check 'fixed', the walk treats it alike"
+        )
+    if not drafts_under(scheme, growth):
+        raise InputError(f"growth {growth!r} decides nothing under the {scheme.name!r} scheme; take growth 'static'")
     _require_few("texts", MOST_TEXTS, toy.vocabulary_size, shape.depth + 1)
-    _require_few("drafts", MOST_DRAFTS, toy.vocabulary_size, shape.most_draws(law))
+    _require_few("drafts", MOST_DRAFTS, toy.vocabulary_size, shape.most_draws(scheme))
     proofs = []
     for seed in track(range(toy.models), "check: pairs of toy models"):
         pair = ToyPair.random(toy.vocabulary_size, seed)
-        drafts = every_run(program(law, rule, shape, pair.drafter))
+        drafts = every_run(program(scheme, rule, shape, pair.drafter))
         emitted = emission(pair, drafts, get_verifier(verifier))
         proofs.append(
             {

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from ...controller.contract import GREEDY_PLUS_ONE, WITHOUT_REPLACEMENT, LawTerms
-from ...controller.tree import NUMBERS, Array, DraftTree
+from ...controller.contract import GREEDY_PLUS_ONE, WITHOUT_REPLACEMENT, Scheme
+from ...controller.trees.tree import NUMBERS, Array, DraftTree
 from .models import Prefix, TableModel
 
 Choose = Callable[[Array], int]
@@ -19,8 +19,8 @@ class ToyDraft(NamedTuple):
     """A drafted tree; equal drafts compare equal."""
 
     prefixes: tuple[Prefix, ...]  # of the nodes
-    paths: tuple[tuple[int, ...], ...]  # see `DraftTree.paths`; empty where the law has none
-    draft_log_probs: tuple[tuple[int, tuple[float, ...]], ...]  # (node, log of the law its children were drawn from)
+    paths: tuple[tuple[int, ...], ...]  # see `DraftTree.paths`; empty where the scheme has none
+    draft_log_probs: tuple[tuple[int, tuple[float, ...]], ...]  # (node, log of the scheme its children were drawn from)
 
     @property
     def tree(self) -> DraftTree:
@@ -35,10 +35,10 @@ class ToyDraft(NamedTuple):
 
 
 class Drafting:
-    """The tree of a run so far. Children are drawn one by one under `law`, or added free."""
+    """The tree of a run so far. Children are drawn one by one under `scheme`, or added free."""
 
-    def __init__(self, drafter: TableModel, law: LawTerms, choose: Choose):
-        self.law = law
+    def __init__(self, drafter: TableModel, scheme: Scheme, choose: Choose):
+        self.scheme = scheme
         self.prefixes: list[Prefix] = [()]
         self.draws: dict[int, list[int]] = {}  # node -> child of each draw, in order
         self._drafter = drafter
@@ -66,9 +66,9 @@ class Drafting:
         return len(self._through.get(node, ()))
 
     def unseen_log_probs(self, node: int) -> Array:
-        """[V] log of the law of the next draw under `node`, unscaled; all -inf where no draw is left."""
+        """[V] log of the distribution of the next draw under `node`, unscaled; all -inf where no draw is left."""
         log_probs = self._draft_log_probs.get(node, self._drafter.log_row(self.prefixes[node])).copy()
-        if self.law is WITHOUT_REPLACEMENT:
+        if self.scheme is WITHOUT_REPLACEMENT:
             log_probs[[self.prefixes[child][-1] for child in self.draws.get(node, ())]] = -np.inf
         return log_probs
 
@@ -92,8 +92,8 @@ class Drafting:
         return child
 
     def draw_several(self, node: int, count: int) -> None:
-        """Up to `count` children under the law, all at once; greedy-plus-one has one draw among them."""
-        if self.law is GREEDY_PLUS_ONE and count:
+        """Up to `count` children under the scheme, all at once; greedy-plus-one has one draw among them."""
+        if self.scheme is GREEDY_PLUS_ONE and count:
             certain = self.best_tokens(node, min(count, len(self.row(node))) - 1)
             for token in certain:
                 self.add(node, token)
@@ -124,7 +124,7 @@ class Drafting:
         length = max((depth + 1 for path in self._paths for depth in path), default=0)
         paths = [tuple(places[path[d]] if d in path else -1 for d in range(length)) for path in self._paths]
         rows = [(places[node], tuple(row.tolist())) for node, row in self._draft_log_probs.items() if places[node] >= 0]
-        return ToyDraft(tuple(kept), () if self.law is WITHOUT_REPLACEMENT else tuple(paths), tuple(rows))
+        return ToyDraft(tuple(kept), () if self.scheme is WITHOUT_REPLACEMENT else tuple(paths), tuple(rows))
 
 
 def every_run(program: Callable[[Choose], ToyDraft]) -> dict[ToyDraft, float]:

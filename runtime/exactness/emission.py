@@ -1,11 +1,11 @@
-"""The law of the text that drafting and verification give, and how far it is from the target's."""
+"""The distribution of the text that drafting and verification give, and how far it is from the target's."""
 
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ...controller.tree import Array
+from ...controller.trees.tree import Array
 from ..verification.base import Verifier
 from .drafting import ToyDraft
 from .models import Prefix, ToyPair
@@ -22,7 +22,7 @@ def emission(pair: ToyPair, drafts: dict[ToyDraft, float], verifier: Verifier) -
     for draft, probability in drafts.items():
         target_rows = torch.from_numpy(np.stack([pair.target.row(prefix) for prefix in draft.prefixes]))
         draft_rows = {node: torch.tensor(row, dtype=target_rows.dtype) for node, row in draft.draft_log_probs}
-        joint = verifier.law(draft.tree, target_rows, [draft_rows]).joint.double().numpy()
+        joint = verifier.distribution(draft.tree, target_rows, [draft_rows]).joint.double().numpy()
         for prefix, row in zip(draft.prefixes, joint, strict=True):
             ends[prefix] = ends.get(prefix, 0.0) + probability * row
     length = max(map(len, ends)) + 1
@@ -37,5 +37,5 @@ def emission(pair: ToyPair, drafts: dict[ToyDraft, float], verifier: Verifier) -
 
 
 def total_variation(pair: ToyPair, emitted: Emission) -> float:
-    """Distance of the emitted text's law from the target's: 0 for a lossless pair of draft and verifier."""
+    """Distance of the emitted text's distribution from the target's: 0 for a lossless pair of draft and verifier."""
     return float(np.abs(emitted.text_probs - pair.target.text_probs(emitted.text_probs.ndim)).sum() / 2)

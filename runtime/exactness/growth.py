@@ -15,15 +15,16 @@ from ...controller.contract import (
     HYBRID,
     IID_PATHS,
     WITHOUT_REPLACEMENT,
-    LawTerms,
-    Looks,
+    Information,
+    Scheme,
 )
 from .drafting import Choose, Drafting, ToyDraft
 from .models import TableModel
 
 
 class Shape(NamedTuple):
-    """The largest tree: a trunk, then `width` paths, or for the laws of distinct siblings `width` children a node."""
+    """The largest tree: a trunk, then `width` paths, or for the schemes of distinct siblings `width` children a
+    node."""
 
     width: int
     trunk: int
@@ -33,11 +34,11 @@ class Shape(NamedTuple):
     def depth(self) -> int:
         return self.trunk + self.branch
 
-    def most_draws(self, law: LawTerms) -> int:
+    def most_draws(self, scheme: Scheme) -> int:
         """Draws of the largest tree."""
-        if law is FIXED:
+        if scheme is FIXED:
             return 0
-        if law in (IID_PATHS, HYBRID):
+        if scheme in (IID_PATHS, HYBRID):
             return self.trunk + self.width * self.branch
         return self.trunk + sum(self.width**level for level in range(1, self.branch + 1))
 
@@ -48,13 +49,13 @@ class Shape(NamedTuple):
             return 0
         if depth < self.trunk:
             return 1
-        if depth > self.trunk and drafting.law in (IID_PATHS, HYBRID):
+        if depth > self.trunk and drafting.scheme in (IID_PATHS, HYBRID):
             return drafting.num_arrived(node)
         return self.width
 
 
 class Growth(NamedTuple):
-    looks: Looks
+    information: Information
     grow: Callable[[Drafting, Shape], None]
     keep: Callable[[Drafting, int], bool] = lambda drafting, node: True
 
@@ -102,7 +103,7 @@ def best_child_first(drafting: Drafting, shape: Shape) -> None:
     """Four draws, each where the drafter expects the most of one more child, all over the tree."""
 
     def promise(node: int) -> float:
-        left = np.exp(drafting.unseen_log_probs(node)).sum() if drafting.law is WITHOUT_REPLACEMENT else 1.0
+        left = np.exp(drafting.unseen_log_probs(node)).sum() if drafting.scheme is WITHOUT_REPLACEMENT else 1.0
         return drafting.path_prob(node) * left * 0.7 ** len(drafting.draws.get(node, ()))
 
     for _ in range(4):
@@ -112,33 +113,33 @@ def best_child_first(drafting: Drafting, shape: Shape) -> None:
 
 
 GROWTHS = {
-    "static": Growth(Looks.PREDICTABLE, static),
-    "count-by-row": Growth(Looks.PREDICTABLE, count_by_row),
-    "expand-by-token": Growth(Looks.PREDICTABLE, expand_by_token),
-    "best-node-first": Growth(Looks.PREDICTABLE, best_node_first),
-    "stop-siblings": Growth(Looks.ADAPTED, stop_siblings),
-    "best-child-first": Growth(Looks.ADAPTED, best_child_first),
-    "drop-unlikely": Growth(Looks.ANYTHING, static, lambda drafting, node: drafting.path_prob(node) > 0.15),
+    "static": Growth(Information.PREDICTABLE, static),
+    "count-by-row": Growth(Information.PREDICTABLE, count_by_row),
+    "expand-by-token": Growth(Information.PREDICTABLE, expand_by_token),
+    "best-node-first": Growth(Information.PREDICTABLE, best_node_first),
+    "stop-siblings": Growth(Information.ADAPTED, stop_siblings),
+    "best-child-first": Growth(Information.ADAPTED, best_child_first),
+    "drop-unlikely": Growth(Information.ANYTHING, static, lambda drafting, node: drafting.path_prob(node) > 0.15),
 }
 
 
-def drafts_under(law: LawTerms, growth: str) -> bool:
-    """Whether a rule says anything under a law: one without draws has no earlier siblings to look at, and the noise of
-    the coupled law is not enumerable."""
-    if law is COUPLED:
+def drafts_under(scheme: Scheme, growth: str) -> bool:
+    """Whether a rule says anything under a scheme: one without draws has no earlier siblings to look at, and the noise
+    of the coupled scheme is not enumerable."""
+    if scheme is COUPLED:
         return False
-    if GROWTHS[growth].looks is Looks.ADAPTED:
-        return law not in (FIXED, GREEDY_PLUS_ONE)
-    return law is not FIXED or growth != "best-node-first"
+    if GROWTHS[growth].information is Information.ADAPTED:
+        return scheme not in (FIXED, GREEDY_PLUS_ONE)
+    return scheme is not FIXED or growth != "best-node-first"
 
 
-def program(law: LawTerms, growth: Growth, shape: Shape, drafter: TableModel) -> Callable[[Choose], ToyDraft]:
-    """What drafts one tree; side branches, where the law has them, come last and look at everything."""
+def program(scheme: Scheme, growth: Growth, shape: Shape, drafter: TableModel) -> Callable[[Choose], ToyDraft]:
+    """What drafts one tree; side branches, where the scheme has them, come last and look at everything."""
 
     def run(choose: Choose) -> ToyDraft:
-        drafting = Drafting(drafter, law, choose)
+        drafting = Drafting(drafter, scheme, choose)
         growth.grow(drafting, shape)
-        if law is HYBRID:
+        if scheme is HYBRID:
             _add_sides(drafting)
         return drafting.draft(lambda node: growth.keep(drafting, node))
 
@@ -148,7 +149,7 @@ def program(law: LawTerms, growth: Growth, shape: Shape, drafter: TableModel) ->
 def _level_order(drafting: Drafting, count: Callable[[int], int]) -> None:
     node = 0
     while node < len(drafting.prefixes):  # it grows meanwhile
-        if drafting.law is FIXED:
+        if drafting.scheme is FIXED:
             for token in drafting.best_tokens(node, count(node)):
                 drafting.add(node, token)
         else:

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from ...controller.tree import Array
+from ...controller.trees.tree import Array
 
 Prefix = tuple[int, ...]
 

@@ -7,7 +7,7 @@ from threading import Event
 from typing import NamedTuple
 
 from ..request import Request
-from ..stopping import TextStream
+from ..text.stopping import TextStream
 from .errors import ServeError
 
 

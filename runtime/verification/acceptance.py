@@ -115,7 +115,7 @@ def expected_tries(beta: Chance, num_draws: int) -> Chance:
 
 
 def spectr_residual(target_probs: Tensor, shares: Tensor, num_draws: int) -> Tensor:
-    """[..., V]: law of the token drawn once all draws were refused."""
+    """[..., V]: distribution of the token drawn once all draws were refused."""
     return residual_rows(target_probs, shares * expected_tries(shares.sum(-1, keepdim=True), num_draws))
 
 

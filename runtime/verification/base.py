@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from ...controller.contract import VerifierTerms
-from ...controller.tree import Array, DraftTree
+from ...controller.trees.tree import Array, DraftTree
 from ..sampling import TokenSampler
 
 DraftRows = Sequence[Mapping[int, Tensor]]
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class StopLaw:
+class StopDistribution:
     """What a verification of one drafted tree may end in, with the probability of each end."""
 
     joint: Tensor  # [N, V] probability that the verification ends at a node and emits a token there
@@ -37,7 +37,8 @@ class StopLaw:
         return self.joint.sum(dim=-1)
 
     def next_token(self, node: int) -> Tensor:
-        """[V] law of the token emitted at `node`, given that the verification ends there; it must be able to."""
+        """[V] distribution of the token emitted at `node`, given that the verification ends there; it must be able
+        to."""
         return self.joint[node] / self.joint[node].sum()
 
 
@@ -53,6 +54,6 @@ class Verifier(Protocol):
         """
         ...
 
-    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
+    def distribution(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopDistribution:
         """What `verify` does to one tree (B = 1), in the dtype of the target's probabilities `target_rows` [N, V]."""
         ...

@@ -1,4 +1,5 @@
-"""Closed forms of one node given its draws: the law of the token that is emitted, for a list drawn from the drafter.
+"""Closed forms of one node given its draws: the distribution of the token that is emitted, for a list drawn from the
+drafter.
 
 Averaged over the lists, each is the target's row again: that is what makes the verifier lossless. The chance of a
 path is the product of the chances of its tokens, so these add up to the expected block efficiency of a drafted tree.

@@ -24,8 +24,8 @@ class Landing:
     def __init__(self, trunk: Method):
         self._trunk = trunk
 
-    def law(self, view: SampledTree, joint: Tensor) -> None:
-        self._trunk.law(view, joint)
+    def distribution(self, view: SampledTree, joint: Tensor) -> None:
+        self._trunk.distribution(view, joint)
         view.land(joint)
 
     def judge(self, view: SampledTree, coins: Coins) -> tuple[int, int]:

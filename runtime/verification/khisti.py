@@ -1,13 +1,13 @@
 """Importance-weighted selection of one draw, then naive verification of it (arXiv:2410.18234).
 
-A tournament: the winner so far, of law r, meets the next draw, of law q, and one of the two is selected, which gives a
-winner of another law r'. At the end the winner is accepted with min(1, p / r), and refused, the residual norm((p - r)+)
-may land on any draw. The selection may be anything that looks at the two tokens alone, so long as r' is truly its law.
-A linear programme chooses it for the largest overlap sum min(p, r'). It is the paper's for the `NUM_SINGLE` tokens of
-largest p - r q; all others are pooled by their ratio p / r, and of two tokens of one pool the first wins. Where the
-pools spoil the gain, the first wins always, so another draw never costs overlap.
-Cost: per round some O(V) rows, and one programme of (NUM_SINGLE + 1 + len(POOL_RATIOS))^2 variables on the host.
-Soundness class: average-lossless for i.i.d. draws whose number is settled before the first, all drawn at once.
+A tournament: the winner so far, of distribution r, meets the next draw, of distribution q, and one of the two is
+selected, which gives a winner of another distribution r'. At the end the winner is accepted with min(1, p / r), and
+refused, the residual norm((p - r)+) may land on any draw. The selection may be anything that looks at the two tokens
+alone, so long as r' is truly its distribution. A linear programme chooses it for the largest overlap sum min(p, r'). It
+is the paper's for the `NUM_SINGLE` tokens of largest p - r q; all others are pooled by their ratio p / r, and of two
+tokens of one pool the first wins. Where the pools spoil the gain, the first wins always, so another draw never costs
+overlap. Cost: per round some O(V) rows, and one programme of (NUM_SINGLE + 1 + len(POOL_RATIOS))^2 variables on the
+host. Soundness class: average-lossless for i.i.d. draws whose number is settled before the first, all drawn at once.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from ...controller.contract import VERIFIERS
-from ...controller.tree import Array
+from ...controller.trees.tree import Array
 from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
 from .sampled_verifier import SampledVerifier
@@ -44,7 +44,7 @@ def tournament(tree: SampledTree, node: int) -> Offers:
 
 
 def khisti_branching(target_probs: Tensor, draft_probs: Tensor, draws: Sequence[int]) -> Tensor:
-    """[V] law of the token emitted given the draws, from one row each (see `branching`)."""
+    """[V] distribution of the token emitted given the draws, from one row each (see `branching`)."""
     winners, winner_probs = _winners(target_probs, draft_probs, draws)
     chances = torch.zeros_like(target_probs)
     for token, chance in winners.items():
@@ -54,12 +54,15 @@ def khisti_branching(target_probs: Tensor, draft_probs: Tensor, draws: Sequence[
 
 def khisti_overlap(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> float:
     """Sum of min(p, r): the chance that the winner is accepted. That any draw is, by landing too, is at least this."""
-    _, winner_probs = _winners(target_probs, draft_probs, [0] * num_draws)  # the law does not depend on the draws
+    _, winner_probs = _winners(
+        target_probs, draft_probs, [0] * num_draws
+    )  # the distribution does not depend on the draws
     return float(torch.minimum(target_probs, winner_probs).sum())
 
 
 def _winners(target_probs: Tensor, draft_probs: Tensor, tokens: Sequence[int]) -> tuple[dict[int, float], Tensor]:
-    """The chance of each of the drawn `tokens` to be selected, and the law [V] of the winner over all lists."""
+    """The chance of each of the drawn `tokens` to be selected, and the distribution [V] of the winner over all
+    lists."""
     first, *others = tokens
     winner_probs, winners = draft_probs, {first: 1.0}
     for token in others:
@@ -75,7 +78,7 @@ def _winners(target_probs: Tensor, draft_probs: Tensor, tokens: Sequence[int]) -
 
 
 class Match(NamedTuple):
-    """How one round selects between two tokens, by the cells they lie in, and the law of its winner."""
+    """How one round selects between two tokens, by the cells they lie in, and the distribution of its winner."""
 
     cells: Tensor  # [V] int64
     first_kept: Array  # [C, C] probability that a first token in one cell is selected against a second in another

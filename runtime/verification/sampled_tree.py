@@ -6,15 +6,15 @@ from math import inf
 
 from torch import Tensor
 
-from ...controller.tree import DraftTree
+from ...controller.trees.tree import DraftTree
 from .base import DraftRows
 
 
 class SampledTree:
     """Tree `slot` of a batch.
 
-    A node's draws are the children that a law drew, in draw order and as often as they were drawn; its other children
-    are free, whoever chose them.
+    A node's draws are the children that a scheme drew, in draw order and as often as they were drawn; its other
+    children are free, whoever chose them.
     """
 
     def __init__(
@@ -113,5 +113,5 @@ class SampledTree:
 
 def single_tree(tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> SampledTree:
     """The only tree of a batch of one, from rows of probabilities."""
-    assert len(tree.tokens) == 1, "a law belongs to one tree"
+    assert len(tree.tokens) == 1, "a scheme belongs to one tree"
     return SampledTree(tree, 0, lambda node: target_rows[node], draft_rows[0] if draft_rows else {})

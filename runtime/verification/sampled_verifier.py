@@ -1,4 +1,5 @@
-"""The verifier of drawn trees: one method judges a tree with coins, and tells the law of what it might have said."""
+"""The verifier of drawn trees: one method judges a tree with coins, and tells the distribution of what it might have
+said."""
 
 from typing import Protocol
 
@@ -7,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ...controller.contract import VerifierTerms
-from ...controller.tree import Array, DraftTree
+from ...controller.trees.tree import Array, DraftTree
 from ..sampling import TokenSampler
-from .base import DraftRows, StopLaw, Verdict
+from .base import DraftRows, StopDistribution, Verdict
 from .coins import Coins
 from .sampled_tree import SampledTree, single_tree
 
@@ -21,7 +22,7 @@ class Method(Protocol):
         """Where the verification ends, and the token emitted there."""
         ...
 
-    def law(self, view: SampledTree, joint: Tensor) -> None:
+    def distribution(self, view: SampledTree, joint: Tensor) -> None:
         """Add the probability of every such end to `joint` [N, V], which is 0 so far."""
         ...
 
@@ -51,7 +52,7 @@ class SampledVerifier:
             path[slot, : len(accepted)] = accepted
         return Verdict(path, next_tokens)
 
-    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
+    def distribution(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopDistribution:
         joint = torch.zeros_like(target_rows)
-        self.method.law(single_tree(tree, target_rows, draft_rows), joint)
-        return StopLaw(joint)
+        self.method.distribution(single_tree(tree, target_rows, draft_rows), joint)
+        return StopDistribution(joint)

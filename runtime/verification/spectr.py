@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ...controller.contract import VERIFIERS
-from ...controller.tree import Array
+from ...controller.trees.tree import Array
 from .acceptance import expected_tries
 from .rejection import acceptance, residual
 from .sampled_tree import SampledTree

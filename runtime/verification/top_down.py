@@ -4,7 +4,7 @@ At a node a solver offers the draws one after another, each with the probability
 earlier ones were refused, and returns the residual distribution for when all were refused. A token of the residual that
 is itself a child lands there: the text goes on at that child, which may be a later draw or a free child of any origin,
 because the residual is drawn without looking at it. `judge` flips a coin per offer and stops asking at the first
-success; `law` hears the same solver out and adds up.
+success; `distribution` hears the same solver out and adds up.
 """
 
 from collections.abc import Callable, Generator
@@ -26,7 +26,7 @@ class TopDown:
         self._solver = solver
         self._lands = lands
 
-    def law(self, view: SampledTree, joint: Tensor) -> None:
+    def distribution(self, view: SampledTree, joint: Tensor) -> None:
         reach = [1.0] + [0.0] * (view.num_nodes - 1)
         for node in range(view.num_nodes):  # parents come first
             if reach[node] == 0:

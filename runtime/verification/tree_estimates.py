@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...controller.tree import Array
-from .base import StopLaw
+from ...controller.trees.tree import Array
+from .base import StopDistribution
 from .rejection import acceptance, weighted_residual
 from .sampled_tree import SampledTree
 
@@ -18,18 +18,18 @@ from .sampled_tree import SampledTree
 NodeAcceptance = Callable[[Tensor, Tensor, int], Tensor]
 
 
-def drafted_efficiency(law: StopLaw, depths: Array) -> float:
+def drafted_efficiency(distribution: StopDistribution, depths: Array) -> float:
     """1 + sum of stop * depth of one tree, `depths` [N]: what its verification commits in expectation."""
-    return 1.0 + float((law.stop * torch.from_numpy(depths).to(law.stop)).sum())
+    return 1.0 + float((distribution.stop * torch.from_numpy(depths).to(distribution.stop)).sum())
 
 
-def integrated_efficiency(tree: SampledTree, law: StopLaw, acceptance: NodeAcceptance) -> float:
+def integrated_efficiency(tree: SampledTree, distribution: StopDistribution, acceptance: NodeAcceptance) -> float:
     """The same for a top-down verifier of i.i.d. draws, with the draws of the last level integrated out as well.
 
     1 + sum over inner nodes of P(reached, given the tree) times the node's expected `acceptance`. The children of the
     deepest inner nodes count by their expectation alone: the least variance of these, and no need for their rows.
     """
-    reach = law.stop.tolist()
+    reach = distribution.stop.tolist()
     for node in range(tree.num_nodes - 1, 0, -1):  # whoever stops below a node came through it
         reach[tree.parent(node)] += reach[node]
     inner = [node for node in range(tree.num_nodes) if tree.draws(node)]

@@ -2,9 +2,9 @@
 
 Soundness class: pointwise. Whatever tree was drafted, the text is the target's own, token for token, because every
 token is drawn from the target's row by noise keyed to its position (target-only verification; EAGLE-2's rule is the
-same law). Expected block efficiency of a tree is 1 + sum over nodes of the target's probability of the node's path.
-On the CPU rows are visited lazily: one warp and draw per accepted depth, none for nodes off the path. A device draws
-behind all nodes, which takes it no longer than one, for there every look at a token is a wait.
+same distribution). Expected block efficiency of a tree is 1 + sum over nodes of the target's probability of the node's
+path. On the CPU rows are visited lazily: one warp and draw per accepted depth, none for nodes off the path. A device
+draws behind all nodes, which takes it no longer than one, for there every look at a token is a wait.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ...controller.contract import WALK
-from ...controller.tree import Array, DraftTree
+from ...controller.trees.tree import Array, DraftTree
 from ..sampling import TokenSampler
-from .base import DraftRows, StopLaw, Verdict
+from .base import DraftRows, StopDistribution, Verdict
 from .sampled_tree import single_tree
 
 
@@ -48,8 +48,8 @@ class WalkVerifier:
             path[:, depth] = np.where(walking, nodes, -1)
         return Verdict(path, next_tokens)
 
-    def law(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopLaw:
+    def distribution(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopDistribution:
         joint = torch.zeros_like(target_rows)
         joint[0] = target_rows[0]
         single_tree(tree, target_rows, draft_rows).land(joint)
-        return StopLaw(joint)
+        return StopDistribution(joint)

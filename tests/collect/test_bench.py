@@ -8,14 +8,21 @@ import plans
 import pytest
 import tiny
 from transformers import GenerationConfig
-from treewright.collect.bench.command import bench, finalists
-from treewright.collect.bench.measure import fit_sentence, over_others, summarise, table_fit, tuned, worst_decile
-from treewright.collect.bench.policies import Job, Policy, Run, planned_policy
-from treewright.collect.bench.settings import BenchConfig
-from treewright.collect.bench.transformers_loops import (
+from treewright.collect.measure.bench.command import bench, finalists
+from treewright.collect.measure.bench.measure import (
+    fit_sentence,
+    over_others,
+    summarise,
+    table_fit,
+    tuned,
+    worst_decile,
+)
+from treewright.collect.measure.bench.policies import Job, Policy, Run, planned_policy
+from treewright.collect.measure.bench.settings import BenchConfig
+from treewright.collect.measure.bench.transformers_loops import (
     GRID as ASSISTED_GRID,
 )
-from treewright.collect.bench.transformers_loops import (
+from treewright.collect.measure.bench.transformers_loops import (
     Assistance,
     assisted_policy,
     generate_policy,
@@ -23,9 +30,9 @@ from treewright.collect.bench.transformers_loops import (
 )
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.errors import InputError
-from treewright.controller.policies.base import PolicyPlan
-from treewright.controller.policies.grids import NUM_TRIALS
-from treewright.controller.policies.sampled_grids import verifier_grids
+from treewright.controller.plans.grids import NUM_TRIALS
+from treewright.controller.plans.plan import PolicyPlan
+from treewright.controller.plans.sampled_grids import verifier_grids
 from treewright.runtime.pair import PairConfig
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -40,7 +47,7 @@ def toy_policy(plan):
     """Writes its tokens at the plan's price; the clock says the opposite."""
     price = plan.settings["price"]
     run = lambda job: Run([0] * job.max_tokens, 1 / price, None, price * job.max_tokens)  # noqa: E731
-    return Policy(plan.family, plan.law, plan.text, run)
+    return Policy(plan.family, plan.scheme, plan.text, run)
 
 
 def test_each_grid_is_tuned_to_its_least_price():
@@ -93,7 +100,7 @@ def test_every_verifier_runs_by_its_plan(key):
     plan = verifier_grids()[key][0]
     policy = planned_policy(pair, plan, plans.TABLE)
     run = policy.run(job)
-    assert (policy.family, policy.law) == key
+    assert (policy.family, policy.scheme) == key
     assert len(run.tokens) == 12 and run.priced_ms > 0
     assert run.stats is not None and run.stats.num_kept > 0
     if policy.same_text:

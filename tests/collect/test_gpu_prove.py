@@ -3,9 +3,9 @@
 import pytest
 import tiny
 import torch
-from treewright.collect.gpu_prove.checks import captures_rightly, writes_plain_texts
-from treewright.collect.gpu_prove.command import ProofConfig, gpu_prove
-from treewright.collect.gpu_prove.times import NODES, WIDTHS, random_pair, score_times, step_times
+from treewright.collect.measure.gpu_prove.checks import captures_rightly, writes_plain_texts
+from treewright.collect.measure.gpu_prove.command import ProofConfig, gpu_prove
+from treewright.collect.measure.gpu_prove.times import NODES, WIDTHS, random_pair, score_times, step_times
 from treewright.controller.errors import InputError
 
 

@@ -5,8 +5,9 @@ import pytest
 import tiny
 import traces
 from treewright.controller.contract import COUPLED, FIXED
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
+from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.request import Request
 
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.02)
@@ -26,14 +27,14 @@ def test_a_teacher_forced_pass_draws_the_text_again(temperature):
     assert [row["emitted"] for row in rows] == tokens
 
 
-@pytest.mark.parametrize("law", [COUPLED, FIXED], ids=lambda law: law.name)
+@pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.9, "top_p": 0.9}], ids=str)
-def test_candidates_are_the_children_the_drafter_hangs_there(law, settings):
+def test_candidates_are_the_children_the_drafter_hangs_there(scheme, settings):
     """A one-level tree per step drafts at every position what the labels say."""
     request, tokens = written(**settings)
-    _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, law)
+    _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, scheme)
     selector = Selector(ConfidenceScorer(), TreeLimits(1, traces.WIDTH, frontier=1, budget=0, ngrams=True))
-    decoder = tiny.decoder(TARGET, DRAFTER, selector, law)
+    decoder = tiny.decoder(TARGET, DRAFTER, selector, scheme)
     request = Request(request.prompt_ids, request.max_tokens, request.sampling)
     drafted = [record.drafted for record in decoder.steps([request], decoder.open_streams([request]))]
     for row, tree in zip(rows[:-1], drafted[:-1], strict=True):  # no draft before the last token
@@ -76,10 +77,10 @@ def test_a_child_that_is_never_drafted_matches_no_token():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_either_law_records_the_ranks_under_both(temperature):
+def test_either_scheme_records_the_ranks_under_both(temperature):
     request, tokens = written(temperature)
     coupled, fixed = (
-        traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, law, draws=3)[1] for law in (COUPLED, FIXED)
+        traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, scheme, draws=3)[1] for scheme in (COUPLED, FIXED)
     )
     ranks = [(row["coupled_rank"], row["fixed_rank"]) for row in coupled]
     assert ranks == [(row["coupled_rank"], row["fixed_rank"]) for row in fixed]

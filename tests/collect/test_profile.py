@@ -1,6 +1,6 @@
 """What becomes of the measured medians."""
 
-from treewright.collect.profile import rising
+from treewright.collect.measure.profile import rising
 
 
 def test_costs_that_rise_with_size_stay_as_measured():

@@ -6,7 +6,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from treewright.collect.prompts import PromptConfig, load_prompts
+from treewright.collect.prompts.sources import PromptConfig, load_prompts
 from treewright.controller.errors import InputError
 
 

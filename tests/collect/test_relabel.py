@@ -51,9 +51,9 @@ def test_more_draws_leave_the_ones_before_them_as_they_were(collected, tmp_path)
     assert [row for row in again if row["draw"] < 2] == collected.positions().to_pylist()
 
 
-def test_another_law_ranks_the_candidates_without_the_noise(collected, tmp_path):
-    again = relabelled(collected.path, tmp_path / "again", "--law", "fixed", "--draws", "2")
-    assert again.header.law == "fixed"
+def test_another_scheme_ranks_the_candidates_without_the_noise(collected, tmp_path):
+    again = relabelled(collected.path, tmp_path / "again", "--scheme", "fixed", "--draws", "2")
+    assert again.header.scheme == "fixed"
     for row in again.positions().to_pylist():
         rank = row["fixed_rank"]
         assert row["candidates"][rank] == row["emitted"] if rank >= 0 else row["emitted"] not in row["candidates"]
@@ -140,7 +140,7 @@ def test_the_folder_itself_is_not_written_over(collected, capsys):
 
 
 def as_schema(version, folder, path):
-    """The folder as an earlier build wrote it: 7 with a rank under the trace's own law, 6 with n-grams that drafted
+    """The folder as an earlier build wrote it: 7 with a rank under the trace's own scheme, 6 with n-grams that drafted
     nothing, 5 without them, 4 with settings in float32, and no choice."""
     shutil.copytree(folder.path, path)
     types = {"temperature": pa.float32(), "top_p": pa.float32(), "seed": pa.int64()} if version == 4 else {}
@@ -172,7 +172,7 @@ def test_texts_of_the_schemas_before_are_brought_up_to_date(collected, tmp_path,
 
 def test_texts_that_an_older_server_has_not_sealed_are_read(tmp_path):
     """Its journal holds the other tables' columns of that schema, too."""
-    header = rows.header(law="", width=0)
+    header = rows.header(scheme="", width=0)
     with TraceFolder.create(tmp_path / "served", header) as folder:
         Manifest(replace(header, schema_version=7)).write(folder.path)
     names = [OLD_NAMES.get(name, name) for name in POSITIONS.names]

@@ -20,7 +20,7 @@ from treewright.controller.errors import InputError
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.worker import Totals
-from treewright.train.data import read_rows
+from treewright.train.data.rows import read_rows
 
 PAIR = tiny.pair()
 

@@ -3,10 +3,10 @@
 from math import inf, nan
 
 import pytest
-from treewright.collect.bench.settings import BenchConfig
 from treewright.collect.envelope import EnvelopeConfig
 from treewright.collect.make_pair.settings import CutConfig, ModelSize, PairFitConfig, PairShape
-from treewright.collect.profile import ProfileConfig
+from treewright.collect.measure.bench.settings import BenchConfig
+from treewright.collect.measure.profile import ProfileConfig
 from treewright.collect.source import TextConfig
 from treewright.controller.errors import InputError
 from treewright.runtime.exactness.command import ToyConfig
@@ -29,7 +29,7 @@ EDGES = {  # class: field, what it takes, what it refuses
         "texts": ([0, 1], [-1]),
         "max_depth": ([1], [0]),
         "frontier": ([1], [0]),
-        "laws": ([("fixed",), ("coupled", "fixed")], [(), ("iid-paths",), ("coupled", "x"), ("fixed", "fixed")]),
+        "schemes": ([("fixed",), ("coupled", "fixed")], [(), ("iid-paths",), ("coupled", "x"), ("fixed", "fixed")]),
     },
     BenchConfig: {
         "temperatures": ([(0.0,), (0.6, 1.0)], [(), (-1.0,), (nan,), (1.0, 1.0), (1.0, 1.00000001)]),
@@ -65,7 +65,7 @@ EDGES = {  # class: field, what it takes, what it refuses
     },
 }
 FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
-UNBOUNDED = {BenchConfig: {"fixed_law", "verifiers"}, PairFitConfig: {"compile"}}  # yes or no
+UNBOUNDED = {BenchConfig: {"fixed_scheme", "verifiers"}, PairFitConfig: {"compile"}}  # yes or no
 
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS, ids=lambda value: getattr(value, "__name__", value))

@@ -6,10 +6,10 @@ from statistics import median
 
 import pytest
 import tiny
-from treewright.collect.profile import ProfileConfig
-from treewright.collect.table_cache import cached_table, few_sizes, live_ratios, new_table
-from treewright.controller.latency import LatencyTable
-from treewright.controller.latency_cache import cache_path
+from treewright.collect.measure.profile import ProfileConfig
+from treewright.collect.measure.table_cache import cached_table, few_sizes, live_ratios, new_table
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.pricing.latency_cache import cache_path
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.table_fit import PartRatios
 

@@ -5,12 +5,12 @@ import logging
 import pytest
 import tiny
 import torch
-from treewright.collect.profile import ProfileConfig, renew_on_fastest
-from treewright.collect.thread_race import race, settle
-from treewright.controller.latency import LatencyTable
-from treewright.controller.latency_cache import cache_path, stored_table
+from treewright.collect.measure.profile import ProfileConfig, renew_on_fastest
+from treewright.collect.measure.thread_race import race, settle
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.pricing.latency_cache import cache_path, stored_table
+from treewright.runtime.machine.threads import stored_fastest
 from treewright.runtime.pair import Pair, PairConfig
-from treewright.runtime.threads import stored_fastest
 
 SIZES = ProfileConfig(contexts=(8,), widths=(1,), nodes=(0,), repeats=1)
 

@@ -9,7 +9,7 @@ import rows
 import traces
 from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, merge_folders
 from treewright.controller.errors import InputError
-from treewright.train.data import read_rows
+from treewright.train.data.rows import read_rows
 
 
 def write(path, numbers, shard_texts=2, **header):
@@ -212,7 +212,7 @@ def test_a_shard_given_twice_is_refused(shards, tmp_path):
 
 
 def test_shards_of_two_runs_are_refused(shards, tmp_path):
-    other = write(tmp_path / "other", [1], shard="2/2", law="fixed")
+    other = write(tmp_path / "other", [1], shard="2/2", scheme="fixed")
     with pytest.raises(InputError, match="is of another run"):
         merge_folders(tmp_path / "merged", [shards[0], other.path])
 

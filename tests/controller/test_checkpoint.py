@@ -10,10 +10,10 @@ from safetensors.numpy import save
 from trees import context, random_tree
 from treewright.controller.checkpoint import HASHED_FILES, Checkpoint, save_checkpoint
 from treewright.controller.errors import InputError
-from treewright.controller.features import FEATURES, node_features
-from treewright.controller.model import SelectorModel
+from treewright.controller.learned.features import FEATURES, node_features
+from treewright.controller.learned.torch_model import SelectorModel
 from treewright.controller.scorers.siblings import among_siblings
-from treewright.train.export import export_onnx
+from treewright.train.fit.export import export_onnx
 
 
 def baselines(**changes):
@@ -144,8 +144,8 @@ def test_a_config_written_another_way_is_the_same_config(folder):
         (lambda config: config["limits"].update(ngrams=1), "ngrams is true or false"),
         (lambda config: config["limits"].update(max_depth="8"), "damaged"),
         (lambda config: config.update(limits=None), "damaged"),
-        (lambda config: config.update(law="odd"), "law is one of"),
-        (lambda config: config.update(law=["coupled"]), "law is one of"),
+        (lambda config: config.update(scheme="odd"), "scheme is one of"),
+        (lambda config: config.update(scheme=["coupled"]), "scheme is one of"),
         (lambda config: config.update(pair="two\nlines"), "printable line"),
         (lambda config: config.update(pair="\ud800"), "printable line"),
         (lambda config: config.update(pair=7), "printable line"),
@@ -194,7 +194,7 @@ def test_a_config_that_cannot_be_read_is_refused(folder, content):
         ("baselines.json", b'{"rank_probs": {"coupled": {"1.0": []}}}', "no probabilities"),
         ("baselines.json", b'{"rank_probs": [1]}', "no probabilities"),
         ("baselines.json", b"{}", "no probabilities"),
-        ("baselines.json", baselines(rank_probs={"coupled": {"1.0": [0.5]}}), "no probabilities of both laws"),
+        ("baselines.json", baselines(rank_probs={"coupled": {"1.0": [0.5]}}), "no probabilities of both schemes"),
         ("baselines.json", baselines(rank_probs={"coupled": {"1.0": [0.5]}, "fixed": {}}), "no probabilities"),
         ("baselines.json", baselines(c2t={"coupled": {"weights": [1, 2], "bias": 0}}), "three weights and a bias"),
         ("baselines.json", baselines(ltd={"coupled": {"weights": [1, 2, 3]}}), "three weights and a bias"),

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from treewright.controller.datastore import ORDER, Datastore
+from treewright.runtime.drafters.ngrams.datastore import ORDER, Datastore
 
 VOCABULARY = 3
 

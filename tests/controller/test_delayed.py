@@ -5,20 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trees
-from treewright.controller.children import Children
 from treewright.controller.contract import (
     HYBRID,
     IID_PATHS,
-    SAMPLED_LAWS,
+    SAMPLED_SCHEMES,
     VERIFIERS,
     WITHOUT_REPLACEMENT,
     unsound_reason,
 )
 from treewright.controller.errors import InputError
+from treewright.controller.plans.grids import NUM_TRIALS
+from treewright.controller.plans.sampled_grids import verifier_grids
 from treewright.controller.policies.delayed import DelayedTree, TrunkWithSides, sampled_shape
-from treewright.controller.policies.grids import NUM_TRIALS
-from treewright.controller.policies.sampled_grids import verifier_grids
-from treewright.controller.tree import DraftTree
+from treewright.controller.trees.children import Children
+from treewright.controller.trees.tree import DraftTree
 
 
 def frontiers(policy, context):
@@ -77,7 +77,7 @@ def test_every_verifier_is_compared_and_every_plan_is_sound():
     grids = verifier_grids()
     assert {name for name, _ in grids} == VERIFIERS.keys() - {"hybrid-traversal"}
     assert ("traversal", WITHOUT_REPLACEMENT.name) in grids and ("specinfer", IID_PATHS.name) in grids
-    for (verifier, law), plans in grids.items():
+    for (verifier, scheme), plans in grids.items():
         assert len(plans) == NUM_TRIALS == len({plan.text for plan in plans})
         for plan in plans:
-            assert unsound_reason(SAMPLED_LAWS[law], plan.build().looks, VERIFIERS[verifier]) is None
+            assert unsound_reason(SAMPLED_SCHEMES[scheme], plan.build().information, VERIFIERS[verifier]) is None

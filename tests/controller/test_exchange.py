@@ -177,7 +177,7 @@ def test_inspect_and_verify_say_what_a_checkpoint_is(folder, capsys):
     assert (code, verified["verified"], verified["golden_vectors"]) == (0, True, 8)
     assert set(verified["sha256"]) == set(FILES) - {"config.json", "README.md"}
     code, inspected, _ = run(["checkpoint", "inspect", "--folder", folder], capsys)
-    assert (code, inspected["pair"], inspected["law"], inspected["metrics"]) == (0, "tiny", "coupled", {"epochs": 1})
+    assert (code, inspected["pair"], inspected["scheme"], inspected["metrics"]) == (0, "tiny", "coupled", {"epochs": 1})
     assert inspected["provenance"] == {"made by": "a test"}
 
 

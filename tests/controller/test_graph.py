@@ -9,7 +9,7 @@ from onnx.external_data_helper import set_external_data
 from safetensors.numpy import save
 from treewright.controller.checkpoint import Checkpoint
 from treewright.controller.errors import InputError
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES
+from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES
 
 
 def checkpoint_of(folder, model, golden=None):

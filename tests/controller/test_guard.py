@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from trees import TableScorer, context
-from treewright.controller.guard import Guard
-from treewright.controller.latency import LatencyTable
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.controller.tree import DraftTree
+from treewright.controller.policies.guard import Guard
+from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.tree import DraftTree
 
 PLAIN_MS = 10.0
 TABLE = LatencyTable(
@@ -157,4 +158,4 @@ def test_temperatures_are_judged_apart():
 def test_a_guard_has_the_looks_and_limits_of_its_policy():
     selector = Selector(TableScorer([0.0]), TreeLimits(budget=3))
     guard = Guard(selector)
-    assert (guard.looks, guard.limits) == (selector.looks, selector.limits)
+    assert (guard.information, guard.limits) == (selector.information, selector.limits)

@@ -8,9 +8,9 @@ from itertools import count
 
 import faults
 import pytest
-from treewright.controller import latency
 from treewright.controller.errors import InputError
-from treewright.controller.latency import LatencyTable
+from treewright.controller.pricing import latency
+from treewright.controller.pricing.latency import LatencyTable
 
 TABLE = LatencyTable(
     key={"pair": "toy", "threads": "1"},

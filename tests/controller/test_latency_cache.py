@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from plans import TABLE
-from treewright.controller.latency_cache import cache_path, stored_table
+from treewright.controller.pricing.latency_cache import cache_path, stored_table
 
 KEY = {"pair": "toy", "threads": "1"}
 STORED = replace(TABLE, key=KEY)

@@ -6,11 +6,12 @@ import torch
 from checkpoints import graph, heads, mean_of_features, serialised
 from onnx import TensorProto, helper
 from trees import context, random_tree
-from treewright.controller import model
-from treewright.controller.features import FEATURES
-from treewright.controller.scorers.learned import INPUT_NAME, LearnedScorer
+from treewright.controller.learned import torch_model as model
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.scorer import INPUT_NAME, LearnedScorer
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.siblings import among_siblings, at_most_one
-from treewright.controller.selector import Selector, TreeLimits
+from treewright.controller.trees.limits import TreeLimits
 
 TREE = random_tree(np.random.default_rng(3), batch=2, levels=3)
 NUM_DRAFTED = int((TREE.num_nodes - 1).sum())

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from treewright.controller.features import FEATURES
-from treewright.controller.model import SelectorModel
-from treewright.controller.scorers.network import PerceptronNetwork
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.numpy_model import PerceptronNetwork
+from treewright.controller.learned.torch_model import SelectorModel
 
 FEATURE_ROWS = np.random.default_rng(0).normal(scale=3.0, size=(20, len(FEATURES))).astype(np.float32)
 

@@ -4,7 +4,7 @@ from math import log
 
 import numpy as np
 import pytest
-from treewright.controller.ngrams import ORDER, UNSEEN, NgramModel
+from treewright.runtime.drafters.ngrams.model import ORDER, UNSEEN, NgramModel
 
 VOCABULARY = 4
 

@@ -7,14 +7,13 @@ import plans
 import pytest
 from sklearn.metrics import roc_curve
 from trees import context, random_children, random_tree
-from treewright.controller.children import Children
 from treewright.controller.contract import FIXED
-from treewright.controller.policies.ema import EmaChain
-from treewright.controller.policies.grids import NUM_TRIALS, policy_grids
-from treewright.controller.policies.stop import StopPolicy
-from treewright.controller.policies.threshold import FIRST_THRESHOLD, ThresholdChain, best_threshold
-from treewright.controller.selector import TreeLimits
-from treewright.controller.tree import DraftTree
+from treewright.controller.plans.grids import NUM_TRIALS, policy_grids
+from treewright.controller.policies.chains import FIRST_THRESHOLD, EmaChain, ThresholdChain, best_threshold
+from treewright.controller.policies.ltd import StopPolicy
+from treewright.controller.trees.children import Children
+from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.tree import DraftTree
 
 CONFIDENCE = {
     "EMA length",
@@ -65,15 +64,15 @@ def test_a_plan_grows_and_keeps_trees_within_its_limits(key):
             policy.record(kept, step, [1], generator.integers(0, kept.depths.max(axis=1), endpoint=True) + 1)
 
 
-def test_every_grid_has_the_same_number_of_trials_under_both_laws():
+def test_every_grid_has_the_same_number_of_trials_under_both_schemes():
     grids = plans.grids()
-    assert {family for family, law in grids if law == "coupled"} == CONFIDENCE | RANK | {"learned"}
-    assert {family for family, law in grids if law == "fixed"} == CONFIDENCE | RANK
+    assert {family for family, scheme in grids if scheme == "coupled"} == CONFIDENCE | RANK | {"learned"}
+    assert {family for family, scheme in grids if scheme == "fixed"} == CONFIDENCE | RANK
     assert {len(grid) for grid in grids.values()} == {NUM_TRIALS}
     assert all(len({plan.text for plan in grid}) == NUM_TRIALS for grid in grids.values())
 
 
-def test_a_fitted_family_appears_only_under_the_law_it_was_fitted_for():
+def test_a_fitted_family_appears_only_under_the_scheme_it_was_fitted_for():
     checkpoint = plans.checkpoint()
     baselines = checkpoint.baselines | {"c2t": {"coupled": plans.C2T}, "ltd": {"coupled": plans.STOP}}
     grids = policy_grids(replace(checkpoint, baselines=baselines), plans.TABLE, [FIXED], 1.0)

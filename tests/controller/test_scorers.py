@@ -4,16 +4,17 @@ import numpy as np
 import plans
 import pytest
 from trees import context, growing_trees, random_tree, stack
-from treewright.controller.features import FEATURES
-from treewright.controller.policies.c2t import C2TScorer
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.scorer import LearnedScorer
+from treewright.controller.policies.selector import Selector
+from treewright.controller.scorers.c2t import C2TScorer
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.floor import FloorScorer
 from treewright.controller.scorers.fused import FusedScorer
-from treewright.controller.scorers.learned import LearnedScorer
 from treewright.controller.scorers.rank import RankScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.controller.shapes import chain
-from treewright.controller.tree import DraftTree
+from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.shapes import chain
+from treewright.controller.trees.tree import DraftTree
 
 WEIGHTS = np.random.default_rng(7).normal(size=(len(FEATURES), 4)).astype(np.float32)
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from trees import TableScorer, closed_subsets, context, random_tree
 from treewright.controller.errors import InputError
-from treewright.controller.latency import LatencyTable
-from treewright.controller.objective import HORIZON_STEPS, PRIOR_STEPS, Objective
+from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.pricing.objective import HORIZON_STEPS, PRIOR_STEPS, Objective
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.rank import RankScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.controller.shapes import parse_paths
+from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.shapes import parse_paths
 
 # A staircase that is neither convex nor even: two nodes are dear, six are not.
 NODES = tuple(range(13))

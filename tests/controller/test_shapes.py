@@ -1,7 +1,7 @@
 """Static trees as other engines write them."""
 
 import pytest
-from treewright.controller.shapes import chain, parse_paths
+from treewright.controller.trees.shapes import chain, parse_paths
 
 
 def test_both_spellings_read_alike():

@@ -10,9 +10,10 @@ from time import monotonic
 import numpy as np
 import pytest
 import tiny
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.backends.base import CHUNK
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 

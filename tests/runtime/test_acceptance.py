@@ -58,31 +58,37 @@ def lists(name, draft_probs, num_draws):
     """Every list of draws, for all rows at once: draws [n, k] and the probability of each [n]."""
     if name == "greedy-plus-one":
         best = best_tokens(draft_probs, num_draws - 1)
-        law = normalised(draft_probs * ~best)
+        distribution = normalised(draft_probs * ~best)
         for drawn in range(draft_probs.shape[-1]):
             places = torch.stack([torch.nonzero(row)[:, 0] for row in best])
-            yield torch.cat((places, torch.full_like(law[:, :1], drawn, dtype=torch.int64)), dim=1), law[:, drawn]
+            yield (
+                torch.cat((places, torch.full_like(distribution[:, :1], drawn, dtype=torch.int64)), dim=1),
+                distribution[:, drawn],
+            )
         return
     for tokens in itertools.product(range(draft_probs.shape[-1]), repeat=num_draws):
         yield torch.tensor([tokens] * len(draft_probs)), draft_probs[:, list(tokens)].prod(-1)
 
 
 def outcomes(name, target_probs, draft_probs, num_draws):
-    """[n, V] mean law of the token emitted, and [n] chance that it is one of the draws, by summing over all lists."""
+    """[n, V] mean distribution of the token emitted, and [n] chance that it is one of the draws, by summing over all
+    lists."""
     emitted, accepted = torch.zeros_like(target_probs), torch.zeros_like(target_probs[:, 0])
     for draws, weights in lists(name, draft_probs, num_draws):
         possible = weights > 0
         draws, weights = draws[possible], weights[possible]
-        law = BRANCHINGS[name](target_probs[possible], draft_probs[possible], draws)
-        emitted[possible] += weights[:, None] * law
-        drawn = torch.zeros_like(law, dtype=torch.bool).scatter(1, draws[:, :1] if name == "naive" else draws, True)
-        accepted[possible] += weights * (law * drawn).sum(-1)
+        distribution = BRANCHINGS[name](target_probs[possible], draft_probs[possible], draws)
+        emitted[possible] += weights[:, None] * distribution
+        drawn = torch.zeros_like(distribution, dtype=torch.bool).scatter(
+            1, draws[:, :1] if name == "naive" else draws, True
+        )
+        accepted[possible] += weights * (distribution * drawn).sum(-1)
     return emitted, accepted
 
 
 @pytest.mark.parametrize("num_draws", [1, 2, 3])
 @pytest.mark.parametrize("name", ACCEPTANCES)
-def test_acceptance_and_law_are_those_of_all_lists_of_draws(name, num_draws):
+def test_acceptance_and_distribution_are_those_of_all_lists_of_draws(name, num_draws):
     target_probs, draft_probs = row_pairs()
     if name == "greedy-plus-one":  # a drafter that gives fewer than k tokens any probability has nothing to draw
         enough = (draft_probs > 0).sum(-1) >= num_draws
@@ -93,7 +99,7 @@ def test_acceptance_and_law_are_those_of_all_lists_of_draws(name, num_draws):
 
 
 @pytest.mark.parametrize("num_draws", [1, 2, 3])
-def test_khistis_winner_and_residual_keep_the_targets_law_over_all_lists_of_draws(num_draws):
+def test_khistis_winner_and_residual_keep_the_targets_distribution_over_all_lists_of_draws(num_draws):
     """Where landing adds nothing, at one draw, the winner's overlap is all there is."""
     target_probs, draft_probs = (rows[::4] for rows in row_pairs())
     for target_row, draft_row in zip(target_probs, draft_probs, strict=True):
@@ -101,9 +107,9 @@ def test_khistis_winner_and_residual_keep_the_targets_law_over_all_lists_of_draw
         for draws in itertools.product(range(len(draft_row)), repeat=num_draws):
             weight = float(draft_row[list(draws)].prod())
             if weight > 0:
-                law = khisti_branching(target_row, draft_row, draws)
-                emitted += weight * law
-                accepted += weight * float(law[list(set(draws))].sum())
+                distribution = khisti_branching(target_row, draft_row, draws)
+                emitted += weight * distribution
+                accepted += weight * float(distribution[list(set(draws))].sum())
         torch.testing.assert_close(emitted, target_row, **EXACT)
         overlap = khisti_overlap(target_row, draft_row, num_draws)
         assert accepted >= overlap - 1e-12

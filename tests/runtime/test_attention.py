@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from treewright.runtime.backends.attention import dense_attention, flash_prefix, merged_attention
+from treewright.runtime.engines.transformers.attention import dense_attention, flash_prefix, merged_attention
 
 LENGTHS = [7, 0, 20]
 

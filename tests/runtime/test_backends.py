@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, MistralConfig
 from treewright.controller.errors import InputError
-from treewright.runtime.backends.transformers import TransformersModel
+from treewright.runtime.engines.transformers.model import TransformersModel
 
 TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 HALF_HEADS = {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "q_lora_rank": 16, "kv_lora_rank": 16}

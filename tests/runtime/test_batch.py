@@ -7,9 +7,10 @@ import pytest
 import tiny
 from treewright.controller.contract import IID_PATHS
 from treewright.controller.policies.delayed import sampled_shape
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.backends.base import CHUNK
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 

@@ -7,11 +7,12 @@ from failing import FailingModel
 from tokenizers import decoders
 from treewright.controller.contract import COUPLED, IID_PATHS
 from treewright.controller.policies.delayed import sampled_shape
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.backends.base import CHUNK
-from treewright.runtime.decode import Decoder
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.target import Target

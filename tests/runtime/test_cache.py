@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 from trees import random_tree
-from treewright.runtime.backends.base import CHUNK, FEW, append_text, append_texts
+from treewright.runtime.engines.base import CHUNK, FEW, append_text, append_texts
 from treewright.runtime.target import Target
 
 # Both sides are the same float64 sums in another order; logits here are of size one.

@@ -3,8 +3,9 @@
 import pytest
 import tiny
 import torch
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
+from treewright.controller.trees.limits import TreeLimits
 
 pytestmark = [
     pytest.mark.gpu,

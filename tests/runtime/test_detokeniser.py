@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import tiny
-from treewright.runtime.detokeniser import MOST_WAITING, Detokeniser
+from treewright.runtime.text.detokeniser import MOST_WAITING, Detokeniser
 from vocabularies import byte_fallback, byte_level
 
 REPLACEMENT = "\ufffd"

@@ -1,4 +1,4 @@
-"""What the sampled laws hang into a tree, against the drafter's own rows by a plain forward."""
+"""What the sampled schemes hang into a tree, against the drafter's own rows by a plain forward."""
 
 import itertools
 
@@ -8,13 +8,13 @@ import tiny
 import torch
 import trees
 from scipy.stats import power_divergence
-from treewright.controller.contract import GREEDY_PLUS_ONE, HYBRID, IID_PATHS, SAMPLED_LAWS, WITHOUT_REPLACEMENT
+from treewright.controller.contract import GREEDY_PLUS_ONE, HYBRID, IID_PATHS, SAMPLED_SCHEMES, WITHOUT_REPLACEMENT
 from treewright.controller.policies.delayed import sampled_shape
-from treewright.controller.tree import DraftTree
-from treewright.runtime.decode import Decoder
-from treewright.runtime.drafters.draws import hang_draws
+from treewright.controller.trees.tree import DraftTree
+from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter, distinct
 from treewright.runtime.sampling import Sampling, TokenSampler
+from treewright.runtime.schemes.sampled import hang_draws
 from treewright.runtime.target import Target
 from treewright.runtime.verification import get_verifier
 
@@ -29,14 +29,14 @@ VERIFIERS = {
 LEAST_P_VALUE = 1e-4
 
 
-def drafted(law, prompts, samplings):
+def drafted(scheme, prompts, samplings):
     """The tree of one step with its draft rows."""
     sampler = TokenSampler(samplings, tiny.VOCABULARY_SIZE, torch.device("cpu"))
-    drafter = LanguageModelDrafter(tiny.llama(noise=0.02), law)
+    drafter = LanguageModelDrafter(tiny.llama(noise=0.02), scheme)
     drafter.open()
     for prompt in prompts:
         drafter.join(np.array(prompt), 256)
-    policy = sampled_shape(law, *SHAPES[law.name])
+    policy = sampled_shape(scheme, *SHAPES[scheme.name])
     tree = DraftTree.from_roots(np.array([prompt[-1] for prompt in prompts]))
     context = trees.context(batch=len(prompts))
     while (frontier := policy.frontier(tree, context)).shape[1]:
@@ -44,8 +44,8 @@ def drafted(law, prompts, samplings):
     return tree, drafter.draft_rows
 
 
-def own_law(prompt, tree, slot, node, sampling):
-    """[V] the drafter's warped law after a node, by a forward without cache."""
+def own_scheme(prompt, tree, slot, node, sampling):
+    """[V] the drafter's warped scheme after a node, by a forward without cache."""
     path = []
     while node > 0:
         path.append(int(tree.tokens[slot, node]))
@@ -59,16 +59,16 @@ PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6], [5]]
 SAMPLINGS = [Sampling(1.0, seed=1), Sampling(0.7, top_p=0.9, seed=2), Sampling(1.3, top_k=9, seed=3)]
 
 
-@pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)
-def test_draft_rows_are_the_laws_that_were_drawn_from(law):
-    tree, draft_rows = drafted(law, PROMPTS, SAMPLINGS)
+@pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
+def test_draft_rows_are_the_schemes_that_were_drawn_from(scheme):
+    tree, draft_rows = drafted(scheme, PROMPTS, SAMPLINGS)
     for slot, (prompt, sampling) in enumerate(zip(PROMPTS, SAMPLINGS, strict=True)):
         with_children = set(tree.parents[slot, 1 : tree.num_nodes[slot]].tolist())
         assert set(draft_rows[slot]) == with_children
         for node, row in draft_rows[slot].items():
-            expected = own_law(prompt, tree, slot, node, sampling)
+            expected = own_scheme(prompt, tree, slot, node, sampling)
             children = np.nonzero(tree.parents[slot] == node)[0]
-            if law == GREEDY_PLUS_ONE:
+            if scheme == GREEDY_PLUS_ONE:
                 best = tree.tokens[slot, children[1:]]
                 assert best.tolist() == expected.topk(len(children) - 1).indices.tolist()
                 expected[best] = 0.0
@@ -117,15 +117,15 @@ def test_a_trunk_has_the_best_other_tokens_beside_it():
             assert tree.tokens[slot, sides].tolist() == row.topk(2).indices.tolist()
 
 
-def first_draws(law, count, num_steps):
+def first_draws(scheme, count, num_steps):
     """[num_steps, count] the tokens of the root's children in a vocabulary of four, over steps of one text."""
     probs = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     sampler = TokenSampler([Sampling(seed=5)] * num_steps, 4, torch.device("cpu"))
     roots = DraftTree.from_roots(np.zeros(num_steps, dtype=np.int64))
     frontier = np.zeros((num_steps, count), dtype=np.int64)
     rows = probs.log().expand(num_steps, count, 4)
-    tree, _ = hang_draws(roots, frontier, rows, law, sampler, root_positions=np.arange(num_steps))
-    if law == IID_PATHS:
+    tree, _ = hang_draws(roots, frontier, rows, scheme, sampler, root_positions=np.arange(num_steps))
+    if scheme == IID_PATHS:
         assert tree.paths is not None
         return tree.tokens[np.arange(num_steps)[:, None], tree.paths[:, :, 0]], probs.numpy()
     return tree.tokens[:, 1 : 1 + count], probs.numpy()
@@ -170,41 +170,41 @@ def test_where_the_cut_leaves_nothing_to_draw_only_the_best_tokens_are_drafted()
     assert branch not in draft_rows[0]
 
 
-@pytest.mark.parametrize("law", [WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE], ids=lambda law: law.name)
-def test_behind_a_sure_token_the_others_are_drawn_by_their_own_ratios(law):
+@pytest.mark.parametrize("scheme", [WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE], ids=lambda scheme: scheme.name)
+def test_behind_a_sure_token_the_others_are_drawn_by_their_own_ratios(scheme):
     """Float32 numbers near thirty million are two apart: noise rounded to them would tie more often than not."""
     num_steps = 20_000
     sampler = TokenSampler([Sampling(seed=5)] * num_steps, 4, torch.device("cpu"))
     roots = DraftTree.from_roots(np.zeros(num_steps, dtype=np.int64))
     log_probs = torch.tensor([0.0, -3e7, -3e7, -3e7]).expand(num_steps, 2, 4)
     tree, draft_rows = hang_draws(
-        roots, np.zeros((num_steps, 2), dtype=np.int64), log_probs, law, sampler, np.arange(num_steps)
+        roots, np.zeros((num_steps, 2), dtype=np.int64), log_probs, scheme, sampler, np.arange(num_steps)
     )
-    sure, other = (tree.tokens[:, 1], tree.tokens[:, 2]) if law == WITHOUT_REPLACEMENT else tree.tokens[:, [2, 1]].T
+    sure, other = (tree.tokens[:, 1], tree.tokens[:, 2]) if scheme == WITHOUT_REPLACEMENT else tree.tokens[:, [2, 1]].T
     assert (sure == 0).all()
     assert is_likely(other[:, None], np.array([0, 1 / 3, 1 / 3, 1 / 3]))
     rest = draft_rows[0][0][1:]
     torch.testing.assert_close(rest.softmax(-1), torch.full((3,), 1 / 3))
 
 
-@pytest.mark.parametrize("law", [WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID], ids=lambda law: law.name)
-def test_a_sure_drafter_has_siblings_and_a_cut_leaves_none(law):
-    cold, _ = drafted(law, [[3, 1, 4]], [Sampling(0.001)])
-    cut, _ = drafted(law, [[3, 1, 4]], [Sampling(0.001, top_k=1)])
+@pytest.mark.parametrize("scheme", [WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID], ids=lambda scheme: scheme.name)
+def test_a_sure_drafter_has_siblings_and_a_cut_leaves_none(scheme):
+    cold, _ = drafted(scheme, [[3, 1, 4]], [Sampling(0.001)])
+    cut, _ = drafted(scheme, [[3, 1, 4]], [Sampling(0.001, top_k=1)])
     assert cold.ranks.max() > 0
     assert cut.ranks.max() == 0
 
 
-@pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)
-def test_a_text_is_its_seeds_whatever_its_batch(law):
+@pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
+def test_a_text_is_its_seeds_whatever_its_batch(scheme):
     requests = tiny.requests(3, 0.9, top_p=0.9)
     decoder = Decoder(
         Target(tiny.llama()),
-        get_verifier(VERIFIERS[law.name]),
+        get_verifier(VERIFIERS[scheme.name]),
         tiny.tokenizer(),
         frozenset(),
-        drafter=LanguageModelDrafter(tiny.llama(noise=0.02), law),
-        selector=sampled_shape(law, *SHAPES[law.name]),
+        drafter=LanguageModelDrafter(tiny.llama(noise=0.02), scheme),
+        selector=sampled_shape(scheme, *SHAPES[scheme.name]),
     )
     together, stats = decoder.generate(requests)
     assert stats.num_accepted > 0
@@ -213,18 +213,18 @@ def test_a_text_is_its_seeds_whatever_its_batch(law):
         assert stream.token_ids == alone.token_ids
 
 
-@pytest.mark.parametrize("law", SAMPLED_LAWS.values(), ids=lambda law: law.name)
-def test_greedy_texts_stay_those_of_plain_decoding(law):
+@pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
+def test_greedy_texts_stay_those_of_plain_decoding(scheme):
     """At T = 0 both rows are one-hot, and every lossless verifier has but one text to write."""
     requests = tiny.requests(2, 0.0)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     decoder = Decoder(
         Target(tiny.llama()),
-        get_verifier(VERIFIERS[law.name]),
+        get_verifier(VERIFIERS[scheme.name]),
         tiny.tokenizer(),
         frozenset(),
-        drafter=LanguageModelDrafter(tiny.llama(noise=0.02), law),
-        selector=sampled_shape(law, *SHAPES[law.name]),
+        drafter=LanguageModelDrafter(tiny.llama(noise=0.02), scheme),
+        selector=sampled_shape(scheme, *SHAPES[scheme.name]),
     )
     streams, stats = decoder.generate(requests)
     assert [stream.token_ids for stream in streams] == [stream.token_ids for stream in plain]

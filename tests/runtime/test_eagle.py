@@ -12,13 +12,13 @@ from torch.nn.functional import silu
 from treewright import cli
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.errors import InputError
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.rank import RankScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.controller.tree import DraftTree
-from treewright.runtime.backends.base import CHUNK
-from treewright.runtime.build import build_decoder
-from treewright.runtime.decoders import tree_decoder
+from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.tree import DraftTree
+from treewright.runtime.build import build_decoder, tree_decoder
+from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
@@ -45,11 +45,11 @@ def tokens_of(decoder, requests):
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.8, "top_p": 0.95}], ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("law", [COUPLED, FIXED], ids=lambda law: law.name)
+@pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("scorer", [ConfidenceScorer(), RankScorer.from_paths([(0,), (2,), (0, 1), (2, 0)])])
-def test_a_random_head_writes_the_plain_text(folder, settings, batch, law, scorer):
+def test_a_random_head_writes_the_plain_text(folder, settings, batch, scheme, scorer):
     pair, requests = heads.head_pair(folder), tiny.requests(batch, **settings)
-    texts, stats = tree_decoder(pair, law, Selector(scorer, LIMITS)).generate(requests)
+    texts, stats = tree_decoder(pair, scheme, Selector(scorer, LIMITS)).generate(requests)
     assert [text.token_ids for text in texts] == tokens_of(tiny.decoder(pair.target), requests)
     assert stats.num_kept > 0
 
@@ -232,7 +232,7 @@ def test_nothing_is_drafted_before_the_prompt_is_read(folder):
     assert all(record.drafted.num_nodes[0] > 1 for record in records[1:-1])  # the last token stands alone
 
 
-def test_a_head_that_knows_the_targets_law_is_always_believed(tmp_path):
+def test_a_head_that_knows_the_targets_distribution_is_always_believed(tmp_path):
     """Both find every token equally likely, so that coupled drafts are the target's own draws."""
     tokens = list(range(tiny.VOCABULARY_SIZE))
     weights = eagle_weights(tokens=tokens)

@@ -9,18 +9,19 @@ import tiny
 from trees import context
 from treewright.controller.checkpoint import save_checkpoint
 from treewright.controller.contract import COUPLED
-from treewright.controller.datastore import Datastore
 from treewright.controller.errors import InputError
-from treewright.controller.latency import LatencyTable
-from treewright.controller.latency_cache import cache_path
+from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.pricing.latency_cache import cache_path
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.fused import FusedScorer
 from treewright.controller.scorers.rank import RankScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.controller.tree import DraftTree
+from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.tree import DraftTree
 from treewright.runtime.build import build_decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.drafters.lookup import LookupDrafter, read_datastore
+from treewright.runtime.drafters.ngrams.datastore import Datastore
 from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.speculation import SpeculationConfig
 

@@ -1,4 +1,4 @@
-"""Medusa heads: the text stays plain, and every level is one head's law of the last hidden state."""
+"""Medusa heads: the text stays plain, and every level is one head's scheme of the last hidden state."""
 
 import heads
 import numpy as np
@@ -9,12 +9,12 @@ from heads import medusa_weights, write_medusa
 from torch.nn.functional import silu
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.errors import InputError
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.rank import RankScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.backends.base import CHUNK
-from treewright.runtime.build import build_decoder
-from treewright.runtime.decoders import tree_decoder
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.build import build_decoder, tree_decoder
+from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -31,10 +31,10 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.8, "top_p": 0.95}], ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("law", [COUPLED, FIXED], ids=lambda law: law.name)
-def test_random_heads_write_the_plain_text(folder, settings, batch, law):
+@pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
+def test_random_heads_write_the_plain_text(folder, settings, batch, scheme):
     pair, requests = heads.head_pair(folder), tiny.requests(batch, **settings)
-    texts, stats = tree_decoder(pair, law, Selector(ConfidenceScorer(), LIMITS)).generate(requests)
+    texts, stats = tree_decoder(pair, scheme, Selector(ConfidenceScorer(), LIMITS)).generate(requests)
     plain, _ = tiny.decoder(pair.target).generate(requests)
     assert [text.token_ids for text in texts] == [text.token_ids for text in plain]
     assert stats.num_kept > 0
@@ -78,10 +78,10 @@ def test_every_node_of_a_level_has_the_children_that_one_head_ranks_first(folder
                 for layer in range(2):
                     name = f"{depth}.{layer}.linear"
                     hidden = hidden + silu(weights[f"{name}.weight"] @ hidden + weights[f"{name}.bias"])
-                law = (weights[f"{depth}.2.weight"] @ hidden).log_softmax(-1)
+                scheme = (weights[f"{depth}.2.weight"] @ hidden).log_softmax(-1)
                 children = tree.parents[row] == node
-                assert tree.tokens[row, children].tolist() == law.topk(3).indices.tolist()
-                assert tree.log_probs[row, children] == pytest.approx(law.topk(3).values.numpy(), abs=1e-5)
+                assert tree.tokens[row, children].tolist() == scheme.topk(3).indices.tolist()
+                assert tree.log_probs[row, children] == pytest.approx(scheme.topk(3).values.numpy(), abs=1e-5)
                 num_compared += 1
         written = [list(stream.token_ids) for stream in streams]
         if max(map(len, written)) == 24:
@@ -89,7 +89,7 @@ def test_every_node_of_a_level_has_the_children_that_one_head_ranks_first(folder
     assert num_compared > 50
 
 
-def test_heads_that_know_the_targets_law_are_always_believed(tmp_path):
+def test_heads_that_know_the_targets_distribution_are_always_believed(tmp_path):
     """All find every token equally likely, so that coupled drafts are the target's own draws."""
     target, weights = tiny.llama(), medusa_weights()
     target.model.lm_head.weight.data.zero_()

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.backends.base import FEW, append_texts
-from treewright.runtime.backends.packing import Packing, parts
-from treewright.runtime.backends.transformers import LEAST_SPARED
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.engines.base import FEW, append_texts
+from treewright.runtime.engines.transformers.model import LEAST_SPARED
+from treewright.runtime.engines.transformers.packing import Packing, parts
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 

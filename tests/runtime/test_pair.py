@@ -9,9 +9,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from treewright.controller.errors import InputError
-from treewright.controller.latency_cache import cache_path
-from treewright.runtime.decoders import plain_decoder
-from treewright.runtime.loading import load_tokenizer
+from treewright.controller.pricing.latency_cache import cache_path
+from treewright.runtime.build import plain_decoder
+from treewright.runtime.engines.transformers.loading import load_tokenizer
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling

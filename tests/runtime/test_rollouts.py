@@ -34,11 +34,11 @@ def expected_accepted(branching, target, drafter, paths, prefix=()):
     paths = [path for path in paths if path]
     if not paths:
         return 0.0
-    law = branching(target(prefix), drafter(prefix), torch.tensor([path[0] for path in paths]))
+    scheme = branching(target(prefix), drafter(prefix), torch.tensor([path[0] for path in paths]))
     total = 0.0
     for token in {path[0] for path in paths}:
         below = [path[1:] for path in paths if path[0] == token]
-        total += float(law[token]) * (1 + expected_accepted(branching, target, drafter, below, (*prefix, token)))
+        total += float(scheme[token]) * (1 + expected_accepted(branching, target, drafter, below, (*prefix, token)))
     return total
 
 
@@ -60,8 +60,8 @@ def delayed_tree(name, target, drafter, trunk, branches, depth=0):
     if depth == len(trunk):
         return expected_accepted(BRANCHINGS[name], target, drafter, branches, trunk)
     prefix = trunk[:depth]
-    law = BRANCHINGS[name](target(prefix), drafter(prefix), torch.tensor(trunk[depth : depth + 1]))
-    return float(law[trunk[depth]]) * (1 + delayed_tree(name, target, drafter, trunk, branches, depth + 1))
+    scheme = BRANCHINGS[name](target(prefix), drafter(prefix), torch.tensor(trunk[depth : depth + 1]))
+    return float(scheme[trunk[depth]]) * (1 + delayed_tree(name, target, drafter, trunk, branches, depth + 1))
 
 
 def texts(target, drafter, length):

@@ -11,29 +11,29 @@ import tiny
 from checkpoints import BASELINES
 from treewright.controller.contract import VERIFIERS
 from treewright.controller.errors import InputError
-from treewright.controller.latency_cache import cache_path
+from treewright.controller.pricing.latency_cache import cache_path
 from treewright.runtime.build import build_decoder
 from treewright.runtime.speculation import SpeculationConfig
 
 
-def law_of(verifier):
+def scheme_of(verifier):
     own = {"rrsw": "without-replacement", "greedy-plus-one": "greedy-plus-one"}
     return "hybrid" if verifier.startswith("hybrid") else own.get(verifier, "iid-paths")
 
 
 @pytest.mark.parametrize("verifier", VERIFIERS)
 def test_every_verifier_can_be_asked_for(verifier):
-    law = law_of(verifier)
-    sampled = (2, 3, 0) if law == "hybrid" else (2, 1, 2)
-    decoder = build_decoder(tiny.pair(), SpeculationConfig(sampled=sampled, law=law, verifier=verifier))
+    scheme = scheme_of(verifier)
+    sampled = (2, 3, 0) if scheme == "hybrid" else (2, 1, 2)
+    decoder = build_decoder(tiny.pair(), SpeculationConfig(sampled=sampled, scheme=scheme, verifier=verifier))
     streams, stats = decoder.generate(tiny.requests(2, 0.8))
     assert [len(stream.token_ids) for stream in streams] == [24, 24]
     assert stats.num_accepted > 0
 
 
-@pytest.mark.parametrize("law", ["coupled", "fixed"])
-def test_a_dynamic_tree_grows_where_the_drafter_is_sure_and_keeps_to_its_sizes(law):
-    decoder = build_decoder(tiny.pair(), SpeculationConfig(dynamic=(3, 2, 4), law=law, guard=False))
+@pytest.mark.parametrize("scheme", ["coupled", "fixed"])
+def test_a_dynamic_tree_grows_where_the_drafter_is_sure_and_keeps_to_its_sizes(scheme):
+    decoder = build_decoder(tiny.pair(), SpeculationConfig(dynamic=(3, 2, 4), scheme=scheme, guard=False))
     requests = tiny.requests(1, 0.8, max_tokens=60)
     streams = decoder.open_streams(requests)
     records = [*decoder.steps(requests, streams)]
@@ -50,15 +50,15 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sampled": (2, 1, 2)}, "under one of the laws iid-paths, .* got 'none'"),
-        ({"sampled": (2, 1, 2), "law": "coupled"}, "under one of the laws iid-paths, .* got 'coupled'"),
-        ({"sampled": (2, 1, 2), "law": "iid-paths", "verifier": "greedy-plus-one"}, "use verifier 'traversal'"),
-        ({"sampled": (2, 1, 2), "law": "iid-paths", "verifier": "luck"}, "no verifier is called 'luck'"),
-        ({"sampled": (5, 1, 2), "law": "iid-paths", "verifier": "spectr-fixed"}, "at most 4 paths"),
-        ({"sampled": (2, 1, 2), "law": "hybrid", "verifier": "hybrid-block"}, r"use \[2, 3, 0\]"),
-        (TREE | {"sampled": (1, 1, 0), "law": "iid-paths"}, "a static tree and a sampled tree"),
+        ({"sampled": (2, 1, 2)}, "under one of the schemes iid-paths, .* got 'none'"),
+        ({"sampled": (2, 1, 2), "scheme": "coupled"}, "under one of the schemes iid-paths, .* got 'coupled'"),
+        ({"sampled": (2, 1, 2), "scheme": "iid-paths", "verifier": "greedy-plus-one"}, "use verifier 'traversal'"),
+        ({"sampled": (2, 1, 2), "scheme": "iid-paths", "verifier": "luck"}, "no verifier is called 'luck'"),
+        ({"sampled": (5, 1, 2), "scheme": "iid-paths", "verifier": "spectr-fixed"}, "at most 4 paths"),
+        ({"sampled": (2, 1, 2), "scheme": "hybrid", "verifier": "hybrid-block"}, r"use \[2, 3, 0\]"),
+        (TREE | {"sampled": (1, 1, 0), "scheme": "iid-paths"}, "a static tree and a sampled tree"),
         (TREE | {"dynamic": (2, 2, 2)}, "a static tree and a dynamic tree"),
-        ({"dynamic": (2, 2, 2), "law": "iid-paths"}, "no drafting law is called 'iid-paths'"),
+        ({"dynamic": (2, 2, 2), "scheme": "iid-paths"}, "no drafting scheme is called 'iid-paths'"),
         ({"dynamic": (2, 0, 2)}, "dynamic's width is between 1 and 64, got 0"),
         ({"dynamic": (0, 2, 2)}, "dynamic's depth is between 1 and 64, got 0"),
         ({"dynamic": (2, 2, 5000)}, "dynamic's budget is between 1 and 4096, got 5000"),
@@ -77,9 +77,9 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
         (LEARNED | {"path_prob": 0.1}, "speculation.path_prob does nothing without speculation.tree or"),
         (TREE | {"theta_scale": 0.7}, "speculation.theta_scale does nothing without speculation.selector"),
         (TREE | {"verifier": "specinfer"}, "speculation.verifier does nothing without a sampled tree"),
-        ({"law": "coupled"}, "speculation.law does nothing without speculation.tree"),
-        (LEARNED | {"law": "coupled"}, "speculation.law does nothing without speculation.tree"),
-        (TREE | {"lookup": True, "law": "coupled"}, "speculation.lookup drafts without the drafter's noise"),
+        ({"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
+        (LEARNED | {"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
+        (TREE | {"lookup": True, "scheme": "coupled"}, "speculation.lookup drafts without the drafter's noise"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

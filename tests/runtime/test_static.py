@@ -6,10 +6,11 @@ import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.backends.base import append_texts
-from treewright.runtime.backends.static import MENU, Shape, StaticModel
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.engines.base import append_texts
+from treewright.runtime.engines.transformers.static import MENU, Shape, StaticModel
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 TOLERANCE = {"rtol": 0, "atol": 1e-12}  # both sides are the same float64 sums in another order

@@ -6,13 +6,14 @@ import pytest
 import tiny
 from treewright.controller.contract import COUPLED
 from treewright.controller.errors import InputError
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.runtime.decode import Decoder
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.decoder import Decoder
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
-from treewright.runtime.stopping import TextStream
 from treewright.runtime.target import Target
+from treewright.runtime.text.stopping import TextStream
 from treewright.runtime.verification.walk import WalkVerifier
 from vocabularies import byte_fallback, byte_level
 

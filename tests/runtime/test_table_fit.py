@@ -10,11 +10,12 @@ import tiny
 from transformers import PreTrainedTokenizerFast
 from trees import context, random_children
 from treewright.controller.checkpoint import save_checkpoint
-from treewright.controller.latency import LatencyTable
-from treewright.controller.latency_cache import cache_path
+from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.pricing.latency_cache import cache_path
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.controller.tree import DraftTree
+from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.tree import DraftTree
 from treewright.runtime import table_fit
 from treewright.runtime.build import build_decoder
 from treewright.runtime.pair import Pair, PairConfig

@@ -1,9 +1,9 @@
 """Of several measured thread counts a pair runs on the fastest."""
 
 import pytest
-from treewright.controller.latency import LatencyTable
-from treewright.controller.latency_cache import cache_path
-from treewright.runtime.threads import fastest, is_undecided, race_winner, stored_fastest
+from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.pricing.latency_cache import cache_path
+from treewright.runtime.machine.threads import fastest, is_undecided, race_winner, stored_fastest
 
 KEY = {"pair": "toy", "engine": "transformers", "device": "cpu", "dtype": "float32", "threads": "1"}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from treewright.runtime.transfer import packed, to_device, to_host, unpacked
+from treewright.runtime.machine.transfer import packed, to_device, to_host, unpacked
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from trees import random_tree
-from treewright.controller.children import Children
-from treewright.controller.tree import DraftTree
+from treewright.controller.trees.children import Children
+from treewright.controller.trees.tree import DraftTree
 from treewright.runtime.verification.walk import WalkVerifier
 
 VOCABULARY_SIZE = 3

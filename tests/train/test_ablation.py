@@ -10,30 +10,30 @@ import torch
 import traces
 from trees import context, random_tree
 from treewright.collect.envelope import EnvelopeConfig
-from treewright.controller.features import FEATURES, node_features
-from treewright.controller.model import SelectorModel
-from treewright.controller.objective import Objective
+from treewright.controller.learned.features import FEATURES, node_features
+from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
+from treewright.controller.learned.torch_model import SelectorModel
 from treewright.controller.policies.learned import learned_selector
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
+from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.objective import Objective
 from treewright.controller.scorers.siblings import among_siblings
-from treewright.controller.selector import Selector
-from treewright.train.ablation import NOTHING, ablate, feature_groups, with_model
-from treewright.train.export import export_onnx
-from treewright.train.feature_cost import NotingScorer, StepCost
-from treewright.train.recording import read_recordings
-from treewright.train.replay import ReplayStats, replay
+from treewright.train.data.stream import SelectorData
+from treewright.train.evaluate.ablation import NOTHING, ablate, feature_groups, with_model
+from treewright.train.evaluate.feature_cost import NotingScorer, StepCost
+from treewright.train.fit.export import export_onnx
+from treewright.train.fit.settings import FitConfig
+from treewright.train.replay.recording import read_recordings
+from treewright.train.replay.replay import ReplayStats, replay
 from treewright.train.report.document import report_page
-from treewright.train.settings import FitConfig
-from treewright.train.stream import SelectorData
 
 FIT = FitConfig(max_epochs=1, batch_size=128, row_share=1.0)
-GROUP = {"law's noise": feature_groups()["law's noise"]}
-NOISE = [FEATURES.index(name) for name in GROUP["law's noise"]]
+GROUP = {"scheme's noise": feature_groups()["scheme's noise"]}
+NOISE = [FEATURES.index(name) for name in GROUP["scheme's noise"]]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    envelopes = EnvelopeConfig(2, max_depth=4, frontier=4, laws=("coupled",))
+    envelopes = EnvelopeConfig(2, max_depth=4, frontier=4, schemes=("coupled",))
     return traces.write(tmp_path_factory.mktemp("runs") / "traces", count=3, max_tokens=16, envelopes=envelopes)
 
 
@@ -52,7 +52,7 @@ def tuned():
 
 @pytest.fixture(scope="module")
 def ablation(folder, recordings, tuned, tmp_path_factory):
-    """Without the law's noise, beside a network that was never trained."""
+    """Without the scheme's noise, beside a network that was never trained."""
     torch.manual_seed(5)  # the one of `plans.checkpoint`
     model = SelectorModel(len(FEATURES), traces.WIDTH + 1).eval()
     data = SelectorData(folder, FIT, max_depth=4)
@@ -101,7 +101,7 @@ def test_the_replay_of_the_whole_is_that_of_the_tuned_policy(ablation, recording
     runs = replay(texts, learned_selector(tuned, plans.TABLE, theta_scale=1.0), plans.TABLE)
     total = ReplayStats.merged(runs)
     whole, without = ablation["replays"]
-    assert (whole["without"], without["without"]) == (NOTHING, "law's noise")
+    assert (whole["without"], without["without"]) == (NOTHING, "scheme's noise")
     assert whole["speed_up"] == round(total.speed_up, 3)
     assert (whole["gain_of_whole"], whole["low"], whole["high"]) == (1.0, 1.0, 1.0)
     cost_ms = 1e-3 * ablation["fits"][0]["cost_us"] * total.num_steps
@@ -126,7 +126,7 @@ def test_the_rows_are_json_and_the_report_shows_them(ablation):
     curves = {"accept": [curve], "coverage": [curve]}
     page = report_page({}, curves, None, ablation=ablation)
     title = "Which features are worth their time?"
-    assert title in page and "law&#x27;s noise" in page
+    assert title in page and "scheme&#x27;s noise" in page
     assert title not in report_page({}, curves, None)
 
 

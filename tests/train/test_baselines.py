@@ -1,12 +1,12 @@
-"""What the learned score is measured against: rank tables by law, and simpler models."""
+"""What the learned score is measured against: rank tables by scheme, and simpler models."""
 
 import numpy as np
 import pytest
 import traces
 from treewright.controller.contract import COUPLED, FIXED
-from treewright.controller.features import FEATURES
-from treewright.train.baselines import PRIOR_COUNT, baseline_probs, rank_tables
-from treewright.train.data import Rows
+from treewright.controller.learned.features import FEATURES
+from treewright.train.data.rows import Rows
+from treewright.train.evaluate.baselines import PRIOR_COUNT, baseline_probs, rank_tables
 
 NOISY = FEATURES.index("noisy_log_prob")
 
@@ -14,10 +14,10 @@ NOISY = FEATURES.index("noisy_log_prob")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs")
-    return [traces.write(path / law.name, count=3, draws=3, law=law) for law in (COUPLED, FIXED)]
+    return [traces.write(path / scheme.name, count=3, draws=3, scheme=scheme) for scheme in (COUPLED, FIXED)]
 
 
-def test_the_same_texts_have_the_same_rank_tables_under_whichever_law_they_were_recorded(folders):
+def test_the_same_texts_have_the_same_rank_tables_under_whichever_scheme_they_were_recorded(folders):
     coupled, fixed = map(rank_tables, folders)
     assert coupled == fixed
     assert coupled["coupled"] != coupled["fixed"]
@@ -26,13 +26,13 @@ def test_the_same_texts_have_the_same_rank_tables_under_whichever_law_they_were_
 def test_a_rank_table_is_the_shares_of_a_loop_over_rows(folders):
     rows = folders[1].positions().to_pylist()
     tables = rank_tables(folders[1])
-    for law in ("coupled", "fixed"):
-        counts = [sum(row[f"{law}_rank"] == rank for row in rows) for rank in range(traces.WIDTH + 1)]
-        assert tables[law] == {"0.80": [(count + PRIOR_COUNT) / (len(rows) + 1) for count in counts]}
+    for scheme in ("coupled", "fixed"):
+        counts = [sum(row[f"{scheme}_rank"] == rank for row in rows) for rank in range(traces.WIDTH + 1)]
+        assert tables[scheme] == {"0.80": [(count + PRIOR_COUNT) / (len(rows) + 1) for count in counts]}
 
 
-def test_greedy_text_has_the_same_ranks_under_every_law(tmp_path):
-    tables = rank_tables(traces.write(tmp_path / "greedy", count=1, temperature=0.0, law=FIXED))
+def test_greedy_text_has_the_same_ranks_under_every_scheme(tmp_path):
+    tables = rank_tables(traces.write(tmp_path / "greedy", count=1, temperature=0.0, scheme=FIXED))
     assert tables["coupled"] == tables["fixed"]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from treewright.train.calibration import (
+from treewright.train.evaluate.calibration import (
     NUM_BINS,
     by_depth,
     expected_calibration_error,

@@ -2,7 +2,7 @@
 
 from checkpoints import CONFIG
 from huggingface_hub import ModelCard
-from treewright.train.card import model_card
+from treewright.train.fit.card import model_card
 
 METRICS = {
     "scores": {"learned": {"brier": 0.1, "log_loss": 0.3}, "drafter confidence": {"brier": 0.12, "log_loss": 0.4}},
@@ -11,8 +11,8 @@ METRICS = {
     "epochs": 2,
 }
 REPLAY = [
-    {"policy": "plain", "law": "-", "temperature": 0.6, "tokens_per_second": 100.0, "speed-up": 1.0},
-    {"policy": "learned", "law": "coupled", "temperature": 0.6, "tokens_per_second": 120.0, "speed-up": 1.2},
+    {"policy": "plain", "scheme": "-", "temperature": 0.6, "tokens_per_second": 100.0, "speed-up": 1.0},
+    {"policy": "learned", "scheme": "coupled", "temperature": 0.6, "tokens_per_second": 120.0, "speed-up": 1.2},
 ]
 
 
@@ -24,7 +24,7 @@ def test_the_hub_reads_the_metadata():
 
 def test_it_says_what_the_selector_is_for_and_how_well_it_scores():
     card = model_card(CONFIG, METRICS)
-    assert "pair `tiny` under the **coupled** law" in card
+    assert "pair `tiny` under the **coupled** scheme" in card
     assert "| score | brier | log_loss |\n| --- | --- | --- |\n| learned | 0.1 | 0.3 |" in card
 
 

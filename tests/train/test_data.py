@@ -5,12 +5,13 @@ import pytest
 import tiny
 import traces
 from treewright.controller.errors import InputError
-from treewright.controller.features import FEATURES, node_features
+from treewright.controller.learned.features import FEATURES, node_features
+from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.train.data import read_rows
-from treewright.train.settings import FitConfig
-from treewright.train.stream import SelectorData
+from treewright.controller.trees.limits import TreeLimits
+from treewright.train.data.rows import read_rows
+from treewright.train.data.stream import SelectorData
+from treewright.train.fit.settings import FitConfig
 
 MAX_DEPTH = 4
 FIT = FitConfig(batch_size=64, row_share=1.0)

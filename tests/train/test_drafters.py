@@ -6,7 +6,7 @@ import traces
 from checkpoints import reseal
 from earlier_runs import metrics, run
 from treewright.controller.errors import InputError
-from treewright.train.drafters import drafter_strength, earlier_rows, strength_rows
+from treewright.train.evaluate.drafters import drafter_strength, earlier_rows, strength_rows
 from treewright.train.report.document import report_page
 
 CURVES = {
@@ -28,7 +28,7 @@ def test_a_drafters_strength_is_that_of_a_loop_over_positions(tmp_path):
     }
 
 
-def test_a_row_holds_the_best_static_tree_under_the_law_of_the_run():
+def test_a_row_holds_the_best_static_tree_under_the_scheme_of_the_run():
     cold, warm = strength_rows("late", "coupled", metrics())
     assert (warm["run"], warm["temperature"], warm["first_choice"]) == ("late", 1.0, 0.6)
     assert (warm["best static"], warm["which"]) == (1.3, "static")

@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from treewright.controller.features import FEATURES
-from treewright.controller.model import SelectorModel
-from treewright.controller.scorers.learned import INPUT_NAME, OUTPUT_NAMES, open_session
-from treewright.train.export import export_onnx
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
+from treewright.controller.learned.torch_model import SelectorModel
+from treewright.train.fit.export import export_onnx
 
 
 @pytest.fixture(scope="module")

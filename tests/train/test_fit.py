@@ -10,7 +10,7 @@ from earlier_runs import metrics, run
 from treewright import cli
 from treewright.collect.envelope import EnvelopeConfig
 from treewright.controller.checkpoint import Checkpoint
-from treewright.train.ablation import NOTHING, feature_groups
+from treewright.train.evaluate.ablation import NOTHING, feature_groups
 
 TITLES = ("Which features are worth their time?", "What does a stronger drafter bring?")
 FIT = ["--fit.max_epochs", "1", "--fit.hidden_size", "8", "--limits.width", "3", "--limits.max_depth", "2"]
@@ -116,11 +116,11 @@ def test_envelopes_without_prices_are_refused_before_the_fit(tmp_path, capsys):
     assert not (tmp_path / "selector.logs").exists()
 
 
-def test_a_selector_of_the_fixed_law_is_tuned_and_compared_at_temperature_zero(tmp_path, capsys):
-    folder = traces.write_enveloped(tmp_path / "traces", (0.0,) * 3, max_tokens=5, law=traces.FIXED)
+def test_a_selector_of_the_fixed_scheme_is_tuned_and_compared_at_temperature_zero(tmp_path, capsys):
+    folder = traces.write_enveloped(tmp_path / "traces", (0.0,) * 3, max_tokens=5, scheme=traces.FIXED)
     plans.TABLE.save(tmp_path / "traces" / "latency.json")
     assert cli.main(arguments(folder, tmp_path / "selector", "--report", "false")) == 0
     checkpoint = Checkpoint.from_pretrained(tmp_path / "selector")
     assert checkpoint.tuned.at("fixed", 0.0, "learned") and not checkpoint.tuned.at("coupled", 0.0, "chain")
-    assert {row["law"] for row in checkpoint.metrics["replay"]} == {"fixed"}
+    assert {row["scheme"] for row in checkpoint.metrics["replay"]} == {"fixed"}
     assert "learned" in {row["policy"] for row in checkpoint.metrics["replay"]}

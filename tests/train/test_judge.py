@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import traces
-from treewright.controller.features import FEATURES
-from treewright.controller.model import SelectorModel
-from treewright.train.calibration import score_probs
-from treewright.train.judge import coverage_scores, judge, test_probs
-from treewright.train.settings import FitConfig
-from treewright.train.stream import SelectorData
+from treewright.controller.learned.features import FEATURES
+from treewright.controller.learned.torch_model import SelectorModel
+from treewright.train.data.stream import SelectorData
+from treewright.train.evaluate.calibration import score_probs
+from treewright.train.evaluate.scores import coverage_scores, judge, test_probs
+from treewright.train.fit.settings import FitConfig
 
 test_probs.__test__ = False  # no test, but the probabilities on the test documents
 

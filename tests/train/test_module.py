@@ -4,8 +4,8 @@ from math import log
 
 import pytest
 import torch
-from treewright.controller.model import SelectorModel
-from treewright.train.module import Batch, SelectorModule
+from treewright.controller.learned.torch_model import SelectorModel
+from treewright.train.fit.module import Batch, SelectorModule
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 import traces
 from treewright import cli
 from treewright.collect.envelope import EnvelopeConfig
-from treewright.controller.contract import COUPLED, FIXED, LAWS
-from treewright.controller.policies.grids import policy_grids
-from treewright.train.ablation import feature_groups
-from treewright.train.recording import read_recordings
-from treewright.train.settings import FitConfig
-from treewright.train.split import SIDES, by_document, by_setting
-from treewright.train.stream import SelectorData
+from treewright.controller.contract import COUPLED, FIXED, RANKED_SCHEMES
+from treewright.controller.plans.grids import policy_grids
+from treewright.train.data.split import SIDES, by_document, by_setting
+from treewright.train.data.stream import SelectorData
+from treewright.train.evaluate.ablation import feature_groups
+from treewright.train.fit.settings import FitConfig
+from treewright.train.replay.recording import read_recordings
 
 FIT = ["--fit.batch_size", "64", "--fit.row_share", "1.0", "--fit.max_epochs", "5"]
 LIMITS = ["--limits.max_depth", "4", "--limits.width", "3", "--limits.frontier", "4", "--limits.budget", "10"]
@@ -64,25 +64,25 @@ def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
     data = SelectorData(folder, FitConfig(batch_size=64, row_share=1.0), max_depth=4)
     _, for_tuning, for_test = by_document(read_recordings(folder), data.split)
     wanted = []
-    for (law, temperature, texts), (*_, others) in zip(
+    for (scheme, temperature, texts), (*_, others) in zip(
         *(by_setting(texts, "coupled") for texts in (for_tuning, for_test)), strict=True
     ):
-        grids = policy_grids(plans.checkpoint(), plans.TABLE, [LAWS[law]], temperature)
+        grids = policy_grids(plans.checkpoint(), plans.TABLE, [RANKED_SCHEMES[scheme]], temperature)
         settings = sum(len(grid) for grid in grids.values())
-        wanted.append((law, len(grids), settings, settings * len(texts) + len(grids) * len(others)))
-    names = ("law", "families", "settings", "replays")
+        wanted.append((scheme, len(grids), settings, settings * len(texts) + len(grids) * len(others)))
+    names = ("scheme", "families", "settings", "replays")
     assert [tuple(row[name] for name in names) for row in plan["replays"]] == wanted
-    assert [law for law, *_ in wanted] == ["coupled", "fixed"]
+    assert [scheme for scheme, *_ in wanted] == ["coupled", "fixed"]
 
 
-def test_greedy_texts_are_replayed_under_the_law_of_the_traces(tmp_path, capsys):
+def test_greedy_texts_are_replayed_under_the_scheme_of_the_traces(tmp_path, capsys):
     """Only there is a learned policy to tune."""
     path = tmp_path / "traces"
-    folder = traces.write_enveloped(path, (0.0, 0.0, 0.0), max_tokens=8, law=FIXED)
+    folder = traces.write_enveloped(path, (0.0, 0.0, 0.0), max_tokens=8, scheme=FIXED)
     plans.TABLE.save(path / "latency.json")
     (row,) = plan_of(folder, tmp_path / "selector", capsys)["replays"]
-    learned = {family for family, law in policy_grids(plans.checkpoint(), plans.TABLE, [COUPLED], 0.0)}
-    assert (row["law"], row["temperature"], row["families"]) == ("fixed", 0.0, len(learned))
+    learned = {family for family, scheme in policy_grids(plans.checkpoint(), plans.TABLE, [COUPLED], 0.0)}
+    assert (row["scheme"], row["temperature"], row["families"]) == ("fixed", 0.0, len(learned))
 
 
 def test_it_writes_nothing(folder, tmp_path, monkeypatch, capsys):

@@ -1,13 +1,13 @@
-"""Position rows as arrays: texts one after the other, draws side by side, the ranks of the traces' own law."""
+"""Position rows as arrays: texts one after the other, draws side by side, the ranks of the traces' own scheme."""
 
 import numpy as np
 import pytest
 import rows
 from position_rows import row, table
-from treewright.controller.history import START
-from treewright.train.positions import Positions, document_number, numbered_names, text_histories
+from treewright.controller.learned.history import START
+from treewright.train.data.positions import Positions, document_number, numbered_names, text_histories
 
-COUPLED, FIXED = (rows.header(law=law, width=1) for law in ("coupled", "fixed"))
+COUPLED, FIXED = (rows.header(scheme=scheme, width=1) for scheme in ("coupled", "fixed"))
 TABLE = table(
     row("a", 5, ranks=(0, 1), target_log_prob=-1.0, target_entropy=0.5),
     row("a", 6, ranks=(1, 0), target_log_prob=-9.0, target_entropy=0.25),
@@ -39,10 +39,10 @@ def test_draws_stand_side_by_side_and_texts_one_after_the_other():
     ],
     ids=["coupled", "fixed"],
 )
-def test_the_rank_is_that_of_the_traces_own_law(header, expected):
+def test_the_rank_is_that_of_the_traces_own_scheme(header, expected):
     positions = Positions.from_table(TABLE, header)
     assert positions.rank.tolist() == expected
-    assert positions.ranks[header.law] is positions.rank
+    assert positions.ranks[header.scheme] is positions.rank
 
 
 def test_a_run_of_taken_candidates_ends_with_its_text_and_where_none_was_taken():

@@ -7,12 +7,12 @@ import tiny
 import traces
 from treewright.collect.envelope import EnvelopeConfig
 from treewright.collect.trace import TraceFolder
-from treewright.controller.policies.settings import TunedSettings
-from treewright.runtime.drafters.law import get_law
-from treewright.train.oracle import clairvoyant_ms
-from treewright.train.recording import read_recordings
-from treewright.train.replay import ReplayStats, replay
-from treewright.train.tuning import compare_tuned, gain, tune
+from treewright.controller.plans.tuned import TunedSettings
+from treewright.runtime.schemes.ranked import get_ranked_scheme
+from treewright.train.replay.oracle import clairvoyant_ms
+from treewright.train.replay.recording import read_recordings
+from treewright.train.replay.replay import ReplayStats, replay
+from treewright.train.replay.tuning import compare_tuned, gain, tune
 
 # As bushy as the grown trees can be, so that no policy asks for what was not recorded.
 EVERYTHING = EnvelopeConfig(texts=4, max_depth=4, frontier=100)
@@ -30,7 +30,7 @@ def live(plan):
     policy = plan.build()
     steps = []
     for request in tiny.requests(COUNT, TEMPERATURE, MAX_TOKENS):
-        decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), policy, get_law(plan.law))
+        decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), policy, get_ranked_scheme(plan.scheme))
         for record in decoder.steps([request], decoder.open_streams([request])):
             steps.append((record.level_widths, record.kept.tokens[0].tolist(), int(record.verdict.accepted_lengths[0])))
     return steps
@@ -58,17 +58,17 @@ def test_a_policy_takes_the_same_steps_as_live(folder, key):
 
 
 def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
-    recordings = {law: texts[:1] for law, texts in read_recordings(folder).items()}
+    recordings = {scheme: texts[:1] for scheme, texts in read_recordings(folder).items()}
     tuned = tune(plans.checkpoint(), plans.TABLE, recordings)
     rows = compare_tuned(plans.checkpoint(), plans.TABLE, recordings, tuned)
-    for law, texts in recordings.items():
+    for scheme, texts in recordings.items():
         fastest = sum(clairvoyant_ms(text, plans.TABLE) for text in texts)
-        for (family, of_law), grid in plans.grids(TEMPERATURE).items():
-            if of_law != law:
+        for (family, of_scheme), grid in plans.grids(TEMPERATURE).items():
+            if of_scheme != scheme:
                 continue
             priced = [ReplayStats.merged(replay(texts, plan.build(), plans.TABLE)).priced_ms for plan in grid]
             assert min(priced) >= fastest - 1e-9
-            assert tuned.at(law, TEMPERATURE, family)[0] == grid[int(np.argmin(priced))].settings
+            assert tuned.at(scheme, TEMPERATURE, family)[0] == grid[int(np.argmin(priced))].settings
     assert {row["policy"] for row in rows} == {key[0] for key in plans.grids()} | {"clairvoyant"}
 
 

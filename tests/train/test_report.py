@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 import traces
 from treewright.controller.checkpoint import Checkpoint, SelectorConfig
-from treewright.controller.latency import LatencyTable
-from treewright.controller.policies.grids import policy_grids
-from treewright.controller.policies.settings import TunedSettings
+from treewright.controller.plans.grids import policy_grids
+from treewright.controller.plans.tuned import TunedSettings
+from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.latency import LatencyTable
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.train.oracle import clairvoyant_ms
-from treewright.train.recording import read_recordings
-from treewright.train.replay import ReplayStats, replay
+from treewright.controller.trees.limits import TreeLimits
+from treewright.train.replay.oracle import clairvoyant_ms
+from treewright.train.replay.recording import read_recordings
+from treewright.train.replay.replay import ReplayStats, replay
+from treewright.train.replay.study import essentials, study
+from treewright.train.replay.tuning import RANKED_SCHEMES, gain
 from treewright.train.report.document import report_page
 from treewright.train.report.machines import machine_regimes
 from treewright.train.report.steps import watch
-from treewright.train.report.study import essentials, study
-from treewright.train.tuning import LAWS, gain
 
 TEMPERATURES = (0.8, 0.8, 0.8, 0.0)
 TABLE = LatencyTable(
@@ -47,9 +48,9 @@ def recordings(tmp_path_factory):
     return read_recordings(folder)
 
 
-def plans(checkpoint, law, temperature):
+def plans(checkpoint, scheme, temperature):
     """The first settings of every family."""
-    grids = policy_grids(checkpoint, TABLE, [LAWS[law]], temperature)
+    grids = policy_grids(checkpoint, TABLE, [RANKED_SCHEMES[scheme]], temperature)
     return {family: grid[0] for (family, _), grid in grids.items()}
 
 
@@ -57,10 +58,10 @@ def plans(checkpoint, law, temperature):
 def tuned(checkpoint):
     """As if the first settings of every grid were the best."""
 
-    def first(law, temperature):
-        return {name: [plan.settings] for name, plan in plans(checkpoint, law, temperature).items()}
+    def first(scheme, temperature):
+        return {name: [plan.settings] for name, plan in plans(checkpoint, scheme, temperature).items()}
 
-    warm = {law: {0.8: first(law, 0.8)} for law in ("coupled", "fixed")}
+    warm = {scheme: {0.8: first(scheme, 0.8)} for scheme in ("coupled", "fixed")}
     return TunedSettings({**warm, "coupled": {**warm["coupled"], 0.0: first("coupled", 0.0)}})
 
 
@@ -76,11 +77,11 @@ def at(texts, temperature):
 def test_every_policy_has_the_sums_of_a_direct_replay(numbers, checkpoint, recordings):
     (warm,) = (row for row in numbers["temperatures"] if row["temperature"] == 0.8)
     told = {row["policy"]: row for row in warm["policies"]}
-    for law in LAWS:
-        texts = at(recordings[law], 0.8)
-        for family, plan in plans(checkpoint, law, 0.8).items():
+    for scheme in RANKED_SCHEMES:
+        texts = at(recordings[scheme], 0.8)
+        for family, plan in plans(checkpoint, scheme, 0.8).items():
             total = ReplayStats.merged(replay(texts, plan.build(), TABLE))
-            row = told.pop(f"{family} ({law})")
+            row = told.pop(f"{family} ({scheme})")
             assert row["speed_up"][0] == pytest.approx(total.speed_up)
             assert row["block_efficiency"] == total.block_efficiency
             assert row["nodes_per_step"] == total.num_kept / total.num_steps
@@ -89,11 +90,11 @@ def test_every_policy_has_the_sums_of_a_direct_replay(numbers, checkpoint, recor
 
 def test_the_gap_to_the_clairvoyant_and_the_gain_are_those_of_the_sums(numbers, checkpoint, recordings):
     for row in numbers["temperatures"]:
-        family, law = row["best_baseline"].removesuffix(")").rsplit(" (", 1)
+        family, scheme = row["best_baseline"].removesuffix(")").rsplit(" (", 1)
         texts = at(recordings["coupled"], row["temperature"])
         ours = replay(texts, plans(checkpoint, "coupled", row["temperature"])["learned"].build(), TABLE)
-        best_plan = plans(checkpoint, law, row["temperature"])[family]
-        best = replay(at(recordings[law], row["temperature"]), best_plan.build(), TABLE)
+        best_plan = plans(checkpoint, scheme, row["temperature"])[family]
+        best = replay(at(recordings[scheme], row["temperature"]), best_plan.build(), TABLE)
         assert row["gain"] == list(gain(ours, best))
         learned_ms, best_ms = (ReplayStats.merged(runs).priced_ms for runs in (ours, best))
         ideal_ms = sum(clairvoyant_ms(text, TABLE) for text in texts)

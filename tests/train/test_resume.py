@@ -13,10 +13,10 @@ import pytest
 import traces
 from treewright import cli
 from treewright.controller.contract import FIXED
-from treewright.train.resume import FitFolder, FitIdentity, differences
-from treewright.train.settings import FitConfig
-from treewright.train.stream import SelectorData
-from treewright.train.trainer import fit_selector
+from treewright.train.data.stream import SelectorData
+from treewright.train.fit.resume import FitFolder, FitIdentity, differences
+from treewright.train.fit.settings import FitConfig
+from treewright.train.fit.trainer import fit_selector
 
 FIT = FitConfig(hidden_size=4, batch_size=32, row_share=0.5, max_epochs=3)
 
@@ -159,8 +159,8 @@ def test_an_identity_tells_apart_what_changes_data_features_or_network(folder, d
     assert changed(SelectorData(folder, FIT, max_depth=3)) == ["max_depth"]
     assert changed(SelectorData(folder, replace(FIT, seed=1), max_depth=2)) == ["fit.seed"]
     assert changed(data.without([3])) == ["held"]
-    fixed = traces.write(tmp_path / "fixed", count=3, max_tokens=12, law=FIXED)
-    assert changed(SelectorData(fixed, FIT, max_depth=2)) == ["law", "shards"]
+    fixed = traces.write(tmp_path / "fixed", count=3, max_tokens=12, scheme=FIXED)
+    assert changed(SelectorData(fixed, FIT, max_depth=2)) == ["scheme", "shards"]
 
 
 def test_losses_of_an_earlier_run_do_not_stand_before_those_of_the_next(data, whole, tmp_path):

@@ -7,12 +7,13 @@ import pytest
 import tiny
 import traces
 from treewright.collect.envelope import EnvelopeConfig
-from treewright.controller.policies.c2t import c2t_features
-from treewright.controller.policies.stop import stop_features
+from treewright.controller.policies.ltd import stop_features
+from treewright.controller.policies.selector import Selector
+from treewright.controller.scorers.c2t import c2t_features
 from treewright.controller.scorers.confidence import ConfidenceScorer
-from treewright.controller.selector import Selector, TreeLimits
-from treewright.train.recording import read_recordings
-from treewright.train.rules import Level, c2t_fit, grown_levels, rule_fits, stop_fit
+from treewright.controller.trees.limits import TreeLimits
+from treewright.train.replay.fitted_rules import Level, c2t_fit, grown_levels, rule_fits, stop_fit
+from treewright.train.replay.recording import read_recordings
 
 LIMITS = TreeLimits(max_depth=3, width=2, frontier=2, budget=100)
 
@@ -20,7 +21,7 @@ LIMITS = TreeLimits(max_depth=3, width=2, frontier=2, budget=100)
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     """One text with an envelope at every position."""
-    envelopes = EnvelopeConfig(1, max_depth=4, frontier=6, laws=("coupled",))
+    envelopes = EnvelopeConfig(1, max_depth=4, frontier=6, schemes=("coupled",))
     folder = traces.write(tmp_path_factory.mktemp("runs") / "traces", count=1, envelopes=envelopes)
     (recording,) = read_recordings(folder)["coupled"]
     return recording
@@ -72,8 +73,8 @@ def test_a_class_that_never_occurs_is_still_fitted(recording):
         assert np.isfinite([*fit["weights"], fit["bias"]]).all()
 
 
-def test_each_law_has_its_own_rules(recording):
+def test_each_scheme_has_its_own_rules(recording):
     assert rule_fits({}, LIMITS) == {"c2t": {}, "ltd": {}}
     fits = rule_fits({"coupled": [recording]}, LIMITS)
     assert fits.keys() == {"c2t", "ltd"}
-    assert all(by_law.keys() == {"coupled"} for by_law in fits.values())
+    assert all(by_scheme.keys() == {"coupled"} for by_scheme in fits.values())

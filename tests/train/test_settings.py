@@ -6,7 +6,7 @@ from math import inf, nan
 import pytest
 from treewright.controller.errors import InputError
 from treewright.controller.ranges import LARGEST_SEED, MOST_THREADS
-from treewright.train.settings import LARGEST_HIDDEN_SIZE, FitConfig
+from treewright.train.fit.settings import LARGEST_HIDDEN_SIZE, FitConfig
 
 SHARE = ([1e-9, 0.79], [0, -0.5, 1, 1.5, nan, inf])
 # Values within the range up to its edges, and beyond them.

@@ -1,9 +1,9 @@
-"""Which texts are replayed together: by law and temperature, greedy ones under the checkpoint's own law."""
+"""Which texts are replayed together: by scheme and temperature, greedy ones under the checkpoint's own scheme."""
 
 from typing import NamedTuple
 
 import pytest
-from treewright.train.split import DocumentSplit, by_document, by_setting
+from treewright.train.data.split import DocumentSplit, by_document, by_setting
 
 
 class Text(NamedTuple):
@@ -15,10 +15,10 @@ COLD, WARM, HOT = Text(1, 0.0), Text(2, 0.6), Text(3, 1.0)
 TEXTS = {"coupled": [HOT, COLD, WARM], "fixed": [COLD, WARM]}
 
 
-@pytest.mark.parametrize("law", ["coupled", "fixed"])
-def test_greedy_texts_stand_under_the_checkpoints_own_law(law):
-    groups = by_setting(TEXTS, law)
-    assert [group for group in groups if group[1] == 0.0] == [(law, 0.0, [COLD])]
+@pytest.mark.parametrize("scheme", ["coupled", "fixed"])
+def test_greedy_texts_stand_under_the_checkpoints_own_scheme(scheme):
+    groups = by_setting(TEXTS, scheme)
+    assert [group for group in groups if group[1] == 0.0] == [(scheme, 0.0, [COLD])]
     assert [group for group in groups if group[1] > 0] == [
         ("coupled", 0.6, [WARM]),
         ("coupled", 1.0, [HOT]),
@@ -26,7 +26,7 @@ def test_greedy_texts_stand_under_the_checkpoints_own_law(law):
     ]
 
 
-def test_the_laws_keep_their_order_and_temperatures_rise():
+def test_the_schemes_keep_their_order_and_temperatures_rise():
     assert [group[:2] for group in by_setting(TEXTS, "coupled")] == [
         ("coupled", 0.0),
         ("coupled", 0.6),
@@ -40,7 +40,7 @@ def test_temperatures_that_differ_in_their_storage_alone_are_one():
     assert by_setting({"coupled": [WARM, almost]}, "coupled") == [("coupled", 0.6, [WARM, almost])]
 
 
-def test_every_side_gets_its_texts_by_law():
+def test_every_side_gets_its_texts_by_scheme():
     split = DocumentSplit.of([1, 2, 3], validation_share=0.3, test_share=0.3)
     assert (split.test.tolist(), split.validation.tolist()) == ([1], [2])
     training, validation, test = by_document(TEXTS, split)

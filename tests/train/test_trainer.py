@@ -5,10 +5,10 @@ import pytest
 import traces
 from treewright.collect.trace import TraceFolder
 from treewright.controller.errors import InputError
-from treewright.train.resume import FitFolder
-from treewright.train.settings import FitConfig
-from treewright.train.stream import SelectorData, batches
-from treewright.train.trainer import fit_selector
+from treewright.train.data.stream import SelectorData, batches
+from treewright.train.fit.resume import FitFolder
+from treewright.train.fit.settings import FitConfig
+from treewright.train.fit.trainer import fit_selector
 
 SLURM = {"JOB_ID": "1", "JOB_NAME": "train", "NTASKS": "2", "LOCALID": "0", "PROCID": "1", "NODEID": "0"}
 CLUSTERS = {

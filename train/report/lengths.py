@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...controller.tree import Array
+from ...controller.trees.tree import Array
 from .steps import Run
 
 NUM_BINS = 10

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from ...controller.checkpoint import Checkpoint
-from ...controller.contract import LAWS
-from ...controller.latency import LatencyTable
-from ...controller.objective import nearest
-from ...controller.policies.grids import policy_families
+from ...controller.contract import RANKED_SCHEMES
+from ...controller.plans.grids import policy_families
+from ...controller.policies.selector import Selector
+from ...controller.pricing.latency import LatencyTable
+from ...controller.pricing.objective import nearest
 from ...controller.scorers.base import Scorer
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.rank import RankScorer
-from ...controller.selector import Selector
-from ..oracle import clairvoyant_ms
-from ..recording import Envelope, Recording
-from ..replay import ReplayStats, replay
-from ..tuning import gain
+from ..replay.oracle import clairvoyant_ms
+from ..replay.recording import Envelope, Recording
+from ..replay.replay import ReplayStats, replay
+from ..replay.tuning import gain
 from .steps import Run, watch
 
 DRAFTER_LEVELS = (0.1, 0.25)  # plain target steps per drafter level, whatever its width
@@ -63,11 +63,13 @@ def machine_gains(
     rows = []
     for regime, prices in machine_regimes(table):
         times: dict[str, list[ReplayStats]] = {}
-        for law in dict.fromkeys(run.plan.law for run in runs):
-            families = {each.name: each for each in policy_families(checkpoint, prices, LAWS[law], temperature)}
+        for scheme in dict.fromkeys(run.plan.scheme for run in runs):
+            families = {
+                each.name: each for each in policy_families(checkpoint, prices, RANKED_SCHEMES[scheme], temperature)
+            }
             for run in runs:
                 family, texts = run.plan.family, run.texts[:REGIME_TEXTS]
-                if run.plan.law != law:
+                if run.plan.scheme != scheme:
                     continue
                 if family in PRICED:
                     # The first Sequoia of a grid picks its size by price.
@@ -76,7 +78,7 @@ def machine_gains(
                 else:
                     ms = run.text_ms(prices)[: len(texts)]
                 times[run.label] = [ReplayStats(priced_ms=float(value)) for value in ms]
-        learned = times.pop(f"learned ({checkpoint.config.law})")
+        learned = times.pop(f"learned ({checkpoint.config.scheme})")
         best, best_runs = min(times.items(), key=lambda item: sum(stats.priced_ms for stats in item[1]))
         texts = runs[0].texts[:REGIME_TEXTS]
         plain_ms = prices.step_ms([], 0, batch=1, context=0)
@@ -107,7 +109,7 @@ def budget_curves(
     shapes = np.array([_extent(envelope) for envelope in envelopes])  # [e, 3]
     depth, frontier, largest = shapes.max(axis=0).tolist()
     sizes = [*(budget for budget in BUDGETS if budget < largest), largest]
-    ranks = nearest(checkpoint.baselines["rank_probs"][checkpoint.config.law], temperature)
+    ranks = nearest(checkpoint.baselines["rank_probs"][checkpoint.config.scheme], temperature)
     scorers: dict[str, Callable[[], Scorer]] = {
         "learned": checkpoint.scorer,
         "confidence": ConfidenceScorer,

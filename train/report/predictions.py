@@ -60,9 +60,9 @@ def length_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for row in rows
         for policy, fit in row["lengths"].items()
     ]
-    law = next(name for name in rows[0]["lengths"] if name.startswith("learned")).removeprefix("learned")
+    scheme = next(name for name in rows[0]["lengths"] if name.startswith("learned")).removeprefix("learned")
     shown = [
-        {**row, "lengths": {name: fit for name, fit in row["lengths"].items() if name.endswith(law)}} for row in rows
+        {**row, "lengths": {name: fit for name, fit in row["lengths"].items() if name.endswith(scheme)}} for row in rows
     ]
     svg = lengths_figure("lengths", shown)
     described = "Realised against expected accepted tokens per step."

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from ...controller.model import SelectorModel
-from ...controller.tree import Array
-from ..calibration import expected_calibration_error, reliability
-from ..judge import test_probs
-from ..stream import SelectorData
+from ...controller.learned.torch_model import SelectorModel
+from ...controller.trees.tree import Array
+from ..data.stream import SelectorData
+from ..evaluate.calibration import expected_calibration_error, reliability
+from ..evaluate.scores import test_probs
 
 
 def reliability_curves(model: SelectorModel, data: SelectorData) -> dict[str, list[dict[str, Any]]]:

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...controller.context import StepContext
-from ...controller.contract import Looks
-from ...controller.latency import LatencyTable
-from ...controller.policies.base import PolicyPlan, ShapePolicy
+from ...controller.contract import Information
+from ...controller.learned.scorer import LearnedScorer
+from ...controller.plans.plan import PolicyPlan
+from ...controller.policies.base import ShapePolicy
+from ...controller.policies.selector import Selector
+from ...controller.pricing.latency import LatencyTable
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.fused import FusedScorer
-from ...controller.scorers.learned import LearnedScorer
-from ...controller.selector import Selector, TreeLimits
-from ...controller.tree import Array, DraftTree
-from ..recording import Recording
-from ..replay import ReplayStats, StepTrace, replay
+from ...controller.trees.limits import TreeLimits
+from ...controller.trees.tree import Array, DraftTree
+from ..replay.recording import Recording
+from ..replay.replay import ReplayStats, StepTrace, replay
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The policy under its law, as figures and tables name it."""
-        return f"{self.plan.family} ({self.plan.law})"
+        """The policy under its scheme, as figures and tables name it."""
+        return f"{self.plan.family} ({self.plan.scheme})"
 
     @property
     def total(self) -> ReplayStats:
@@ -97,8 +99,8 @@ class _Watched:
         self.masses: list[tuple[float, ...] | None] = []
 
     @property
-    def looks(self) -> Looks:
-        return self._policy.looks
+    def information(self) -> Information:
+        return self._policy.information
 
     @property
     def reads_history(self) -> bool:

@@ -11,7 +11,7 @@ from treewright.runtime.exactness.growth import GROWTHS, Shape, program
 from treewright.runtime.exactness.models import TableModel, ToyPair
 from treewright.runtime.verification import get_verifier
 
-FOR_PATHS = [name for name, terms in VERIFIERS.items() if "iid-paths" in terms.laws and name != "walk"]
+FOR_PATHS = [name for name, terms in VERIFIERS.items() if "iid-paths" in terms.schemes and name != "walk"]
 PAIRS = [ToyPair.random(3, seed) for seed in range(3)]
 
 
@@ -21,13 +21,13 @@ def constant(*probs):
     return TableModel(lambda prefix: log_probs)
 
 
-def step(verifier, pair, shape, law=IID_PATHS):
-    return emission(pair, every_run(program(law, GROWTHS["static"], shape, pair.drafter)), get_verifier(verifier))
+def step(verifier, pair, shape, scheme=IID_PATHS):
+    return emission(pair, every_run(program(scheme, GROWTHS["static"], shape, pair.drafter)), get_verifier(verifier))
 
 
-def accepted(verifier, pair, shape, law=IID_PATHS):
+def accepted(verifier, pair, shape, scheme=IID_PATHS):
     """Expected accepted tokens."""
-    return step(verifier, pair, shape, law).block_efficiency - 1
+    return step(verifier, pair, shape, scheme).block_efficiency - 1
 
 
 @pytest.mark.parametrize("name", FOR_PATHS)
@@ -122,9 +122,9 @@ EDGES = {
 @pytest.mark.parametrize("name", FOR_PATHS)
 @pytest.mark.parametrize("pair", EDGES.values(), ids=EDGES)
 def test_edges_of_the_simplex_are_exact(name, pair):
-    for law in (IID_PATHS, WITHOUT_REPLACEMENT):
-        if law.name in VERIFIERS[name].laws:
-            assert total_variation(pair, step(name, pair, Shape(2, 0, 2), law)) < 1e-12
+    for scheme in (IID_PATHS, WITHOUT_REPLACEMENT):
+        if scheme.name in VERIFIERS[name].schemes:
+            assert total_variation(pair, step(name, pair, Shape(2, 0, 2), scheme)) < 1e-12
 
 
 def test_the_runs_of_a_draft_are_all_there():

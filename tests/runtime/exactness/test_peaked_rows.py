@@ -1,4 +1,4 @@
-"""Every verifier under every sampled law stays exact where rows have next to all of their mass on one token.
+"""Every verifier under every sampled scheme stays exact where rows have next to all of their mass on one token.
 
 The rows are those of the decode loop's own sampler at low temperature, or made by hand, in float64 and in float32,
 whose probabilities end at e^-103: what is left of a drafter's row, once its best token was refused, is often less.
@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 import pytest
 import torch
-from treewright.controller.contract import SAMPLED_LAWS, VERIFIERS
+from treewright.controller.contract import SAMPLED_SCHEMES, VERIFIERS
 from treewright.runtime.exactness.drafting import every_run
 from treewright.runtime.exactness.emission import emission, total_variation
 from treewright.runtime.exactness.growth import GROWTHS, Shape, program
@@ -22,7 +22,7 @@ from treewright.runtime.verification.sampled_tree import single_tree
 # How far the emitted text may be from the target's: rounding.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6}
 SHAPES = {"two levels": Shape(2, 0, 2), "three draws": Shape(3, 0, 1)}
-ALLOWED = [(law, name) for name, terms in VERIFIERS.items() for law in SAMPLED_LAWS if law in terms.laws]
+ALLOWED = [(scheme, name) for name, terms in VERIFIERS.items() for scheme in SAMPLED_SCHEMES if scheme in terms.schemes]
 SAMPLINGS = {
     "T .1": Sampling(0.1),
     "T .03": Sampling(0.03),
@@ -76,8 +76,8 @@ def sampled(seed, sampling, dtype):
 
 
 @cache
-def drafts_of(kind, dtype, law, shape):
-    return every_run(program(SAMPLED_LAWS[law], GROWTHS["static"], SHAPES[shape], toy(kind, dtype).drafter))
+def drafts_of(kind, dtype, scheme, shape):
+    return every_run(program(SAMPLED_SCHEMES[scheme], GROWTHS["static"], SHAPES[shape], toy(kind, dtype).drafter))
 
 
 class EveryCoin:
@@ -119,28 +119,28 @@ def judged(method, view, joint):
 
 
 @pytest.mark.parametrize("kind", [*SAMPLINGS, *HAND_MADE])
-@pytest.mark.parametrize(("law", "verifier"), ALLOWED)
-def test_the_text_stays_the_targets(law, verifier, kind):
+@pytest.mark.parametrize(("scheme", "verifier"), ALLOWED)
+def test_the_text_stays_the_targets(scheme, verifier, kind):
     for dtype, rounding in ROUNDING.items():
         for shape in SHAPES:
             # Drafts less likely than this add nothing that a sum of float64 could show.
-            drafts = {draft: prob for draft, prob in drafts_of(kind, dtype, law, shape).items() if prob > 1e-20}
+            drafts = {draft: prob for draft, prob in drafts_of(kind, dtype, scheme, shape).items() if prob > 1e-20}
             assert sum(drafts.values()) == pytest.approx(1.0, abs=1e-12)
             emitted = emission(toy(kind, dtype), drafts, get_verifier(verifier))
             assert total_variation(toy(kind, dtype), emitted) < rounding, (dtype, shape)
 
 
-@pytest.mark.parametrize(("law", "verifier"), [(law, name) for law, name in ALLOWED if name != "walk"])
-def test_coins_end_where_the_law_says_and_never_on_a_token_that_the_target_cannot_write(law, verifier):
+@pytest.mark.parametrize(("scheme", "verifier"), [(scheme, name) for scheme, name in ALLOWED if name != "walk"])
+def test_coins_end_where_the_distribution_says_and_never_on_a_token_that_the_target_cannot_write(scheme, verifier):
     """Under every draft, even those that no run of a program would ever meet."""
     method = get_verifier(verifier).method
     for kind in HAND_MADE:
-        for draft in drafts_of(kind, torch.float32, law, "three draws"):
+        for draft in drafts_of(kind, torch.float32, scheme, "three draws"):
             target_rows = torch.from_numpy(np.stack([toy(kind, torch.float32).target.row(of) for of in draft.prefixes]))
             rows = {node: torch.tensor(row) for node, row in draft.draft_log_probs}
             view = single_tree(draft.tree, target_rows, [rows])
             joint, counted = torch.zeros_like(target_rows), torch.zeros_like(target_rows)
-            method.law(view, joint)
+            method.distribution(view, joint)
             judged(method, view, counted)
             torch.testing.assert_close(counted, joint, rtol=0, atol=1e-6)
             for node, token in counted.nonzero().tolist():

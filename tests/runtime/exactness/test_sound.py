@@ -1,4 +1,4 @@
-"""Every sound combination of law, growth and verifier gives the target's text: enumerated, nothing is sampled."""
+"""Every sound combination of scheme, growth and verifier gives the target's text: enumerated, nothing is sampled."""
 
 from functools import cache
 
@@ -8,8 +8,8 @@ from treewright.controller.contract import (
     GREEDY_PLUS_ONE,
     HYBRID,
     IID_PATHS,
-    LAWS,
-    SAMPLED_LAWS,
+    RANKED_SCHEMES,
+    SAMPLED_SCHEMES,
     VERIFIERS,
     WITHOUT_REPLACEMENT,
     unsound_reason,
@@ -25,73 +25,75 @@ TRUNK_AND_TWO = (3, Shape(2, 1, 2))  # vocabulary size and largest tree
 TWO_PATHS = (5, Shape(2, 0, 2))
 THREE_PATHS = (2, Shape(3, 0, 3))
 SOUND = [
-    (law.name, growth, verifier)
-    for law in (FIXED, *SAMPLED_LAWS.values())
+    (scheme.name, growth, verifier)
+    for scheme in (FIXED, *SAMPLED_SCHEMES.values())
     for growth in GROWTHS
     for verifier, terms in VERIFIERS.items()
-    if drafts_under(law, growth) and unsound_reason(law, GROWTHS[growth].looks, terms) is None
+    if drafts_under(scheme, growth) and unsound_reason(scheme, GROWTHS[growth].information, terms) is None
 ]
 # The other cells once for every verifier, grown by what it has the hardest time with.
 HARDEST = [
-    (law, growth, verifier)
-    for law, growth, verifier in SOUND
+    (scheme, growth, verifier)
+    for scheme, growth, verifier in SOUND
     if growth
     == ("static" if verifier in ("traversal-unmerged", "spectr", "khisti", "greedy-plus-one") else "best-child-first")
 ]
 
 
 @cache
-def drafts_of(cell, law, growth, seed):
+def drafts_of(cell, scheme, growth, seed):
     vocabulary_size, shape = cell
     pair = ToyPair.random(vocabulary_size, seed)
-    return pair, every_run(program((LAWS | SAMPLED_LAWS)[law], GROWTHS[growth], shape, pair.drafter))
+    return pair, every_run(program((RANKED_SCHEMES | SAMPLED_SCHEMES)[scheme], GROWTHS[growth], shape, pair.drafter))
 
 
-def distance(cell, law, growth, verifier, seed=1):
-    pair, drafts = drafts_of(cell, law, growth, seed)
+def distance(cell, scheme, growth, verifier, seed=1):
+    pair, drafts = drafts_of(cell, scheme, growth, seed)
     assert sum(drafts.values()) == pytest.approx(1.0, abs=1e-12)
     return total_variation(pair, emission(pair, drafts, get_verifier(verifier)))
 
 
-@pytest.mark.parametrize(("law", "growth", "verifier"), SOUND)
-def test_a_trunk_and_two_branches_give_the_targets_text(law, growth, verifier):
-    assert distance(TRUNK_AND_TWO, law, growth, verifier) < EXACT
+@pytest.mark.parametrize(("scheme", "growth", "verifier"), SOUND)
+def test_a_trunk_and_two_branches_give_the_targets_text(scheme, growth, verifier):
+    assert distance(TRUNK_AND_TWO, scheme, growth, verifier) < EXACT
 
 
 @pytest.mark.parametrize("cell", [TWO_PATHS, THREE_PATHS], ids=["five tokens", "three paths"])
-@pytest.mark.parametrize(("law", "growth", "verifier"), HARDEST)
-def test_wider_trees_give_the_targets_text(cell, law, growth, verifier):
-    assert distance(cell, law, growth, verifier) < EXACT
+@pytest.mark.parametrize(("scheme", "growth", "verifier"), HARDEST)
+def test_wider_trees_give_the_targets_text(cell, scheme, growth, verifier):
+    assert distance(cell, scheme, growth, verifier) < EXACT
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 4))
 @pytest.mark.parametrize("cell", [TRUNK_AND_TWO, TWO_PATHS, THREE_PATHS, (3, Shape(3, 0, 2))], ids=str)
-@pytest.mark.parametrize(("law", "growth", "verifier"), SOUND)
-def test_every_cell_gives_the_targets_text(cell, law, growth, verifier, seed):
-    assert distance(cell, law, growth, verifier, seed) < EXACT
+@pytest.mark.parametrize(("scheme", "growth", "verifier"), SOUND)
+def test_every_cell_gives_the_targets_text(cell, scheme, growth, verifier, seed):
+    assert distance(cell, scheme, growth, verifier, seed) < EXACT
 
 
-def test_every_verifier_is_proved_under_every_law_it_claims():
-    proved = {(law, verifier) for law, _, verifier in SOUND}
-    claimed = {(law, name) for name, terms in VERIFIERS.items() for law in terms.laws}
+def test_every_verifier_is_proved_under_every_scheme_it_claims():
+    proved = {(scheme, verifier) for scheme, _, verifier in SOUND}
+    claimed = {(scheme, name) for name, terms in VERIFIERS.items() for scheme in terms.schemes}
     assert claimed - proved == {("coupled", "walk")}  # whose text is compared token for token elsewhere
 
 
 def test_every_class_of_growth_is_there():
-    assert {growth.looks for growth in GROWTHS.values()} == {0, 1, 2}
-    assert len({(law, growth) for law, growth, _ in SOUND}) >= 4 * 5
+    assert {growth.information for growth in GROWTHS.values()} == {0, 1, 2}
+    assert len({(scheme, growth) for scheme, growth, _ in SOUND}) >= 4 * 5
 
 
-@pytest.mark.parametrize("law", [IID_PATHS, WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID], ids=lambda law: law.name)
-def test_dropping_an_unlikely_sample_is_caught(law):
+@pytest.mark.parametrize(
+    "scheme", [IID_PATHS, WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID], ids=lambda scheme: scheme.name
+)
+def test_dropping_an_unlikely_sample_is_caught(scheme):
     for verifier, terms in VERIFIERS.items():
-        if law.name in terms.laws and verifier != "walk":
-            assert distance(TRUNK_AND_TWO, law.name, "drop-unlikely", verifier) > 1e-3, verifier
+        if scheme.name in terms.schemes and verifier != "walk":
+            assert distance(TRUNK_AND_TWO, scheme.name, "drop-unlikely", verifier) > 1e-3, verifier
 
 
 @pytest.mark.parametrize("growth", ["stop-siblings", "best-child-first"])
 @pytest.mark.parametrize("verifier", ["spectr", "khisti"])
 def test_list_verifiers_are_rightly_refused_siblings_that_look_at_each_other(growth, verifier):
-    assert unsound_reason(IID_PATHS, GROWTHS[growth].looks, VERIFIERS[verifier]) is not None
+    assert unsound_reason(IID_PATHS, GROWTHS[growth].information, VERIFIERS[verifier]) is not None
     assert distance(TRUNK_AND_TWO, "iid-paths", growth, verifier) > 1e-3

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from treewright.controller.contract import IID_PATHS, VERIFIERS, WITHOUT_REPLACEMENT, Looks
+from treewright.controller.contract import IID_PATHS, VERIFIERS, WITHOUT_REPLACEMENT, Information
 from treewright.runtime.exactness.drafting import Drafting, every_run
 from treewright.runtime.exactness.emission import emission, total_variation
 from treewright.runtime.exactness.growth import GROWTHS, Growth, Shape, program, static
 from treewright.runtime.exactness.models import ToyPair
 from treewright.runtime.verification import get_verifier
-from treewright.runtime.verification.base import StopLaw
+from treewright.runtime.verification.base import StopDistribution
 from treewright.runtime.verification.bottom_up import BottomUp
 from treewright.runtime.verification.rejection import acceptance, residual
 from treewright.runtime.verification.sampled_verifier import SampledVerifier
@@ -28,8 +28,8 @@ def distance(verifier, drafts, pair=PAIR):
     return total_variation(pair, emission(pair, drafts, verifier))
 
 
-def drafts_of(law, growth=GROWTHS["static"], shape=TWO_PATHS, pair=PAIR):
-    return every_run(program(law, growth, shape, pair.drafter))
+def drafts_of(scheme, growth=GROWTHS["static"], shape=TWO_PATHS, pair=PAIR):
+    return every_run(program(scheme, growth, shape, pair.drafter))
 
 
 def changed(drafts, change):
@@ -76,9 +76,9 @@ def test_drawing_more_and_keeping_the_best_is_caught(name):
         best = sorted(dict.fromkeys(siblings), key=drafting.path_prob)[-2:]
         return node in best
 
-    best_of_three = Growth(Looks.ANYTHING, static, among_two_best)
-    law = IID_PATHS if "iid-paths" in VERIFIERS[name].laws else WITHOUT_REPLACEMENT
-    assert distance(get_verifier(name), drafts_of(law, best_of_three, Shape(3, 0, 1))) > WRONG
+    best_of_three = Growth(Information.ANYTHING, static, among_two_best)
+    scheme = IID_PATHS if "iid-paths" in VERIFIERS[name].schemes else WITHOUT_REPLACEMENT
+    assert distance(get_verifier(name), drafts_of(scheme, best_of_three, Shape(3, 0, 1))) > WRONG
 
 
 @pytest.mark.parametrize("name", ["specinfer", "spectr", "khisti"])
@@ -107,14 +107,16 @@ def test_skipped_duplicates_are_caught():
 class RandomOrder:
     """Recursive rejection that takes the draws under the root in random order."""
 
-    def law(self, tree, target_rows, draft_rows):
+    def distribution(self, tree, target_rows, draft_rows):
         counts = range(int((tree.paths[0, :, 0] >= 0).sum()))
         orders = list(itertools.permutations(counts))
-        laws = [
-            get_verifier("specinfer").law(replace(tree, paths=tree.paths[:, list(order)]), target_rows, draft_rows)
+        schemes = [
+            get_verifier("specinfer").distribution(
+                replace(tree, paths=tree.paths[:, list(order)]), target_rows, draft_rows
+            )
             for order in orders
         ]
-        return StopLaw(torch.stack([law.joint for law in laws]).mean(dim=0))
+        return StopDistribution(torch.stack([scheme.joint for scheme in schemes]).mean(dim=0))
 
 
 def test_random_order_is_sound_for_a_fixed_number_of_draws_only():

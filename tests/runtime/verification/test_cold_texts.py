@@ -5,13 +5,13 @@ from functools import cache
 import pytest
 import tiny
 import torch
-from treewright.controller.contract import SAMPLED_LAWS, VERIFIERS
+from treewright.controller.contract import SAMPLED_SCHEMES, VERIFIERS
+from treewright.controller.plans.sampled_grids import CHAIN_VERIFIERS
 from treewright.controller.policies.delayed import sampled_shape
-from treewright.controller.policies.sampled_grids import CHAIN_VERIFIERS
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 
-ALLOWED = [(law, name) for name, terms in VERIFIERS.items() for law in SAMPLED_LAWS if law in terms.laws]
+ALLOWED = [(scheme, name) for name, terms in VERIFIERS.items() for scheme in SAMPLED_SCHEMES if scheme in terms.schemes]
 TEMPERATURES = (0.1, 0.03, 0.01, 0.003, 0.001, 1e-6)
 ALWAYS_GREEDY = (Sampling(1e-40), Sampling(5e-324), Sampling(top_p=1e-50), Sampling(top_k=1))
 NUM_TOKENS = 6
@@ -64,12 +64,12 @@ def test_plain_decoding_writes_the_greedy_text():
     assert [stream.token_ids for stream in streams] == texts
 
 
-@pytest.mark.parametrize(("law", "verifier"), ALLOWED)
-def test_drawn_trees_write_the_greedy_text(law, verifier):
+@pytest.mark.parametrize(("scheme", "verifier"), ALLOWED)
+def test_drawn_trees_write_the_greedy_text(scheme, verifier):
     requests, texts = requests_and_texts()
-    shape = (3, 2, 0) if law == "hybrid" else (1, 0, 3) if verifier in CHAIN_VERIFIERS else (3, 0, 2)
+    shape = (3, 2, 0) if scheme == "hybrid" else (1, 0, 3) if verifier in CHAIN_VERIFIERS else (3, 0, 2)
     decoder = tiny.decoder(
-        *models(), sampled_shape(SAMPLED_LAWS[law], *shape), law=SAMPLED_LAWS[law], verifier=verifier
+        *models(), sampled_shape(SAMPLED_SCHEMES[scheme], *shape), scheme=SAMPLED_SCHEMES[scheme], verifier=verifier
     )
     streams, stats = decoder.generate(requests)
     assert [stream.token_ids for stream in streams] == texts

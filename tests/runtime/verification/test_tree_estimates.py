@@ -1,4 +1,5 @@
-"""Labels from drafted trees against the exact mean over all trees, and closed forms against the verifiers' own law."""
+"""Labels from drafted trees against the exact mean over all trees, and closed forms against the verifiers' own
+scheme."""
 
 import itertools
 
@@ -52,9 +53,9 @@ def drafted_trees(num_paths, trunk_length, branch_length):
 
 
 def mean_efficiency(verifier, shape):
-    """By the verifier's own law, over all trees."""
+    """By the verifier's own scheme, over all trees."""
     return sum(
-        weight * drafted_efficiency(get_verifier(verifier).law(tree, *rows), tree.depths[0])
+        weight * drafted_efficiency(get_verifier(verifier).distribution(tree, *rows), tree.depths[0])
         for weight, tree, *rows in drafted_trees(*shape)
     )
 
@@ -64,9 +65,9 @@ def mean_efficiency(verifier, shape):
 def test_integrating_the_last_level_out_keeps_the_mean(name, shape):
     mean, verifier = 0.0, get_verifier(name)
     for weight, tree, *rows in drafted_trees(*shape):
-        view, law = single_tree(tree, *rows), verifier.law(tree, *rows)
-        mean += weight * integrated_efficiency(view, law, ACCEPTANCES[name])
-    # SpecTr's rho is bracketed to 1e-9 where its law is told, and to rounding where its acceptance is.
+        view, scheme = single_tree(tree, *rows), verifier.distribution(tree, *rows)
+        mean += weight * integrated_efficiency(view, scheme, ACCEPTANCES[name])
+    # SpecTr's rho is bracketed to 1e-9 where its scheme is told, and to rounding where its acceptance is.
     assert mean == pytest.approx(mean_efficiency(name, shape), abs=1e-8 if name == "spectr" else 1e-12)
 
 
@@ -96,11 +97,11 @@ def test_a_chain_of_traversal_chances_is_block_verification():
 @pytest.mark.parametrize("name", BRANCHINGS)
 def test_branching_is_what_the_verifier_does_to_one_node(name):
     for weight, tree, target_rows, draft_rows in drafted_trees(3, 0, 1):
-        law = get_verifier(name).law(tree, target_rows, draft_rows)
+        scheme = get_verifier(name).distribution(tree, target_rows, draft_rows)
         tokens = torch.from_numpy(tree.tokens[0, tree.paths[0, :, 0]])
-        emitted = law.joint[0].clone()
+        emitted = scheme.joint[0].clone()
         for child in range(1, int(tree.num_nodes[0])):
-            emitted[tree.tokens[0, child]] += law.stop[child]
+            emitted[tree.tokens[0, child]] += scheme.stop[child]
         expected = BRANCHINGS[name](target_rows[0], draft_rows[0][0].exp(), tokens)
         tolerance = 1e-8 if name == "spectr" else 1e-12
         torch.testing.assert_close(emitted, expected, rtol=0, atol=tolerance)
@@ -110,14 +111,14 @@ def test_branching_is_what_the_verifier_does_to_one_node(name):
 def test_greedy_plus_one_branching_is_what_its_verifier_does_to_one_node():
     target_probs, draft_probs = TARGET(()), TableModel(7, 3)(())
     best = int(draft_probs.argmax())
-    own_law = draft_probs.clone()
-    own_law[best] = 0.0
-    own_law /= own_law.sum()
+    own_scheme = draft_probs.clone()
+    own_scheme[best] = 0.0
+    own_scheme /= own_scheme.sum()
     for token in {0, 1, 2} - {best}:
         tree = drawn.tree_of_prefixes([(), (token,), (best,)])
         target_rows = torch.stack((target_probs, TARGET((token,)), TARGET((best,))))
-        law = get_verifier("greedy-plus-one").law(tree, target_rows, [{0: own_law.log()}])
-        emitted = law.joint[0].clone()
-        emitted[[token, best]] += law.stop[1:]
+        scheme = get_verifier("greedy-plus-one").distribution(tree, target_rows, [{0: own_scheme.log()}])
+        emitted = scheme.joint[0].clone()
+        emitted[[token, best]] += scheme.stop[1:]
         expected = greedy_plus_one_branching(target_probs, draft_probs, torch.tensor([best, token]))
         torch.testing.assert_close(emitted, expected, rtol=0, atol=1e-12)

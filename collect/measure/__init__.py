@@ -1,0 +1,1 @@
+"""Measurements: latency tables, benchmarks, and checks of a device."""

@@ -1,0 +1,175 @@
+"""The `bench` command: tune every policy on one set of prompts, measure them all on another."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ....controller.checkpoint import Checkpoint
+from ....controller.console import print_json
+from ....controller.contract import RANKED_SCHEMES, Scheme
+from ....controller.errors import InputError
+from ....controller.plans.grids import policy_families
+from ....controller.plans.plan import PolicyPlan
+from ....controller.plans.sampled_grids import verifier_grids
+from ....controller.pricing.latency import LatencyTable
+from ....runtime.build import load_checkpoint
+from ....runtime.pair import Pair, PairConfig, load_pair
+from ....runtime.sampling import Sampling
+from ...prompts.prompt import Prompt, prompt_ids, prompt_request
+from ...prompts.sources import PromptConfig, load_prompts
+from ..profile import ProfileConfig
+from ..table_cache import new_table
+from .accounting import shares_sentence, step_shares
+from .concurrency import concurrency_rows, print_concurrency, served_ways
+from .conditions import conditions
+from .measure import (
+    WARM_UP_TOKENS,
+    fit_sentence,
+    over_others,
+    print_policies,
+    repeated_four_grams,
+    run_interleaved,
+    summarise,
+    table_fit,
+    tuned,
+)
+from .policies import Job, guarded, plain_policy, planned_policy
+from .settings import BenchConfig
+from .transformers_loops import generate_policy, tuned_assisted
+from .verification_cost import print_costs, verification_costs
+
+# Greedy runs of small models loop, which flatters every drafter.
+GREEDY_MAX_TOKENS = 48
+# Of a grid that replay has ranked, so many settings are run live.
+NUM_FINALISTS = 2
+# Texts whose steps are accounted for.
+NUM_ACCOUNTED = 8
+
+
+def bench(
+    selector: Path,
+    pair: PairConfig = PairConfig(),
+    source: str = PromptConfig.source,
+    measure: BenchConfig = BenchConfig(),
+    profile: ProfileConfig = ProfileConfig(),
+) -> None:
+    """Compare plain decoding, every baseline policy and the learned trees in one interleaved run.
+
+    Args:
+        selector: Checkpoint folder of the learned selector
+        pair: The two models
+        source: Prompts: splits `tune` and `bench` of a .jsonl file, a `datasets` name, or `reference`
+        measure: What is measured
+        profile: What the latency table spans that the policies go by
+    """
+    num_tuning = 0 if measure.concurrency else max(measure.tune_prompts, measure.assisted_prompts)
+    tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
+    tune = tuning[: measure.tune_prompts]
+    held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
+    if {prompt.document for prompt in tuning} & {prompt.document for prompt in held_out}:
+        raise InputError(
+            f"{source}: some prompts, or prompts of one document, are in both splits, tune and bench; give every row a "
+            "'split' of its own (lines of a .txt file and rows without one are in both)"
+        )
+    if measure.concurrency and max(measure.concurrency) > max(profile.batches):
+        raise InputError(
+            f"measure.concurrency is of numbers up to the largest batch profiled, {max(profile.batches)}; got "
+            f"{list(measure.concurrency)}, so add them to profile.batches"
+        )
+    models = load_pair(pair)
+    checkpoint = load_checkpoint(selector, models)
+    for prompts, most_tokens in ((tuning, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
+        for prompt in prompts:  # all are held against the context before hours of measuring
+            prompt_request(prompt, models, most_tokens, Sampling())
+    # Measured anew: prices differ from process to process, by more than policies do.
+    table = new_table(models, profile)
+    if measure.concurrency:
+        print_json(_side_by_side(models, checkpoint, table, held_out, measure))
+        return
+    reports = {}
+    for temperature in measure.temperatures:
+        schemes = (
+            list(RANKED_SCHEMES.values())
+            if measure.fixed_scheme and temperature > 0
+            else [RANKED_SCHEMES[checkpoint.config.scheme]]
+        )
+        grids = finalists(checkpoint, table, schemes, temperature)
+        if measure.verifiers and temperature > 0:
+            grids |= verifier_grids()
+        make = partial(planned_policy, models, table=table)
+        plans = [grid[0] for grid in grids.values()]
+        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]
+        if tune:
+            plans = tuned([*grids.values()], make, jobs[: len(tune)], f"tune at T={temperature}")
+        assisted = tuned_assisted(models, jobs[: measure.assisted_prompts], f"tune assisted at T={temperature}")
+        plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
+        jobs = _jobs(models, held_out, measure, temperature)
+        others = [plain_policy(models, table), generate_policy(models), *assisted]
+        policies = others + [make(plan) for plan in plans]
+        runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
+        rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
+        repeated = repeated_four_grams([run.tokens for run in runs[0]])
+        print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or bool(checkpoint.tuned.ranked))
+        shares = step_shares(models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED])
+        print(shares_sentence(shares))
+        learned = over_others("learned", policies, runs)
+        print(f"learned over {learned['fastest_other']}: {learned['ratio']:.3f} x, 95 % interval {learned['ratio_95']}")
+        fit = table_fit(runs)
+        print(fit_sentence(fit))
+        reports[f"{temperature:g}"] = {
+            "repeated_four_grams": round(repeated, 3),
+            "policies": rows,
+            "learned_over_fastest_other": learned,
+            "learned_step_shares": shares,
+            "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
+        }
+    report = {"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports}
+    if measure.verifiers:
+        report["verification"] = costs = verification_costs(models)
+        print_costs(costs)
+    print_json(report)
+
+
+def _side_by_side(
+    pair: Pair, checkpoint: Checkpoint, table: LatencyTable, prompts: list[Prompt], measure: BenchConfig
+) -> dict[str, Any]:
+    """The report of many texts at a time."""
+    reports = {}
+    for temperature in measure.temperatures:
+        grids = finalists(checkpoint, table, [RANKED_SCHEMES[checkpoint.config.scheme]], temperature)
+        ways = served_ways(pair, grids["learned", checkpoint.config.scheme][0], table)
+        jobs = _jobs(pair, prompts, measure, temperature)
+        rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
+        rows = [row for of_number in rounds for row in of_number]
+        print_concurrency(temperature, rows, jobs[0].max_tokens)
+        reports[f"{temperature:g}"] = rows
+    return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
+
+
+def finalists(
+    checkpoint: Checkpoint, table: LatencyTable, schemes: Sequence[Scheme], temperature: float
+) -> dict[tuple[str, str], Sequence[PolicyPlan]]:
+    """Of each policy, by (family, scheme), the settings that replay found best, best first; its whole grid where replay
+    has not ranked them at this temperature."""
+    return {
+        (family.name, scheme.name): [
+            family.plan(settings)
+            for settings in checkpoint.tuned.at(scheme.name, temperature, family.name)[:NUM_FINALISTS] or family.grid
+        ]
+        for scheme in schemes
+        for family in policy_families(checkpoint, table, scheme, temperature)
+    }
+
+
+def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:
+    max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
+    return [
+        Job(
+            prompt_ids(prompt, pair.tokenizer),
+            max_tokens,
+            Sampling(temperature, seed=config.seed + number),
+            prompt.domain,
+        )
+        for number, prompt in enumerate(prompts)
+    ]

@@ -1,0 +1,122 @@
+"""Many texts side by side: learned trees against the same loop without them, and against transformers' own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....controller.console import print_table, track
+from ....controller.contract import ALL_SCHEMES
+from ....controller.plans.plan import PolicyPlan
+from ....controller.pricing.latency import LatencyTable
+from ....runtime.build import plain_decoder, tree_decoder
+from ....runtime.decoder import Decoder, raise_first_error
+from ....runtime.pair import Pair
+from ....runtime.stats import DecodeStats
+from .measure import speed_up, tokens_per_second
+from .policies import Job, Run, guarded
+from .transformers_loops import generated
+
+
+class Served(NamedTuple):
+    """One way to write the texts of a round, `concurrency` of them at a time."""
+
+    name: str
+    run: Callable[[Sequence[Job], int], Run]
+
+
+def served_ways(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> list[Served]:
+    """Plain decoding first; the learned plan with and without its guard, which learns from round to round."""
+    decoders = {"plain": plain_decoder(pair)}
+    for of in (plan, guarded(plan, table)):
+        decoders[of.family] = tree_decoder(pair, ALL_SCHEMES[of.scheme], of.build())
+    ways = [Served(name, partial(side_by_side, decoder)) for name, decoder in decoders.items()]
+    return [ways[0], Served("transformers.generate", partial(_generate, pair)), *ways[1:]]
+
+
+def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run:
+    """All texts of `jobs`; as soon as one ends, the next joins. Tokens are those of all texts, one after another."""
+    requests = [job.request for job in jobs]
+    streams, stats = decoder.open_streams(requests), DecodeStats()
+    started = perf_counter()
+    batch, waiting = decoder.open_batch(), list(zip(requests, streams, strict=True))[::-1]
+    while waiting or len(batch):
+        while waiting and len(batch) < concurrency:
+            batch.join(*waiting.pop())
+        record = batch.step()
+        if record is not None:
+            stats.add(record)
+    seconds = perf_counter() - started
+    raise_first_error(requests, streams)
+    return Run([token for stream in streams for token in stream.token_ids], seconds, stats)
+
+
+def concurrency_rows(
+    ways: Sequence[Served], jobs: Sequence[Job], concurrency: int, num_rounds: int
+) -> list[dict[str, Any]]:
+    """One row per way: tokens per second of all texts together, paired by round with plain decoding."""
+    generator, runs = np.random.default_rng(0), [[] for _ in ways]
+    size = max(8, 3 * concurrency)
+    for number in track(range(num_rounds + 1), f"bench: {concurrency} side by side"):
+        order = range(number * size, (number + 1) * size)
+        of_round = [_variant(jobs[place % len(jobs)], place) for place in order]
+        for way in generator.permutation(len(ways)):
+            runs[way].append(ways[way].run(of_round, concurrency))
+    plain, *_ = runs = [of_way[1:] for of_way in runs]  # the first round is for warming up
+    rows = []
+    for way, of_way in zip(ways, runs, strict=True):
+        ratio, low, high = speed_up(of_way, plain)
+        row = {
+            "concurrency": concurrency,
+            "way": way.name,
+            "rounds": num_rounds,
+            "tokens_per_second": round(tokens_per_second(of_way), 1),
+            "speed_up": round(ratio, 3),
+            "speed_up_95": [round(low, 3), round(high, 3)],
+        }
+        stats = DecodeStats.merged(run.stats for run in of_way if run.stats is not None)
+        if stats.num_steps:
+            row |= {
+                "block_efficiency": round(stats.block_efficiency, 3),
+                "nodes_per_step": round(stats.nodes_per_step, 2),
+                "texts_unlike_plain": sum(run.tokens != other.tokens for run, other in zip(of_way, plain, strict=True)),
+            }
+        rows.append(row)
+    return rows
+
+
+def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_tokens: int) -> None:
+    """The table of `concurrency_rows` of all concurrencies."""
+    shown = [
+        {
+            "side by side": row["concurrency"],
+            "policy": row["way"],
+            "tokens/s": row["tokens_per_second"],
+            "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
+            "block eff.": row.get("block_efficiency", "-"),
+            "nodes/step": row.get("nodes_per_step", "-"),
+            "rounds of the same texts": f"{row['rounds'] - row['texts_unlike_plain']}/{row['rounds']}"
+            if "texts_unlike_plain" in row
+            else "-",
+        }
+        for row in rows
+    ]
+    print_table(f"T = {temperature:g}, about {max_tokens} tokens a text, texts join as others end", shown)
+
+
+def _variant(job: Job, number: int) -> Job:
+    """The same prompt with a seed and a length of its own, half to three halves of what is asked for: no round repeats
+    a text, and texts that ended together would join together too, which spares plain decoding alone to read prompts
+    beside others."""
+    most = max(1, int(np.random.default_rng(number).integers(job.max_tokens // 2, 3 * job.max_tokens // 2 + 1)))
+    return job._replace(max_tokens=most, sampling=replace(job.sampling, seed=job.sampling.seed + number))
+
+
+def _generate(pair: Pair, jobs: Sequence[Job], concurrency: int) -> Run:
+    """transformers' own loop, one padded batch after another."""
+    batches = [jobs[first : first + concurrency] for first in range(0, len(jobs), concurrency)]
+    runs = [generated(pair, together) for together in batches]
+    return Run([token for run in runs for token in run.tokens], sum(run.seconds for run in runs), None)

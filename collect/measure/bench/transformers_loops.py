@@ -1,0 +1,123 @@
+"""transformers' own loops as things that run: `generate`, and assisted generation over a grid of its own options."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from ....controller.plans.grids import NUM_TRIALS
+from ....runtime.engines.transformers.model import num_rows
+from ....runtime.pair import Pair
+from .measure import run_interleaved, tokens_per_second
+from .policies import Job, Policy, Run
+
+ASSISTED = "transformers assisted"
+
+
+class Assistance(NamedTuple):
+    """The options of assisted generation; the defaults are transformers' own."""
+
+    num_assistant_tokens: int = 20
+    assistant_confidence_threshold: float = 0.4
+    num_assistant_tokens_schedule: str = "constant"
+
+    @property
+    def text(self) -> str:
+        """As a table shows them."""
+        return f"tokens={self[0]} threshold={self[1]:g} {self[2]}"
+
+
+# As many trials as every policy has; the first is what an untuned run takes.
+GRID = (
+    Assistance(),
+    Assistance(20, 0.2),
+    Assistance(20, 0.6),
+    Assistance(8, 0.4),
+    Assistance(3, 0.0),
+    Assistance(5, 0.0),
+    Assistance(8, 0.0),
+    Assistance(5, 0.0, "heuristic"),
+)
+assert len(GRID) == NUM_TRIALS
+
+
+def generate_policy(pair: Pair) -> Policy:
+    """`generate` without drafts."""
+    return Policy("transformers.generate", "-", "", lambda job: generated(pair, [job]))
+
+
+def assisted_policy(pair: Pair, options: Assistance) -> Policy:
+    """Assisted generation by the pair's drafter. What it learns from call to call stays in its own configuration."""
+    assistant = neutral_config(**options._asdict())
+    run = partial(generated, pair, assistant=assistant)
+    return Policy(ASSISTED, "-", options.text, lambda job: run([job]))
+
+
+def tuned_assisted(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
+    """Assisted generation at its fastest options on `jobs`, by the clock, for the latency table does not know its
+    loop; at its defaults without jobs. None for a pair whose embeddings differ in width, which it cannot take."""
+    if num_rows(pair.target.model) != num_rows(pair.drafter.model):
+        return []
+    chosen = 0
+    if jobs:
+        runs = run_interleaved([assisted_policy(pair, options) for options in GRID], jobs, label)
+        chosen = int(np.argmax([tokens_per_second(of_options) for of_options in runs]))
+    return [assisted_policy(pair, GRID[chosen])]
+
+
+def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | None = None) -> Run:
+    """transformers' own loop over one padded batch, all texts as long as the longest and drawn as the first is; the
+    tokens that were asked for count, one text after another. Its noise is its own, so texts differ at T > 0.
+
+    What the target's folder asks for in generation_config.json (penalties, beams, cuts) does not count: every loop is
+    to draw from the same distribution.
+    """
+    width, max_tokens = max(len(job.prompt_ids) for job in jobs), max(job.max_tokens for job in jobs)
+    padding = [width - len(job.prompt_ids) for job in jobs]
+    ids = [[0] * pad + job.prompt_ids for pad, job in zip(padding, jobs, strict=True)]
+    seen = [[0] * pad + [1] * (width - pad) for pad in padding]
+    sampling = jobs[0].sampling
+    drawn: dict[str, Any] = {"do_sample": False}
+    if not sampling.is_greedy:
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    target, drafter = pair.target.model, pair.drafter.model
+    options: dict[str, Any] = {} if assistant is None else {"assistant_model": drafter}
+    torch.manual_seed(sampling.seed)
+    with ExitStack() as configured:
+        configured.enter_context(with_config(target, neutral_config()))
+        if assistant is not None:
+            configured.enter_context(with_config(drafter, assistant))
+        started = perf_counter()
+        with torch.inference_mode():
+            model: Any = target
+            output = model.generate(
+                torch.tensor(ids, device=pair.target.device),
+                attention_mask=torch.tensor(seen, device=pair.target.device),
+                max_new_tokens=max_tokens,
+                **drawn,
+                **options,
+            )
+        texts = zip(output[:, width:].tolist(), jobs, strict=True)
+        tokens = [token for row, job in texts for token in row[: job.max_tokens]]
+        return Run(tokens, perf_counter() - started, None)
+
+
+def neutral_config(**options: Any) -> GenerationConfig:
+    """A configuration that changes no distribution and ends no text."""
+    return GenerationConfig(pad_token_id=0, eos_token_id=None, **options)
+
+
+@contextmanager
+def with_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """The model with another generation configuration, for as long."""
+    own = model.generation_config
+    model.generation_config = config
+    try:
+        yield
+    finally:
+        model.generation_config = own

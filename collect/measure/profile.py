@@ -1,0 +1,186 @@
+"""Measures a latency table: interleaved medians of drafter levels and target steps through the real code path."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from random import Random
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+import torch
+from scipy.optimize import isotonic_regression
+
+from ...controller.console import print_json, print_table, track
+from ...controller.errors import InputError
+from ...controller.pricing.latency import LEAST_SIZES, LatencyTable, require_sizes
+from ...controller.pricing.latency_cache import cache_path, forget_table, stored_table
+from ...controller.ranges import require_at_least
+from ...runtime.machine.threads import fastest, is_undecided, require_threads, target_ms
+from ...runtime.pair import Pair, PairConfig, load_pair
+from .thread_race import race, settle
+from .workbench import Workbench
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """What the latency table spans."""
+
+    batches: tuple[int, ...] = (1,)
+    """Batch sizes to measure"""
+    contexts: tuple[int, ...] = (128, 512)
+    """Committed tokens to measure behind"""
+    widths: tuple[int, ...] = (1, 2, 4, 8)
+    """Nodes expanded by one drafter level"""
+    nodes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+    """Drafted nodes verified by one target step"""
+    repeats: int = 15
+    """Times each size is measured; the median counts"""
+
+    def __post_init__(self) -> None:
+        for name in LEAST_SIZES:
+            require_sizes(name, getattr(self, name))
+        require_at_least("repeats of a latency table", self.repeats, 1)
+
+
+def profile(
+    pair: PairConfig = PairConfig(), sizes: ProfileConfig = ProfileConfig(), threads: tuple[int, ...] = ()
+) -> None:
+    """Measure this machine's latency table for a pair and store it in the user cache.
+
+    Args:
+        pair: The two models
+        sizes: What the table spans
+        threads: CPU threads to measure a table for each; the pair then runs on the fastest, where nobody says otherwise
+            (none, and no pair.threads: torch's own choice, or one thread where that is clearly faster)
+    """
+    _check_threads(threads, pair.threads)
+    default = torch.get_num_threads()
+    models = load_pair(pair)
+    tables = [_renewed(models, sizes, count) for count in threads] or [renew_on_fastest(models, sizes, default)]
+    table = next(table for table in tables if int(table.key["threads"]) == fastest(tables))
+    if len(tables) > 1:
+        means = [{"threads": int(each.key["threads"]), "ms": round(target_ms(each), 2)} for each in tables]
+        print_table("Mean milliseconds of a target step, by CPU threads; below, the tables of the fastest", means)
+    rows = [
+        {"kind": kind, "batch": batch, "context": context}
+        | {f"{size}": round(ms, 2) for size, ms in zip(sizes_measured, cells, strict=True)}
+        for kind, sizes_measured, tables in (
+            ("drafter level, by width", table.widths, table.draft_ms),
+            ("target step, by nodes", table.nodes, table.verify_ms),
+        )
+        for batch, by_context in zip(table.batches, tables, strict=True)
+        for context, cells in zip(table.contexts, by_context, strict=True)
+    ]
+    print_table("Median milliseconds of a step's first drafter level", _root_rows(table))
+    for kind in ("drafter level, by width", "target step, by nodes"):
+        print_table("Median milliseconds", [row for row in rows if row["kind"] == kind])
+    print_json({"command": "profile", "file": str(cache_path(table.key)), **table.as_dict()})
+
+
+def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
+    for count in threads:
+        require_threads("threads", count)
+    if len(set(threads)) < len(threads):
+        raise InputError(f"threads are distinct numbers, got {list(threads)}")
+    if threads and fixed:
+        raise InputError(f"threads {list(threads)} and pair.threads {fixed} are both given; leave one of them out")
+
+
+def _renewed(pair: Pair, sizes: ProfileConfig, threads: int) -> LatencyTable:
+    torch.set_num_threads(threads)
+    return renew_table(pair, sizes)
+
+
+def _root_rows(table: LatencyTable) -> list[dict[str, float]]:
+    return [
+        {"batch": batch, "context": context, "ms": round(ms, 2)}
+        for batch, by_context in zip(table.batches, table.root_ms, strict=True)
+        for context, ms in zip(table.contexts, by_context, strict=True)
+    ]
+
+
+def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> LatencyTable:
+    """Measure and store a table on as many threads as torch has by itself, `default`, or fewer where those are clearly
+    faster; on as many as it has now where somebody has said so.
+
+    A stored table of another count that was tried, and that claims to be faster, was measured under another load: it is
+    removed, so that other commands find the one that was measured now.
+    """
+    if default == 1 or not is_undecided(pair.config.threads, pair.config.device):
+        return renew_table(pair, config)
+    median_ms = race(pair, {1, default, torch.get_num_threads()})
+    settle(median_ms, default)
+    table = renew_table(pair, config)
+    for count in median_ms.keys() - {torch.get_num_threads()}:
+        key = {**pair.latency_key, "threads": str(count)}
+        other = stored_table(key)
+        if other is not None and target_ms(other) <= target_ms(table):
+            forget_table(key)
+    return table
+
+
+def renew_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
+    """Measure this machine's table and store it in the user cache."""
+    table = measure(pair, config)
+    table.save(cache_path(pair.latency_key))
+    return table
+
+
+def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
+    """Measure every (batch, context, size); ten to thirty seconds for the reference pair and the default sizes."""
+    cells = {
+        (batch, context): _measure_cell(pair, batch, context, config)
+        for batch in config.batches
+        for context in config.contexts
+    }
+
+    def table(kind: str) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        return tuple(
+            tuple(getattr(cells[batch, context], kind) for context in config.contexts) for batch in config.batches
+        )
+
+    return LatencyTable(
+        key=pair.latency_key,
+        batches=config.batches,
+        contexts=config.contexts,
+        root_ms=tuple(tuple(cells[batch, context].root for context in config.contexts) for batch in config.batches),
+        widths=config.widths,
+        draft_ms=table("draft"),
+        nodes=config.nodes,
+        verify_ms=table("verify"),
+    )
+
+
+class Cell(NamedTuple):
+    """Median milliseconds for one batch size behind one context length."""
+
+    root: float
+    draft: tuple[float, ...]  # by width
+    verify: tuple[float, ...]  # by node count
+
+
+def _measure_cell(pair: Pair, batch: int, context: int, config: ProfileConfig) -> Cell:
+    sizes = {"widths": config.widths, "nodes": config.nodes}
+    bench = Workbench(pair, batch, context, **sizes, num_roots=config.repeats)
+    names = [("root", 1), *(("draft", width) for width in config.widths), *(("verify", n) for n in config.nodes)]
+    times = defaultdict(list)
+    order = Random(0)
+    for _ in track(range(config.repeats), f"profile: batch {batch}, context {context}"):
+        order.shuffle(names)
+        for kind, size in names:
+            # In life, a first level comes right after a target step, and all else right after a drafter level.
+            bench.verify(0) if kind == "root" else bench.draft(1)
+            start = perf_counter()
+            getattr(bench, kind)(size)
+            times[kind, size].append((perf_counter() - start) * 1e3)
+    return Cell(
+        round(median(times["root", 1]), 4),
+        rising([median(times["draft", width]) for width in config.widths]),
+        rising([median(times["verify", count]) for count in config.nodes]),
+    )
+
+
+def rising(costs: list[float]) -> tuple[float, ...]:
+    """The nearest costs that never fall with size: a larger forward is not cheaper, and a policy that believed one
+    measured so would seek it out."""
+    return tuple(isotonic_regression(costs).x.round(4).tolist())

@@ -1,0 +1,1 @@
+"""Prompts, from files or from any source of the datasets library."""

@@ -1,0 +1,1 @@
+"""The learned selector: its features, its network, and the scorer that asks it."""

@@ -1,0 +1,1 @@
+"""The policies under comparison, with their settings."""

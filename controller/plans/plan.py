@@ -1,0 +1,24 @@
+"""A plan: a shape policy with its settings fixed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..contract import WALK
+from ..policies.base import ShapePolicy
+from .tuned import Settings
+
+
+@dataclass(frozen=True)
+class PolicyPlan:
+    """A policy with its settings fixed; `build` makes a fresh one, so that nothing learnt leaks between runs."""
+
+    family: str
+    scheme: str
+    settings: Settings
+    build: Callable[[], ShapePolicy]
+    verifier: str = WALK.name
+
+    @property
+    def text(self) -> str:
+        """The settings as a table shows them."""
+        return " ".join(f"{name}={value}" for name, value in self.settings.items())

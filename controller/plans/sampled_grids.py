@@ -1,0 +1,40 @@
+"""The sampled trees under comparison: for every verifier and scheme that go together, a grid of (K, L1, L2).
+
+Like those of `grids`, with as many trials each. Replay knows recorded candidates and not draws, so these are only tuned
+live.
+"""
+
+from functools import partial
+
+from ..contract import HYBRID, IID_PATHS, SAMPLED_SCHEMES, VERIFIERS, Scheme, VerifierTerms
+from ..policies.delayed import sampled_shape
+from .grids import NUM_TRIALS
+from .plan import PolicyPlan
+from .tuned import Settings
+
+SHAPES = ((2, 1, 2), (2, 0, 2), (2, 0, 3), (3, 0, 2), (4, 0, 2), (2, 2, 2), (3, 1, 3), (4, 2, 3))
+TRUNKS = ((2, 3, 0), (2, 1, 0), (2, 2, 0), (2, 4, 0), (2, 6, 0), (3, 2, 0), (3, 4, 0), (4, 3, 0))
+# Verifiers that look at one draw per node, at their best on one path, where with or without replacement is the same.
+CHAINS = ((1, 3, 0), (1, 1, 0), (1, 2, 0), (1, 4, 0), (1, 5, 0), (1, 6, 0), (1, 7, 0), (1, 8, 0))
+CHAIN_VERIFIERS = ("naive", "block")
+# On a trunk of one path, Traversal is block verification, and the walk has the fixed scheme for candidates that are
+# free.
+LEFT_OUT = (("hybrid-traversal", HYBRID), ("walk", HYBRID))
+
+
+def verifier_grids() -> dict[tuple[str, str], list[PolicyPlan]]:
+    """The plans of every verifier by (verifier, scheme)."""
+    grids = {}
+    for verifier in VERIFIERS.values():
+        schemes = (IID_PATHS,) if verifier.name in CHAIN_VERIFIERS else SAMPLED_SCHEMES.values()
+        for scheme in schemes:
+            if scheme.name in verifier.schemes and (verifier.name, scheme) not in LEFT_OUT:
+                shapes = TRUNKS if scheme == HYBRID else CHAINS if verifier.name in CHAIN_VERIFIERS else SHAPES
+                assert len(shapes) == NUM_TRIALS
+                grids[verifier.name, scheme.name] = [_plan(verifier, scheme, shape) for shape in shapes]
+    return grids
+
+
+def _plan(verifier: VerifierTerms, scheme: Scheme, shape: tuple[int, int, int]) -> PolicyPlan:
+    settings: Settings = {"K": shape[0], "L1": shape[1], "L2": shape[2]}
+    return PolicyPlan(verifier.name, scheme.name, settings, partial(sampled_shape, scheme, *shape), verifier.name)

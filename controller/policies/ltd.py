@@ -1,0 +1,63 @@
+"""Depth and size decided at every step by a small learned rule, after LTD (arXiv:2603.01639).
+
+LTD's two networks see the probabilities of the drafted nodes and the depth, and are trained by reinforcement. Here the
+depth rule is a logistic one, fitted on grown trees, and the size rule a floor under the probability of a verified
+node.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..context import StepContext
+from ..contract import Information
+from ..scorers.confidence import ConfidenceScorer
+from ..scorers.floor import FloorScorer
+from ..trees.limits import TreeLimits
+from ..trees.tree import Array, DraftTree
+from .selector import Selector
+
+
+def stop_features(path_probs: Array, depth: int) -> Array:
+    """[3] from the path probabilities (read through the scheme) of the last level's nodes, and its depth."""
+    return np.array([path_probs.max(), path_probs.sum(), depth])
+
+
+class StopPolicy:
+    """Drafts another level while the chance that it adds a token is at least `gain`, and verifies nodes no less likely
+    than `floor`.
+
+    `fit` (`weights` [3], `bias`) gives the log odds of that chance. Inside a level the best nodes by confidence are
+    expanded.
+    """
+
+    information = Information.ANYTHING
+    reads_history = False
+
+    def __init__(self, fit: dict[str, Any], limits: TreeLimits, *, gain: float, floor: float):
+        self.limits = limits
+        self.gain = gain
+        self._weights, self._bias = np.asarray(fit["weights"]), float(fit["bias"])
+        self._selector = Selector(FloorScorer(ConfidenceScorer(), floor), limits)
+
+    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
+        nodes = self._selector.frontier(tree, context)
+        level = int(tree.depths.max())
+        if level == 0:
+            return nodes
+        going_on = np.array([self.promise(tree, row, level) >= self.gain for row in range(len(nodes))])
+        nodes = np.where(going_on[:, None], nodes, -1)
+        return nodes[:, : int((nodes >= 0).sum(axis=1).max(initial=0))]
+
+    def promise(self, tree: DraftTree, row: int, level: int) -> float:
+        """The chance that a level below `level` adds a token to one tree of the batch."""
+        probs = np.exp(tree.path_noisy_log_probs[row, tree.depths[row] == level].astype(np.float64))
+        if len(probs) == 0:
+            return 0.0
+        return float(1.0 / (1.0 + np.exp(-(stop_features(probs, level) @ self._weights + self._bias))))
+
+    def keep(self, tree: DraftTree, context: StepContext) -> Array:
+        return self._selector.keep(tree, context)
+
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
+        """Nothing is learnt while decoding."""

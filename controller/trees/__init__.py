@@ -1,0 +1,1 @@
+"""Draft trees, their children, static shapes and limits."""

@@ -1,0 +1,29 @@
+"""How large the trees of a policy may become."""
+
+from dataclasses import dataclass
+
+from ..ranges import require_at_least
+
+
+@dataclass(frozen=True)
+class TreeLimits:
+    """The largest tree a policy may draft."""
+
+    max_depth: int = 8  # drafter levels per step
+    width: int = 4  # the drafter's children per expanded node
+    frontier: int = 8  # nodes expanded per level
+    budget: int = 32  # drafted nodes verified, root left out
+    ngrams: bool = False  # whether the text's own n-grams draft one more child per expanded node
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_depth", 1), ("width", 1), ("frontier", 1), ("budget", 0)):
+            require_at_least(f"limits.{name}", getattr(self, name), least)
+
+    @property
+    def num_children(self) -> int:
+        """The most children of a node."""
+        return self.width + self.ngrams
+
+
+# A tree beyond this is no tree for one step; without a limit a setting could ask for all of a machine's memory.
+LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096, ngrams=True)

@@ -1,1 +1,0 @@
-"""Language models under our own loop. One file per engine."""

@@ -1,0 +1,96 @@
+"""The decoder: a loop that is sound, and the batches of texts that run through it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tokenizers import Tokenizer
+
+from ..controller.contract import require_sound
+from ..controller.policies.base import ShapePolicy
+from .drafters.base import Drafter
+from .loop import Batch, Loop, Observer
+from .request import Request, check_request
+from .stats import DecodeStats, StepRecord
+from .target import Target
+from .text.stopping import Stops, TextStream, special_tokens
+from .verification.base import Verifier
+
+
+class Decoder:
+    """Refuses an unsound scheme, selector and verifier when built.
+
+    Without drafter and selector this is plain decoding: a tree of the root alone, through the same code.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        verifier: Verifier,
+        tokenizer: Tokenizer,
+        end_tokens: frozenset[int],
+        *,
+        drafter: Drafter | None = None,
+        selector: ShapePolicy | None = None,
+        observer: Observer | None = None,
+        theta_scales: Mapping[float, float] | None = None,
+    ):
+        assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"
+        if drafter is not None and selector is not None:
+            require_sound(drafter.scheme, selector.information, verifier.terms)
+        self._loop = Loop(target, verifier, drafter, selector, observer)
+        self.theta_scales = dict(theta_scales or {})  # that the choice rule goes by, by temperature, if there is one
+        self._tokenizer = tokenizer
+        self._end_tokens = end_tokens
+        self._special = special_tokens(tokenizer)
+
+    def generate(self, requests: Sequence[Request]) -> tuple[list[TextStream], DecodeStats]:
+        """Run the requests to their ends, together; raises as `steps` does."""
+        streams = self.open_streams(requests)
+        stats = DecodeStats()
+        for record in self.steps(requests, streams):
+            stats.add(record)
+        return streams, stats
+
+    def open_streams(self, requests: Sequence[Request]) -> list[TextStream]:
+        """One text per request; InputError for a request that cannot be decoded."""
+        model = self._loop.target.model
+        for request in requests:
+            check_request(request, model.context_length, model.vocabulary_size)
+        return [self._open_stream(request, Stops.of(request.stop, self._special)) for request in requests]
+
+    def _open_stream(self, request: Request, stops: Stops) -> TextStream:
+        return TextStream(
+            self._tokenizer,
+            max_tokens=request.max_tokens,
+            end_tokens=stops.tokens if request.ignore_end else stops.tokens | self._end_tokens,
+            stop=stops.strings,
+            prompt_ids=request.prompt_ids,
+            silent=self._special.values(),
+        )
+
+    def steps(self, requests: Sequence[Request], streams: Sequence[TextStream]) -> Iterator[StepRecord]:
+        """Decode step by step into `streams`; ends when every text has ended. A caller may stop asking earlier.
+
+        Where a request fails, the others are brought to their ends before its error is raised.
+        """
+        batch = self.open_batch()
+        for request, stream in zip(requests, streams, strict=True):
+            batch.join(request, stream)
+        while len(batch):
+            record = batch.step()
+            if record is not None:
+                yield record
+        raise_first_error(requests, streams)
+
+    def open_batch(self) -> Batch:
+        """An empty batch, for texts that come and go; it ends the one before, whose texts the models forget."""
+        return Batch(self._loop)
+
+
+def raise_first_error(requests: Sequence[Request], streams: Sequence[TextStream]) -> None:
+    """Raise what a request failed with, saying which one it was."""
+    for number, (request, stream) in enumerate(zip(requests, streams, strict=True), start=1):
+        if stream.error is not None:
+            stream.error.add_note(
+                f"raised by request {number} of {len(requests)}, whose seed is {request.sampling.seed}"
+            )
+            raise stream.error

@@ -1,0 +1,1 @@
+"""Draft heads on the target's hidden states: EAGLE-3 and Medusa."""

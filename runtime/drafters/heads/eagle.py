@@ -1,0 +1,154 @@
+"""An EAGLE-3 head as drafter (arXiv:2503.01840): it reads what the target made of the text, and grows the tree.
+
+Its row for token i reads the target's hidden states at i and the embedding of token i + 1, and says what follows that
+one. So the row before the root gives the root's children, and a node's row, which stands one place behind its parent's,
+reads its parent's output. What is accepted is read anew, with the target's hidden states.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ....controller.contract import Scheme
+from ....controller.trees.tree import Array, DraftTree
+from ...engines.base import CHUNK, FEW
+from ...engines.transformers.model import TransformersModel
+from ...machine.transfer import to_device
+from ...sampling import TokenSampler
+from ...schemes.ranked import draft
+from ...target import Target
+from ...verification.base import DraftRows
+from ..tree_rows import TreeRows
+from .eagle_head import EagleHead
+
+
+class EagleDrafter:
+    """A `Drafter` (see `base`) under a scheme of the walk.
+
+    Per slot it holds the tokens its rows still have to be made for, and the features that are there for them. Where the
+    target has yet to read the end of a prompt, features are missing, and nothing is drafted for that text.
+    """
+
+    def __init__(self, head: EagleHead, target: Target, scheme: Scheme):
+        self.scheme = scheme
+        self.model = TransformersModel(head, target.model.vocabulary_size)
+        self.model.context_length = target.model.context_length
+        self.model.hidden_layers = (0,)
+        self._head = head
+        self._target = target
+        self._tokens: list[Array] = []
+        self._features: list[Tensor] = []  # [n, H] each, for the first n of the tokens
+        self._rows = TreeRows(0)
+        self._outputs = torch.empty(0)  # [B, 1 + rows, H] of the roots, then of the rows of the trees
+
+    @property
+    def draft_rows(self) -> DraftRows:
+        return [{} for _ in self._tokens]
+
+    @property
+    def session(self) -> int:
+        return self.model.session
+
+    def open(self) -> None:
+        self.model.open(0, 0)
+        self._tokens, self._features = [], []
+
+    def join(self, text: Array, capacity: int) -> None:
+        self.model.join(capacity)
+        self._tokens.append(text[1:])
+        self._features.append(self._head.fc.weight.new_zeros((0, self._head.fc.out_features)))
+
+    def keep(self, slots: Sequence[int]) -> None:
+        self.model.keep(slots)
+        self._tokens = [self._tokens[slot] for slot in slots]
+        self._features = [self._features[slot] for slot in slots]
+
+    @torch.inference_mode()
+    def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
+        if tree.tokens.shape[1] == 1:
+            self._take_features(np.nonzero(frontier[:, 0] >= 0)[0])
+            frontier = np.where(self._is_ready(len(frontier))[:, None], frontier, -1)
+            if (frontier < 0).all():
+                return tree
+            logits = self._root_logits(frontier[:, 0] >= 0)
+        else:
+            logits = self._node_logits(tree, frontier)
+        positions = self.model.lengths[: len(frontier)] + tree.depths.max() + 1
+        return tree.extend(frontier, draft(self.scheme, logits, positions, width, sampler))
+
+    def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
+        self.model.commit(np.full((len(path), 0), -1))
+        for slot, nodes in enumerate(path):
+            accepted = tree.tokens[slot, nodes[nodes >= 0]]
+            self._tokens[slot] = np.concatenate((self._tokens[slot], accepted, next_tokens[slot : slot + 1]))
+
+    def _take_features(self, slots: Array) -> None:
+        for slot in slots.tolist():
+            hidden = self._target.take_hidden(slot)
+            if hidden is not None:
+                self._features[slot] = torch.cat((self._features[slot], self._head.fuse(hidden)))
+
+    def _is_ready(self, num_slots: int) -> Array:
+        """[B] bool: features are there for every token up to the root."""
+        of_slots = zip(self._tokens[:num_slots], self._features, strict=False)
+        return np.array([0 < len(tokens) == len(features) for tokens, features in of_slots])
+
+    def _root_logits(self, drafting: Array) -> Tensor:
+        """[B, 1, V] after the roots of the slots that are `drafting` [B]; reads all they have been committed."""
+        slots = np.nonzero(drafting)[0].tolist()
+        for slot in slots:
+            self._read_alone(slot, len(self._tokens[slot]) - FEW)
+        counts = np.array([len(self._tokens[slot]) if slot in slots else 0 for slot in range(len(drafting))])
+        width = int(counts.max())
+        tokens = np.zeros((len(counts), width), dtype=np.int64)
+        features = self._features[slots[0]].new_zeros((*tokens.shape, self._head.fc.out_features))
+        for slot in slots:
+            tokens[slot, : counts[slot]] = self._tokens[slot]
+            features[slot, : counts[slot]] = self._features[slot]
+            self._tokens[slot], self._features[slot] = self._tokens[slot][:0], self._features[slot][:0]
+        visible = np.broadcast_to(np.tri(width, dtype=bool), (len(counts), width, width))
+        positions = self.model.lengths[: len(counts), None] + np.arange(width)
+        logits = self.model.forward(tokens, positions, visible, features=features)
+        self.model.commit(np.where(np.arange(width) < counts[:, None], np.arange(width), -1))
+        last = to_device(np.maximum(counts - 1, 0)[:, None], logits.device)
+        self._rows, self._outputs = TreeRows(len(counts)), _at(self._hidden, last)
+        return _at(logits, last)
+
+    def _read_alone(self, slot: int, num_tokens: int) -> None:
+        """Read so many of one slot's tokens, which the others would be padded to."""
+        for start in range(0, num_tokens, CHUNK):
+            rows = np.arange(min(CHUNK, num_tokens - start))
+            self.model.forward(
+                self._tokens[slot][None, start + rows],
+                self.model.lengths[slot] + rows[None],
+                np.tri(len(rows), dtype=bool)[None],
+                num_logits=1,
+                first_slot=slot,
+                features=self._features[slot][None, start : start + len(rows)],
+            )
+            self.model.commit(rows[None])
+        done = max(0, num_tokens)
+        self._tokens[slot], self._features[slot] = self._tokens[slot][done:], self._features[slot][done:]
+
+    def _node_logits(self, tree: DraftTree, frontier: Array) -> Tensor:
+        """[B, F, V] after nodes of the deepest level."""
+        parent_rows, visible = self._rows.add(tree, frontier)
+        nodes = np.maximum(frontier, 0)
+        tokens, depths = (np.take_along_axis(column, nodes, axis=1) for column in (tree.tokens, tree.depths))
+        features = _at(self._outputs, to_device(parent_rows + 1, self._outputs.device))
+        positions = self.model.lengths[: len(nodes), None] - 1 + depths
+        logits = self.model.forward(tokens, positions, visible, features=features)
+        self._outputs = torch.cat((self._outputs, self._hidden), dim=1)
+        return logits
+
+    @property
+    def _hidden(self) -> Tensor:
+        assert self.model.hidden is not None
+        return self.model.hidden
+
+
+def _at(rows: Tensor, places: Tensor) -> Tensor:
+    """[B, n, H]: of `rows` [B, m, H] those at `places` [B, n]."""
+    return rows.gather(1, places[..., None].expand(*places.shape, rows.shape[-1]))

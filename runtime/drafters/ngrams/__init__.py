@@ -1,0 +1,1 @@
+"""N-grams of a text and of a datastore as drafters."""

@@ -1,0 +1,1 @@
+"""Engines: language models under our own decode loop."""

@@ -1,0 +1,129 @@
+"""What the decode loop needs of a language model: forwards over tree rows behind a committed text."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...controller.trees.tree import Array
+
+# Tokens of plain text read by one forward: bounds the attention mask, and the spare rows a cache must have.
+CHUNK = 256
+# Tokens that a batch of texts is padded to, when it is read at once, whatever is wasted: what a step commits.
+FEW = 16
+
+
+class CachedModel(Protocol):
+    """A causal language model with a slot of committed rows per text.
+
+    Between two commits, forwards append *tree rows*, numbered 0, 1, ... in the order they were given, to the same
+    slots.
+    """
+
+    vocabulary_size: int  # of the tokenizer; rows of logits may be wider
+    context_length: int
+    device: torch.device
+    session: int
+    """How often it was opened: whoever opens it again takes it from those before"""
+    packs: bool
+    """Whether a forward spares itself the rows of a block that are not `real`."""
+    hidden_layers: tuple[int, ...]
+    """Which of its hidden states a forward keeps in `hidden`: 0 is the embedding, j what layer j - 1 makes, and the
+    last one is normed; none unless somebody asks."""
+    hidden: Tensor | None
+    """[B, n, features] those of all n rows of the last forward, side by side"""
+
+    @property
+    def lengths(self) -> Array:
+        """[S] int64: committed rows per slot."""
+        ...
+
+    def open(self, num_slots: int, capacity: int) -> None:
+        """Begin anew with empty slots, each with room for `capacity` rows."""
+        ...
+
+    def join(self, capacity: int) -> None:
+        """One more empty slot, behind the others, with room for `capacity` rows at least."""
+        ...
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        ...
+
+    def forward(
+        self,
+        tokens: Array,
+        positions: Array,
+        visible: Array,
+        *,
+        num_logits: int = 0,
+        first_slot: int = 0,
+        real: Array | None = None,
+    ) -> Tensor:
+        """Append n tree rows to each of B slots and return logits [B, n, V], of the last `num_logits` rows if given.
+
+        tokens, positions: [B, n] int64, of the slots from `first_slot` on. visible: [B, n, m + n] bool over all m + n
+        tree rows so far, each row seeing itself; committed rows are always seen. real: [B, n] bool, where rows pad a
+        block: of those that are not, nothing is asked for, seen or committed.
+        """
+        ...
+
+    def commit(self, rows: Array) -> None:
+        """Of the slots of these forwards keep tree rows `rows` ([B, A] ascending, -1 behind each slot's last), drop all
+        others."""
+        ...
+
+
+def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
+    """Commit `tokens` [n] int64 as plain text of one slot; [V] logits after the last, None for no tokens.
+
+    Works through `CHUNK` tokens at a time, so that a long prompt never needs a mask of its own size squared.
+    """
+    last_row: Tensor | None = None
+    for start in range(0, len(tokens), CHUNK):
+        block = tokens[None, start : start + CHUNK]
+        rows = np.arange(block.shape[1])[None]
+        visible = np.tri(block.shape[1], dtype=bool)[None]
+        logits = model.forward(block, model.lengths[slot] + rows, visible, num_logits=1, first_slot=slot)
+        model.commit(rows)
+        last_row = logits[0, -1]
+    return last_row
+
+
+def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
+    """The same for the first slots at once; a prompt by itself where the padding of the others would be half the work,
+    or for longer than a chunk."""
+    last_rows: list[Tensor | None] = [None] * len(tokens)
+    counts = np.array([len(text) for text in tokens])
+    is_even = model.packs or counts.max() * len(tokens) <= 2 * counts.sum()
+    for slot in np.nonzero(counts > (CHUNK if is_even else FEW))[0].tolist():
+        last_rows[slot] = append_text(model, slot, tokens[slot])
+        counts[slot] = 0
+    if not counts.any():
+        return last_rows
+    # Logits are asked of the last row alone.
+    block, real = ending_together([text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)])
+    positions = model.lengths[: len(tokens), None] + real.cumsum(axis=1) - 1
+    logits = model.forward(block, positions, causal(real), num_logits=1, real=real)
+    rows = np.arange(block.shape[1])
+    model.commit(np.where(rows < counts[:, None], rows + (len(rows) - counts)[:, None], -1))
+    for slot in np.nonzero(counts)[0].tolist():
+        last_rows[slot] = logits[slot, 0]
+    return last_rows
+
+
+def ending_together(texts: Sequence[Array]) -> tuple[Array, Array]:
+    """Texts side by side as a block of tokens [B, n], padded in front, and [B, n] bool where it is theirs."""
+    counts = np.array([len(text) for text in texts])
+    real = np.arange(counts.max()) >= (counts.max() - counts)[:, None]
+    block = np.zeros(real.shape, dtype=np.int64)
+    block[real] = np.concatenate(texts)
+    return block, real
+
+
+def causal(real: Array) -> Array:
+    """[B, n, n] bool: each row of a block sees itself and the rows before it that are `real` [B, n]."""
+    num_rows = real.shape[1]
+    return np.tri(num_rows, dtype=bool) & real[:, None] | np.eye(num_rows, dtype=bool)

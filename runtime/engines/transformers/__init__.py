@@ -1,0 +1,1 @@
+"""Any causal language model of Hugging Face transformers as an engine."""

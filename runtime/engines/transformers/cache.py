@@ -1,0 +1,154 @@
+"""The key-value cache of a tree decoder: preallocated, one slot per text, each with its own length.
+
+A slot holds its committed rows first; the rows of the tree under verification follow. Committing a path moves its
+few rows up behind the committed ones and forgets the rest. Slots in use are the first ones of the storage, so that a
+forward reads a view of it: when a text leaves, another slot's rows move to its place, and nothing else is ever copied.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from ....controller.trees.tree import Array
+from ...machine.transfer import to_device
+
+
+class TreeCacheLayer(CacheLayerMixin):
+    """One layer's view of the shared storage, in the form transformers' attention layers expect."""
+
+    is_sliding = False
+
+    def __init__(self, cache: "TreeCache"):
+        super().__init__()
+        self.is_initialized = True
+        self._cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        pass  # the storage exists from the start
+
+    def view(self, keys: Tensor, values: Tensor) -> None:
+        """Look at the storage's part for this layer, [slots, capacity, H, D] each."""
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Store the rows of this forward ([B, H, n, D], or [1, H, M, D] packed) behind the tree rows; return all that
+        are in use."""
+        assert self.keys is not None and self.values is not None
+        slots, write, end = self._cache.slots, self._cache.write, self._cache.end
+        self.keys[write] = key_states.transpose(1, 2)
+        self.values[write] = value_states.transpose(1, 2)
+        return self.keys[slots, :end].transpose(1, 2), self.values[slots, :end].transpose(1, 2)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._cache.end, 0
+
+    def get_seq_length(self) -> int:
+        return self._cache.end
+
+    def get_max_length(self) -> int:
+        return self._cache.capacity
+
+
+class TreeCache(Cache):
+    """Storage for all layers in one tensor [layers, 2, slots, capacity, H, D], so that a commit is one copy."""
+
+    def __init__(self, *, num_layers: int, num_heads: int, head_size: int, dtype: torch.dtype, device: torch.device):
+        self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
+        # Of the forward that runs, or of those since the last commit:
+        self.slots = slice(0, 0)
+        self.num_tree_rows = 0  # rows behind the committed ones, the same count for each of these slots
+        self.end = 0  # rows in use by the longest of them
+        # Slots and columns where the running forward stores its rows.
+        self.write: tuple[slice, slice] | tuple[Tensor, Tensor] = (self.slots, self.slots)
+        super().__init__(layers=[TreeCacheLayer(self) for _ in range(num_layers)])
+        self._empty = torch.zeros((num_layers, 2, 0, 0, num_heads, head_size), dtype=dtype, device=device)
+        self._store(self._empty)
+
+    @property
+    def capacity(self) -> int:
+        return self.storage.shape[3]
+
+    def open(self, num_slots: int, capacity: int) -> None:
+        """Begin with empty slots; stale rows stay behind, finite and never attended to."""
+        self.lengths = np.zeros(0, dtype=np.int64)
+        self.reserve(num_slots, capacity)
+        self.lengths = np.zeros(num_slots, dtype=np.int64)
+        self.num_tree_rows = 0
+
+    def release(self) -> None:
+        """Begin with no slot and no storage."""
+        self.lengths = np.zeros(0, dtype=np.int64)
+        self.num_tree_rows = 0
+        self._store(self._empty)
+
+    def join(self, capacity: int) -> None:
+        """One more empty slot, behind the others; all have room for `capacity` rows at least."""
+        assert self.num_tree_rows == 0, "texts join between two steps"
+        self.reserve(len(self.lengths) + 1, capacity)
+        self.lengths = np.append(self.lengths, 0)
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        assert self.num_tree_rows == 0, "texts leave between two steps"
+        for slot, source in enumerate(slots):
+            assert source >= slot, "a slot that is still to move would be overwritten"
+            if source != slot:
+                rows = slice(0, int(self.lengths[source]))
+                self.storage[:, :, slot, rows] = self.storage[:, :, source, rows]
+        self.lengths = self.lengths[list(slots)]
+
+    def open_rows(self, num_rows: int, first_slot: int, num_slots: int, packed: Array | None = None) -> None:
+        """Make room for the `num_rows` rows per slot of the next forward, which is about these slots, and of which only
+        those in `packed` ([B, n] bool) come, if that is given."""
+        self.slots = slice(first_slot, first_slot + num_slots)
+        starts = self.lengths[self.slots] + self.num_tree_rows
+        self.end = int(starts.max()) + num_rows
+        assert self.end <= self.capacity, f"cache of {self.capacity} rows is asked for {self.end}"
+        if packed is None and (starts == starts[0]).all():
+            self.write = (self.slots, slice(int(starts[0]), int(starts[0]) + num_rows))
+        else:
+            every = (np.arange(num_slots)[:, None], np.arange(num_rows))
+            slots, rows = every if packed is None else np.nonzero(packed)
+            device = self.storage.device
+            self.write = (to_device(first_slot + slots, device), to_device(starts[slots] + rows, device))
+        self.num_tree_rows += num_rows
+
+    def commit(self, rows: Array) -> None:
+        """Keep tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots that the last forwards
+        were about as committed; drop the others."""
+        self.num_tree_rows = 0
+        counts = (rows >= 0).sum(axis=1)
+        if not counts.any():  # there may have been no forward about these slots
+            return
+        slots = np.arange(self.slots.start, self.slots.start + len(rows))
+        moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
+        if len(moved[0]):
+            flat = self.storage.flatten(4).flatten(2, 3).flatten(0, 1)  # [layers * 2, slots * capacity, H * D]
+            starts = slots[moved[0]] * self.capacity + self.lengths[slots[moved[0]]]
+            old, new = (to_device(starts + places, flat.device) for places in (rows[moved], moved[1]))
+            flat.index_copy_(1, new, flat.index_select(1, old))
+        self.lengths[slots] += counts
+
+    def reserve(self, num_slots: int, capacity: int) -> None:
+        """Room for so many slots and rows, what is there being kept. It grows by doubling, so seldom."""
+        old = self.storage
+        if num_slots <= old.shape[2] and capacity <= self.capacity:
+            return
+        slots, rows = (
+            needed if had == 0 else max(had, 2 * had if needed > had else had, needed)
+            for needed, had in ((num_slots, old.shape[2]), (capacity, self.capacity))
+        )
+        with torch.inference_mode(False):  # an inference tensor could not be written to elsewhere
+            wider = old.new_zeros((*old.shape[:2], slots, rows, *old.shape[4:]))
+        used, longest = len(self.lengths), int(self.lengths.max(initial=0))
+        wider[:, :, :used, :longest] = old[:, :, :used, :longest]
+        self._store(wider)
+
+    def _store(self, storage: Tensor) -> None:
+        self.storage = storage
+        for layer, (keys, values) in zip(self.layers, storage, strict=True):
+            assert isinstance(layer, TreeCacheLayer)
+            layer.view(keys, values)

@@ -1,0 +1,137 @@
+"""Other people's folders: whatever transformers, or a library below it, finds wrong with one becomes a sentence."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from ....controller.errors import InputError, what_it_says
+
+log = logging.getLogger(__name__)
+
+LFS_POINTER = b"version https://git-lfs"
+LARGE_FILES = (".safetensors", ".bin", ".json", ".model", ".gguf")
+MOST_NAMES = 3
+# Code of a repository is never run; without this, transformers would ask at the terminal.
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+
+
+def load_tokenizer(name: str) -> Any:
+    """The fast tokenizer at a folder or hub id; InputError where none can be read."""
+    _require_folder(name)
+    _refuse_pointers(name)
+    with _as_sentence(f"no tokenizer can be loaded from {name!r}", _hint(name)):
+        tokenizer = AutoTokenizer.from_pretrained(name, **NO_CODE)
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
+    return tokenizer
+
+
+def load_weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The causal language model at a folder or hub id, with `sdpa` attention, on the CPU.
+
+    InputError where it cannot be read, and where weights are missing or of other shapes than its configuration asks
+    for: transformers makes those up at random, and every run would generate another text.
+    """
+    _require_folder(name)
+    _refuse_pointers(name)
+    _require_json(Path(name) / "generation_config.json")
+    with _as_sentence(f"no model can be loaded from {name!r}", _hint(name)):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # refused below, by name
+            output_loading_info=True,
+            **NO_CODE,
+        )
+    model, report = loaded
+    _require_complete(name, report)
+    return model
+
+
+def _require_complete(name: str, report: dict[str, Any]) -> None:
+    mismatched, missing = sorted(report["mismatched_keys"]), sorted(report["missing_keys"])
+    unknown = sorted(report["unexpected_keys"])
+    if mismatched:
+        key, found, wanted = mismatched[0]
+        raise InputError(
+            f"the weights of {name!r} do not fit its config.json: {key} is {_by(found)} in the file and {_by(wanted)} "
+            f"by the configuration ({len(mismatched)} such weights); copy both from the same place"
+        )
+    if missing:
+        others = f", while it holds unknown ones such as {unknown[0]}" if unknown else ""
+        raise InputError(
+            f"{name!r} lacks {len(missing)} of its weights ({_some(missing)}){others}; they would be random numbers: "
+            "copy the folder again, or rename the weights as the architecture in its config.json does"
+        )
+    if unknown:
+        log.warning(
+            "%r holds %d weights that its config.json does not ask for (%s), which are left out: if that is not how it "
+            "was made, its configuration is another model's",
+            name,
+            len(unknown),
+            _some(unknown),
+        )
+
+
+@contextmanager
+def _as_sentence(problem: str, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # what these libraries raise has no base in common; the tokenizer's is Exception itself
+        raise InputError(f"{problem} ({what_it_says(error)}); {hint}") from error
+
+
+def _require_folder(name: str) -> None:
+    """InputError for a path, which no hub id can be, where there is nothing."""
+    if not os.path.exists(name) and (name.startswith((".", os.sep)) or name.count("/") > 1):
+        raise InputError(f"there is no folder {name!r}; give one that holds a model, or a hub id")
+
+
+def _require_json(path: Path) -> None:
+    """InputError for a damaged file that transformers passes over in silence; there may be none."""
+    if not path.exists():
+        return
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON ({what_it_says(error)}); copy it again, or remove it") from error
+
+
+def _hint(name: str) -> str:
+    if os.path.exists(name):
+        return "check the folder"
+    return "there is no such folder here, so give one, or a hub id that is cached or online"
+
+
+def _refuse_pointers(name: str) -> None:
+    """InputError where a folder holds git-lfs pointers in place of its large files."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix in LARGE_FILES and _is_pointer(path):
+            raise InputError(f"{path} is a git-lfs pointer in place of the file; run `git lfs pull` in {folder}")
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return False  # the loader says what is wrong with it
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+
+
+def _by(shape: Any) -> str:
+    return " x ".join(map(str, shape)) or "a single number"

@@ -1,0 +1,99 @@
+"""Which models can be decoded as a tree: by what their configuration says, and by a look at what their forwards give.
+
+transformers' models differ in how they find positions, keep their caches and mask. One that does not do as it is told
+would not fail but generate another text, so each is compared with itself once, when it is loaded.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ....controller.trees.tree import Array
+from ..base import CachedModel, append_text, causal
+from .attention import TREE_ATTENTION
+
+# Two texts of different lengths, and the rows of a binary tree behind each. The first block is run whole, the second is
+# mostly padding and runs packed (see `packing`), where a model can.
+TEXT_LENGTHS = (5, 3)
+TREE_SIZES = ((6, 4), (24, 4))
+# Rows looked at of each tree, from its last on.
+NUM_COMPARED = 6
+# Largest difference of logits that is rounding, relative to the largest logit; half precision is judged by most rows,
+# for a mixture of experts may route a row otherwise by rounding alone.
+TOLERANCES = {torch.float64: (1e-8, 1.0), torch.float32: (2e-3, 1.0)}
+HALF_TOLERANCE = (0.1, 0.75)
+
+
+def unsupported_reason(model: PreTrainedModel) -> str | None:
+    """Why this model cannot be decoded as a tree, in a sentence; None where it can."""
+    config = model.config
+    if config._attn_implementation not in ("sdpa", TREE_ATTENTION):
+        return f"tree decoding needs sdpa attention, the model uses {config._attn_implementation!r}; load it with sdpa"
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return f"sliding-window attention ({config.sliding_window} tokens) is not supported; use a full-attention model"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        return f"only full-attention layers can be decoded as a tree, the model has {sorted(kinds)}"
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope in ("dynamic", "longrope"):
+        return f"{rope!r} rotary positions change with the longest text of a batch; use a model with default ones"
+    if not getattr(config, "max_position_embeddings", None):
+        return f"the model's configuration ({config.model_type}) names no context length (max_position_embeddings)"
+    return None
+
+
+class PlainForward(Protocol):
+    def __call__(self, *, input_ids: Tensor, use_cache: bool) -> "HasLogits": ...
+
+
+class HasLogits(Protocol):
+    logits: Tensor
+
+
+def tree_error(model: CachedModel, plain: PlainForward) -> str | None:
+    """How ragged forwards over trees of two texts differ from `plain` forwards over their paths, in words; None where
+    they agree. The model forgets the texts it held."""
+    for sizes in TREE_SIZES:
+        found, expected = _rows(model, plain, sizes)
+        tolerance, share = TOLERANCES.get(found.dtype, HALF_TOLERANCE)
+        difference = (found.double() - expected.double()).abs().amax(dim=-1)
+        error = float((difference / expected.double().abs().max()).quantile(share))
+        if not error <= tolerance:  # NaN included
+            return f"logits behind a tree differ from the model's own by {error:.1%} of the largest"
+    return None
+
+
+def _rows(model: CachedModel, plain: PlainForward, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """[n, V] logits behind some nodes, by the forward over both trees and by plain ones."""
+    generator = np.random.default_rng(0)
+    num_rows = max(sizes)
+    texts = [generator.integers(model.vocabulary_size, size=length) for length in TEXT_LENGTHS]
+    trees = generator.integers(model.vocabulary_size, size=(2, num_rows))
+    visible = np.eye(num_rows, dtype=bool)
+    for row in range(1, num_rows):
+        visible[row] |= visible[(row - 1) // 2]
+    model.open(2, max(TEXT_LENGTHS) + num_rows)
+    for slot, text in enumerate(texts):
+        append_text(model, slot, text)
+    real = np.arange(num_rows) < np.array(sizes)[:, None]
+    positions = np.array(TEXT_LENGTHS)[:, None] + visible.sum(axis=1) - 1
+    logits = model.forward(trees, positions, np.where(real[:, :, None], visible, causal(real)), real=real)
+    compared = [(slot, row) for slot, size in enumerate(sizes) for row in range(max(0, size - NUM_COMPARED), size)]
+    paths = [[*texts[slot].tolist(), *trees[slot, visible[row]].tolist()] for slot, row in compared]
+    expected = _plain_rows(plain, paths, logits.device)
+    slots, rows = zip(*compared, strict=True)
+    return logits[list(slots), list(rows)][:, : model.vocabulary_size], expected[:, : model.vocabulary_size]
+
+
+@torch.inference_mode()
+def _plain_rows(plain: PlainForward, paths: list[list[int]], device: torch.device) -> Tensor:
+    """[n, V] logits behind each path; what pads the shorter ones stands behind them, where nothing looks."""
+    ends = np.array([len(path) for path in paths])
+    block: Array = np.zeros((len(paths), ends.max()), dtype=np.int64)
+    for row, path in enumerate(paths):
+        block[row, : len(path)] = path
+    logits = plain(input_ids=torch.from_numpy(block).to(device), use_cache=False).logits
+    return logits[torch.arange(len(paths)), torch.from_numpy(ends - 1)]

@@ -1,0 +1,219 @@
+"""The batch: texts that are decoded together, each in a slot of its own; they join and leave between two steps.
+
+A step is: draft, select, verify, commit, for all slots at once. Slots in use are always the first ones. Behind them
+stands at most one text whose prompt is still being read, a piece at every step, so that a long prompt does not hold up
+the others; whoever else has joined waits for it. The last piece is read by the forward that scores the first tree. What
+a text becomes does not depend on its neighbours: under the walk it is the plain text of its own seed, and other
+verifiers draw their coins from it.
+
+A request that fails, say for want of memory, fails alone. Where it joins or its prompt is read, the others know
+nothing of it. Where a step of several fails, nothing was emitted, and each goes on by itself, one after another: it
+stands where it stood, so its text is the same, and only the one that fails again ends with the error.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..controller.context import StepContext
+from ..controller.contract import WALK
+from ..controller.policies.base import ShapePolicy
+from ..controller.trees.tree import DraftTree
+from .drafters.base import Drafter
+from .engines.base import CHUNK
+from .request import Request
+from .slots import Entry, Slots
+from .stats import Clock, StepRecord
+from .target import Target
+from .text.stopping import TextStream, emit
+from .verification.base import DraftRows, Verifier
+
+# Prompt tokens read in a row where no text is held up by it.
+FIRST_READ = 8 * CHUNK
+
+Observer = Callable[[StepRecord], None]
+
+log = logging.getLogger(__name__)
+
+
+class Loop(NamedTuple):
+    """The parts of a decode loop. Without drafter and selector it is plain decoding: a tree of the root alone."""
+
+    target: Target
+    verifier: Verifier
+    drafter: Drafter | None
+    selector: ShapePolicy | None
+    observer: Observer | None
+
+
+class Batch:
+    """The texts under way in a `Loop`; the loop's models hold the texts of one batch at a time."""
+
+    def __init__(self, loop: Loop):
+        self._loop = loop
+        self._joining: deque[Entry] = deque()
+        self._open()
+
+    def _open(self) -> None:
+        """Begin with empty slots."""
+        self._slots = Slots(self._loop.target, self._loop.drafter)
+        self._is_reading = False  # the first of those joining has the slot behind those in use
+        self._clock = Clock()
+
+    def __len__(self) -> int:
+        """Texts that have joined and not yet left."""
+        return len(self._slots.entries) + len(self._joining)
+
+    def join(self, request: Request, stream: TextStream) -> None:
+        """Decode `request` into `stream` from one of the next steps on, until the text has ended or failed."""
+        self._joining.append(Entry(request, stream))
+
+    def leave(self, stream: TextStream) -> None:
+        """Give up a text that has not ended."""
+        if stream in self._slots.streams:
+            stays = [other is not stream for other in self._slots.streams]
+            self._slots.keep(stays, num_read=int(self._is_reading))
+            return
+        place = next(place for place, entry in enumerate(self._joining) if entry.stream is stream)
+        del self._joining[place]
+        if place == 0 and self._is_reading:
+            self._is_reading = False
+            self._slots.drop_newcomer()
+
+    def step(self) -> StepRecord | None:
+        """Read a piece of what joins, then decode one step of the others.
+
+        None where there are no others yet, and where the step failed: no text has grown then.
+        """
+        self._slots.require_open()
+        try:
+            record = self._step()
+        except Exception as error:
+            self._part(error)
+            return None
+        if record is not None and self._loop.observer is not None:
+            self._loop.observer(record)
+        return record
+
+    @torch.inference_mode()
+    def _step(self) -> StepRecord | None:
+        clock, slots = self._clock, self._slots  # the clock goes on through steps that only read
+        clock.start()
+        self._read_prompts()
+        clock.charge("read")
+        if not slots.entries:
+            return None
+        self._clock = Clock()
+        record = self._decode(slots.context, clock)
+        slots.advance(record.verdict.next_tokens, record.verdict.accepted_lengths)
+        slots.keep([stream.remaining > 0 for stream in slots.streams], num_read=int(self._is_reading))
+        return record
+
+    def _part(self, error: Exception) -> None:
+        """After a step that failed: end the text that was alone in it, or let each of several go on alone."""
+        entries = [entry for entry in self._slots.entries if entry.stream.remaining]
+        self._open()
+        if not entries:
+            raise error
+        if len(entries) == 1:
+            entries[0].stream.fail(error)
+            return
+        log.warning("a step of %d texts failed; each goes on by itself", len(entries), exc_info=error)
+        self._joining.extendleft(entry.going_on_alone() for entry in reversed(entries))
+
+    def _read_prompts(self) -> None:
+        # The ends of prompts are read with the first trees, unless the others' would be padded to them.
+        is_alone = not self._slots.entries
+        together = CHUNK if self._loop.target.model.packs or is_alone else 0
+        budget = FIRST_READ if is_alone else CHUNK
+        while budget > 0 and self._may_join():
+            entry = self._joining[0]
+            try:
+                budget -= self._read(entry, budget, together)
+            except Exception as error:
+                self._joining.popleft()
+                self._is_reading = False
+                entry.stream.fail(error)  # first: what has failed once may fail again
+                self._slots.drop_newcomer()
+
+    def _may_join(self) -> bool:
+        """Whether it is the turn of the first of those joining."""
+        others = self._slots.entries
+        return bool(self._joining) and not (others and (self._joining[0].is_alone or others[0].is_alone))
+
+    def _read(self, entry: Entry, budget: int, together: int) -> int:
+        """Let a text join, if it has not, and read of its prompt, all but the last tokens, which are read `together`
+        with its first tree; how many tokens it takes of the `budget`."""
+        target, slot = self._loop.target, len(self._slots.entries)
+        if not self._is_reading:
+            self._slots.join(entry, max(self._most_rows, CHUNK))
+            self._is_reading = True
+        to_read = max(0, target.num_unread(slot) - together)
+        if to_read:
+            target.read(slot, min(to_read, budget))
+        if to_read <= budget:
+            self._slots.begin(entry)
+            self._joining.popleft()
+            self._is_reading = False
+        return to_read + min(target.num_unread(slot), together)
+
+    @property
+    def _most_rows(self) -> int:
+        """Of the largest tree."""
+        if self._loop.selector is None:
+            return 1
+        limits = self._loop.selector.limits
+        return 1 + max(limits.budget, limits.frontier * limits.max_depth)
+
+    def _decode(self, context: StepContext, clock: Clock) -> StepRecord:
+        target, verifier, drafter, selector, _ = self._loop
+        drafted = kept = DraftTree.from_roots(self._slots.roots)
+        nodes, widths = np.zeros((len(self._slots.roots), 1), dtype=np.int64), []
+        draft_rows: DraftRows = [{} for _ in self._slots.roots]
+        if drafter is not None and selector is not None:
+            drafted, widths = self._draft(drafted, context, drafter, selector, clock)
+            if widths:
+                draft_rows = drafter.draft_rows
+                nodes = selector.keep(drafted, context)
+                kept = drafted.subtree(nodes)
+                # The walk may verify any part of a drawn tree; the others count on the places of `draft_rows`.
+                is_whole = verifier.terms is WALK or (kept.num_nodes == drafted.num_nodes).all()
+                assert is_whole, "a sampled token is never dropped"
+            clock.charge("controller", "keep")
+        rows = target.score(kept)
+        clock.charge("target")
+        verdict = verifier.verify(kept, rows, draft_rows, self._slots.sampler, context.positions)
+        clock.charge("verify")
+        target.commit(verdict.path)
+        if drafter is not None and selector is not None:
+            path = verdict.path
+            drafted_path = np.where(path >= 0, np.take_along_axis(nodes, np.maximum(path, 0), axis=1), -1)
+            drafter.commit(drafted, drafted_path, verdict.next_tokens)
+            selector.record(kept, context, widths, verdict.accepted_lengths + 1)
+            if selector.reads_history:
+                self._slots.history.record(kept, rows, verdict, self._slots.sampler)
+        num_emitted = emit(self._slots.streams, kept, verdict.path, verdict.next_tokens)
+        clock.charge("commit")
+        return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
+
+    def _draft(
+        self, tree: DraftTree, context: StepContext, drafter: Drafter, selector: ShapePolicy, clock: Clock
+    ) -> tuple[DraftTree, list[int]]:
+        """Grow the candidates level by level until the frontier is empty, the caller charges that last decision, or
+        nothing grows."""
+        widths = []
+        while True:
+            frontier = selector.frontier(tree, context)
+            if frontier.shape[1] == 0:
+                return tree, widths
+            clock.charge("controller")
+            widths.append(max(len({*row.tolist()} - {-1}) for row in frontier))
+            num_nodes = tree.tokens.shape[1]
+            tree = drafter.expand(tree, frontier, selector.limits.width, self._slots.sampler)
+            clock.charge("draft")
+            if tree.tokens.shape[1] == num_nodes:  # nothing was found to draft: it would be asked for again
+                return tree, widths

@@ -1,0 +1,1 @@
+"""What a machine has: processor, threads, transfers between host and device."""

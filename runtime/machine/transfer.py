@@ -1,0 +1,41 @@
+"""Between numpy on the host and torch on a model's device.
+
+On CUDA the way there waits for nothing: the array is put into pinned memory, which torch's allocator does not give away
+before the copy is done. The way back waits for the device, so a step takes it once for all that it needs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...controller.trees.tree import Array
+
+
+def to_device(array: Array, device: torch.device) -> Tensor:
+    """The same numbers there; on the CPU a view of the array where it can be one."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(*tensors: Tensor) -> tuple[Array, ...]:
+    """All of them, after one wait; floating point comes as float32, the rest as it is."""
+    narrow = [tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors]
+    if all(tensor.device.type == "cpu" for tensor in narrow):
+        return tuple(tensor.numpy() for tensor in narrow)
+    return unpacked(packed(narrow).cpu(), narrow)
+
+
+def packed(tensors: Sequence[Tensor]) -> Tensor:
+    """Their bytes, one after another."""
+    return torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in tensors])
+
+
+def unpacked(host_bytes: Tensor, tensors: Sequence[Tensor]) -> tuple[Array, ...]:
+    """Arrays like `tensors` from their `packed` bytes."""
+    parts = host_bytes.split([tensor.numel() * tensor.element_size() for tensor in tensors])
+    # A part begins anywhere; a copy begins where numbers may.
+    return tuple(
+        part.clone().view(tensor.dtype).view(tensor.shape).numpy() for part, tensor in zip(parts, tensors, strict=True)
+    )

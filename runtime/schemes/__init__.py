@@ -1,0 +1,1 @@
+"""Drafting schemes: how the children of a node are proposed."""

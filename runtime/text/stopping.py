@@ -1,0 +1,141 @@
+"""When a text ends: end-of-text token, stop strings, token limit. A tree may run past the end; the text never does."""
+
+from collections.abc import Collection, Mapping, Sequence
+from traceback import clear_frames
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ...controller.errors import InputError
+from ...controller.trees.tree import Array, DraftTree
+from .detokeniser import Detokeniser
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """The tokens that are no part of the text, by what stands for them in a prompt."""
+    return {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+
+
+class Stops(NamedTuple):
+    """What ends a text besides its end tokens."""
+
+    tokens: frozenset[int]
+    strings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, stop: Sequence[str], special: Mapping[str, int]) -> "Stops":
+        """A stop string that is one of the `special` tokens also stops at that token; InputError for one that can
+        never be found."""
+        if not all(stop):
+            raise InputError("a stop string holds at least one character, got an empty one")
+        for string in stop:
+            for content in special:
+                if content in string and string not in special:
+                    raise InputError(
+                        f"the stop string {string!r} holds the special token {content!r} beside other text; special "
+                        f"tokens are no part of the text, so it is never found; give {content!r} alone"
+                    )
+        return cls(frozenset(special[string] for string in stop if string in special), tuple(stop))
+
+
+class TextStream:
+    """The growing text of one request; tokens go in one by one, safe text comes out.
+
+    Text that may be the beginning of a stop string is held back until it is decided, and so are the first bytes of a
+    character. A stop string itself, and what follows it, is never part of the text; nor is an end token, or any of the
+    `silent` tokens, which are special. The text is what follows that of `prompt_ids`, a space between the two included.
+
+    A request that fails leaves its text as it was, with an `error`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_tokens: int,
+        end_tokens: Collection[int],
+        stop: Sequence[str] = (),
+        prompt_ids: Sequence[int] = (),
+        silent: Collection[int] = (),
+    ):
+        if max_tokens < 1:
+            raise InputError(f"max_tokens is at least 1, got {max_tokens}")
+        self.token_ids: list[int] = []
+        self.text = ""
+        self.finish_reason: str | None = None  # "stop" or "length" once the text has ended
+        self.error: Exception | None = None  # why it never will
+        self._max_tokens = max_tokens
+        self._end_tokens = frozenset(end_tokens)
+        self._stop = tuple(stop)
+        self._detokeniser = Detokeniser(tokenizer, prompt_ids, silent)
+        self._num_sent = 0
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be emitted; 0 once the text has ended or failed."""
+        return 0 if self.finish_reason or self.error else self._max_tokens - len(self.token_ids)
+
+    def append(self, token: int) -> None:
+        """Take the next token; afterwards `finish_reason` says whether the text has ended with it."""
+        assert self.remaining, "a finished text takes no more tokens"
+        self.token_ids.append(token)
+        if token in self._end_tokens:
+            self._finish("stop")
+            return
+        self._append_text(self._detokeniser.append(token))
+        if self.finish_reason is None and len(self.token_ids) == self._max_tokens:
+            self._finish("length")
+
+    def fail(self, error: Exception) -> None:
+        """Give the text up."""
+        clear_frames(error.__traceback__)  # what failed for want of memory must not hold on to it
+        self.error = error
+
+    def _append_text(self, piece: str) -> None:
+        searched = max(0, len(self.text) - max(map(len, self._stop), default=0))
+        self.text += piece
+        found = [place for place in (self.text.find(stop, searched) for stop in self._stop) if place >= 0]
+        if found:
+            self.text = self.text[: min(found)]
+            self.finish_reason = "stop"
+
+    def _finish(self, reason: str) -> None:
+        self._append_text(self._detokeniser.flush())
+        self.finish_reason = self.finish_reason or reason
+
+    def take(self) -> str:
+        """The text decided since the last call."""
+        end = len(self.text)
+        if self.finish_reason is None:
+            end -= self._undecided()
+        piece = self.text[self._num_sent : end]
+        self._num_sent = max(self._num_sent, end)
+        return piece
+
+    def _undecided(self) -> int:
+        """Length of the longest tail of the text that begins a stop string."""
+        longest = max(map(len, self._stop), default=1) - 1
+        for length in range(min(longest, len(self.text)), 0, -1):
+            if any(stop.startswith(self.text[-length:]) for stop in self._stop):
+                return length
+        return 0
+
+
+def emit(streams: Sequence[TextStream], tree: DraftTree, path: Array, next_tokens: Array) -> Array:
+    """Append each accepted path and next token to its text, up to the text's end; [B] tokens taken.
+
+    A text that cannot take its tokens fails alone.
+    """
+    counts = np.zeros(len(streams), dtype=np.int64)
+    for row, stream in enumerate(streams):
+        accepted = path[row][path[row] >= 0]
+        try:
+            for token in (*tree.tokens[row, accepted].tolist(), int(next_tokens[row])):
+                if not stream.remaining:
+                    break
+                stream.append(token)
+                counts[row] += 1
+        except Exception as error:
+            stream.fail(error)
+    return counts

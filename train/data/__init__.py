@@ -1,0 +1,1 @@
+"""From trace rows to training examples."""

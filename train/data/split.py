@@ -1,0 +1,75 @@
+"""Which documents fit the models, which choose among fits and settings, which only compare; and which recorded texts
+are replayed together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+
+from ...controller.trees.tree import Array
+
+SIDES = ("training", "validation", "test")
+TRAINING = SIDES.index("training")
+
+
+class Text(Protocol):
+    @property
+    def document(self) -> int: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+
+AnyText = TypeVar("AnyText", bound=Text)
+
+
+@dataclass(frozen=True)
+class DocumentSplit:
+    """Numbers of the documents of the two later sides; all others are for training. See `positions.document_number`.
+
+    A choice between fits or settings is made on `validation`, and what is reported is measured on `test`, so that no
+    number flatters whoever chose.
+    """
+
+    validation: Array
+    test: Array
+
+    @classmethod
+    def of(cls, documents: Iterable[int], validation_share: float, test_share: float) -> Self:
+        """Those shares of the documents, the lowest numbers first, at least one each."""
+        numbers = np.array(sorted(documents), dtype=np.int64)
+        num_test, num_validation = (max(1, round(share * len(numbers))) for share in (test_share, validation_share))
+        return cls(numbers[num_test : num_test + num_validation], numbers[:num_test])
+
+    def sides(self, documents: Array) -> Array:
+        """[n]: place in SIDES of each of `documents` [n]."""
+        return np.isin(documents, self.validation) + 2 * np.isin(documents, self.test)
+
+
+def by_document(
+    texts: Mapping[str, Sequence[AnyText]], split: DocumentSplit
+) -> tuple[dict[str, list[AnyText]], dict[str, list[AnyText]], dict[str, list[AnyText]]]:
+    """Texts by scheme, of each side in the order of SIDES; schemes without any left out."""
+    parts: tuple[dict[str, list[AnyText]], dict[str, list[AnyText]], dict[str, list[AnyText]]] = ({}, {}, {})
+    for scheme, of_scheme in texts.items():
+        for side, text in zip(split.sides(np.array([text.document for text in of_scheme])), of_scheme, strict=True):
+            parts[side].setdefault(scheme, []).append(text)
+    return parts
+
+
+def by_setting(texts: Mapping[str, Sequence[AnyText]], own_scheme: str) -> list[tuple[str, float, list[AnyText]]]:
+    """(scheme, temperature, texts); greedy texts under the checkpoint's `own_scheme` only, for there all schemes are
+    the same.
+
+    `texts` are by scheme, greedy ones under every scheme.
+    """
+    groups: dict[tuple[str, float], list[AnyText]] = {}
+    for scheme, of_scheme in texts.items():
+        for text in of_scheme:
+            temperature = round(text.temperature, 3)
+            if temperature > 0 or scheme == own_scheme:
+                groups.setdefault((scheme, temperature), []).append(text)
+    schemes = list(texts)
+    ordered = sorted(groups.items(), key=lambda group: (schemes.index(group[0][0]), group[0][1]))
+    return [(scheme, temperature, of_group) for (scheme, temperature), of_group in ordered]

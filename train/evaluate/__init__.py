@@ -1,0 +1,1 @@
+"""How good a selector is, apart from replay."""

@@ -1,0 +1,1 @@
+"""Fitting the selector, and its export."""

@@ -1,0 +1,49 @@
+"""The model card that goes with a checkpoint: hub metadata, how to use it, what was measured."""
+
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from ...controller.checkpoint import SelectorConfig
+
+METADATA = ModelCardData(
+    library_name="treewright",
+    license="apache-2.0",
+    tags=["treewright", "speculative-decoding", "draft-tree", "onnx", "safetensors"],
+)
+
+
+def model_card(config: SelectorConfig, metrics: dict[str, Any]) -> str:
+    """Markdown for the checkpoint folder's README.
+
+    `metrics["scores"]` and `metrics["replay"]` are there once they were measured; the latter holds rows that share
+    their keys: policy, scheme, temperature, tokens per second, speed-up.
+    """
+    sections = [
+        f"---\n{METADATA.to_yaml()}\n---",
+        "# treewright selector",
+        f"Chooses draft trees for the pair `{config.pair}` under the **{config.scheme}** scheme. It predicts, for each "
+        "drafted token,\nthe probability that the target's text takes it; the text itself never depends on it.",
+        f"- Features: {', '.join(config.features)} (version {config.feature_version})\n"
+        f"- Largest tree: {config.limits.max_depth} levels, {config.limits.width} children, "
+        f"{config.limits.budget} nodes\n"
+        f"- Trained on {metrics['training_edges']} reachable edges of {metrics['positions']} positions, "
+        f"{metrics['epochs']} epochs",
+        "## How to use it",
+        "```\ntreewright checkpoint pull --repo USER/NAME --out runs/selector\n"
+        "treewright serve --pair.target TARGET --pair.drafter DRAFTER --speculation.selector runs/selector\n```",
+        "TARGET and DRAFTER are the pair it was trained on, or another with the same tokenizer. `treewright profile` "
+        "measures\nthe machine once; the selector weighs expected tokens against those times.",
+    ]
+    if scores := metrics.get("scores"):
+        rows = [{"score": name, **values} for name, values in scores.items()]
+        sections += ["## Held-out documents, reachable edges", _table(rows)]
+    if rows := metrics.get("replay"):
+        sections += ["## Replay of held-out texts", _table(rows)]
+    sections.append("Made by `treewright train`; `config.json` holds the provenance and the hash of every file.")
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,157 @@
+"""What a fit leaves in its folder while it runs, and whether the next run may go on from there."""
+
+import json
+import logging
+import pickle
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+from zipfile import BadZipFile, ZipFile
+
+import torch
+
+from ...collect.trace.files import write_synced
+from ...controller.errors import first_line
+from ...controller.learned.features import FEATURE_VERSION, FEATURES
+from ..data.rows import SHARDS_AT_ONCE
+from ..data.stream import MOST_SAMPLED, SelectorData
+from .settings import FitConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitIdentity:
+    """All that a fit's data, features and network depend on: only a fit that is alike in all of it may go on."""
+
+    logs: str  # where its states lie: they hold their own paths
+    fit: FitConfig
+    max_depth: int
+    held: tuple[int, ...]
+    scheme: str
+    num_candidates: int
+    shards: list[dict[str, Any]]  # with the hash of each file
+    features: tuple[str, ...]
+    feature_version: int
+    shards_at_once: int
+    most_sampled: int
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, data: SelectorData, logs: Path) -> Self:
+        header = data.folder.header
+        return cls(
+            logs=str(logs.resolve()),
+            fit=data.fit,
+            max_depth=data.max_depth,
+            held=data.held,
+            scheme=header.scheme,
+            num_candidates=header.num_candidates,
+            shards=data.folder.shards,
+            features=FEATURES,
+            feature_version=FEATURE_VERSION,
+            shards_at_once=SHARDS_AT_ONCE,
+            most_sampled=MOST_SAMPLED,
+            versions={name: version(name) for name in ("treewright", "torch", "lightning")},
+        )
+
+
+class FitFolder:
+    """The states of the best and of the last epoch, and whose they are; losses stand beside them."""
+
+    def __init__(self, path: Path):
+        self.path = path.resolve()
+        self.best, self.last = self.path / "best.ckpt", self.path / "last.ckpt"
+        self._about = self.path / "fit.json"
+
+    @property
+    def epochs(self) -> int:
+        """Whole epochs of the last state, 0 where there is none that can be read."""
+        if not self.last.exists() or _damage(self.last):
+            return 0
+        return int(torch.load(self.last, weights_only=True)["epoch"]) + 1
+
+    def begin(self, identity: FitIdentity) -> int | None:
+        """How many epochs a finished fit of this identity took; None where the fit starts or goes on.
+
+        What another fit left is removed, and with a word what is damaged.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        wanted = json.loads(json.dumps(asdict(identity)))
+        about = self._read_about()
+        if any(file.exists() for file in (self.best, self.last)):
+            problem = self._problem(wanted, about)
+            if problem is None:
+                return about["epochs"]
+            log.warning("%s holds an earlier fit, but %s; the fit starts anew", self.path, problem)
+        self.forget()
+        (self.path / "metrics.csv").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        self._write_about(wanted, epochs=None)
+        return None
+
+    def finish(self, epochs: int) -> None:
+        """The fit is over: the next run of the same command takes the best state as it is."""
+        self._write_about(self._read_about()["identity"], epochs=epochs)
+
+    def forget(self) -> None:
+        """Remove the states of this fit and of those in folders below."""
+        for file in self.path.rglob("*.ckpt"):
+            file.unlink()
+
+    def _problem(self, wanted: dict[str, Any], about: dict[str, Any]) -> str | None:
+        """Why the states that lie here are none of the `wanted` fit's, if so."""
+        if "identity" not in about:
+            return f"{self._about.name} is damaged, missing or of an older version"
+        if differing := differences(wanted, about["identity"]):
+            return f"its {', '.join(differing)} differ"
+        return next(filter(None, map(_damage, (self.best, self.last))), None)
+
+    def _read_about(self) -> dict[str, Any]:
+        try:
+            about = json.loads(self._about.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return about if isinstance(about, dict) else {}
+
+    def _write_about(self, identity: dict[str, Any], epochs: int | None) -> None:
+        write_synced(self._about, json.dumps({"identity": identity, "epochs": epochs}).encode())
+
+
+def differences(identity: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the parts in which two identities differ, options as they are typed."""
+    names = [name for name in identity if name != "fit" and identity[name] != other.get(name)]
+    fit, other_fit = identity["fit"], other.get("fit", {})
+    return names + [f"fit.{name}" for name in fit if fit[name] != other_fit.get(name)]
+
+
+def _damage(file: Path) -> str | None:
+    """Why a state cannot be used, if so; a state holds tensors and plain values, nothing that runs when it is read."""
+    try:
+        with ZipFile(file) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            return f"{file.name} is damaged (the checksum of {broken} differs)"
+        torch.load(file, weights_only=True)
+    except FileNotFoundError:
+        return f"{file.name} is missing"
+    except (OSError, ValueError, RuntimeError, EOFError, BadZipFile, pickle.UnpicklingError) as error:
+        return f"{file.name} is damaged ({first_line(error)})"
+    return None
+
+
+@contextmanager
+def saying_where_it_stopped(folder: FitFolder) -> Iterator[None]:
+    """Of a run that is interrupted or ended from outside, one sentence on stderr about what the next run finds."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        epochs = folder.epochs
+        found = f"after {epochs} epochs; the same command goes on from there" if epochs else "before its first epoch"
+        print(f"treewright train: stopped {found}", file=sys.stderr, flush=True)
+        raise

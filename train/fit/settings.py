@@ -1,0 +1,53 @@
+"""How the network is fitted: the `--fit.*` options of `train`."""
+
+from dataclasses import dataclass
+
+from ...controller.errors import InputError
+from ...controller.ranges import LARGEST_SEED, MOST_THREADS, require_above, require_at_least, require_between
+
+# A wider network would not answer between two forwards, and its checkpoint would be refused as too large.
+LARGEST_HIDDEN_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How the network is fitted."""
+
+    hidden_size: int = 32
+    """Width of both hidden layers"""
+    learning_rate: float = 5e-3
+    """Largest step size of AdamW"""
+    batch_size: int = 2048
+    """Edges per step"""
+    max_epochs: int = 16
+    """Passes at most"""
+    row_share: float = 0.25
+    """Share of the training rows that one pass looks at, others each time"""
+    patience: int = 4
+    """Epochs without a better validation loss before stopping"""
+    validation_share: float = 0.2
+    """Share of the documents that choose the epoch and tune the policies"""
+    test_share: float = 0.2
+    """Share of the documents that measure the outcome"""
+    tensorboard: bool = False
+    """Log to TensorBoard too (the package tensorboard has to be installed)"""
+    threads: int = 1
+    """CPU threads; more only wait for each other at this size"""
+    seed: int = 0
+    """Seed of the weights and the order"""
+
+    def __post_init__(self) -> None:
+        require_between("fit.hidden_size", self.hidden_size, 1, LARGEST_HIDDEN_SIZE)
+        for name in ("batch_size", "max_epochs", "patience"):
+            require_at_least(f"fit.{name}", getattr(self, name), 1)
+        require_above("fit.learning_rate", self.learning_rate, 0)
+        for name in ("row_share", "validation_share", "test_share"):
+            require_above(f"fit.{name}", getattr(self, name), 0)
+            require_between(f"fit.{name}", getattr(self, name), 0, 1)
+        if self.validation_share + self.test_share >= 1:
+            raise InputError(
+                "fit.validation_share and fit.test_share together stay below 1, so that documents to train on are "
+                f"left, got {self.validation_share} and {self.test_share}"
+            )
+        require_between("fit.threads", self.threads, 1, MOST_THREADS)
+        require_between("fit.seed", self.seed, 0, LARGEST_SEED)

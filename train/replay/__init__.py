@@ -1,0 +1,1 @@
+"""Replay: recorded positions decoded again under any policy."""

@@ -1,0 +1,139 @@
+"""Replay: what a policy would have done on recorded text, exactly, without a language model.
+
+Under the walk a step's accepted path depends on the recorded text alone: the target takes a drafted node exactly where
+the text goes on through it. So running the very selector of the decode loop over the envelopes gives its steps, nodes
+and tokens; a latency table prices them. No draws, no coins.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Self
+
+import numpy as np
+
+from ...controller.context import StepContext
+from ...controller.policies.base import ShapePolicy
+from ...controller.pricing.latency import LatencyTable
+from ...controller.trees.tree import Array, DraftTree
+from .recording import RecordedDrafter, Recording
+
+
+@dataclass
+class ReplayStats:
+    """Sums over the steps of a replay."""
+
+    num_steps: int = 0
+    num_tokens: int = 0
+    num_levels: int = 0
+    num_drafted: int = 0
+    num_kept: int = 0
+    num_accepted: int = 0
+    num_outside: int = 0  # nodes a policy asked to expand that the envelope does not hold
+    priced_ms: float = 0.0
+    plain_ms: float = 0.0  # of the same tokens decoded one by one
+
+    @property
+    def speed_up(self) -> float:
+        """Over plain decoding, both priced by the table."""
+        return self.plain_ms / self.priced_ms if self.priced_ms else 1.0
+
+    @property
+    def tokens_per_ms(self) -> float:
+        return self.num_tokens / self.priced_ms if self.priced_ms else 0.0
+
+    @property
+    def block_efficiency(self) -> float:
+        return 1.0 + self.num_accepted / self.num_steps if self.num_steps else 1.0
+
+    @classmethod
+    def merged(cls, parts: Iterable[Self]) -> Self:
+        whole = cls()
+        for part in parts:
+            for column in fields(cls):
+                setattr(whole, column.name, getattr(whole, column.name) + getattr(part, column.name))
+        return whole
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """One replayed step, for whoever watches."""
+
+    root: int
+    drafted: DraftTree
+    kept: DraftTree
+    accepted_length: int
+    widths: list[int] = field(default_factory=list)
+
+
+def replay(
+    recordings: Sequence[Recording],
+    selector: ShapePolicy,
+    table: LatencyTable,
+    observer: Callable[[StepTrace], None] | None = None,
+) -> list[ReplayStats]:
+    """Run `selector` over each recording in turn; one entry per text. The selector keeps its state in between."""
+    return [_replay_text(recording, selector, table, observer) for recording in recordings]
+
+
+def _replay_text(
+    recording: Recording, selector: ShapePolicy, table: LatencyTable, observer: Callable[[StepTrace], None] | None
+) -> ReplayStats:
+    stats = ReplayStats()
+    tokens, root = recording.tokens, recording.prompt_length - 1
+    while root < len(tokens) - 1:
+        context = StepContext(
+            positions=np.array([root]),
+            remaining=np.array([len(tokens) - 1 - root]),
+            temperatures=np.array([recording.temperature], dtype=np.float32),
+            top_ps=np.array([recording.top_p], dtype=np.float32),
+            history=recording.history[root - recording.prompt_length + 1][None],
+        )
+        tree, widths, outside = _draft(recording, root, selector, context)
+        kept = tree.subtree(selector.keep(tree, context))
+        accepted = walk_text(kept, tokens[root + 1 :])
+        selector.record(kept, context, widths, np.array([accepted + 1]))
+        num_tokens = min(accepted + 1, len(tokens) - 1 - root)
+        stats.num_steps += 1
+        stats.num_tokens += num_tokens
+        stats.num_levels += len(widths)
+        stats.num_drafted += int(tree.num_nodes[0]) - 1
+        stats.num_kept += int(kept.num_nodes[0]) - 1
+        stats.num_accepted += accepted
+        stats.num_outside += outside
+        stats.priced_ms += table.step_ms(widths, int(kept.num_nodes[0]) - 1, batch=1, context=root)
+        stats.plain_ms += num_tokens * table.step_ms([], 0, batch=1, context=root)
+        if observer is not None:
+            observer(StepTrace(root, tree, kept, accepted, widths))
+        root += num_tokens
+    return stats
+
+
+def _draft(
+    recording: Recording, root: int, selector: ShapePolicy, context: StepContext
+) -> tuple[DraftTree, list[int], int]:
+    """The tree the selector grows, the widths of its levels, and how often it asked beyond the envelope."""
+    tree = DraftTree.from_roots(recording.tokens[root : root + 1])
+    envelope = recording.envelopes.get(root)
+    widths: list[int] = []
+    if envelope is None:
+        return tree, widths, 0
+    drafter = RecordedDrafter(envelope)
+    while (frontier := selector.frontier(tree, context)).shape[1]:
+        widths.append(frontier.shape[1])
+        num_nodes = tree.num_nodes[0]
+        tree = drafter.expand(tree, frontier, selector.limits)
+        if tree.num_nodes[0] == num_nodes:  # all of it beyond the envelope: the policy would ask the same again
+            break
+    return tree, widths, drafter.num_outside
+
+
+def walk_text(tree: DraftTree, following: Array) -> int:
+    """How many nodes of the one tree the text walks through, where `following` [m] is what comes behind the root."""
+    node, length = 0, 0
+    parents, tokens, count = tree.parents[0], tree.tokens[0], int(tree.num_nodes[0])
+    while length < len(following):
+        matches = np.nonzero((parents[:count] == node) & (tokens[:count] == following[length]))[0]
+        if len(matches) == 0:
+            break
+        node, length = int(matches[0]), length + 1
+    return length
