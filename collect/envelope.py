@@ -16,7 +16,8 @@ from ..controller.contract import COUPLED, RANKED_SCHEMES, Scheme
 from ..controller.errors import InputError
 from ..controller.ranges import require_at_least, require_some
 from ..controller.trees.children import Children
-from ..controller.trees.tree import LINKS, NUMBERS, Array, DraftTree
+from ..controller.trees.numbers import NodeNumbers
+from ..controller.trees.tree import LINKS, Array, DraftTree
 from ..runtime.drafters.ngrams.model import NgramModel
 from ..runtime.drafters.ngrams.proposals import expect
 from ..runtime.engines.base import CachedModel, append_text
@@ -156,5 +157,5 @@ class _Grove:
         tree, count = self._tree, int(self._tree.num_nodes[number])
         columns: dict[str, Any] = {"position": int(self._roots[number]), "scheme": self._scheme.name}
         columns["expanded"] = self._expanded[number]
-        names = [field.name for field in NODES if field.name in (*LINKS, *NUMBERS)]
+        names = [field.name for field in NODES if field.name in (*LINKS, *NodeNumbers._fields)]
         return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}

@@ -9,13 +9,12 @@ from ..controller.contract import COUPLED, FIXED, WALK, Scheme
 from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
+from ..controller.policies.eagle2 import eagle2
 from ..controller.policies.guard import Guard
 from ..controller.policies.learned import learned_selector, tuned_scales
 from ..controller.policies.selector import Selector
 from ..controller.pricing.latency import LatencyTable
 from ..controller.pricing.latency_cache import stored_table
-from ..controller.scorers.base import Scorer
-from ..controller.scorers.confidence import ConfidenceScorer
 from ..controller.scorers.rank import RankScorer
 from ..controller.trees.limits import TreeLimits
 from ..controller.trees.shapes import parse_paths
@@ -111,31 +110,32 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
 def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
     """The loop under a static or dynamic tree, which needs no latency table; the guard looks into one, if there is
     one."""
-    scorer, limits = _scorer_and_limits(config)
-    selector = Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
+    selector = _selector_by_hand(config)
     if config.lookup:
         policy = Guard(selector) if config.guard else selector
         datastore = read_datastore(config.datastore, pair.tokenizer)
         return tree_decoder(pair, FIXED, policy, drafter=LookupDrafter(datastore))
     most = pair.head.max_depth if pair.head is not None else None
-    if most is not None and limits.max_depth > most:
+    if most is not None and selector.limits.max_depth > most:
         raise InputError(
             f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but the tree asked for is "
-            f"{limits.max_depth} deep; give one of that depth"
+            f"{selector.limits.max_depth} deep; give one of that depth"
         )
     table = stored_table(pair.latency_key) if config.guard else None
     return _watched(pair, config, get_ranked_scheme(config.scheme or COUPLED.name), selector, table, fit, max_batch)
 
 
-def _scorer_and_limits(config: SpeculationConfig) -> tuple[Scorer, TreeLimits]:
+def _selector_by_hand(config: SpeculationConfig) -> Selector:
     if config.tree is not None:
         paths = parse_paths(config.tree)
         scorer = RankScorer.from_paths(paths)
         size = len(paths)
-        return scorer, TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=size, budget=size)
+        limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=size, budget=size)
+        return Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
     assert config.dynamic is not None
     depth, width, budget = config.dynamic
-    return ConfidenceScorer(), TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)
+    limits = TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)
+    return eagle2(limits, min_prob=config.min_prob, path_prob=config.path_prob)
 
 
 def _watched(

@@ -21,7 +21,7 @@ import torch
 
 from ..controller.context import StepContext
 from ..controller.contract import WALK
-from ..controller.policies.base import ShapePolicy
+from ..controller.policies.base import ShapePolicy, Step
 from ..controller.trees.tree import DraftTree
 from .drafters.base import Drafter
 from .engines.base import CHUNK
@@ -174,11 +174,13 @@ class Batch:
         drafted = kept = DraftTree.from_roots(self._slots.roots)
         nodes, widths = np.zeros((len(self._slots.roots), 1), dtype=np.int64), []
         draft_rows: DraftRows = [{} for _ in self._slots.roots]
+        step = None
         if drafter is not None and selector is not None:
-            drafted, widths = self._draft(drafted, context, drafter, selector, clock)
+            step = selector.begin(context)
+            drafted, widths = self._draft(drafted, step, drafter, selector.limits.width, clock)
             if widths:
                 draft_rows = drafter.draft_rows
-                nodes = selector.keep(drafted, context)
+                nodes = step.keep(drafted)
                 kept = drafted.subtree(nodes)
                 # The walk may verify any part of a drawn tree; the others count on the places of `draft_rows`.
                 is_whole = verifier.terms is WALK or (kept.num_nodes == drafted.num_nodes).all()
@@ -189,11 +191,11 @@ class Batch:
         verdict = verifier.verify(kept, rows, draft_rows, self._slots.sampler, context.positions)
         clock.charge("verify")
         target.commit(verdict.path)
-        if drafter is not None and selector is not None:
+        if drafter is not None and selector is not None and step is not None:
             path = verdict.path
             drafted_path = np.where(path >= 0, np.take_along_axis(nodes, np.maximum(path, 0), axis=1), -1)
             drafter.commit(drafted, drafted_path, verdict.next_tokens)
-            selector.record(kept, context, widths, verdict.accepted_lengths + 1)
+            step.record(kept, widths, verdict.accepted_lengths + 1)
             if selector.reads_history:
                 self._slots.history.record(kept, rows, verdict, self._slots.sampler)
         num_emitted = emit(self._slots.streams, kept, verdict.path, verdict.next_tokens)
@@ -201,19 +203,19 @@ class Batch:
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
 
     def _draft(
-        self, tree: DraftTree, context: StepContext, drafter: Drafter, selector: ShapePolicy, clock: Clock
+        self, tree: DraftTree, step: Step, drafter: Drafter, width: int, clock: Clock
     ) -> tuple[DraftTree, list[int]]:
         """Grow the candidates level by level until the frontier is empty, the caller charges that last decision, or
         nothing grows."""
         widths = []
         while True:
-            frontier = selector.frontier(tree, context)
+            frontier = step.frontier(tree)
             if frontier.shape[1] == 0:
                 return tree, widths
             clock.charge("controller")
             widths.append(max(len({*row.tolist()} - {-1}) for row in frontier))
             num_nodes = tree.tokens.shape[1]
-            tree = drafter.expand(tree, frontier, selector.limits.width, self._slots.sampler)
+            tree = drafter.expand(tree, frontier, width, self._slots.sampler)
             clock.charge("draft")
             if tree.tokens.shape[1] == num_nodes:  # nothing was found to draft: it would be asked for again
                 return tree, widths

@@ -16,6 +16,7 @@ from treewright.controller.policies.delayed import sampled_shape
 from treewright.controller.policies.guard import Guard
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.objective import Objective
+from treewright.controller.scorers.base import Scores
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.rank import RankScorer
 from treewright.controller.trees.limits import TreeLimits
@@ -38,20 +39,18 @@ class RandomScorer:
     def __init__(self):
         self.generator = np.random.default_rng(3)
 
-    def score(self, tree, context):
-        return -self.generator.exponential(size=tree.tokens.shape)
-
     reads_history = False
 
-    def coverage(self, tree, context):
-        return np.where(self.generator.random((*tree.tokens.shape, 3)) < 0.8, -1.0, -np.inf)
+    def score(self, tree, context, before=None):
+        coverage = np.where(self.generator.random((*tree.tokens.shape, 3)) < 0.8, -1.0, -np.inf)
+        return Scores(tree, -self.generator.exponential(size=tree.tokens.shape), coverage)
 
 
 class WorstScorer(ConfidenceScorer):
     """Prefers the tokens the drafter believes in least."""
 
-    def score(self, tree, context):
-        return -1.0 / (1.0 + tree.ranks)
+    def score(self, tree, context, before=None):
+        return super().score(tree, context)._replace(accept=-1.0 / (1.0 + tree.ranks))
 
 
 class PeekingScorer(ConfidenceScorer):
@@ -64,13 +63,13 @@ class PeekingScorer(ConfidenceScorer):
         super().__init__()
         self.noise = [KeyedNoise(r.sampling.seed, 0, tiny.VOCABULARY_SIZE, torch.device("cpu")) for r in requests]
 
-    def score(self, tree, context):
+    def score(self, tree, context, before=None):
         scores = np.zeros(tree.tokens.shape)
         for row, noise in enumerate(self.noise[: len(scores)]):
             for node in range(1, int(tree.num_nodes[row])):
                 place = int(context.positions[row] + tree.depths[row, node])
                 scores[row, node] = -np.exp(0.3 * float(noise.at(place)[tree.tokens[row, node]]))
-        return scores
+        return super().score(tree, context)._replace(accept=scores)
 
 
 SCORERS = {
@@ -108,8 +107,8 @@ def test_every_tree_writes_the_plain_text(settings, batch, scorer, scheme):
 class NgramScorer(ConfidenceScorer):
     """Believes the text's own n-grams alone."""
 
-    def score(self, tree, context):
-        return tree.ngram_log_probs
+    def score(self, tree, context, before=None):
+        return super().score(tree, context)._replace(accept=tree.ngram_log_probs)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -178,9 +177,9 @@ class PacedSelector(Selector):
         self.ticks += 1
         return 0.08 * self.ticks + self.drafting
 
-    def frontier(self, tree, context):
-        self.drafting += 0.2 * (self.ticks > 50)
-        return super().frontier(tree, context)
+    def begin(self, context):
+        self.drafting += 0.8 * (self.ticks > 50)
+        return super().begin(context)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -3,6 +3,7 @@
 import numpy as np
 from treewright.controller.context import StepContext
 from treewright.controller.learned.history import START
+from treewright.controller.scorers.base import Scores
 from treewright.controller.trees.children import Children
 from treewright.controller.trees.tree import DraftTree
 
@@ -61,11 +62,9 @@ class TableScorer:
         self.edges = np.asarray(edges)
         self._coverage = np.log(coverage)
 
-    def score(self, tree, context):
-        return np.broadcast_to(self.edges[: tree.tokens.shape[1]], tree.tokens.shape)
-
-    def coverage(self, tree, context):
-        return np.broadcast_to(self._coverage, (*tree.tokens.shape, len(self._coverage)))
+    def score(self, tree, context, before=None):
+        accept = np.broadcast_to(self.edges[: tree.tokens.shape[1]], tree.tokens.shape)
+        return Scores(tree, accept, np.broadcast_to(self._coverage, (*tree.tokens.shape, len(self._coverage))))
 
 
 def closed_subsets(tree):

@@ -1,7 +1,6 @@
 """A decode step taken apart, through the real code path, for those who price its parts."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -76,13 +75,9 @@ class Workbench:
         self._batch = batch
         self.root(1)
 
-    def _new_step(self) -> StepContext:
-        """The same situation as a step of its own; within one, the selector remembers its scores."""
-        return replace(self._context)
-
     def root(self, width: int) -> None:
         """A step's first level: read the two tokens that were committed last, hang children under the root."""
-        self._selector.frontier(self._roots, self._new_step())
+        self._selector.begin(self._context).frontier(self._roots)
         frontier = np.zeros((self._batch, width), dtype=np.int64)
         tree = self._drafter.expand(self._roots, frontier, self._selector.limits.width, self._sampler)
         self._drafter.commit(tree, np.ones((self._batch, 1), dtype=np.int64), self._roots.tokens[:, 0])
@@ -90,7 +85,7 @@ class Workbench:
     def draft(self, width: int) -> None:
         """A later level that expands `width` nodes per request."""
         tree = self._widest
-        self._selector.frontier(tree, self._new_step())
+        self._selector.begin(self._context).frontier(tree)
         frontier = np.broadcast_to(np.arange(1, width + 1), (self._batch, width)).copy()
         self._drafter.expand(tree, frontier, self._selector.limits.width, self._sampler)
         self._drafter.model.commit(NO_ROWS)
@@ -100,7 +95,7 @@ class Workbench:
         """A target step over `num_nodes` drafted nodes per request, root left out."""
         tree = self._trees[num_nodes]
         if num_nodes:
-            self._selector.keep(tree, self._new_step())
+            self._selector.begin(self._context).keep(tree)
         rows = self._target.score(tree)
         self._verifier.verify(tree, rows, (), self._sampler, self._context.positions)
         self._target.model.commit(NO_ROWS)
@@ -111,9 +106,9 @@ class Workbench:
 
     def decide(self, num_nodes: int) -> None:
         """Whether to draft behind a level of `num_nodes` nodes per request, and which to keep."""
-        context = self._new_step()
-        self._selector.frontier(self._trees[num_nodes], context)
-        self._selector.keep(self._trees[num_nodes], context)
+        step = self._selector.begin(self._context)
+        step.frontier(self._trees[num_nodes])
+        step.keep(self._trees[num_nodes])
 
 
 def _bush(roots: DraftTree, num_nodes: int, vocabulary_size: int) -> DraftTree:

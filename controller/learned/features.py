@@ -1,32 +1,25 @@
-"""What the learned score looks at: cheap functions of the prefix and the drafts, one row per drafted node."""
+"""What the learned score is computed from: cheap functions of the prefix and the drafts, one row per drafted node."""
 
 import numpy as np
 
 from ..context import StepContext
-from ..trees.tree import NUMBERS, Array, DraftTree
+from ..trees.numbers import NodeNumbers
+from ..trees.tree import Array, DraftTree
 from .history import HISTORY
 
 # A checkpoint names the version it was trained with; any change of names, order or meaning raises it.
-FEATURE_VERSION = 5
+FEATURE_VERSION = 6  # 5 named the columns of a tree in the singular
 FEATURES = (
-    # The tree's `NUMBERS` of the node; at the root, all of them are 0.
-    "log_prob",
-    "noisy_log_prob",
-    "entropy",
-    "top_log_prob",
-    "margin",
-    "ngram_log_prob",
-    "ngram_top_log_prob",
-    "path_log_prob",
-    "path_noisy_log_prob",
-    "rank",  # place among the siblings; the last one is the n-grams' child
-    "depth",
+    # Columns of the tree by their names; at the root, all of them are 0.
+    *NodeNumbers._fields,
+    "ranks",  # index among the siblings; the last one is the n-grams' child
+    "depths",
     # The same for all nodes of a step: see `stack_conditions`.
     "temperature",
     "top_p",
     *HISTORY,
 )
-RANK = len(NUMBERS)
+RANKS = FEATURES.index("ranks")
 FIRST_CONDITION = FEATURES.index("temperature")
 
 
@@ -36,9 +29,9 @@ def stack_features(numbers: Array, ranks: Array, depths: Array, conditions: Arra
     Used to train and to serve. Clipping and scaling are the network's own affair.
     """
     features = np.empty((*numbers.shape[:-1], len(FEATURES)), dtype=np.float32)
-    features[..., :RANK] = numbers
-    features[..., RANK] = ranks
-    features[..., RANK + 1] = depths
+    features[..., :RANKS] = numbers
+    features[..., RANKS] = ranks
+    features[..., RANKS + 1] = depths
     features[..., FIRST_CONDITION:] = conditions
     return features
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 
 from ..context import StepContext
+from ..scorers.base import Scores
 from ..scorers.siblings import among_siblings
 from ..trees.tree import Array, DraftTree
 from .features import node_features
@@ -21,18 +22,13 @@ Network = Callable[[Array], tuple[Array, Array]]
 
 
 class LearnedScorer:
-    """Asks the network about the nodes that are new since the last call: once per drafted level."""
+    """Asks the network about the nodes of the levels that are new: a node's features never change within a step."""
 
     reads_history = True
 
     def __init__(self, network: Network):
-        self.num_distrusted = 0
+        self.num_distrusted = 0  # nodes for which the network's answer was no log-probability
         self._network = network
-        self._tree: DraftTree | None = None
-        self._context: StepContext | None = None
-        self._alone: Array = np.zeros((0, 0), dtype=np.float32)  # [B, N] of `_tree`, each node as an only child
-        self._accept: Array = np.zeros((0, 0))  # [B, N] among siblings
-        self._coverage: Array = np.zeros((0, 0, 0))  # [B, N, W]
 
     @classmethod
     def from_bytes(cls, graph: bytes) -> "LearnedScorer":
@@ -45,35 +41,24 @@ class LearnedScorer:
 
         return cls(run)
 
-    def score(self, tree: DraftTree, context: StepContext) -> Array:
-        self._predict(tree, context)
-        return self._accept
-
-    def coverage(self, tree: DraftTree, context: StepContext) -> Array:
-        self._predict(tree, context)
-        return self._coverage
-
-    def _predict(self, tree: DraftTree, context: StepContext) -> None:
-        if tree is self._tree and context is self._context:
-            return
-        # Within a step a tree only grows, and a node's features never change. In a ragged batch some nodes behind the
-        # smallest tree's last are asked about again.
-        known = int(self._tree.num_nodes.min()) if self._tree is not None and context is self._context else 0
-        if known == tree.tokens.shape[1]:  # a level was asked for, but no candidate was left
-            self._tree = tree
-            return
+    def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
+        # In a ragged batch some nodes behind the smallest tree's last are asked about again.
+        known = int(before.tree.num_nodes.min()) if before is not None else 0
+        if before is not None and known == tree.tokens.shape[1]:
+            return before._replace(tree=tree)
         features = node_features(tree, context, known)
         answers = self._network(features.reshape(-1, features.shape[-1]))
-        alone, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
+        only_child, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
         coverage = np.minimum(coverage, 0.0)  # NaN stays NaN, and the selector drafts nothing under it
-        self._note_strange(alone, tree, known)
-        if known:
-            alone = np.concatenate((self._alone[:, :known], alone), axis=1)
-            coverage = np.concatenate((self._coverage[:, :known], coverage), axis=1)
-        # Siblings may stand on both sides of `known`, so all are weighed against each other again.
-        accept = _trusted(alone, tree)
+        self._note_strange(only_child, tree, known)
+        if before is not None:
+            assert before.only_child is not None, "an answer of another scorer"
+            only_child = np.concatenate((before.only_child[:, :known], only_child), axis=1)
+            coverage = np.concatenate((before.coverage[:, :known], coverage), axis=1)
+        # Siblings may lie on both sides of `known`, so all are normalised again.
+        accept = _trusted(only_child, tree)
         accept[:, 0] = 0.0
-        self._tree, self._context, self._alone, self._accept, self._coverage = tree, context, alone, accept, coverage
+        return Scores(tree, accept, coverage, only_child)
 
     def _note_strange(self, scores: Array, tree: DraftTree, known: int) -> None:
         """Count the new nodes whose score is no log-probability."""
@@ -83,13 +68,13 @@ class LearnedScorer:
         self.num_distrusted += num_strange
 
 
-def _trusted(alone: Array, tree: DraftTree) -> Array:
+def _trusted(only_child: Array, tree: DraftTree) -> Array:
     """[B, N] the nodes among their siblings, by the network's scores of each as an only child; the drafter's confidence
     stands in for what is no finite log-probability."""
-    strange = _strange(alone)
+    strange = _strange(only_child)
     if not strange.any():
-        return among_siblings(alone, tree)
-    trusted = among_siblings(np.where(strange, -np.inf, alone), tree)
+        return among_siblings(only_child, tree)
+    trusted = among_siblings(np.where(strange, -np.inf, only_child), tree)
     return np.where(strange, np.minimum(tree.noisy_log_probs, 0.0), trusted)
 
 

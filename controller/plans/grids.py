@@ -13,8 +13,10 @@ from ..contract import Scheme
 from ..errors import InputError
 from ..policies.base import ShapePolicy
 from ..policies.chains import EmaChain, ThresholdChain
+from ..policies.eagle2 import eagle2
 from ..policies.learned import LEARNED, learned_selector
-from ..policies.ltd import StopPolicy
+from ..policies.ltd import LtdPolicy
+from ..policies.opt_tree import opt_tree
 from ..policies.selector import Selector
 from ..policies.sequoia import cheapest_tree, static_selector
 from ..pricing.latency import LatencyTable
@@ -147,12 +149,11 @@ def _confidence_families(
     def threshold(depth: int, miss_weight: float) -> ShapePolicy:
         return ThresholdChain(min(depth, largest.max_depth), miss_weight=miss_weight)
 
-    def eagle2(depth: int, budget: int) -> ShapePolicy:
-        return Selector(ConfidenceScorer(), _within(largest, depth, budget, largest.width))
+    def confident(depth: int, budget: int) -> ShapePolicy:
+        return eagle2(_within(largest, depth, budget, largest.width))
 
-    def opt_tree(delta: float, budget: int) -> ShapePolicy:
-        limits = _within(largest, largest.max_depth, budget, largest.width)
-        return Selector(ConfidenceScorer(), limits, delta=delta)
+    def least_gain(delta: float, budget: int) -> ShapePolicy:
+        return opt_tree(_within(largest, largest.max_depth, budget, largest.width), delta)
 
     def confident_choice(theta_scale: float) -> ShapePolicy:
         return Selector(ConfidenceScorer(coverage), largest, objective=Objective(table, scale=theta_scale))
@@ -162,8 +163,8 @@ def _confidence_families(
 
     yield Family("EMA length", scheme.name, ema, _grid(("decay", "margin"), EMA_DECAYS_MARGINS))
     yield Family("online threshold", scheme.name, threshold, _grid(("depth", "miss_weight"), DEPTHS_MISS_WEIGHTS))
-    yield Family("EAGLE-2", scheme.name, eagle2, _grid(("depth", "budget"), DEPTHS_BUDGETS))
-    yield Family("OPT-Tree", scheme.name, opt_tree, _grid(("delta", "budget"), DELTAS_BUDGETS))
+    yield Family("EAGLE-2", scheme.name, confident, _grid(("depth", "budget"), DEPTHS_BUDGETS))
+    yield Family("OPT-Tree", scheme.name, least_gain, _grid(("delta", "budget"), DELTAS_BUDGETS))
     yield Family("choice, confidence", scheme.name, confident_choice, THETA_GRID)
     yield Family("choice, fused", scheme.name, fused_choice, THETA_GRID)
 
@@ -179,7 +180,7 @@ def _fitted_families(checkpoint: Checkpoint, table: LatencyTable, scheme: Scheme
 
     def stopping(gain: float, floor: float) -> ShapePolicy:
         limits = _within(largest, largest.max_depth, largest.budget, largest.width)
-        return StopPolicy(stop, limits, gain=gain, floor=floor)
+        return LtdPolicy(stop, limits, gain=gain, floor=floor)
 
     def learned(theta_scale: float) -> ShapePolicy:
         return learned_selector(checkpoint, table, theta_scale=theta_scale)

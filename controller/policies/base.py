@@ -1,5 +1,6 @@
-"""The shape policy: where to draft next and what to verify."""
+"""The shape policy: which nodes to expand next, and which drafted nodes the target verifies."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,12 +11,38 @@ from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
 
 
+class Step(Protocol):
+    """One step of a batch, from its roots to what was committed. Within a step trees only grow: each tree asked about
+    holds the nodes of the ones before."""
+
+    def frontier(self, tree: DraftTree) -> Array:
+        """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting.
+
+        Under a sampled scheme a node appears once for each child it is to get.
+        """
+        ...
+
+    def keep(self, tree: DraftTree) -> Array:
+        """[B, K]: nodes to verify, ascending, the root first, -1 behind each tree's last; parent-closed.
+
+        A guest in another loop may ask this alone, of trees drafted elsewhere.
+        """
+        ...
+
+    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
+        """The step with the kept `tree` committed `num_tokens` [B] (accepted length + 1) per request.
+
+        `level_widths` are the nodes expanded by each drafter level.
+        """
+        ...
+
+
 class ShapePolicy(Protocol):
-    """What the decode loop asks. `record` may teach a policy, so one instance serves one run of requests."""
+    """What the decode loop asks. `Step.record` may teach a policy, so one instance serves one run of requests."""
 
     @property
     def information(self) -> Information:
-        """What its decisions look at; the contract of scheme and verifier depends on it."""
+        """What its decisions use; the contract of scheme and verifier depends on it."""
         ...
 
     @property
@@ -28,23 +55,36 @@ class ShapePolicy(Protocol):
         """The largest tree it drafts."""
         ...
 
-    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
-        """[B, F]: nodes of the last level to expand, best first, -1 where a tree has fewer; F = 0 ends drafting.
-
-        Under a sampled scheme a node stands here once for each child it is to get.
-        """
+    def begin(self, context: StepContext) -> Step:
+        """The next step of the requests that `context` describes."""
         ...
 
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        """[B, K]: nodes to verify, ascending, the root first, -1 behind each tree's last; parent-closed."""
-        ...
 
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
-        """The step with the kept `tree` committed `num_tokens` [B] (accepted length + 1) per request.
+class StatelessRules(Protocol):
+    """A policy that remembers nothing within a step: the rules of `Step` as functions of its context too."""
 
-        `level_widths` are the nodes expanded by each drafter level.
-        """
-        ...
+    def frontier(self, tree: DraftTree, context: StepContext) -> Array: ...
+
+    def keep(self, tree: DraftTree, context: StepContext) -> Array: ...
+
+    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None: ...
+
+
+@dataclass(frozen=True)
+class StatelessStep:
+    """The `Step` of such a policy."""
+
+    rules: StatelessRules
+    context: StepContext
+
+    def frontier(self, tree: DraftTree) -> Array:
+        return self.rules.frontier(tree, self.context)
+
+    def keep(self, tree: DraftTree) -> Array:
+        return self.rules.keep(tree, self.context)
+
+    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
+        self.rules.record(tree, self.context, level_widths, num_tokens)
 
 
 def keep_all(tree: DraftTree) -> Array:

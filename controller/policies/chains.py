@@ -13,7 +13,7 @@ from ..context import StepContext
 from ..contract import Information
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
-from .base import keep_all
+from .base import StatelessStep, keep_all
 
 # Accepted tokens assumed before any step was seen; a few steps forget it.
 FIRST_AVERAGE = 1.0
@@ -42,6 +42,9 @@ class EmaChain:
     def depth(self) -> int:
         """Tokens the next chain drafts."""
         return int(np.clip(np.floor(self.average + self.margin + 0.5), 0, self.limits.max_depth))
+
+    def begin(self, context: StepContext) -> StatelessStep:
+        return StatelessStep(self, context)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         return chain_frontier(tree, context, np.full(len(tree.num_nodes), self.depth))
@@ -72,6 +75,9 @@ class ThresholdChain:
         self.miss_weight = miss_weight
         self.threshold = FIRST_THRESHOLD
         self._pairs: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
+
+    def begin(self, context: StepContext) -> StatelessStep:
+        return StatelessStep(self, context)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         last = tree.num_nodes - 1

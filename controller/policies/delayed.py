@@ -12,7 +12,7 @@ from ..contract import HYBRID, Information, Scheme
 from ..errors import InputError
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
-from .base import keep_all
+from .base import StatelessStep, keep_all
 
 # What a step has random numbers for.
 MAX_PATHS = 64
@@ -36,6 +36,9 @@ class DelayedTree:
         self.trunk_length = trunk_length
         budget = trunk_length + num_paths * branch_length
         self.limits = TreeLimits(depth, 1, num_paths, budget)
+
+    def begin(self, context: StepContext) -> StatelessStep:
+        return StatelessStep(self, context)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         level = int(tree.depths.max())
@@ -66,6 +69,9 @@ class TrunkWithSides:
             )
         self.num_sides = num_sides
         self.limits = TreeLimits(length, 1, 1 + num_sides, length * (1 + num_sides))
+
+    def begin(self, context: StepContext) -> StatelessStep:
+        return StatelessStep(self, context)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         level = int(tree.depths.max())

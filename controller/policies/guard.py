@@ -1,21 +1,6 @@
-"""The guard: speculation that loses is switched off, and probed again at growing intervals.
+"""The guard: speculation that loses is switched off, and probed again at growing intervals (see `ledger`)."""
 
-A speculative step gains the tokens it commits less those that plain decoding would have committed in its time. The
-gains are summed from one side, a CUSUM test (Page, Biometrika 41, 1954): `credit` takes every gain but never exceeds
-CREDIT, and where it falls to nothing speculation ends. What was lost is then earned back: the next probe, which may
-lose PROBE tokens, waits for 1 / PROBE_SHARE plain tokens per token lost, twice as long after each further failure and
-at most MAX_PATIENCE times.
-
-Whatever the steps take, in n tokens of a bucket at most CREDIT + PROBE + PROBE_SHARE * n are lost against plain
-decoding, apart from the steps that go below nothing and a catch-up not earned back yet. For a pair that always loses
-it is under 2 % of 5000 tokens, and in the long run PROBE_SHARE / MAX_PATIENCE. Where speculation pays, the guard costs
-one plain step in CHECK_STEPS, to know what plain decoding takes.
-"""
-
-import logging
-from collections import deque
 from collections.abc import Callable
-from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -25,163 +10,97 @@ from ..contract import Information
 from ..pricing.latency import LatencyTable
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
-from .base import ShapePolicy
-
-CREDIT = 32.0  # tokens; a step's gain is noisy by a token or two, and what pays must not end by chance
-PROBE = 8.0  # tokens
-PROBE_SHARE = 0.02  # tokens that probes may lose per plain token
-MAX_PATIENCE = 4
-FIRST_CHECK_STEPS = 16  # until the first plain step amid speculation; the distance doubles up to the next
-CHECK_STEPS = 256
-PLAIN_STEPS = 7  # the plain steps that tell what plain decoding takes: the median of the last ones
-RECENT_STEPS = 32  # over which the running rate of speculation forgets
-
-log = logging.getLogger(__name__)
+from .base import ShapePolicy, Step
+from .ledger import Ledger
 
 
 class Guard:
     """A shape policy around another: lets it draft while that pays by the `clock` (seconds).
 
-    A step is timed from its first frontier to its record: drafting, target, verification and commits. There is one
-    decision for the whole batch, kept by batch size and temperature. The latency table, where there is one, says what
-    a plain step costs before any was measured, and how that grows with the context. The clock decides about shapes
-    only: the same requests may draft other trees the next time, but the walk keeps their text the same. The first step
-    of a text reads its prompt and counts for neither side.
+    A step is timed from its begin to its record: drafting, target, verification and commits. There is one decision
+    for the whole batch, kept by batch size and temperature. The latency table, where there is one, says what a plain
+    step costs before any was measured, and how that grows with the context. The clock decides about shapes only: the
+    same requests may draft other trees the next time, but the walk keeps their text the same. The first step of a text
+    reads its prompt and counts for neither side.
     """
 
     def __init__(
-        self, selector: ShapePolicy, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
+        self, policy: ShapePolicy, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
     ):
-        self._selector = selector
+        self.clock = clock
+        self._policy = policy
         self._table = table
-        self._clock = clock
         self._ledgers: dict[tuple[int, float], Ledger] = {}  # by batch size and temperature
         self._next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
-        # The step under way:
-        self._ledger: Ledger | None = None
-        self._started = 0.0
-        self._goes_on = False  # the step is not the first of its texts
-        self._is_plain = False
 
     @property
     def information(self) -> Information:
-        return self._selector.information
+        return self._policy.information
 
     @property
     def reads_history(self) -> bool:
-        return self._selector.reads_history
+        return self._policy.reads_history
 
     @property
     def limits(self) -> TreeLimits:
-        return self._selector.limits
+        return self._policy.limits
 
-    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
-        if tree.tokens.shape[1] == 1:
-            self._begin(context)
-        if self._is_plain:
-            return np.zeros((len(tree.tokens), 0), dtype=np.int64)
-        return self._selector.frontier(tree, context)
+    def begin(self, context: StepContext) -> "GuardedStep":
+        started = self.clock()
+        ledger = self._ledger(context)
+        is_first = not np.array_equal(context.positions, self._next_positions)
+        is_check = not is_first and ledger.steps_to_check <= 0
+        is_plain = is_check or not ledger.speculating
+        return GuardedStep(self, context, ledger, started, is_first, None if is_plain else self._policy.begin(context))
 
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        return self._selector.keep(tree, context)
-
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
-        assert self._ledger is not None, "a step begins with its frontier"
-        cost = (self._clock() - self._started) * 1e3 / self._plain_price(context)
-        self._next_positions = context.positions + num_tokens
-        if not self._is_plain:
-            self._selector.record(tree, context, level_widths, num_tokens)
-            self._ledger.add_speculative(float(num_tokens.mean()), cost, counts=self._goes_on)
-        elif self._goes_on:
-            self._ledger.add_plain(cost)
-
-    def _begin(self, context: StepContext) -> None:
-        self._started = self._clock()
-        key = (len(context.positions), round(context.mean_temperature, 1))
-        if key not in self._ledgers:
-            self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", has_price=self._table is not None)
-        self._ledger = self._ledgers[key]
-        self._goes_on = np.array_equal(context.positions, self._next_positions)
-        is_check = self._goes_on and self._ledger.steps_to_check <= 0
-        self._is_plain = is_check or not self._ledger.speculating
-
-    def _plain_price(self, context: StepContext) -> float:
+    def plain_price(self, context: StepContext) -> float:
         """Milliseconds of a plain step by the table; 1 without one, and costs are milliseconds then."""
         if self._table is None:
             return 1.0
         batch, position = len(context.positions), int(context.positions.max())
         return float(self._table.verify_costs(0, batch=batch, context=position)[0])
 
+    def expect(self, positions: Array) -> None:
+        """The roots [B] of the next step, if its requests are the same."""
+        self._next_positions = positions
 
-class Ledger:
-    """The account of one bucket. Tokens are per request; costs are in units of the plain step's price."""
+    def _ledger(self, context: StepContext) -> Ledger:
+        key = (len(context.positions), round(context.mean_temperature, 1))
+        if key not in self._ledgers:
+            self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", has_price=self._table is not None)
+        return self._ledgers[key]
 
-    def __init__(self, name: str, *, has_price: bool):
-        self.speculating = True
-        # Without a price the first step that counts is plain: nothing can be said before.
-        self.steps_to_check = FIRST_CHECK_STEPS if has_price else 0
-        self._name = name
-        self._next_check = 2 * FIRST_CHECK_STEPS if has_price else FIRST_CHECK_STEPS
-        self._plain_costs = deque([1.0] if has_price else [], maxlen=PLAIN_STEPS)
-        self._recent_tokens = self._recent_cost = 0.0
-        self._credit = CREDIT
-        self._debt = 0.0  # tokens lost since the last wait
-        self._defeats = 0  # times switched off since the credit was last full
-        self._plain_steps = 0  # since speculation was switched off
-        self._catches_up = False  # the drafter has yet to read what was decoded without it
 
-    @property
-    def plain_cost(self) -> float:
-        return median(self._plain_costs)
+class GuardedStep:
+    """A `Step` (see `base`); without a step of the policy inside it is plain: nothing is drafted, the root is kept."""
 
-    def add_plain(self, cost: float) -> None:
-        self._plain_costs.append(cost)
-        if self.speculating:
-            self.steps_to_check = self._next_check
-            self._next_check = min(2 * self._next_check, CHECK_STEPS)
-            return
-        self._plain_steps += 1
-        if self._plain_steps == PLAIN_STEPS and self._defeats == 1 and self._paid_after_all():
-            self._switch_on()
-        elif self._plain_steps >= self._debt / PROBE_SHARE * min(2 ** (self._defeats - 1), MAX_PATIENCE):
-            self._debt = 0.0
-            self._switch_on()
+    def __init__(
+        self,
+        guard: Guard,
+        context: StepContext,
+        ledger: Ledger,
+        started: float,  # seconds, by the guard's clock
+        is_first: bool,  # of its requests
+        inside: Step | None,
+    ):
+        self._guard = guard
+        self._context = context
+        self._ledger = ledger
+        self._started = started
+        self._is_first = is_first
+        self._inside = inside
 
-    def add_speculative(self, tokens: float, cost: float, *, counts: bool) -> None:
-        """A step that committed `tokens`; one that does not `count` still brings the drafter up to date."""
-        catches_up, self._catches_up = self._catches_up, False
-        if not counts:
-            return
-        self.steps_to_check -= 1
-        gain = tokens - cost / self.plain_cost
-        if catches_up:
-            self._debt += max(0.0, -gain)  # the price of switching, not of speculation
-            return
-        decay = 1.0 - 1.0 / RECENT_STEPS
-        self._recent_tokens = self._recent_tokens * decay + tokens
-        self._recent_cost = self._recent_cost * decay + cost
-        self._credit = min(self._credit + gain, CREDIT)
-        if self._credit == CREDIT:
-            self._defeats = 0
-        elif self._credit <= 0:
-            self._switch_off()
+    def frontier(self, tree: DraftTree) -> Array:
+        return np.zeros((len(tree.tokens), 0), dtype=np.int64) if self._inside is None else self._inside.frontier(tree)
 
-    def _paid_after_all(self) -> bool:
-        """Whether the last speculative steps look good beside plain ones of the same minute.
+    def keep(self, tree: DraftTree) -> Array:
+        return np.zeros((len(tree.tokens), 1), dtype=np.int64) if self._inside is None else self._inside.keep(tree)
 
-        Amid speculation plain steps are rare, so a machine that has just become slower first looks like a loss.
-        """
-        return self._recent_tokens * self.plain_cost > self._recent_cost
-
-    def _switch_off(self) -> None:
-        log.info("speculation off at %s: it is slower than plain decoding", self._name)
-        self.speculating = False
-        self._defeats += 1
-        self._debt += PROBE - self._credit
-        self._plain_steps = 0
-
-    def _switch_on(self) -> None:
-        log.info("speculation on again at %s, on probation", self._name)
-        self.speculating = True
-        self._credit = PROBE
-        self._catches_up = True
+    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
+        cost = (self._guard.clock() - self._started) * 1e3 / self._guard.plain_price(self._context)
+        self._guard.expect(self._context.positions + num_tokens)
+        if self._inside is not None:
+            self._inside.record(tree, level_widths, num_tokens)
+            self._ledger.add_speculative(float(num_tokens.mean()), cost, counts=not self._is_first)
+        elif not self._is_first:
+            self._ledger.add_plain(cost)

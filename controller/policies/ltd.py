@@ -15,15 +15,15 @@ from ..scorers.confidence import ConfidenceScorer
 from ..scorers.floor import FloorScorer
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
-from .selector import Selector
+from .selector import Selector, SelectorStep
 
 
-def stop_features(path_probs: Array, depth: int) -> Array:
+def ltd_features(path_probs: Array, depth: int) -> Array:
     """[3] from the path probabilities (read through the scheme) of the last level's nodes, and its depth."""
     return np.array([path_probs.max(), path_probs.sum(), depth])
 
 
-class StopPolicy:
+class LtdPolicy:
     """Drafts another level while the chance that it adds a token is at least `gain`, and verifies nodes no less likely
     than `floor`.
 
@@ -40,24 +40,35 @@ class StopPolicy:
         self._weights, self._bias = np.asarray(fit["weights"]), float(fit["bias"])
         self._selector = Selector(FloorScorer(ConfidenceScorer(), floor), limits)
 
-    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
-        nodes = self._selector.frontier(tree, context)
-        level = int(tree.depths.max())
-        if level == 0:
-            return nodes
-        going_on = np.array([self.promise(tree, row, level) >= self.gain for row in range(len(nodes))])
-        nodes = np.where(going_on[:, None], nodes, -1)
-        return nodes[:, : int((nodes >= 0).sum(axis=1).max(initial=0))]
+    def begin(self, context: StepContext) -> "LtdStep":
+        return LtdStep(self, self._selector.begin(context))
 
-    def promise(self, tree: DraftTree, row: int, level: int) -> float:
+    def gain_chance(self, tree: DraftTree, row: int, level: int) -> float:
         """The chance that a level below `level` adds a token to one tree of the batch."""
         probs = np.exp(tree.path_noisy_log_probs[row, tree.depths[row] == level].astype(np.float64))
         if len(probs) == 0:
             return 0.0
-        return float(1.0 / (1.0 + np.exp(-(stop_features(probs, level) @ self._weights + self._bias))))
+        return float(1.0 / (1.0 + np.exp(-(ltd_features(probs, level) @ self._weights + self._bias))))
 
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        return self._selector.keep(tree, context)
 
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
-        """Nothing is learnt while decoding."""
+class LtdStep:
+    """A `Step` (see `base`); nothing is learnt while decoding."""
+
+    def __init__(self, policy: LtdPolicy, inside: SelectorStep):
+        self._policy = policy
+        self._inside = inside
+
+    def frontier(self, tree: DraftTree) -> Array:
+        nodes = self._inside.frontier(tree)
+        level = int(tree.depths.max())
+        if level == 0:
+            return nodes
+        chances = [self._policy.gain_chance(tree, row, level) for row in range(len(nodes))]
+        nodes = np.where((np.array(chances) >= self._policy.gain)[:, None], nodes, -1)
+        return nodes[:, : int((nodes >= 0).sum(axis=1).max(initial=0))]
+
+    def keep(self, tree: DraftTree) -> Array:
+        return self._inside.keep(tree)
+
+    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
+        self._inside.record(tree, level_widths, num_tokens)

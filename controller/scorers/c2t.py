@@ -12,6 +12,7 @@ from ..context import StepContext
 from ..policies.selector import Selector
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
+from .base import Scores
 from .confidence import TYPICAL_COVERAGE
 from .floor import FloorScorer
 
@@ -34,7 +35,7 @@ class C2TScorer:
     def __init__(self, fit: dict[str, Any]):
         self._weights, self._bias = np.asarray(fit["weights"]), float(fit["bias"])
 
-    def score(self, tree: DraftTree, context: StepContext) -> Array:
+    def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
         features = c2t_features(tree.path_noisy_log_probs, tree.entropies, tree.depths)
         log_values = -np.logaddexp(0.0, -(features @ self._weights + self._bias))
         log_values[:, 0] = 0.0
@@ -43,10 +44,8 @@ class C2TScorer:
             rows, nodes = np.nonzero(tree.depths == depth)
             capped = np.minimum(log_values[rows, nodes], log_values[rows, above[rows, nodes]])
             log_values[rows, nodes] = capped
-        return log_values - np.take_along_axis(log_values, above, axis=1)
-
-    def coverage(self, tree: DraftTree, context: StepContext) -> Array:
-        return np.broadcast_to(np.log(TYPICAL_COVERAGE), (*tree.tokens.shape, len(TYPICAL_COVERAGE)))
+        coverage = np.broadcast_to(np.log(TYPICAL_COVERAGE), (*tree.tokens.shape, len(TYPICAL_COVERAGE)))
+        return Scores(tree, log_values - np.take_along_axis(log_values, above, axis=1), coverage)
 
 
 def c2t_selector(fit: dict[str, Any], limits: TreeLimits, *, floor: float) -> Selector:

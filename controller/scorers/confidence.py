@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..context import StepContext
-from ..trees.tree import Array, DraftTree
+from ..trees.tree import DraftTree
+from .base import Scores
 
 # Share of steps in which the target takes the rank-w child, the n-grams' child last; used only to decide whether to
 # draft another level.
@@ -23,8 +24,6 @@ class ConfidenceScorer:
     def __init__(self, coverage: tuple[float, ...] = TYPICAL_COVERAGE):
         self._coverage = np.log(coverage)
 
-    def score(self, tree: DraftTree, context: StepContext) -> Array:
-        return tree.noisy_log_probs
-
-    def coverage(self, tree: DraftTree, context: StepContext) -> Array:
-        return np.broadcast_to(self._coverage, (*tree.tokens.shape, len(self._coverage)))
+    def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
+        coverage = np.broadcast_to(self._coverage, (*tree.tokens.shape, len(self._coverage)))
+        return Scores(tree, tree.noisy_log_probs, coverage)

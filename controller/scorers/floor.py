@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..context import StepContext
-from ..trees.tree import Array, DraftTree
-from .base import Scorer
+from ..trees.tree import DraftTree
+from .base import Scorer, Scores
 
 
 class FloorScorer:
@@ -18,9 +18,7 @@ class FloorScorer:
     def reads_history(self) -> bool:
         return self._scorer.reads_history
 
-    def score(self, tree: DraftTree, context: StepContext) -> Array:
-        edges = self._scorer.score(tree, context)
-        return np.where(tree.path_sums(np.minimum(edges, 0.0)) < self._floor, -np.inf, edges)
-
-    def coverage(self, tree: DraftTree, context: StepContext) -> Array:
-        return self._scorer.coverage(tree, context)
+    def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
+        scores = self._scorer.score(tree, context, before)
+        unlikely = tree.path_sums(np.minimum(scores.accept, 0.0)) < self._floor
+        return scores._replace(accept=np.where(unlikely, -np.inf, scores.accept))

@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..context import StepContext
-from ..trees.tree import Array, DraftTree
+from ..trees.tree import DraftTree
+from .base import Scores
 from .confidence import ConfidenceScorer
 from .siblings import at_most_one
 
@@ -17,8 +18,6 @@ class FusedScorer:
     def __init__(self, coverage: tuple[float, ...]):
         self._confidence = ConfidenceScorer(coverage)
 
-    def score(self, tree: DraftTree, context: StepContext) -> Array:
-        return at_most_one(np.maximum(tree.noisy_log_probs, tree.ngram_log_probs), tree)
-
-    def coverage(self, tree: DraftTree, context: StepContext) -> Array:
-        return self._confidence.coverage(tree, context)
+    def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
+        accept = at_most_one(np.maximum(tree.noisy_log_probs, tree.ngram_log_probs), tree)
+        return self._confidence.score(tree, context)._replace(accept=accept)

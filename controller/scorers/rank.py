@@ -7,6 +7,7 @@ import numpy as np
 from ..context import StepContext
 from ..trees.shapes import Path, check_paths
 from ..trees.tree import Array, DraftTree
+from .base import Scores
 
 
 class RankScorer:
@@ -46,26 +47,27 @@ class RankScorer:
     def width(self) -> int:
         return self.log_probs.shape[1]
 
-    def score(self, tree: DraftTree, context: StepContext) -> Array:
+    def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
+        coverage = self._coverage(tree)
         rows = np.arange(len(tree.tokens))[:, None]
-        scores = self.coverage(tree, context)[rows, np.maximum(tree.parents, 0), np.minimum(tree.ranks, self.width - 1)]
-        scores = np.where(tree.ranks < self.width, scores, -np.inf)
-        scores[:, 0] = 0.0
-        return scores
+        accept = coverage[rows, np.maximum(tree.parents, 0), np.minimum(tree.ranks, self.width - 1)]
+        accept = np.where(tree.ranks < self.width, accept, -np.inf)
+        accept[:, 0] = 0.0
+        return Scores(tree, accept, coverage)
 
-    def coverage(self, tree: DraftTree, context: StepContext) -> Array:
+    def _coverage(self, tree: DraftTree) -> Array:
         if self._children is not None:
-            return np.where(self._children[self._places(tree)] >= 0, 0.0, -np.inf)
+            return np.where(self._children[self._static_nodes(tree)] >= 0, 0.0, -np.inf)
         inside = (tree.depths >= 0) & (tree.depths < self.max_depth)
         table = self.log_probs[np.where(inside, tree.depths, 0)]
         return np.where(inside[:, :, None], table, -np.inf)
 
-    def _places(self, tree: DraftTree) -> Array:
-        """[B, N]: the static node each drafted node stands at, -1 outside the static tree."""
+    def _static_nodes(self, tree: DraftTree) -> Array:
+        """[B, N]: the node of the static tree that each drafted node is, -1 outside of it."""
         assert self._children is not None
-        places = np.where(tree.depths == 0, 0, -1)
+        numbers = np.where(tree.depths == 0, 0, -1)
         for depth in range(1, tree.depths.max() + 1):
             rows, nodes = np.nonzero((tree.depths == depth) & (tree.ranks < self.width))
-            above = places[rows, tree.parents[rows, nodes]]
-            places[rows, nodes] = self._children[above, tree.ranks[rows, nodes]]
-        return places
+            above = numbers[rows, tree.parents[rows, nodes]]
+            numbers[rows, nodes] = self._children[above, tree.ranks[rows, nodes]]
+        return numbers

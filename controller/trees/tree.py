@@ -6,34 +6,28 @@ from typing import Self
 import numpy as np
 
 from .children import Array, Children, sibling_margins
+from .numbers import NodeNumbers
 
-# The columns of a tree's two blocks, in their order.
+NO_NGRAMS = np.zeros((), dtype=np.float32)
 LINKS = ("tokens", "parents", "depths", "ranks")
-NUMBERS = (
-    "log_probs",
-    "noisy_log_probs",
-    "entropies",
-    "top_log_probs",
-    "margins",
-    "ngram_log_probs",
-    "ngram_top_log_probs",
-    "path_log_probs",
-    "path_noisy_log_probs",
-)
-FIRST_PATH_SUM = NUMBERS.index("path_log_probs")
+
+
+def _number(name: str) -> property:
+    """The column of one of the `NodeNumbers`."""
+    index = NodeNumbers._fields.index(name)
+    return property(lambda tree: tree.numbers[:, :, index], doc=f"[B, N], see `NodeNumbers.{name}`.")
 
 
 @dataclass(frozen=True, eq=False)
 class DraftTree:
     """A batch of draft trees; the attention mask and the path sums follow from `parents`, so they are methods.
 
-    The columns of a kind lie in one block, so that a level is hung in, and features are read, by a few copies.
-    `entropies` and `top_log_probs` describe the drafter's row that *proposed* the node, hence its parent's row.
+    The columns of a kind lie in one block, so that a level is appended, and features are read, by a few copies.
     """
 
     num_nodes: Array  # [B] int64, root included
-    links: Array  # [B, N, 4] int64: see LINKS
-    numbers: Array  # [B, N, 9] float32: see NUMBERS; 0 at the root and at padding
+    links: Array  # [B, N, 4] int64, a column per name of LINKS
+    numbers: Array  # [B, N, 9] float32, a column per field of NodeNumbers; 0 at the root and at padding
     paths: Array | None = None
     """[B, K, L] int64 the node drawn by path k at depth d + 1, -1 where path k made no draw; sampled schemes only.
 
@@ -66,53 +60,18 @@ class DraftTree:
 
     @property
     def ranks(self) -> Array:
-        """[B, N], place among the siblings in the scheme's order."""
+        """[B, N], index among the siblings in the scheme's order."""
         return self.links[:, :, 3]
 
-    @property
-    def log_probs(self) -> Array:
-        """[B, N], drafter's log q(token | path)."""
-        return self.numbers[:, :, 0]
-
-    @property
-    def noisy_log_probs(self) -> Array:
-        """[B, N], see `Children`; equals log_probs where the scheme adds no noise."""
-        return self.numbers[:, :, 1]
-
-    @property
-    def entropies(self) -> Array:
-        """[B, N], nats."""
-        return self.numbers[:, :, 2]
-
-    @property
-    def top_log_probs(self) -> Array:
-        """[B, N]."""
-        return self.numbers[:, :, 3]
-
-    @property
-    def margins(self) -> Array:
-        """[B, N], see `sibling_margins`."""
-        return self.numbers[:, :, 4]
-
-    @property
-    def ngram_log_probs(self) -> Array:
-        """[B, N], the text's own n-grams' log-probability of the node's token; 0 where they do not draft."""
-        return self.numbers[:, :, 5]
-
-    @property
-    def ngram_top_log_probs(self) -> Array:
-        """[B, N], the same of the token they expect most there."""
-        return self.numbers[:, :, 6]
-
-    @property
-    def path_log_probs(self) -> Array:
-        """[B, N], log_probs added up from the root (left out) to the node."""
-        return self.numbers[:, :, FIRST_PATH_SUM]
-
-    @property
-    def path_noisy_log_probs(self) -> Array:
-        """[B, N], the same of noisy_log_probs."""
-        return self.numbers[:, :, FIRST_PATH_SUM + 1]
+    log_probs = _number("log_probs")
+    noisy_log_probs = _number("noisy_log_probs")
+    entropies = _number("entropies")
+    top_log_probs = _number("top_log_probs")
+    margins = _number("margins")
+    ngram_log_probs = _number("ngram_log_probs")
+    ngram_top_log_probs = _number("ngram_top_log_probs")
+    path_log_probs = _number("path_log_probs")
+    path_noisy_log_probs = _number("path_noisy_log_probs")
 
     @property
     def valid(self) -> Array:
@@ -149,7 +108,7 @@ class DraftTree:
         return visible
 
     def extend(self, frontier: Array, children: Children) -> Self:
-        """The tree with `children` hung under `frontier` ([B, F] nodes, -1 where a tree has fewer)."""
+        """The tree with `children` appended to the nodes of `frontier` ([B, F] nodes, -1 where a tree has fewer)."""
         num_trees, _, width = children.tokens.shape
         chosen = (frontier >= 0)[:, :, None] & np.isfinite(children.noisy_log_probs)
         rows, picks = np.nonzero(chosen.reshape(num_trees, -1))  # picks count through [F, W]
@@ -159,16 +118,19 @@ class DraftTree:
         above = frontier[rows, expanded]
         drafted = (rows, expanded, ranks)
         links = np.stack((children.tokens[drafted], above, self.depths[rows, above] + 1, ranks), axis=1)
-        numbers = np.zeros((len(rows), len(NUMBERS)), dtype=np.float32)
-        numbers[:, 0] = children.log_probs[drafted]
-        numbers[:, 1] = children.noisy_log_probs[drafted]
-        numbers[:, 2] = children.entropies[rows, expanded]
-        numbers[:, 3] = children.top_log_probs[rows, expanded]
-        numbers[:, 4] = sibling_margins(children.noisy_log_probs)[drafted]
-        if children.ngram_log_probs is not None and children.ngram_top_log_probs is not None:
-            numbers[:, 5] = children.ngram_log_probs[drafted]
-            numbers[:, 6] = children.ngram_top_log_probs[rows, expanded]
-        numbers[:, FIRST_PATH_SUM:] = self.numbers[rows, above, FIRST_PATH_SUM:] + numbers[:, :2]
+        log_probs, noisy_log_probs = children.log_probs[drafted], children.noisy_log_probs[drafted]
+        ngrams, ngrams_top = children.ngram_log_probs, children.ngram_top_log_probs
+        numbers = NodeNumbers(
+            log_probs,
+            noisy_log_probs,
+            children.entropies[rows, expanded],
+            children.top_log_probs[rows, expanded],
+            sibling_margins(children.noisy_log_probs)[drafted],
+            NO_NGRAMS if ngrams is None else ngrams[drafted],
+            NO_NGRAMS if ngrams_top is None else ngrams_top[rows, expanded],
+            self.path_log_probs[rows, above] + log_probs,
+            self.path_noisy_log_probs[rows, above] + noisy_log_probs,
+        ).block((len(rows),))
         num_nodes = self.num_nodes + counts
         grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())), self.paths)
         for old, wider, new in ((self.links, grown.links, links), (self.numbers, grown.numbers, numbers)):
@@ -198,4 +160,4 @@ def _blank(num_trees: int, width: int) -> tuple[Array, Array]:
     """Links and numbers of padding alone."""
     links = np.zeros((num_trees, width, len(LINKS)), dtype=np.int64)
     links[:, :, 1:3] = -1
-    return links, np.zeros((num_trees, width, len(NUMBERS)), dtype=np.float32)
+    return links, np.zeros((num_trees, width, len(NodeNumbers._fields)), dtype=np.float32)

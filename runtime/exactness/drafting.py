@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from ...controller.contract import GREEDY_PLUS_ONE, WITHOUT_REPLACEMENT, Scheme
-from ...controller.trees.tree import NUMBERS, Array, DraftTree
+from ...controller.trees.numbers import NodeNumbers
+from ...controller.trees.tree import Array, DraftTree
 from .models import Prefix, TableModel
 
 Choose = Callable[[Array], int]
@@ -29,7 +30,7 @@ class ToyDraft(NamedTuple):
             (prefix[-1] if prefix else 0, parent, len(prefix), parents[:node].count(parent))
             for node, (prefix, parent) in enumerate(zip(self.prefixes, parents, strict=True))
         ]
-        numbers = np.zeros((1, len(links), len(NUMBERS)), dtype=np.float32)
+        numbers = np.zeros((1, len(links), len(NodeNumbers._fields)), dtype=np.float32)
         paths = np.array([self.paths]) if self.paths else None
         return DraftTree(np.array([len(links)]), np.array([links]), numbers, paths)
 

@@ -9,6 +9,7 @@ from checkpoints import BASELINES, CONFIG, files, reseal, write
 from safetensors.numpy import save
 from trees import context, random_tree
 from treewright.controller.checkpoint import HASHED_FILES, Checkpoint, save_checkpoint
+from treewright.controller.checkpoint.config import SCHEMA_VERSION
 from treewright.controller.errors import InputError
 from treewright.controller.learned.features import FEATURES, node_features
 from treewright.controller.learned.torch_model import SelectorModel
@@ -38,11 +39,11 @@ def test_the_learned_scorer_runs_the_network_of_the_weights(folder):
         features = torch.from_numpy(node_features(tree, context(2)))
         accept, coverage = model(features.flatten(0, 1))
     expected = among_siblings(accept.numpy().reshape(features.shape[:2]), tree)
-    scores = checkpoint.scorer().score(tree, context(2))
+    scores = checkpoint.scorer().score(tree, context(2)).accept
     drafted = tree.depths > 0
     np.testing.assert_allclose(scores[drafted], expected[drafted], atol=1e-5)
     assert (scores[:, 0] == 0).all()
-    answers = checkpoint.scorer().coverage(tree, context(2))
+    answers = checkpoint.scorer().score(tree, context(2)).coverage
     np.testing.assert_allclose(answers, coverage.numpy().reshape(answers.shape), atol=1e-5)
 
 
@@ -168,7 +169,7 @@ def test_a_config_that_makes_no_sense_is_refused_though_its_hash_is_right(folder
         "{",
         "\0",
         '{"schema_version": 1}',
-        '{"schema_version": 4, "feature_version": 1}',
+        f'{{"schema_version": {SCHEMA_VERSION}, "feature_version": 1}}',
         '{"schema_version": NaN}',
         '{"a": 1e999}',
         "[" * 100_000,

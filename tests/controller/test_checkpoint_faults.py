@@ -55,14 +55,14 @@ NUMBERS = [154, pytest.param(1001, marks=pytest.mark.slow)]  # multiples of the 
 def test_damage_is_refused_or_has_no_effect(tmp_path, count):
     folder = write(tmp_path / "selector")
     whole = Checkpoint.from_pretrained(folder)
-    scores, num_refused = whole.scorer().score(TREE, context(2)), 0
+    scores, num_refused = whole.scorer().score(TREE, context(2)).accept, 0
     for name, checkpoint in outcomes(folder, FILES, count, sealed=False):
         if checkpoint is None:
             num_refused += 1
             continue
         assert name in ("config.json", "README.md")
         assert (checkpoint.config, checkpoint.files) == (whole.config, whole.files)
-        np.testing.assert_array_equal(checkpoint.scorer().score(TREE, context(2)), scores)
+        np.testing.assert_array_equal(checkpoint.scorer().score(TREE, context(2)).accept, scores)
     assert num_refused >= count * 5 // len(FILES)  # every damage to the hashed files
 
 
@@ -72,6 +72,6 @@ def test_damage_under_right_hashes_still_gives_log_probabilities(tmp_path, count
     names = ("model.onnx", "model.safetensors", "golden.safetensors", "baselines.json", "metrics.json")
     for name, checkpoint in outcomes(write(tmp_path / "selector"), names, count, sealed=True):
         if checkpoint is not None:
-            scores = checkpoint.scorer().score(TREE, context(2))
+            scores = checkpoint.scorer().score(TREE, context(2)).accept
             assert (scores[TREE.valid] <= 0).all(), name
             assert np.isfinite(scores[TREE.valid]).all(), name

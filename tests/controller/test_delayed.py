@@ -24,7 +24,8 @@ from treewright.controller.trees.tree import DraftTree
 def frontiers(policy, context):
     """The frontier of every level, each entry of which brings a node of its own."""
     tree, asked, token = DraftTree.from_roots(np.zeros(len(context.positions), dtype=np.int64)), [], 1
-    while (frontier := policy.frontier(tree, context)).shape[1]:
+    step = policy.begin(context)
+    while (frontier := step.frontier(tree)).shape[1]:
         asked.append(frontier.tolist())
         tokens = np.broadcast_to(np.arange(token, token + frontier.shape[1]), frontier.shape)[:, :, None]
         zeros = np.zeros(tokens.shape, dtype=np.float32)
@@ -52,7 +53,7 @@ def test_branches_follow_their_paths():
     children = np.zeros((1, 2, 1), dtype=np.float32)
     drawn = Children(np.array([[[7], [8]]]), children, children, children[:, :, 0], children[:, :, 0])
     tree = replace(tree.extend(np.array([[0, 0]]), drawn), paths=np.array([[[1], [2], [1]]]))
-    assert DelayedTree(3, 0, 2).frontier(tree, trees.context()).tolist() == [[1, 2, 1]]
+    assert DelayedTree(3, 0, 2).begin(trees.context()).frontier(tree).tolist() == [[1, 2, 1]]
 
 
 def test_each_text_drafts_no_deeper_than_it_goes_on():

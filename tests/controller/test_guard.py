@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from trees import TableScorer, context
+from trees import TableScorer, context, random_tree
 from treewright.controller.policies.guard import Guard
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.latency import LatencyTable
+from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.controller.trees.tree import DraftTree
 
@@ -44,8 +45,9 @@ class Clockwork:
         tokens, ms, position, drafted = 0, 0.0, 100, []
         while tokens < num_tokens:
             state = context(batch, position, num_tokens + 10 - tokens, temperature)
-            drafts = self.policy.frontier(self.roots, state).shape[1] > 0
-            assert self.policy.keep(self.roots, state).tolist() == [[0]] * batch
+            step = self.policy.begin(state)
+            drafts = step.frontier(self.roots).shape[1] > 0
+            assert step.keep(self.roots).tolist() == [[0]] * batch
             block, step_ms = 1, plain_ms
             if drafts:  # blocks of one token or of three, as often as makes the mean
                 block = 3 if self.generator.random() < (block_efficiency - 1) / 2 else 1
@@ -53,7 +55,7 @@ class Clockwork:
             self.plain_run = 0 if drafts else self.plain_run + 1
             extra_ms = prompt_ms * (not drafted) + hiccup_ms * (not drafts and len(drafted) % 5 == 0)
             self.now += (step_ms + extra_ms) / 1e3
-            self.policy.record(self.roots, state, [1] * drafts, np.full(batch, block))
+            step.record(self.roots, [1] * drafts, np.full(batch, block))
             tokens, ms, position = tokens + block, ms + step_ms, position + block
             drafted.append(drafts)
         return tokens * plain_ms / ms, np.array(drafted)
@@ -159,3 +161,12 @@ def test_a_guard_has_the_looks_and_limits_of_its_policy():
     selector = Selector(TableScorer([0.0]), TreeLimits(budget=3))
     guard = Guard(selector)
     assert (guard.information, guard.limits) == (selector.information, selector.limits)
+
+
+def test_a_plain_step_keeps_nothing_of_a_tree_that_a_guest_drafted():
+    tree = random_tree(np.random.default_rng(0), levels=2)
+    guard = Guard(Selector(ConfidenceScorer(), TreeLimits(budget=3)), clock=lambda: 0.0)
+    steps = [guard.begin(context(position=position)) for position in (9, 10)]
+    steps[0].record(tree, [1], np.array([1]))  # the first step of a request counts for neither side
+    plain = guard.begin(context(position=10))  # without a price the next is plain
+    assert [step.keep(tree).shape[1] for step in (steps[0], plain)] == [4, 1]

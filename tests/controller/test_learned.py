@@ -75,7 +75,7 @@ def test_training_and_serving_share_alike():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.5])
 def test_an_answer_that_is_no_log_probability_gives_way_to_the_drafters_confidence(value, caplog):
     scorer = constant(value)
-    scores = scorer.score(TREE, context(2))
+    scores = scorer.score(TREE, context(2)).accept
     np.testing.assert_array_equal(scores[TREE.valid], TREE.noisy_log_probs[TREE.valid])
     assert scorer.num_distrusted == NUM_DRAFTED
     scorer.score(TREE, context(2))
@@ -86,13 +86,13 @@ def test_an_answer_that_is_no_log_probability_gives_way_to_the_drafters_confiden
 def test_a_log_probability_is_trusted():
     scorer = constant(-0.25)
     expected = beside_siblings(TREE, np.full(TREE.tokens.shape, -0.25))
-    np.testing.assert_allclose(scorer.score(TREE, context(2))[TREE.valid], expected[TREE.valid], rtol=1e-6)
+    np.testing.assert_allclose(scorer.score(TREE, context(2)).accept[TREE.valid], expected[TREE.valid], rtol=1e-6)
     assert scorer.num_distrusted == 0
 
 
 def test_only_the_node_with_the_strange_answer_gives_way():
     """The answer is the node's rank less 1.5: only the first two ranks get log-probabilities."""
-    rank = helper.make_tensor("rank", TensorProto.INT64, [], [FEATURES.index("rank")])
+    rank = helper.make_tensor("rank", TensorProto.INT64, [], [FEATURES.index("ranks")])
     most = helper.make_tensor("most", TensorProto.FLOAT, [1], [1.5])
     nodes = [
         helper.make_node("Gather", [INPUT_NAME, "rank"], ["ranks"], axis=1),
@@ -101,7 +101,7 @@ def test_only_the_node_with_the_strange_answer_gives_way():
     ]
     scorer = LearnedScorer.from_bytes(serialised(graph(nodes, initializer=[rank, most])))
     drafted = TREE.valid & (TREE.depths > 0)
-    scores = scorer.score(TREE, context(2))
+    scores = scorer.score(TREE, context(2)).accept
     strange = drafted & (TREE.ranks == 2)
     expected = beside_siblings(TREE, np.where(strange, -np.inf, TREE.ranks - 1.5))
     np.testing.assert_allclose(scores[drafted & ~strange], expected[drafted & ~strange], rtol=1e-6)
@@ -110,6 +110,6 @@ def test_only_the_node_with_the_strange_answer_gives_way():
 
 
 def test_nonsense_keeps_the_tree_that_confidence_keeps():
-    kept = Selector(constant(np.nan), TreeLimits(budget=4)).keep(TREE, context(2))
+    kept = Selector(constant(np.nan), TreeLimits(budget=4)).begin(context(2)).keep(TREE)
     best = np.argsort(-TREE.path_noisy_log_probs[0, : TREE.num_nodes[0]], kind="stable")[:5]
     np.testing.assert_array_equal(kept[0], np.sort(best))

@@ -10,7 +10,7 @@ from trees import context, random_children, random_tree
 from treewright.controller.contract import FIXED
 from treewright.controller.plans.grids import NUM_TRIALS, policy_grids
 from treewright.controller.policies.chains import FIRST_THRESHOLD, EmaChain, ThresholdChain, best_threshold
-from treewright.controller.policies.ltd import StopPolicy
+from treewright.controller.policies.ltd import LtdPolicy
 from treewright.controller.trees.children import Children
 from treewright.controller.trees.limits import TreeLimits
 from treewright.controller.trees.tree import DraftTree
@@ -28,11 +28,11 @@ CONFIDENCE = {
 RANK = {"chain", "static", "static, thresholds", "Sequoia"}
 
 
-def drafted(policy, generator, step):
+def drafted(limits, generator, context, step):
     """The tree a policy grows over random candidates, every frontier checked."""
-    tree, limits = DraftTree.from_roots(np.zeros(len(step.remaining), dtype=np.int64)), policy.limits
+    tree = DraftTree.from_roots(np.zeros(len(context.remaining), dtype=np.int64))
     while True:
-        level, nodes = int(tree.depths.max()), policy.frontier(tree, step)
+        level, nodes = int(tree.depths.max()), step.frontier(tree)
         if nodes.shape[1] == 0:
             return tree
         assert level < limits.max_depth and nodes.shape[1] <= limits.frontier
@@ -42,7 +42,7 @@ def drafted(policy, generator, step):
             assert (np.diff((some >= 0).astype(int)) <= 0).all()  # padding comes last
             assert len(set(expanded)) == len(expanded)
             assert (tree.depths[row, expanded] == level).all()
-            assert len(expanded) == 0 or level < step.max_depths[row]
+            assert len(expanded) == 0 or level < context.max_depths[row]
         tree = tree.extend(nodes, random_children(generator, len(nodes), nodes.shape[1], limits.width))
 
 
@@ -52,16 +52,17 @@ def test_a_plan_grows_and_keeps_trees_within_its_limits(key):
     for plan in plans.grids()[key]:
         policy = plan.build()
         for _ in range(6):
-            step = replace(context(4), remaining=np.array([1, 2, 3, 40]))
-            tree = drafted(policy, generator, step)
-            nodes = policy.keep(tree, step)
+            requests = replace(context(4), remaining=np.array([1, 2, 3, 40]))
+            step = policy.begin(requests)
+            tree = drafted(policy.limits, generator, requests, step)
+            nodes = step.keep(tree)
             kept = tree.subtree(nodes)  # asserts that the kept nodes are parent-closed
             for row, some in enumerate(nodes):
                 chosen = some[some >= 0]
                 assert chosen[0] == 0 and (np.diff(chosen) > 0).all()
                 assert len(chosen) - 1 <= policy.limits.budget
                 assert (chosen < tree.num_nodes[row]).all()
-            policy.record(kept, step, [1], generator.integers(0, kept.depths.max(axis=1), endpoint=True) + 1)
+            step.record(kept, [1], generator.integers(0, kept.depths.max(axis=1), endpoint=True) + 1)
 
 
 def test_every_grid_has_the_same_number_of_trials_under_both_schemes():
@@ -99,7 +100,7 @@ def chain_tree(probs) -> DraftTree:
 
 
 def taught(policy, *, depth, accepted):
-    policy.record(chain_tree([0.5] * depth), context(), [1] * depth, np.array([accepted + 1]))
+    policy.begin(context()).record(chain_tree([0.5] * depth), [1] * depth, np.array([accepted + 1]))
 
 
 @pytest.mark.parametrize("accepted", [0, 1, 2, 3])
@@ -139,22 +140,22 @@ def test_a_chain_cut_short_by_the_texts_end_says_nothing():
 def test_a_chain_ends_at_the_first_unsure_token_and_verifies_it():
     policy = ThresholdChain(8, miss_weight=0.75)
     sure, unsure = chain_tree([0.9, FIRST_THRESHOLD + 0.01]), chain_tree([0.9, FIRST_THRESHOLD - 0.01])
-    assert policy.frontier(sure, context()).tolist() == [[2]]
-    assert policy.frontier(unsure, context()).shape == (1, 0)
-    assert policy.keep(unsure, context()).tolist() == [[0, 1, 2]]
+    assert policy.begin(context()).frontier(sure).tolist() == [[2]]
+    assert policy.begin(context()).frontier(unsure).shape == (1, 0)
+    assert policy.begin(context()).keep(unsure).tolist() == [[0, 1, 2]]
 
 
 def test_the_threshold_moves_to_where_acceptance_begins():
     policy, generator = ThresholdChain(8, miss_weight=0.75), np.random.default_rng(0)
     for prob in generator.uniform(size=300):
-        policy.record(chain_tree([prob]), context(), [1], np.array([2 if prob > 0.7 else 1]))
+        policy.begin(context()).record(chain_tree([prob]), [1], np.array([2 if prob > 0.7 else 1]))
     assert 0.7 < policy.threshold < 0.72
 
 
 def test_tokens_behind_the_first_rejected_one_teach_nothing():
     policy = ThresholdChain(8, miss_weight=0.75)
     for _ in range(3):
-        policy.record(chain_tree([0.8, 0.3, 0.9]), context(), [1, 1, 1], np.array([2]))
+        policy.begin(context()).record(chain_tree([0.8, 0.3, 0.9]), [1, 1, 1], np.array([2]))
     # Judged are 0.8 (accepted) and 0.3 (rejected); 0.9 would have moved the threshold had it counted as rejected.
     assert policy.threshold == pytest.approx(0.8)
 
@@ -177,15 +178,15 @@ def test_the_stop_rule_looks_at_the_whole_last_level():
     odds = np.dot(plans.STOP["weights"], [probs.max(), probs.sum(), 2]) + plans.STOP["bias"]
     chance = 1 / (1 + np.exp(-odds))
     for gain, goes_on in ((chance * 0.999, True), (chance * 1.001, False)):
-        policy = StopPolicy(plans.STOP, TreeLimits(), gain=gain, floor=1e-9)
-        assert (policy.frontier(tree, context()).shape[1] > 0) == goes_on
+        policy = LtdPolicy(plans.STOP, TreeLimits(), gain=gain, floor=1e-9)
+        assert (policy.begin(context()).frontier(tree).shape[1] > 0) == goes_on
 
 
 def test_the_stop_rule_verifies_no_node_below_its_floor():
     tree = random_tree(np.random.default_rng(3), levels=3)
     probs = np.exp(tree.path_noisy_log_probs[0])
-    policy = StopPolicy(plans.STOP, TreeLimits(), gain=0.5, floor=0.2)
-    assert policy.keep(tree, context()).tolist() == [np.nonzero(probs >= 0.2)[0].tolist()]
+    policy = LtdPolicy(plans.STOP, TreeLimits(), gain=0.5, floor=0.2)
+    assert policy.begin(context()).keep(tree).tolist() == [np.nonzero(probs >= 0.2)[0].tolist()]
 
 
 def test_c2t_prunes_the_branches_it_doubts():
@@ -197,6 +198,6 @@ def test_c2t_prunes_the_branches_it_doubts():
         odds = np.dot(weights, [joint, tree.entropies[0, node], tree.depths[0, node]]) + plans.C2T["bias"]
         values[node] = min(values[tree.parents[0, node]], 1 / (1 + np.exp(-odds)))
     likely = np.nonzero(values >= plan.settings["floor"])[0]
-    kept = plan.build().keep(tree, context())[0]
+    kept = plan.build().begin(context()).keep(tree)[0]
     assert 1 < len(likely) < len(values)
     assert set(kept) == set(likely[np.argsort(-values[likely], kind="stable")][: plans.LIMITS.budget + 1])

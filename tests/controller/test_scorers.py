@@ -46,30 +46,30 @@ TREES = {
 class TestEveryScorer:
     def test_scores_are_log_probabilities(self, make, tree):
         scorer = make()
-        scores = scorer.score(tree, context(2))
+        scores = scorer.score(tree, context(2)).accept
         assert scores.shape == tree.tokens.shape
         assert (scores[tree.valid] <= 0).all()
 
     def test_coverage_has_one_entry_per_node_and_rank(self, make, tree):
         scorer = make()
-        coverage = scorer.coverage(tree, context(2))
+        coverage = scorer.score(tree, context(2)).coverage
         assert coverage.shape[:2] == tree.tokens.shape
         assert (coverage <= 0).all()
 
     def test_the_answer_is_the_same_twice(self, make, tree):
         scorer = make()
-        np.testing.assert_array_equal(scorer.score(tree, context(2)), scorer.score(tree, context(2)))
+        np.testing.assert_array_equal(scorer.score(tree, context(2)).accept, scorer.score(tree, context(2)).accept)
 
     @pytest.mark.parametrize("budget", [0, 1, 3, 50])
     def test_the_kept_tree_is_closed_within_budget_and_has_the_root(self, make, tree, budget):
-        kept = Selector(make(), TreeLimits(budget=budget)).keep(tree, context(2))
+        kept = Selector(make(), TreeLimits(budget=budget)).begin(context(2)).keep(tree)
         assert (kept[:, 0] == 0).all()
         assert kept.shape[1] <= budget + 1
         tree.subtree(kept)  # asserts that every parent is kept
 
     def test_the_frontier_holds_nodes_of_the_last_level(self, make, tree):
         scorer = make()
-        frontier = Selector(scorer, TreeLimits()).frontier(tree, context(2))
+        frontier = Selector(scorer, TreeLimits()).begin(context(2)).frontier(tree)
         rows, order = np.nonzero(frontier >= 0)
         assert (tree.depths[rows, frontier[rows, order]] == tree.depths.max()).all()
 
@@ -78,11 +78,31 @@ class TestEveryScorer:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_ragged_batch_scored_level_by_level_is_scored_as_from_scratch(make, seed):
     trees = growing_trees(np.random.default_rng(seed), batch=3, levels=4, cut=-2)
-    grown, step = make(), context(3)
+    scorer, requests, before = make(), context(3), None
     for tree in trees:
-        whole, there = make(), tree.valid
-        np.testing.assert_array_equal(grown.score(tree, step)[there], whole.score(tree, step)[there])
-        np.testing.assert_array_equal(grown.coverage(tree, step)[there], whole.coverage(tree, step)[there])
+        before, whole, there = scorer.score(tree, requests, before), make().score(tree, requests), tree.valid
+        np.testing.assert_array_equal(before.accept[there], whole.accept[there])
+        np.testing.assert_array_equal(before.coverage[there], whole.coverage[there])
+
+
+@pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_step_over_a_growing_tree_decides_as_a_step_that_sees_it_whole(make, seed):
+    policy, requests = Selector(make(), TreeLimits(frontier=3, budget=5)), context(3)
+    step = policy.begin(requests)
+    for tree in growing_trees(np.random.default_rng(seed), batch=3, levels=4, cut=-2):
+        np.testing.assert_array_equal(step.frontier(tree), policy.begin(requests).frontier(tree))
+        np.testing.assert_array_equal(step.keep(tree), policy.begin(requests).keep(tree))
+
+
+@pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
+def test_steps_of_one_policy_that_overlap_know_nothing_of_each_other(make):
+    policy, generator = Selector(make(), TreeLimits(budget=5)), np.random.default_rng(3)
+    grown = [growing_trees(generator, batch=2, levels=3, cut=-2) for _ in range(2)]
+    steps = [policy.begin(context(2)) for _ in grown]
+    for level in zip(*grown, strict=True):
+        for step, tree in zip(steps, level, strict=True):
+            np.testing.assert_array_equal(step.keep(tree), policy.begin(context(2)).keep(tree))
 
 
 @pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
@@ -91,9 +111,9 @@ def test_a_text_is_scored_as_alone_whoever_stands_beside_it(make):
     trees = [random_tree(generator, levels=levels) for levels in (1, 4, 2)]
     size = max(tree.tokens.shape[1] for tree in trees)
     together = stack(*(padded(tree, size) for tree in trees))
-    scores = make().score(together, context(3))
+    scores = make().score(together, context(3)).accept
     for row, tree in enumerate(trees):
-        alone = make().score(tree, context(1))
+        alone = make().score(tree, context(1)).accept
         np.testing.assert_allclose(scores[row, : alone.shape[1]], alone[0], rtol=1e-6)
 
 
@@ -107,13 +127,13 @@ def padded(tree, size):
 
 def test_a_rank_table_scores_by_depth_and_rank():
     tree = TREES["bushy"]
-    scores = SCORERS["rank table"]().score(tree, context(2))
+    scores = SCORERS["rank table"]().score(tree, context(2)).accept
     node = int(np.nonzero((tree.depths[0] == 2) & (tree.ranks[0] == 1))[0][0])
     assert scores[0, node] == np.log(0.2)
 
 
 def test_a_chain_keeps_first_choices_only():
     tree = TREES["bushy"]
-    kept = Selector(RankScorer.from_paths(chain(2)), TreeLimits()).keep(tree, context(2))
+    kept = Selector(RankScorer.from_paths(chain(2)), TreeLimits()).begin(context(2)).keep(tree)
     nodes = kept[0][kept[0] >= 0]
     assert (tree.ranks[0, nodes[1:]] == 0).all()

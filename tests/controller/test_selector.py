@@ -43,7 +43,7 @@ def node_probs(tree, edges):
 def test_the_kept_tree_is_the_best_subtree_of_its_size(budget):
     for tree, edges in some_trees():
         probs = node_probs(tree, edges)
-        kept = Selector(TableScorer(edges), TreeLimits(budget=budget)).keep(tree, context())[0, 1:]
+        kept = Selector(TableScorer(edges), TreeLimits(budget=budget)).begin(context()).keep(tree)[0, 1:]
         size = min(budget, int(tree.num_nodes[0]) - 1)
         best = max(sum(probs[list(nodes)]) for nodes in closed_subsets(tree) if len(nodes) == size)
         assert len(kept) == size
@@ -55,7 +55,7 @@ def test_the_choice_rule_equals_brute_force_on_a_staircase(theta):
     for tree, edges in some_trees():
         probs = node_probs(tree, edges)
         selector = Selector(TableScorer(edges), TreeLimits(budget=12), objective=Objective(TABLE, theta=theta))
-        kept = selector.keep(tree, context())[0, 1:]
+        kept = selector.begin(context()).keep(tree)[0, 1:]
         best = max(
             sum(probs[list(nodes)]) - theta * COSTS[len(nodes)] for nodes in closed_subsets(tree) if len(nodes) <= 12
         )
@@ -68,8 +68,8 @@ class RowsScorer(TableScorer):
     def __init__(self, edges, coverage=(0.6, 0.2, 0.1)):
         super().__init__(edges, coverage)
 
-    def score(self, tree, context):
-        return self.edges
+    def score(self, tree, context, before=None):
+        return super().score(tree, context)._replace(accept=self.edges)
 
 
 @pytest.mark.parametrize("theta", [0.02, 0.1, 0.3, 0.6])
@@ -87,7 +87,7 @@ def test_a_batch_shares_one_size_and_one_width_and_both_equal_brute_force(theta)
             return max(sum(values[:n].sum() for values in ordered) - theta * COSTS[n] for n in range(13))
 
         of_trees = [probs[row, 1:count] for row, count in enumerate(tree.num_nodes)]
-        kept = selector.keep(tree, context(3))
+        kept = selector.begin(context(3)).keep(tree)
         gained = sum(probs[row, nodes[nodes > 0]].sum() for row, nodes in enumerate(kept))
         assert gained - theta * COSTS[kept.shape[1] - 1] == pytest.approx(worth(of_trees), rel=1e-12)
 
@@ -100,7 +100,7 @@ def test_a_batch_shares_one_size_and_one_width_and_both_equal_brute_force(theta)
                 level = np.sort(probs[row, tree.depths[row] == tree.depths.max()])[::-1][:width]
                 grown.append(np.append(values, np.outer(level, (0.6, 0.2, 0.1))))
             gains[width] = worth(grown) - worth(of_trees) - theta * price
-        frontier = selector.frontier(tree, context(3))
+        frontier = selector.begin(context(3)).frontier(tree)
         assert frontier.shape[1] == max(gains, key=lambda width: gains[width])
 
 
@@ -111,7 +111,7 @@ def test_the_search_goes_on_past_a_node_that_does_not_pay():
     )
     edges = np.log([1.0, 0.5, 0.5, 0.5])
     objective = Objective(table, theta=0.06)  # one node: 0.5 - 1.2 < 0; three nodes: 1.5 - 1.2 > 0
-    assert Selector(TableScorer(edges), TreeLimits(), objective=objective).keep(tree, context()).shape == (1, 4)
+    assert Selector(TableScorer(edges), TreeLimits(), objective=objective).begin(context()).keep(tree).shape == (1, 4)
 
 
 @pytest.mark.parametrize("theta", [0.01, 0.05, 0.1, 0.3])
@@ -120,7 +120,7 @@ def test_a_level_is_drafted_exactly_when_its_expected_gain_exceeds_its_price(the
     for tree, edges in some_trees():
         scorer = TableScorer(edges, coverage)
         limits = TreeLimits(max_depth=9, width=3, frontier=4, budget=12)
-        frontier = Selector(scorer, limits, objective=Objective(TABLE, theta=theta)).frontier(tree, context())
+        frontier = Selector(scorer, limits, objective=Objective(TABLE, theta=theta)).begin(context()).frontier(tree)
         probs = node_probs(tree, edges)
         level = np.nonzero(tree.depths[0] == tree.depths.max())[0]
         level = level[np.argsort(-probs[level], kind="stable")]
@@ -175,15 +175,15 @@ def test_a_static_tree_drafts_and_keeps_its_own_paths(text):
     scorer = RankScorer.from_paths(paths)
     selector = Selector(scorer, TreeLimits(max_depth=3, width=2, frontier=8, budget=len(paths)))
     tree = random_tree(np.random.default_rng(3), levels=1, width=2)
-    assert selector.frontier(tree, context()).tolist() == [[1]]  # only rank 0 has children in this tree
-    assert selector.keep(tree, context()).tolist() == [[0, 1, 2]]
+    assert selector.begin(context()).frontier(tree).tolist() == [[1]]  # only rank 0 has children in this tree
+    assert selector.begin(context()).keep(tree).tolist() == [[0, 1, 2]]
 
 
 def test_a_node_with_an_unsure_next_token_is_not_expanded_by_min_prob():
     tree = random_tree(np.random.default_rng(4), levels=2)
     top = float(np.exp(tree.top_log_probs[0, 1]))
-    sure = Selector(ConfidenceScorer(), TreeLimits(), min_prob=top * 0.99).keep(tree, context())
-    unsure = Selector(ConfidenceScorer(), TreeLimits(), min_prob=min(1.0, top * 1.01)).keep(tree, context())
+    sure = Selector(ConfidenceScorer(), TreeLimits(), min_prob=top * 0.99).begin(context()).keep(tree)
+    unsure = Selector(ConfidenceScorer(), TreeLimits(), min_prob=min(1.0, top * 1.01)).begin(context()).keep(tree)
     assert sure.shape[1] > 1
     assert unsure.tolist() == [[0]]
 
@@ -191,7 +191,7 @@ def test_a_node_with_an_unsure_next_token_is_not_expanded_by_min_prob():
 def test_a_branch_below_path_prob_is_cut():
     tree = random_tree(np.random.default_rng(5), levels=3)
     floor = 0.1
-    kept = Selector(ConfidenceScorer(), TreeLimits(), path_prob=floor).keep(tree, context())[0]
+    kept = Selector(ConfidenceScorer(), TreeLimits(), path_prob=floor).begin(context()).keep(tree)[0]
     expected = np.nonzero(np.exp(tree.path_log_probs[0]) >= floor)[0]
     assert kept.tolist() == expected.tolist()
 
@@ -201,23 +201,23 @@ def test_opt_tree_stops_once_a_level_adds_less_than_delta():
     probs = np.exp(tree.path_noisy_log_probs[0])
     gain = probs[tree.depths[0] == tree.depths.max()].sum()
     limits = TreeLimits(max_depth=9, budget=100)
-    assert Selector(ConfidenceScorer(), limits, delta=gain * 0.99).frontier(tree, context()).shape[1] > 0
-    assert Selector(ConfidenceScorer(), limits, delta=gain * 1.01).frontier(tree, context()).shape[1] == 0
+    assert Selector(ConfidenceScorer(), limits, delta=gain * 0.99).begin(context()).frontier(tree).shape[1] > 0
+    assert Selector(ConfidenceScorer(), limits, delta=gain * 1.01).begin(context()).frontier(tree).shape[1] == 0
 
 
 def test_eagle_2_expands_the_best_nodes_of_the_last_level():
     tree = random_tree(np.random.default_rng(6), levels=2)
     level = np.nonzero(tree.depths[0] == 2)[0]
     best = level[np.argsort(-tree.path_noisy_log_probs[0, level], kind="stable")][:2]
-    frontier = Selector(ConfidenceScorer(), TreeLimits(frontier=2, budget=99)).frontier(tree, context())
+    frontier = Selector(ConfidenceScorer(), TreeLimits(frontier=2, budget=99)).begin(context()).frontier(tree)
     assert frontier.tolist() == [best.tolist()]
 
 
 def test_nothing_is_drafted_deeper_than_the_text_may_still_grow():
     tree = random_tree(np.random.default_rng(7), levels=2)
     selector = Selector(ConfidenceScorer(), TreeLimits())
-    assert selector.frontier(tree, context(remaining=4)).shape[1] > 0
-    assert selector.frontier(tree, context(remaining=3)).shape[1] == 0
+    assert selector.begin(context(remaining=4)).frontier(tree).shape[1] > 0
+    assert selector.begin(context(remaining=3)).frontier(tree).shape[1] == 0
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_depth", -1), ("width", 0), ("frontier", 0), ("budget", -1)])

@@ -38,8 +38,8 @@ def drafted(scheme, prompts, samplings):
         drafter.join(np.array(prompt), 256)
     policy = sampled_shape(scheme, *SHAPES[scheme.name])
     tree = DraftTree.from_roots(np.array([prompt[-1] for prompt in prompts]))
-    context = trees.context(batch=len(prompts))
-    while (frontier := policy.frontier(tree, context)).shape[1]:
+    step = policy.begin(trees.context(batch=len(prompts)))
+    while (frontier := step.frontier(tree)).shape[1]:
         tree = drafter.expand(tree, frontier, policy.limits.width, sampler)
     return tree, drafter.draft_rows
 

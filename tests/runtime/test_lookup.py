@@ -36,9 +36,9 @@ def grown(texts, paths, datastore=None):
     for text in texts:
         drafter.join(np.array(text), 100)
     sampler = TokenSampler([Sampling()] * len(texts), tiny.VOCABULARY_SIZE, tiny.llama().device)
-    selector = Selector(RankScorer.from_paths(paths), LIMITS)
+    step = Selector(RankScorer.from_paths(paths), LIMITS).begin(context(len(texts)))
     tree = DraftTree.from_roots(np.array([text[-1] for text in texts]))
-    while (frontier := selector.frontier(tree, context(len(texts)))).shape[1]:
+    while (frontier := step.frontier(tree)).shape[1]:
         wider = drafter.expand(tree, frontier, 2, sampler)
         if wider.tokens.shape == tree.tokens.shape:
             break

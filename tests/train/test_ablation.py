@@ -66,9 +66,9 @@ def test_every_feature_belongs_to_exactly_one_group():
 
 
 def test_columns_of_no_known_group_stand_together():
-    assert "other" not in feature_groups(("rank", "depth"))
-    groups = feature_groups(("rank", "hidden_0", "depth", "hidden_1"))
-    assert groups == {"rank": ["rank"], "depth": ["depth"], "other": ["hidden_0", "hidden_1"]}
+    assert "other" not in feature_groups(("ranks", "depths"))
+    groups = feature_groups(("ranks", "hidden_0", "depths", "hidden_1"))
+    assert groups == {"rank": ["ranks"], "depth": ["depths"], "other": ["hidden_0", "hidden_1"]}
 
 
 def test_a_network_does_not_see_a_held_column():
@@ -115,9 +115,9 @@ def test_a_checkpoint_with_another_network_scores_as_that_network(tuned):
     tree = random_tree(np.random.default_rng(0), batch=1, levels=3)
     with torch.inference_mode():
         alone = other(torch.from_numpy(node_features(tree, context(1))[0])).accept.numpy()[None]
-    scores = with_model(tuned, other).scorer().score(tree, context(1))
+    scores = with_model(tuned, other).scorer().score(tree, context(1)).accept
     np.testing.assert_allclose(scores[:, 1:], among_siblings(alone, tree)[:, 1:], atol=1e-5)
-    assert np.abs(tuned.scorer().score(tree, context(1)) - scores).max() > 1e-3
+    assert np.abs(tuned.scorer().score(tree, context(1)).accept - scores).max() > 1e-3
 
 
 def test_the_rows_are_json_and_the_report_shows_them(ablation):

@@ -8,7 +8,7 @@ from treewright.controller.learned.features import FEATURES
 from treewright.train.data.rows import Rows
 from treewright.train.evaluate.baselines import PRIOR_COUNT, baseline_probs, rank_tables
 
-NOISY = FEATURES.index("noisy_log_prob")
+NOISY = FEATURES.index("noisy_log_probs")
 
 
 @pytest.fixture(scope="module")

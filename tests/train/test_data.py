@@ -55,7 +55,7 @@ def test_edges_equal_a_loop_over_roots_and_depths(folder):
             path += row["candidate_log_probs"][row["coupled_rank"]]
             path_noisy += row["candidate_noisy_log_probs"][row["coupled_rank"]]
     edges, _ = rows_of(folder)
-    columns = [FEATURES.index(n) for n in ("rank", "path_log_prob", "path_noisy_log_prob", "noisy_log_prob")]
+    columns = [FEATURES.index(n) for n in ("ranks", "path_log_probs", "path_noisy_log_probs", "noisy_log_probs")]
     # Both sides sorted by row; float32 columns are compared as such, hence the tolerance.
     got = np.column_stack((edges.depth, edges.features[:, columns], edges.label))
     wanted = np.array(expected)
@@ -85,8 +85,8 @@ def test_an_edge_has_the_features_that_serving_computes_for_the_node(folder):
 def test_children_of_a_node_stay_in_one_batch(folder):
     """The rank is not that of an earlier sibling, the parent's path is the same, and the text takes one at most."""
     data = SelectorData(folder, FitConfig(batch_size=16, row_share=1.0), max_depth=MAX_DEPTH)
-    rank, path = FEATURES.index("rank"), FEATURES.index("path_log_prob")
-    own = FEATURES.index("log_prob")
+    rank, path = FEATURES.index("ranks"), FEATURES.index("path_log_probs")
+    own = FEATURES.index("log_probs")
     num_families = 0
     for batch in data.train_dataloader():
         above = (batch.edge_features[:, path] - batch.edge_features[:, own]).numpy()
@@ -110,7 +110,7 @@ def test_other_noise_draws_label_the_same_nodes_anew(tmp_path):
     more_edges, more_nodes = rows_of(many)
     assert len(more_nodes.label) == 5 * len(nodes.label)
     of_drafter, more_of_drafter = (
-        rows.features[:, FEATURES.index("rank")] < traces.WIDTH for rows in (edges, more_edges)
+        rows.features[:, FEATURES.index("ranks")] < traces.WIDTH for rows in (edges, more_edges)
     )
     assert more_of_drafter.sum() == 5 * of_drafter.sum()  # the n-grams name a child where the drafter has not
     assert more_nodes.label.tolist()[::5] == nodes.label.tolist()

@@ -130,8 +130,9 @@ def test_steps_priced_anew_cost_what_a_replay_at_those_prices_costs(checkpoint, 
 class Contrary(ConfidenceScorer):
     """Prefers what the drafter likes least, which no envelope expands."""
 
-    def score(self, tree, context):
-        return np.where(tree.depths > 0, -1.0 / (1.0 - tree.noisy_log_probs), 0.0)
+    def score(self, tree, context, before=None):
+        accept = np.where(tree.depths > 0, -1.0 / (1.0 - tree.noisy_log_probs), 0.0)
+        return super().score(tree, context)._replace(accept=accept)
 
 
 def test_drafting_ends_where_a_policy_asks_only_beyond_the_envelope(recordings):

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import traces
 from treewright.collect.envelope import EnvelopeConfig
-from treewright.controller.policies.ltd import stop_features
+from treewright.controller.policies.ltd import ltd_features
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.c2t import c2t_features
 from treewright.controller.scorers.confidence import ConfidenceScorer
@@ -60,7 +60,7 @@ def test_the_stop_rule_predicts_as_many_gains_as_it_saw(recording):
     """The score equation of a logistic fit, within the half observation of each class that the prior adds."""
     trees = list(grown_levels(recording, LIMITS))
     pairs = [pair for tree in trees for pair in pairwise(tree)]
-    rows = np.array([stop_features(np.exp(level.path_log_probs), level.depth) for level, _ in pairs])
+    rows = np.array([ltd_features(np.exp(level.path_log_probs), level.depth) for level, _ in pairs])
     predicted = 1 / (1 + np.exp(-log_odds(stop_fit(trees), rows)))
     assert predicted.sum() == pytest.approx(sum(below.on_text.any() for _, below in pairs), abs=1)
 

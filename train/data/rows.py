@@ -9,7 +9,8 @@ import numpy as np
 from ...collect.trace import TraceFolder
 from ...controller.learned.features import stack_features
 from ...controller.trees.children import sibling_margins
-from ...controller.trees.tree import NUMBERS, Array
+from ...controller.trees.numbers import NodeNumbers
+from ...controller.trees.tree import Array
 from .positions import COLUMNS, Positions
 
 # Shards whose rows are mixed before they are cut into batches: memory stays flat however long the traces are.
@@ -67,7 +68,7 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
     for depth in range(1, max_depth + 1):
         rows = slots[reach >= depth - 1]
         log_probs, noisy = positions.log_probs[rows], positions.noisy_log_probs[rows]
-        numbers = (
+        numbers = NodeNumbers(
             log_probs,
             noisy,
             positions.entropy[rows, None, None],
@@ -79,7 +80,7 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
             noisy_path[rows, None, None] + noisy,
         )
         features = stack_features(
-            np.stack(np.broadcast_arrays(*numbers), axis=-1),
+            numbers.block(log_probs.shape),
             np.arange(width),
             np.array(depth),
             positions.conditions[rows - depth + 1, None, None],
@@ -105,7 +106,7 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
 def _root_rows(positions: Positions) -> Rows:
     """The roots before anything is drafted."""
     count = len(positions.text)
-    nothing = np.zeros((count, len(NUMBERS)), dtype=np.float32)
+    nothing = np.zeros((count, len(NodeNumbers._fields)), dtype=np.float32)
     features = stack_features(nothing, np.array(0), np.array(0), positions.conditions)
     return _node_rows(positions, features, np.arange(count), 0)
 

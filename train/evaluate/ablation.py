@@ -29,16 +29,16 @@ MOST_TEXTS = 30
 # Which column is whose, and what making it costs elsewhere: in the runtime, where nothing of `train` can time it.
 # A path's noise says where the path stands, not how the node's own draw went, so it goes with the path.
 GROUPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "drafter's probability": (("log_prob",), "the drafter's softmax, made for drafting anyway"),
+    "drafter's probability": (("log_probs",), "the drafter's softmax, made for drafting anyway"),
     "scheme's noise": (
-        ("noisy_log_prob", "margin"),
+        ("noisy_log_probs", "margins"),
         "the noise and the softmax over noisy scores, one per drafter level",
     ),
-    "rank": (("rank",), "-"),
-    "n-grams": (("ngram_log_prob", "ngram_top_log_prob"), "the counts, which draft a child anyway"),
-    "drafter's row": (("entropy", "top_log_prob"), "the reduction of each drafter row over the vocabulary"),
-    "depth": (("depth",), "-"),
-    "path": (("path_log_prob", "path_noisy_log_prob"), "two sums kept with the growing tree"),
+    "rank": (("ranks",), "-"),
+    "n-grams": (("ngram_log_probs", "ngram_top_log_probs"), "the counts, which draft a child anyway"),
+    "drafter's row": (("entropies", "top_log_probs"), "the reduction of each drafter row over the vocabulary"),
+    "depth": (("depths",), "-"),
+    "path": (("path_log_probs", "path_noisy_log_probs"), "two sums kept with the growing tree"),
     "sampling": (("temperature", "top_p"), "-"),
     "history": (HISTORY, "the reduction of the target's rows over the vocabulary, one per written token"),
 }

@@ -42,7 +42,7 @@ def rank_tables(folder: TraceFolder) -> dict[str, dict[str, list[float]]]:
 
 def baseline_probs(training: Rows, validation: Rows) -> dict[str, Array]:
     """Probabilities that simpler models give the validation edges; fitted on a single outcome, they expect no other."""
-    confidence = FEATURES.index("noisy_log_prob")
+    confidence = FEATURES.index("noisy_log_probs")
     raw, raw_validation = np.exp(training.features[:, confidence]), np.exp(validation.features[:, confidence])
     if len(np.unique(training.label)) == 1:
         certain = np.full(len(raw_validation), float(training.label[0]))

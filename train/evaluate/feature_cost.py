@@ -19,7 +19,7 @@ from ...controller.learned.torch_model import SelectorModel
 from ...controller.policies.selector import Selector
 from ...controller.pricing.latency import LatencyTable
 from ...controller.pricing.objective import Objective
-from ...controller.scorers.base import Scorer
+from ...controller.scorers.base import Scorer, Scores
 from ...controller.trees.tree import Array, DraftTree
 from ..replay.recording import Recording
 from ..replay.replay import replay
@@ -96,16 +96,6 @@ class NotingScorer:
         self.calls: list[tuple[DraftTree, StepContext, int]] = []  # arguments of `node_features`
         self._scorer = scorer
 
-    def score(self, tree: DraftTree, context: StepContext) -> Array:
-        self._note(tree, context)
-        return self._scorer.score(tree, context)
-
-    def coverage(self, tree: DraftTree, context: StepContext) -> Array:
-        self._note(tree, context)
-        return self._scorer.coverage(tree, context)
-
-    def _note(self, tree: DraftTree, context: StepContext) -> None:
-        before, of_step, _ = self.calls[-1] if self.calls else (None, None, 0)
-        if before is not tree:
-            known = int(before.num_nodes.min()) if before is not None and of_step is context else 0
-            self.calls.append((tree, context, known))
+    def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
+        self.calls.append((tree, context, int(before.tree.num_nodes.min()) if before is not None else 0))
+        return self._scorer.score(tree, context, before)

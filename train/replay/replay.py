@@ -12,8 +12,9 @@ from typing import Self
 import numpy as np
 
 from ...controller.context import StepContext
-from ...controller.policies.base import ShapePolicy
+from ...controller.policies.base import ShapePolicy, Step
 from ...controller.pricing.latency import LatencyTable
+from ...controller.trees.limits import TreeLimits
 from ...controller.trees.tree import Array, DraftTree
 from .recording import RecordedDrafter, Recording
 
@@ -88,10 +89,11 @@ def _replay_text(
             top_ps=np.array([recording.top_p], dtype=np.float32),
             history=recording.history[root - recording.prompt_length + 1][None],
         )
-        tree, widths, outside = _draft(recording, root, selector, context)
-        kept = tree.subtree(selector.keep(tree, context))
+        step = selector.begin(context)
+        tree, widths, outside = _draft(recording, root, step, selector.limits)
+        kept = tree.subtree(step.keep(tree))
         accepted = walk_text(kept, tokens[root + 1 :])
-        selector.record(kept, context, widths, np.array([accepted + 1]))
+        step.record(kept, widths, np.array([accepted + 1]))
         num_tokens = min(accepted + 1, len(tokens) - 1 - root)
         stats.num_steps += 1
         stats.num_tokens += num_tokens
@@ -108,9 +110,7 @@ def _replay_text(
     return stats
 
 
-def _draft(
-    recording: Recording, root: int, selector: ShapePolicy, context: StepContext
-) -> tuple[DraftTree, list[int], int]:
+def _draft(recording: Recording, root: int, step: Step, limits: TreeLimits) -> tuple[DraftTree, list[int], int]:
     """The tree the selector grows, the widths of its levels, and how often it asked beyond the envelope."""
     tree = DraftTree.from_roots(recording.tokens[root : root + 1])
     envelope = recording.envelopes.get(root)
@@ -118,10 +118,10 @@ def _draft(
     if envelope is None:
         return tree, widths, 0
     drafter = RecordedDrafter(envelope)
-    while (frontier := selector.frontier(tree, context)).shape[1]:
+    while (frontier := step.frontier(tree)).shape[1]:
         widths.append(frontier.shape[1])
         num_nodes = tree.num_nodes[0]
-        tree = drafter.expand(tree, frontier, selector.limits)
+        tree = drafter.expand(tree, frontier, limits)
         if tree.num_nodes[0] == num_nodes:  # all of it beyond the envelope: the policy would ask the same again
             break
     return tree, widths, drafter.num_outside

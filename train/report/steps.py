@@ -110,16 +110,27 @@ class _Watched:
     def limits(self) -> TreeLimits:
         return self._policy.limits
 
-    def frontier(self, tree: DraftTree, context: StepContext) -> Array:
-        return self._policy.frontier(tree, context)
+    def begin(self, context: StepContext) -> "NotingStep":
+        return NotingStep(self._policy, context, self.masses)
 
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        nodes = self._policy.keep(tree, context)
-        self.masses.append(_depth_masses(self._policy, tree, nodes, context))
+
+class NotingStep:
+    """A step of such a policy, which adds to `masses` what it keeps."""
+
+    def __init__(self, policy: ShapePolicy, context: StepContext, masses: list[tuple[float, ...] | None]):
+        self._policy, self._context, self._masses = policy, context, masses
+        self._inside = policy.begin(context)
+
+    def frontier(self, tree: DraftTree) -> Array:
+        return self._inside.frontier(tree)
+
+    def keep(self, tree: DraftTree) -> Array:
+        nodes = self._inside.keep(tree)
+        self._masses.append(_depth_masses(self._policy, tree, nodes, self._context))
         return nodes
 
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
-        self._policy.record(tree, context, level_widths, num_tokens)
+    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
+        self._inside.record(tree, level_widths, num_tokens)
 
 
 def _depth_masses(policy: ShapePolicy, tree: DraftTree, nodes: Array, context: StepContext) -> tuple[float, ...] | None:
@@ -130,7 +141,7 @@ def _depth_masses(policy: ShapePolicy, tree: DraftTree, nodes: Array, context: S
         return None
     if tree.tokens.shape[1] == 1:
         return ()
-    edges = np.asarray(policy.scorer.score(tree, context), dtype=np.float64)
+    edges = np.asarray(policy.scorer.score(tree, context).accept, dtype=np.float64)
     kept = nodes[0, 1:]
     probs = np.exp(tree.path_sums(np.minimum(edges, 0.0))[0, kept])
     return tuple(np.bincount(tree.depths[0, kept], weights=probs)[1:].tolist())

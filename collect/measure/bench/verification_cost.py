@@ -117,8 +117,8 @@ def _drawn(
     policy = sampled_shape(scheme, num_paths, *((length, 0) if scheme == HYBRID else (0, length)))
     roots = np.zeros(1, dtype=np.int64)
     tree, draft_rows = DraftTree.from_roots(roots), {}
-    context = _context(sampler)
-    while (frontier := policy.frontier(tree, context)).shape[1]:
+    step = policy.begin(_context(sampler))
+    while (frontier := step.frontier(tree)).shape[1]:
         rows = log_probs[np.maximum(frontier, 0)]
         tree, of_level = hang_draws(tree, frontier, rows, scheme, sampler, roots)
         draft_rows |= of_level[0]

@@ -1,0 +1,102 @@
+"""The guard's account of tokens and time: whether speculation has paid so far.
+
+A speculative step gains the tokens it commits less those that plain decoding would have committed in its time. The
+gains are summed from one side, a CUSUM test (Page, Biometrika 41, 1954): `credit` takes every gain but never exceeds
+CREDIT, and where it falls to nothing speculation ends. What was lost is then earned back: the next probe, which may
+lose PROBE tokens, waits for 1 / PROBE_SHARE plain tokens per token lost, twice as long after each further failure and
+at most MAX_PATIENCE times.
+
+Whatever the steps take, in n tokens of a bucket at most CREDIT + PROBE + PROBE_SHARE * n are lost against plain
+decoding, apart from the steps that go below nothing and a catch-up not earned back yet. For a pair that always loses
+it is under 2 % of 5000 tokens, and in the long run PROBE_SHARE / MAX_PATIENCE. Where speculation pays, the guard costs
+one plain step in CHECK_STEPS, to know what plain decoding takes.
+"""
+
+import logging
+from collections import deque
+from statistics import median
+
+CREDIT = 32.0  # tokens; a step's gain is noisy by a token or two, and what pays must not end by chance
+PROBE = 8.0  # tokens
+PROBE_SHARE = 0.02  # tokens that probes may lose per plain token
+MAX_PATIENCE = 4
+FIRST_CHECK_STEPS = 16  # until the first plain step amid speculation; the distance doubles up to the next
+CHECK_STEPS = 256
+PLAIN_STEPS = 7  # the plain steps that tell what plain decoding takes: the median of the last ones
+RECENT_STEPS = 32  # over which the running rate of speculation forgets
+
+log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """The account of one bucket. Tokens are per request; costs are in units of the plain step's price."""
+
+    def __init__(self, name: str, *, has_price: bool):
+        self.speculating = True
+        # Without a price the first step that counts is plain: nothing can be said before.
+        self.steps_to_check = FIRST_CHECK_STEPS if has_price else 0
+        self._name = name
+        self._next_check = 2 * FIRST_CHECK_STEPS if has_price else FIRST_CHECK_STEPS
+        self._plain_costs = deque([1.0] if has_price else [], maxlen=PLAIN_STEPS)
+        self._recent_tokens = self._recent_cost = 0.0
+        self._credit = CREDIT
+        self._debt = 0.0  # tokens lost since the last wait
+        self._defeats = 0  # times switched off since the credit was last full
+        self._plain_steps = 0  # since speculation was switched off
+        self._catches_up = False  # the drafter has yet to read what was decoded without it
+
+    @property
+    def plain_cost(self) -> float:
+        return median(self._plain_costs)
+
+    def add_plain(self, cost: float) -> None:
+        self._plain_costs.append(cost)
+        if self.speculating:
+            self.steps_to_check = self._next_check
+            self._next_check = min(2 * self._next_check, CHECK_STEPS)
+            return
+        self._plain_steps += 1
+        if self._plain_steps == PLAIN_STEPS and self._defeats == 1 and self._paid_after_all():
+            self._switch_on()
+        elif self._plain_steps >= self._debt / PROBE_SHARE * min(2 ** (self._defeats - 1), MAX_PATIENCE):
+            self._debt = 0.0
+            self._switch_on()
+
+    def add_speculative(self, tokens: float, cost: float, *, counts: bool) -> None:
+        """A step that committed `tokens`; one that does not `count` still brings the drafter up to date."""
+        catches_up, self._catches_up = self._catches_up, False
+        if not counts:
+            return
+        self.steps_to_check -= 1
+        gain = tokens - cost / self.plain_cost
+        if catches_up:
+            self._debt += max(0.0, -gain)  # the price of switching, not of speculation
+            return
+        decay = 1.0 - 1.0 / RECENT_STEPS
+        self._recent_tokens = self._recent_tokens * decay + tokens
+        self._recent_cost = self._recent_cost * decay + cost
+        self._credit = min(self._credit + gain, CREDIT)
+        if self._credit == CREDIT:
+            self._defeats = 0
+        elif self._credit <= 0:
+            self._switch_off()
+
+    def _paid_after_all(self) -> bool:
+        """Whether the last speculative steps look good beside plain ones of the same minute.
+
+        Amid speculation plain steps are rare, so a machine that has just become slower first looks like a loss.
+        """
+        return self._recent_tokens * self.plain_cost > self._recent_cost
+
+    def _switch_off(self) -> None:
+        log.info("speculation off at %s: it is slower than plain decoding", self._name)
+        self.speculating = False
+        self._defeats += 1
+        self._debt += PROBE - self._credit
+        self._plain_steps = 0
+
+    def _switch_on(self) -> None:
+        log.info("speculation on again at %s, on probation", self._name)
+        self.speculating = True
+        self._credit = PROBE
+        self._catches_up = True
