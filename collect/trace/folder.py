@@ -15,12 +15,13 @@ from typing import Any, Self
 import pyarrow as pa
 
 from ...controller.errors import InputError
-from .files import LOCK, lock_folder, make_folder, remove_synced, write_synced
+from ...controller.files import TEMPORARY, atomic_write, lock_file, make_folder, remove_synced
 from .journal import Journal, journal_file, read_journal
 from .manifest import MANIFEST, Manifest
 from .parquet import iterate_parquet, parquet_bytes, read_parquet
 from .schema import TABLES, TraceHeader
 
+LOCK = "collect.lock"
 SHARD_TEXTS = 64
 
 
@@ -43,12 +44,12 @@ class TraceFolder:
         folder = cls(path, Manifest(header))
         folder._shard_texts = shard_texts
         with folder._writing():
-            # A run killed right at its start leaves no more than the lock and half a manifest.
-            ours = {LOCK, MANIFEST, f"{MANIFEST}.tmp"}
-            if path.exists() and not (path / MANIFEST).exists() and not _holds_only(ours, path):
+            if path.exists() and not (path / MANIFEST).exists() and not _is_unbegun(path):
                 raise InputError(f"{path} exists and is no trace folder; choose an empty or new output folder")
             make_folder(path)
-            folder._lock = lock_folder(path)
+            folder._lock = lock_file(path / LOCK)
+            for leftover in path.glob(f".*{TEMPORARY}"):
+                remove_synced(leftover)
             if (path / MANIFEST).exists():
                 folder._resume(Manifest.read(path))
             else:
@@ -98,7 +99,7 @@ class TraceFolder:
     def attach(self, name: str, content: bytes) -> None:
         """Store one more file in the folder, such as the latency table; the manifest vouches for it."""
         with self._writing():
-            write_synced(self.path / name, content)
+            atomic_write(self.path / name, content)
             self._update(files=self.files | {name: hashlib.sha256(content).hexdigest()})
 
     def add_shard(self, contents: dict[str, bytes], num_rows: dict[str, int]) -> None:
@@ -107,7 +108,7 @@ class TraceFolder:
             hashes = {}
             for table, content in contents.items():
                 file = self.shard_file(table, len(self.shards))
-                write_synced(file, content)
+                atomic_write(file, content)
                 hashes[file.name] = hashlib.sha256(content).hexdigest()
             self._update(shards=[*self.shards, {"num_rows": num_rows, "sha256": hashes}])
 
@@ -216,5 +217,6 @@ class TraceFolder:
             raise
 
 
-def _holds_only(names: set[str], path: Path) -> bool:
-    return path.is_dir() and names.issuperset(os.listdir(path))
+def _is_unbegun(path: Path) -> bool:
+    """Whether a folder holds no more than a run killed at its start leaves: the lock and a part of a manifest."""
+    return path.is_dir() and all(name == LOCK or name.endswith(TEMPORARY) for name in os.listdir(path))

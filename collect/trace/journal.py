@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .files import append_synced, create_synced
+from ...controller.files import append_synced, create_synced
 
 LENGTH_BYTES, HASH_BYTES = 8, 32
 

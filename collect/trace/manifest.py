@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ...controller.errors import InputError
-from .files import sha256, write_synced
+from ...controller.files import atomic_write, sha256
 from .schema import OLDEST_TEXTS, SCHEMA_VERSION, TraceHeader
 
 MANIFEST = "manifest.json"
@@ -46,7 +46,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         content = asdict(self)
-        write_synced(folder / MANIFEST, json.dumps(content | {"sha256": _digest(content)}, indent=1).encode())
+        atomic_write(folder / MANIFEST, json.dumps(content | {"sha256": _digest(content)}, indent=1).encode())
 
     def require_finished(self, folder: Path) -> None:
         """InputError where the folder holds less than all rows of a run."""

@@ -12,11 +12,11 @@ import pytest
 import rows
 import traces
 from treewright import cli
-from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, files, read_texts
-from treewright.collect.trace.files import sha256
+from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, read_texts
 from treewright.collect.trace.journal import Journal, journal_file
 from treewright.collect.trace.manifest import Manifest
 from treewright.collect.trace.schema import POSITIONS, TEXTS
+from treewright.controller import files
 from treewright.controller.errors import InputError
 
 PAIR = ["--pair.threads", "1", "--profile.repeats", "1"]
@@ -154,7 +154,7 @@ def as_schema(version, folder, path):
             if schema := old.get(name.partition("-")[0]):
                 table = pq.read_table(path / name).select(schema.names).cast(schema)
                 pq.write_table(table.rename_columns([OLD_NAMES.get(each, each) for each in schema.names]), path / name)
-                shard["sha256"][name] = sha256(path / name)
+                shard["sha256"][name] = files.sha256(path / name)
     content = json.loads((path / "manifest.json").read_text())
     header = replace(TraceFolder.open(folder.path).header, schema_version=version)
     Manifest(header, folder.shards, content["files"], True).write(path)
@@ -163,7 +163,7 @@ def as_schema(version, folder, path):
 @pytest.mark.parametrize("version", [4, 5, 6, 7])
 def test_texts_of_the_schemas_before_are_brought_up_to_date(collected, tmp_path, capsys, version):
     as_schema(version, TraceFolder.open(collected.path), tmp_path / "old")
-    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 8; bring its texts up to date"):
+    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 9; bring its texts up to date"):
         TraceFolder.open(tmp_path / "old")
     assert read_texts(tmp_path / "old").table == collected.texts()
     again = relabelled(tmp_path / "old", tmp_path / "new", *LABELS)

@@ -10,7 +10,8 @@ from pathlib import Path
 import faults
 import pytest
 import rows
-from treewright.collect.trace import TraceFolder, files
+from treewright.collect.trace import TraceFolder
+from treewright.controller import files
 from treewright.controller.errors import InputError
 
 KILLING = Path(__file__).resolve().parent.parent / "killing.py"

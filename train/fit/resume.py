@@ -15,8 +15,8 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from ...collect.trace.files import write_synced
 from ...controller.errors import first_line
+from ...controller.files import atomic_write
 from ...controller.learned.features import FEATURE_VERSION, FEATURES
 from ..data.rows import SHARDS_AT_ONCE
 from ..data.stream import MOST_SAMPLED, SelectorData
@@ -120,7 +120,7 @@ class FitFolder:
         return about if isinstance(about, dict) else {}
 
     def _write_about(self, identity: dict[str, Any], epochs: int | None) -> None:
-        write_synced(self._about, json.dumps({"identity": identity, "epochs": epochs}).encode())
+        atomic_write(self._about, json.dumps({"identity": identity, "epochs": epochs}).encode())
 
 
 def differences(identity: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
