@@ -17,9 +17,9 @@ import pyarrow as pa
 from ...controller.errors import InputError
 from ...controller.files import TEMPORARY, atomic_write, lock_file, make_folder, remove_synced
 from .journal import Journal, journal_file, read_journal
-from .manifest import MANIFEST, Manifest
+from .manifest import MANIFEST, Manifest, Shard
 from .parquet import iterate_parquet, parquet_bytes, read_parquet
-from .schema import TABLES, TraceHeader
+from .schema import TraceHeader, TraceRows
 
 LOCK = "collect.lock"
 SHARD_TEXTS = 64
@@ -69,8 +69,7 @@ class TraceFolder:
         return self._manifest.header
 
     @property
-    def shards(self) -> list[dict[str, Any]]:
-        """The sealed shards: rows by table, and the SHA-256 of each file."""
+    def shards(self) -> list[Shard]:
         return self._manifest.shards
 
     @property
@@ -81,16 +80,14 @@ class TraceFolder:
     @property
     def num_texts(self) -> int:
         """Acknowledged texts: sealed and journaled."""
-        return sum(shard["num_rows"]["texts"] for shard in self.shards) + self._journal.num_texts
+        return sum(shard.num_rows["texts"] for shard in self.shards) + self._journal.num_texts
 
-    def append(self, rows: dict[str, list[dict[str, Any]]]) -> None:
-        """Acknowledge some texts with all their rows, by table: they last once this returns.
+    def append(self, rows: TraceRows) -> None:
+        """Acknowledge some texts with all their rows: they last once this returns.
 
         InputError where the disk refuses; then this object takes no more, and `create` resumes the folder.
         """
         assert self._lock is not None and not self._manifest.finished
-        for name, schema in TABLES.items():
-            assert all(row.keys() == set(schema.names) for row in rows[name]), name
         with self._writing():
             self._journal.append(rows)
             if self._journal.num_texts >= self._shard_texts:
@@ -110,7 +107,7 @@ class TraceFolder:
                 file = self.shard_file(table, len(self.shards))
                 atomic_write(file, content)
                 hashes[file.name] = hashlib.sha256(content).hexdigest()
-            self._update(shards=[*self.shards, {"num_rows": num_rows, "sha256": hashes}])
+            self._update(shards=[*self.shards, Shard(num_rows, hashes)])
 
     def finish(self) -> None:
         """Seal what is journaled and declare the folder whole: from now on it can be read, and no more written."""

@@ -15,6 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 
+from ...collect.trace import Shard
 from ...controller.errors import first_line
 from ...controller.files import atomic_write
 from ...controller.learned.features import FEATURE_VERSION, FEATURES
@@ -35,7 +36,7 @@ class FitIdentity:
     held: tuple[int, ...]
     scheme: str
     num_candidates: int
-    shards: list[dict[str, Any]]  # with the hash of each file
+    shards: list[Shard]
     features: tuple[str, ...]
     feature_version: int
     shards_at_once: int
