@@ -158,7 +158,7 @@ def load(command: str):
     """The function behind a command, or functions by the word that follows it."""
     match command:
         case "collect":
-            from .collect.collect import collect as function
+            from .collect.command import collect as function
         case "train":
             from .train.command import train as function
         case "serve":

@@ -10,9 +10,9 @@ from typing import Self
 from ..controller.errors import InputError
 from ..runtime.pair import Pair
 from ..runtime.request import Request
-from .identity import trace_header
-from .text import Text
-from .trace import TraceFolder
+from .header import trace_header
+from .text import text_row
+from .trace import TraceFolder, TraceRows
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +36,10 @@ class ServedTexts:
         """Keep a text; False where the disk refuses."""
         if not self._open:
             return False
-        text = Text(
-            text_id=f"{self._folder.num_texts:08d}",
-            domain="served",
-            document=_document(request.prompt_ids),
-            tokens=[*request.prompt_ids, *token_ids],
-            prompt_length=len(request.prompt_ids),
-            sampling=request.sampling,
-        )
+        text_id, document = f"{self._folder.num_texts:08d}", _document(request.prompt_ids)
+        text = text_row(request, token_ids, text_id=text_id, domain="served", document=document)
         try:
-            self._folder.append({"texts": [text.row()], "positions": [], "nodes": []})
+            self._folder.append(TraceRows([text], [], []))
         except InputError as error:
             self._open = False
             log.error("texts are no longer recorded, while serving goes on: %s", error)

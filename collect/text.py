@@ -1,46 +1,40 @@
-"""A text the target wrote: what can be labelled, whether it was decoded just now, served, or stored."""
+"""A recorded text: a request and the tokens generated for it, as a row of the trace."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from ..controller.errors import named
 from ..controller.ranges import require_some
+from ..runtime.request import Request
 from ..runtime.sampling import Sampling
+from .trace import TextRow
 
-SAMPLING = ("temperature", "top_k", "top_p", "seed", "choice")
+
+def text_row(
+    request: Request,
+    token_ids: Sequence[int],
+    *,
+    text_id: str,
+    domain: str,
+    document: str,
+    decode_ms: float | None = None,
+) -> TextRow:
+    """The row of a text that is not labelled yet."""
+    return TextRow(
+        text_id=text_id,
+        domain=domain,
+        document=document,
+        tokens=[*request.prompt_ids, *token_ids],
+        prompt_length=len(request.prompt_ids),
+        **asdict(request.sampling),
+        num_ties=None,
+        decode_ms=decode_ms,
+    )
 
 
-@dataclass(frozen=True)
-class Text:
-    """One text, and how it was drawn; the fields are columns of `schema.TEXTS`."""
-
-    text_id: str
-    domain: str
-    document: str
-    tokens: Sequence[int]  # prompt and continuation
-    prompt_length: int
-    sampling: Sampling
-    decode_ms: float | None = None
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """The text of a row of `schema.TEXTS`."""
-        names = ("text_id", "domain", "document", "tokens", "prompt_length", "decode_ms")
-        return cls(sampling=Sampling(**{name: row[name] for name in SAMPLING}), **{name: row[name] for name in names})
-
-    def row(self, num_ties: int | None = None) -> dict[str, Any]:
-        """A row of `schema.TEXTS`; `num_ties` is known once the text is labelled."""
-        return {
-            "text_id": self.text_id,
-            "domain": self.domain,
-            "document": self.document,
-            "tokens": list(self.tokens),
-            "prompt_length": self.prompt_length,
-            **{name: getattr(self.sampling, name) for name in SAMPLING},
-            "num_ties": num_ties,
-            "decode_ms": self.decode_ms,
-        }
+def sampling_of(text: TextRow) -> Sampling:
+    """How the text was drawn."""
+    return Sampling(text.temperature, text.top_k, text.top_p, text.seed, text.choice)
 
 
 def check_temperatures(name: str, temperatures: Sequence[float]) -> None:

@@ -52,7 +52,7 @@ def collect(folder: Path, pipe: int, finish: bool) -> None:
     with TraceFolder.create(folder, rows.header(), SHARD_TEXTS) as traces:
         os.write(pipe, b"%d\n" % traces.num_texts)
         while not finish:
-            traces.append(rows.of_text(traces.num_texts))
+            traces.append(rows.typed(rows.of_text(traces.num_texts)))
             os.write(pipe, b"%d\n" % traces.num_texts)
         traces.finish()
 

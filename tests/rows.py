@@ -3,7 +3,7 @@
 from functools import cache
 
 import pyarrow as pa
-from treewright.collect.trace import TABLES, TraceFolder, TraceHeader
+from treewright.collect.trace import TABLES, EnvelopeRow, PositionRow, TextRow, TraceFolder, TraceHeader, TraceRows
 
 POSITIONS_PER_TEXT = 3
 
@@ -27,10 +27,16 @@ def of_text(number: int) -> dict[str, list[dict]]:
     }
 
 
+def typed(tables: dict[str, list[dict]]) -> TraceRows:
+    """Rows that `TraceFolder.append` takes."""
+    kinds = {"texts": TextRow, "positions": PositionRow, "nodes": EnvelopeRow}
+    return TraceRows(**{table: [kind(**row) for row in tables.get(table, ())] for table, kind in kinds.items()})
+
+
 def fill(folder: TraceFolder, num_texts: int) -> None:
     """Append the texts that are not there yet, by number."""
     for number in range(folder.num_texts, num_texts):
-        folder.append(of_text(number))
+        folder.append(typed(of_text(number)))
 
 
 def expected(num_texts: int) -> dict[str, pa.Table]:

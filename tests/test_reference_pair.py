@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from treewright.collect.label import read_rows
+from treewright.collect.labels.positions import read_rows
 from treewright.collect.prompts.sources import PromptConfig, load_prompts
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.selector import Selector

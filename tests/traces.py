@@ -2,12 +2,11 @@
 
 from dataclasses import asdict
 
-import numpy as np
 import tiny
-from treewright.collect.envelope import EnvelopeConfig, grow_envelopes
-from treewright.collect.label import label_text
-from treewright.collect.text import Text
-from treewright.collect.trace import TraceFolder, TraceHeader
+from treewright.collect.labels.envelopes import EnvelopeConfig, grow_envelopes
+from treewright.collect.labels.positions import label_text
+from treewright.collect.text import text_row
+from treewright.collect.trace import TextRow, TraceFolder, TraceHeader, TraceRows
 from treewright.controller.contract import COUPLED, FIXED
 from treewright.runtime.request import Request
 from treewright.runtime.schemes.ranked import get_ranked_scheme
@@ -27,27 +26,21 @@ def header(**changes) -> TraceHeader:
 
 
 def rows_of(request: Request, token_ids, document: str, target, drafter, scheme=COUPLED, draws=1):
-    """(text row, position rows) of one written text."""
-    tokens = np.array([*request.prompt_ids, *token_ids])
-    sampling, prompt_length = request.sampling, len(request.prompt_ids)
-    rows, num_ties = label_text(target, drafter, tokens, prompt_length, sampling, scheme, WIDTH, draws)
-    text = Text(f"{sampling.seed:08d}", "toy", document, tokens.tolist(), prompt_length, sampling, decode_ms=1.0)
-    shared = {"text_id": text.text_id, "document": document}
-    shared |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-    return text.row(num_ties), [shared | row for row in rows]
+    """(text row, position rows) of one generated text."""
+    text = row_of(request, token_ids, document)
+    labels = label_text(target, drafter, text, scheme, WIDTH, draws)
+    return text._replace(num_ties=labels.num_ties), labels.positions
 
 
-def envelopes_of(request: Request, token_ids, document: str, drafter, config: EnvelopeConfig):
-    """Node rows of one written text, under every scheme of the configuration."""
-    tokens = np.array([*request.prompt_ids, *token_ids])
-    shared = {"text_id": f"{request.sampling.seed:08d}", "document": document}
-    grown = [
-        grow_envelopes(
-            drafter, tokens, len(request.prompt_ids), request.sampling, get_ranked_scheme(scheme), WIDTH, config
-        )
-        for scheme in config.schemes
-    ]
-    return [shared | row for rows in grown for row in rows]
+def row_of(request: Request, token_ids, document: str) -> TextRow:
+    text_id = f"{request.sampling.seed:08d}"
+    return text_row(request, token_ids, text_id=text_id, domain="toy", document=document, decode_ms=1.0)
+
+
+def envelopes_of(text: TextRow, drafter, config: EnvelopeConfig):
+    """The envelopes of one text, under every scheme of the configuration."""
+    schemes = [get_ranked_scheme(name) for name in config.schemes]
+    return [row for scheme in schemes for row in grow_envelopes(drafter, text, scheme, WIDTH, config)]
 
 
 def write(
@@ -71,8 +64,8 @@ def write(
             document = f"doc {number}"
             text, positions = rows_of(request, stream.token_ids, document, target, drafter, scheme, draws)
             grow = number in enveloped if enveloped is not None else envelopes.texts > 0
-            nodes = envelopes_of(request, stream.token_ids, document, drafter, envelopes) if grow else []
-            traces.append({"texts": [text], "positions": positions, "nodes": nodes})
+            nodes = envelopes_of(text, drafter, envelopes) if grow else []
+            traces.append(TraceRows([text], positions, nodes))
         traces.finish()
     return traces
 
@@ -87,12 +80,9 @@ def write_enveloped(folder, temperatures=(0.8,), max_tokens=24, scheme=COUPLED) 
             request = tiny.requests(number + 1, temperature, max_tokens)[number]
             (stream,), _ = tiny.decoder(target).generate([request])
             text, positions = rows_of(request, stream.token_ids, f"doc {number}", target, drafter, scheme)
-            text["domain"] = f"domain {number % 2}"
-            shared = {name: text[name] for name in ("text_id", "document")}
-            nodes = []
-            for grown in (COUPLED, FIXED) if temperature else (COUPLED,):
-                arguments = np.array(text["tokens"]), text["prompt_length"], request.sampling, grown, WIDTH, config
-                nodes += [shared | row for row in grow_envelopes(drafter, *arguments)]
-            traces.append({"texts": [text], "positions": positions, "nodes": nodes})
+            text = text._replace(domain=f"domain {number % 2}")
+            schemes = (COUPLED, FIXED) if temperature else (COUPLED,)
+            nodes = [row for grown in schemes for row in grow_envelopes(drafter, text, grown, WIDTH, config)]
+            traces.append(TraceRows([text], positions, nodes))
         traces.finish()
     return traces

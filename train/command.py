@@ -8,10 +8,10 @@ from time import perf_counter
 from typing import Any
 
 from ..collect.trace import TraceFolder, TraceHeader
-from ..collect.trace.files import write_synced
 from ..controller.checkpoint import Checkpoint, require_replaceable
 from ..controller.console import print_json, print_table
 from ..controller.errors import InputError
+from ..controller.files import atomic_write
 from ..controller.pricing.latency import LatencyTable
 from ..controller.ranges import require_between
 from ..controller.trees.limits import LARGEST, TreeLimits
@@ -114,7 +114,7 @@ def train(
             facts = _facts(checkpoint)
             curves = reliability_curves(model, data)
             html = report_page(facts, curves, numbers, ablation=metrics.get("ablation"), drafters=drafters)
-            write_synced(logs / "report.html", html.encode())
+            atomic_write(logs / "report.html", html.encode())
         states.forget()
     _print_scores(data, metrics)
     seconds = round(perf_counter() - started, 1)

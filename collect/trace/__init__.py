@@ -1,8 +1,22 @@
-"""The trace folder: texts the target wrote, and what the drafter thought at each of their positions."""
+"""The trace folder: generated texts, and what target and drafter predict at each of their positions."""
 
 from .folder import TraceFolder
-from .merge import merge_folders, parse_shard
-from .schema import NODES, POSITIONS, PRIVACY, SCHEMA_VERSION, TABLES, TEXTS, TraceHeader, rank_column
+from .manifest import Shard
+from .merge import parse_shard
+from .schema import (
+    NODES,
+    POSITIONS,
+    PRIVACY,
+    SCHEMA_VERSION,
+    TABLES,
+    TEXTS,
+    EnvelopeRow,
+    PositionRow,
+    TextRow,
+    TraceHeader,
+    TraceRows,
+    rank_column,
+)
 from .texts import FolderTexts, read_texts
 
 __all__ = [
@@ -12,10 +26,14 @@ __all__ = [
     "SCHEMA_VERSION",
     "TABLES",
     "TEXTS",
+    "EnvelopeRow",
     "FolderTexts",
+    "PositionRow",
+    "Shard",
+    "TextRow",
     "TraceFolder",
     "TraceHeader",
-    "merge_folders",
+    "TraceRows",
     "parse_shard",
     "rank_column",
     "read_texts",

@@ -15,12 +15,13 @@ from typing import Any, Self
 import pyarrow as pa
 
 from ...controller.errors import InputError
-from .files import LOCK, lock_folder, make_folder, remove_synced, write_synced
+from ...controller.files import TEMPORARY, atomic_write, lock_file, make_folder, remove_synced
 from .journal import Journal, journal_file, read_journal
-from .manifest import MANIFEST, Manifest
+from .manifest import MANIFEST, Manifest, Shard
 from .parquet import iterate_parquet, parquet_bytes, read_parquet
-from .schema import TABLES, TraceHeader
+from .schema import TraceHeader, TraceRows
 
+LOCK = "collect.lock"
 SHARD_TEXTS = 64
 
 
@@ -43,12 +44,12 @@ class TraceFolder:
         folder = cls(path, Manifest(header))
         folder._shard_texts = shard_texts
         with folder._writing():
-            # A run killed right at its start leaves no more than the lock and half a manifest.
-            ours = {LOCK, MANIFEST, f"{MANIFEST}.tmp"}
-            if path.exists() and not (path / MANIFEST).exists() and not _holds_only(ours, path):
+            if path.exists() and not (path / MANIFEST).exists() and not _is_unbegun(path):
                 raise InputError(f"{path} exists and is no trace folder; choose an empty or new output folder")
             make_folder(path)
-            folder._lock = lock_folder(path)
+            folder._lock = lock_file(path / LOCK)
+            for leftover in path.glob(f".*{TEMPORARY}"):
+                remove_synced(leftover)
             if (path / MANIFEST).exists():
                 folder._resume(Manifest.read(path))
             else:
@@ -68,8 +69,7 @@ class TraceFolder:
         return self._manifest.header
 
     @property
-    def shards(self) -> list[dict[str, Any]]:
-        """The sealed shards: rows by table, and the SHA-256 of each file."""
+    def shards(self) -> list[Shard]:
         return self._manifest.shards
 
     @property
@@ -80,16 +80,14 @@ class TraceFolder:
     @property
     def num_texts(self) -> int:
         """Acknowledged texts: sealed and journaled."""
-        return sum(shard["num_rows"]["texts"] for shard in self.shards) + self._journal.num_texts
+        return sum(shard.num_rows["texts"] for shard in self.shards) + self._journal.num_texts
 
-    def append(self, rows: dict[str, list[dict[str, Any]]]) -> None:
-        """Acknowledge some texts with all their rows, by table: they last once this returns.
+    def append(self, rows: TraceRows) -> None:
+        """Acknowledge some texts with all their rows: they last once this returns.
 
         InputError where the disk refuses; then this object takes no more, and `create` resumes the folder.
         """
         assert self._lock is not None and not self._manifest.finished
-        for name, schema in TABLES.items():
-            assert all(row.keys() == set(schema.names) for row in rows[name]), name
         with self._writing():
             self._journal.append(rows)
             if self._journal.num_texts >= self._shard_texts:
@@ -98,7 +96,7 @@ class TraceFolder:
     def attach(self, name: str, content: bytes) -> None:
         """Store one more file in the folder, such as the latency table; the manifest vouches for it."""
         with self._writing():
-            write_synced(self.path / name, content)
+            atomic_write(self.path / name, content)
             self._update(files=self.files | {name: hashlib.sha256(content).hexdigest()})
 
     def add_shard(self, contents: dict[str, bytes], num_rows: dict[str, int]) -> None:
@@ -107,9 +105,9 @@ class TraceFolder:
             hashes = {}
             for table, content in contents.items():
                 file = self.shard_file(table, len(self.shards))
-                write_synced(file, content)
+                atomic_write(file, content)
                 hashes[file.name] = hashlib.sha256(content).hexdigest()
-            self._update(shards=[*self.shards, {"num_rows": num_rows, "sha256": hashes}])
+            self._update(shards=[*self.shards, Shard(num_rows, hashes)])
 
     def finish(self) -> None:
         """Seal what is journaled and declare the folder whole: from now on it can be read, and no more written."""
@@ -216,5 +214,6 @@ class TraceFolder:
             raise
 
 
-def _holds_only(names: set[str], path: Path) -> bool:
-    return path.is_dir() and names.issuperset(os.listdir(path))
+def _is_unbegun(path: Path) -> bool:
+    """Whether a folder holds no more than a run killed at its start leaves: the lock and a part of a manifest."""
+    return path.is_dir() and all(name == LOCK or name.endswith(TEMPORARY) for name in os.listdir(path))

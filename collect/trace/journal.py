@@ -8,11 +8,11 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from .files import append_synced, create_synced
+from ...controller.files import append_synced, create_synced
+from .schema import TraceRows
 
 LENGTH_BYTES, HASH_BYTES = 8, 32
 
@@ -31,14 +31,14 @@ class Journal:
         self._schemas = schemas
         self._descriptor: int | None = None
 
-    def append(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+    def append(self, rows: TraceRows) -> None:
         """Acknowledge texts with all their rows: they survive a kill or a power cut once this returns."""
         payload = _pack(rows, self._schemas)
         if self._descriptor is None:
             self._descriptor = create_synced(self.path)
         length = len(payload).to_bytes(LENGTH_BYTES, "little")
         append_synced(self._descriptor, length + hashlib.sha256(payload).digest() + payload)
-        self.num_texts += len(rows["texts"])
+        self.num_texts += len(rows.texts)
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -68,11 +68,12 @@ def journal_records(path: Path) -> Iterator[dict[str, pa.Table]]:
         content = content[end:]
 
 
-def _pack(rows: dict[str, list[dict[str, Any]]], schemas: dict[str, pa.Schema]) -> bytes:
+def _pack(rows: TraceRows, schemas: dict[str, pa.Schema]) -> bytes:
     nested = pa.schema([(name, pa.list_(pa.struct(list(schema)))) for name, schema in schemas.items()])
+    columns = {name: [row._asdict() for row in table] for name, table in rows._asdict().items()}
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, nested) as stream:
-        stream.write_batch(pa.RecordBatch.from_pylist([rows], schema=nested))
+        stream.write_batch(pa.RecordBatch.from_pylist([columns], schema=nested))
     return sink.getvalue().to_pybytes()
 
 

@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from ...controller.errors import InputError
-from .files import sha256, write_synced
+from ...controller.files import atomic_write, sha256
 from .schema import OLDEST_TEXTS, SCHEMA_VERSION, TraceHeader
 
 MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One sealed file per table."""
+
+    num_rows: dict[str, int]  # by table
+    sha256: dict[str, str]  # by file name
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Manifest:
     """`manifest.json`, less its own digest."""
 
     header: TraceHeader
-    shards: list[dict[str, Any]] = field(default_factory=list)  # {"num_rows": {table: int}, "sha256": {file: hash}}
+    shards: list[Shard] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # SHA-256 of the files beside the shards
     finished: bool = False  # all texts of the run are sealed
 
@@ -37,7 +45,8 @@ class Manifest:
                 header = content["header"] | {"omitted": tuple(content["header"]["omitted"])}
                 if "law" in header:  # what schema 8 and older called the drafting scheme
                     header["scheme"] = header.pop("law")
-                return cls(**content | {"header": TraceHeader(**header)})
+                shards = [Shard(**shard) for shard in content["shards"]]
+                return cls(**content | {"header": TraceHeader(**header), "shards": shards})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be read ({error}); the trace folder is damaged, collect again") from error
         relabel = f"bring its texts up to date with `treewright collect --relabel {folder} --out NEW`"
@@ -46,7 +55,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         content = asdict(self)
-        write_synced(folder / MANIFEST, json.dumps(content | {"sha256": _digest(content)}, indent=1).encode())
+        atomic_write(folder / MANIFEST, json.dumps(content | {"sha256": _digest(content)}, indent=1).encode())
 
     def require_finished(self, folder: Path) -> None:
         """InputError where the folder holds less than all rows of a run."""
@@ -63,7 +72,7 @@ class Manifest:
         """Compare every file with its hash; InputError at the first that is missing or differs."""
         hashes = self.files.items()
         for shard in self.shards:
-            hashes = [*hashes, *shard["sha256"].items()]
+            hashes = [*hashes, *shard.sha256.items()]
         for name, expected in hashes:
             try:
                 intact = (folder / name).is_file() and sha256(folder / name) == expected

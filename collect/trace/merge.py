@@ -18,7 +18,7 @@ def parse_shard(shard: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def merge_folders(out: Path, paths: Sequence[Path]) -> TraceFolder:
+def merge(out: Path, paths: Sequence[Path]) -> TraceFolder:
     """Copy the folders of all n shards of one run to `out`; a merge that was cut short is resumed.
 
     InputError in one sentence where a shard is missing, unfinished, damaged, there twice or of another run.
@@ -46,8 +46,8 @@ def merge_folders(out: Path, paths: Sequence[Path]) -> TraceFolder:
         sources = [(folder, number) for folder in ordered for number in range(len(folder.shards))]
         for folder, number in sources[len(merged.shards) :]:
             shard = folder.shards[number]
-            contents = {table: _read(folder.shard_file(table, number), shard["sha256"]) for table in TABLES}
-            merged.add_shard(contents, shard["num_rows"])
+            contents = {table: _read(folder.shard_file(table, number), shard.sha256) for table in TABLES}
+            merged.add_shard(contents, shard.num_rows)
         for name in sorted(ordered[0].files.keys() - merged.files.keys()):
             merged.attach(name, _read(ordered[0].path / name, ordered[0].files))
         merged.finish()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Annotated, Any, NamedTuple, Self, get_type_hints
 
 import pyarrow as pa
 
@@ -11,52 +11,86 @@ from ...controller.errors import InputError
 SCHEMA_VERSION = 9
 OLDEST_TEXTS = 4  # the oldest schema whose texts can be labelled again
 
-TEXTS = pa.schema(
-    [
-        ("text_id", pa.string()),
-        ("domain", pa.string()),
-        ("document", pa.string()),
-        ("tokens", pa.list_(pa.int32())),  # prompt and continuation
-        ("prompt_length", pa.int32()),
-        # All that the text's own noise and warping depend on, to the bit.
-        ("temperature", pa.float64()),
-        ("top_k", pa.int32()),
-        ("top_p", pa.float64()),
-        ("seed", pa.uint64()),
-        ("choice", pa.uint32()),
-        # Positions where the teacher-forced row would have drawn another token; null before the text is labelled.
-        ("num_ties", pa.int32()),
-        ("decode_ms", pa.float32()),  # of its batch, shared evenly; null where the text was served
-    ]
-)
-POSITIONS = pa.schema(
-    [
-        ("text_id", pa.string()),
-        ("document", pa.string()),
-        ("position", pa.int32()),  # index of the emitted token in its text
-        ("draw", pa.int32()),  # 0: the text's own noise; above: the same rows under other noise, no token emitted
-        ("temperature", pa.float32()),
-        ("top_p", pa.float32()),
-        ("emitted", pa.int32()),  # what the target draws here under the row's noise
-        # Index of the emitted token among the candidates of each scheme, whichever the trace's own is; -1 if beyond.
-        ("coupled_rank", pa.int32()),
-        ("fixed_rank", pa.int32()),
-        ("target_log_prob", pa.float32()),  # of the emitted token
-        ("draft_log_prob", pa.float32()),
-        ("target_entropy", pa.float32()),
-        ("draft_entropy", pa.float32()),
-        ("draft_top_log_prob", pa.float32()),
-        ("overlap", pa.float32()),  # sum over tokens of min(target, drafter) probability
-        # The nodes the drafter would hang here, best first under the trace's scheme, then the text's own n-grams' one;
-        # -1 where there is none.
-        ("candidates", pa.list_(pa.int32())),
-        ("candidate_log_probs", pa.list_(pa.float32())),
-        ("candidate_noisy_log_probs", pa.list_(pa.float32())),
-        # What the text so far says about them, see `controller.ngrams`.
-        ("candidate_ngram_log_probs", pa.list_(pa.float32())),
-        ("ngram_top_log_prob", pa.float32()),
-    ]
-)
+Name = Annotated[str, pa.string()]
+Int32 = Annotated[int, pa.int32()]
+Float32 = Annotated[float, pa.float32()]
+Float64 = Annotated[float, pa.float64()]
+Ints = Annotated[Sequence[int], pa.list_(pa.int32())]
+Floats = Annotated[Sequence[float], pa.list_(pa.float32())]
+
+
+class TextRow(NamedTuple):
+    """One text."""
+
+    text_id: Name
+    domain: Name
+    document: Name
+    tokens: Ints  # prompt and continuation
+    prompt_length: Int32
+    # All that the text's own noise and warping depend on, to the bit.
+    temperature: Float64
+    top_k: Int32
+    top_p: Float64
+    seed: Annotated[int, pa.uint64()]
+    choice: Annotated[int, pa.uint32()]
+    # Positions where the teacher-forced row would have drawn another token; null before the text is labelled.
+    num_ties: Annotated[int | None, pa.int32()]
+    decode_ms: Annotated[float | None, pa.float32()]  # of its batch, shared evenly; null where the text was served
+
+
+class PositionRow(NamedTuple):
+    """One generated token, or what another noise draw would have made of its position."""
+
+    text_id: Name
+    document: Name
+    position: Int32  # index of the emitted token in its text
+    draw: Int32  # 0: the text's own noise; above: the same rows under other noise, no token emitted
+    temperature: Float32
+    top_p: Float32
+    emitted: Int32  # what the target draws here under the row's noise
+    # Index of the emitted token among the candidates of each scheme, whichever the trace's own is; -1 if beyond.
+    coupled_rank: Int32
+    fixed_rank: Int32
+    target_log_prob: Float32  # of the emitted token
+    draft_log_prob: Float32
+    target_entropy: Float32
+    draft_entropy: Float32
+    draft_top_log_prob: Float32
+    overlap: Float32  # sum over tokens of min(target, drafter) probability
+    # The children the drafter would append here, best first under the trace's scheme, then the one of the text's own
+    # n-grams; -1 where there is none.
+    candidates: Ints
+    candidate_log_probs: Floats
+    candidate_noisy_log_probs: Floats
+    candidate_ngram_log_probs: Floats  # see `runtime.drafters.ngrams.model.Expectation`
+    ngram_top_log_prob: Float32
+
+
+class EnvelopeRow(NamedTuple):
+    """One envelope: a tree that every policy's tree at that root lies inside."""
+
+    text_id: Name
+    document: Name
+    position: Int32  # index of the root in its text
+    scheme: Name
+    tokens: Ints  # of the envelope's nodes, root first
+    parents: Ints
+    ranks: Ints
+    log_probs: Floats
+    noisy_log_probs: Floats
+    entropies: Floats
+    top_log_probs: Floats
+    ngram_log_probs: Floats
+    ngram_top_log_probs: Floats
+    expanded: Ints  # nodes whose children were drafted
+
+
+class TraceRows(NamedTuple):
+    """The rows that some texts add to each table."""
+
+    texts: list[TextRow]
+    positions: list[PositionRow]
+    nodes: list[EnvelopeRow]
 
 
 def rank_column(scheme: str) -> str:
@@ -64,24 +98,12 @@ def rank_column(scheme: str) -> str:
     return f"{scheme}_rank"
 
 
-NODES = pa.schema(
-    [
-        ("text_id", pa.string()),
-        ("document", pa.string()),
-        ("position", pa.int32()),  # index of the root in its text
-        ("scheme", pa.string()),
-        ("tokens", pa.list_(pa.int32())),  # of the envelope's nodes, root first
-        ("parents", pa.list_(pa.int32())),
-        ("ranks", pa.list_(pa.int32())),
-        ("log_probs", pa.list_(pa.float32())),
-        ("noisy_log_probs", pa.list_(pa.float32())),
-        ("entropies", pa.list_(pa.float32())),
-        ("top_log_probs", pa.list_(pa.float32())),
-        ("ngram_log_probs", pa.list_(pa.float32())),
-        ("ngram_top_log_probs", pa.list_(pa.float32())),
-        ("expanded", pa.list_(pa.int32())),  # nodes whose children were drafted
-    ]
-)
+def _schema(row: type[NamedTuple]) -> pa.Schema:
+    hints = get_type_hints(row, include_extras=True)
+    return pa.schema([(name, hint.__metadata__[0]) for name, hint in hints.items()])
+
+
+TEXTS, POSITIONS, NODES = _schema(TextRow), _schema(PositionRow), _schema(EnvelopeRow)
 # Every table's rows belong to a text; `texts` has exactly one row per text.
 TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
 

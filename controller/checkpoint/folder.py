@@ -4,7 +4,6 @@ Data, not code: JSON, safetensors and ONNX, hashed in `config.json`, checked aga
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from ..errors import InputError, first_line
+from ..files import atomic_write
 from ..learned.numpy_model import PerceptronNetwork
 from ..learned.scorer import INPUT_NAME, LearnedScorer
 from ..plans.tuned import TunedSettings
@@ -137,10 +137,7 @@ def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes
         raise _cannot_write(folder, error) from error
     try:
         for name, content in {**files, CONFIG_FILE: config_json(config, files), CARD_FILE: card.encode()}.items():
-            with (temporary / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            atomic_write(temporary / name, content)
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(retired, ignore_errors=True)

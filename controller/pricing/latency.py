@@ -1,8 +1,6 @@
 """What a step costs: a measured staircase of milliseconds, never a formula with one slope."""
 
 import json
-import os
-import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +13,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ..errors import InputError
+from ..files import atomic_write
 from ..trees.tree import Array
 
 SCHEMA_VERSION = 2
@@ -86,7 +85,7 @@ class LatencyTable:
         """Write JSON, whole or not at all: InputError where the disk refuses, and an older table stays as it was."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, json.dumps(self.as_dict(), indent=1).encode())
+            atomic_write(path, json.dumps(self.as_dict(), indent=1).encode())
         except OSError as error:
             raise InputError(
                 f"latency table {path} cannot be written ({error.strerror or error}); mend that and run the same "
@@ -134,21 +133,6 @@ def require_sizes(name: str, sizes: object) -> None:
         raise InputError(f"{name} of a latency table are ascending whole numbers from {least} up, got {sizes}")
     if name == "nodes" and sizes[0] > 0:
         raise InputError(f"nodes of a latency table begin with 0, a plain step's, got {sizes}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Fill a temporary file beside `path`, then rename; two profiles at once do not share one."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _bucket(sizes: tuple[int, ...], size: int) -> int:

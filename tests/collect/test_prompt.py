@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerFast
 from treewright.collect.prompts.prompt import Prompt, prompt_ids, prompt_request, read_prompt
-from treewright.collect.source import PromptedTexts, TextConfig
+from treewright.collect.record import PromptedTexts, TextConfig
 from treewright.controller.errors import InputError
 from treewright.runtime.sampling import Sampling
 

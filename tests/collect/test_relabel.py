@@ -12,11 +12,11 @@ import pytest
 import rows
 import traces
 from treewright import cli
-from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, files, read_texts
-from treewright.collect.trace.files import sha256
+from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, read_texts
 from treewright.collect.trace.journal import Journal, journal_file
 from treewright.collect.trace.manifest import Manifest
 from treewright.collect.trace.schema import POSITIONS, TEXTS
+from treewright.controller import files
 from treewright.controller.errors import InputError
 
 PAIR = ["--pair.threads", "1", "--profile.repeats", "1"]
@@ -102,12 +102,17 @@ def refused(arguments, complaint, capsys):
 @pytest.mark.parametrize("option", [("--prompts.limit", "3"), ("--texts.temperatures", "[1.0]")])
 def test_options_of_writing_are_refused(option, collected, tmp_path, capsys):
     arguments = ["collect", "--relabel", collected.path, "--out", tmp_path / "out", *option]
-    refused(arguments, "leave out all options of prompts and texts", capsys)
+    refused(arguments, f"with --relabel the following does nothing: {option[0][2:].partition('.')[0]};", capsys)
 
 
 def test_relabelling_and_merging_at_once_is_refused(collected, tmp_path, capsys):
     arguments = ["collect", "--relabel", collected.path, "--merge", f"[{collected.path}]", "--out", tmp_path / "out"]
-    refused(arguments, "merge and relabel are both given", capsys)
+    refused(arguments, "with --merge the following does nothing: relabel;", capsys)
+
+
+def test_options_of_labels_are_refused_where_folders_are_merged(collected, tmp_path, capsys):
+    arguments = ["collect", "--merge", f"[{collected.path}]", "--out", tmp_path / "out", "--width", "2", *PAIR]
+    refused(arguments, "with --merge the following does nothing: pair, profile, width;", capsys)
 
 
 def test_texts_without_tokens_are_refused(tmp_path, capsys):
@@ -150,11 +155,11 @@ def as_schema(version, folder, path):
         "positions": pa.schema([field for field in POSITIONS if version > 6 or "ngram" not in field.name]),
     }
     for shard in folder.shards:
-        for name in shard["sha256"]:
+        for name in shard.sha256:
             if schema := old.get(name.partition("-")[0]):
                 table = pq.read_table(path / name).select(schema.names).cast(schema)
                 pq.write_table(table.rename_columns([OLD_NAMES.get(each, each) for each in schema.names]), path / name)
-                shard["sha256"][name] = sha256(path / name)
+                shard.sha256[name] = files.sha256(path / name)
     content = json.loads((path / "manifest.json").read_text())
     header = replace(TraceFolder.open(folder.path).header, schema_version=version)
     Manifest(header, folder.shards, content["files"], True).write(path)
@@ -163,7 +168,7 @@ def as_schema(version, folder, path):
 @pytest.mark.parametrize("version", [4, 5, 6, 7])
 def test_texts_of_the_schemas_before_are_brought_up_to_date(collected, tmp_path, capsys, version):
     as_schema(version, TraceFolder.open(collected.path), tmp_path / "old")
-    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 8; bring its texts up to date"):
+    with pytest.raises(InputError, match=f"trace schema {version}, this build reads 9; bring its texts up to date"):
         TraceFolder.open(tmp_path / "old")
     assert read_texts(tmp_path / "old").table == collected.texts()
     again = relabelled(tmp_path / "old", tmp_path / "new", *LABELS)
@@ -179,6 +184,6 @@ def test_texts_that_an_older_server_has_not_sealed_are_read(tmp_path):
     old = pa.schema([POSITIONS.field(number).with_name(name) for number, name in enumerate(names)])
     journal = Journal(journal_file(folder.path, 0), header.schemas | {"positions": old})
     text = rows.of_text(3)["texts"]
-    journal.append({"texts": text, "positions": [], "nodes": []})
+    journal.append(rows.typed({"texts": text}))
     journal.close()
     assert read_texts(folder.path).table.to_pylist() == text

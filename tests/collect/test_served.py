@@ -10,11 +10,12 @@ import rows
 import tiny
 from serving import complete, make_decoder, serving
 from treewright import cli
-from treewright.collect.envelope import EnvelopeConfig
-from treewright.collect.recorder import Recorder
+from treewright.collect.labels.envelopes import EnvelopeConfig
+from treewright.collect.labels.recorder import Recorder
+from treewright.collect.relabel import StoredTexts
 from treewright.collect.served import ServedTexts
-from treewright.collect.source import StoredTexts
-from treewright.collect.trace import TraceFolder, TraceHeader, files, read_texts
+from treewright.collect.trace import TraceFolder, TraceHeader, read_texts
+from treewright.controller import files
 from treewright.controller.contract import COUPLED
 from treewright.controller.errors import InputError
 from treewright.runtime.request import Request

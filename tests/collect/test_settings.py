@@ -3,11 +3,11 @@
 from math import inf, nan
 
 import pytest
-from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.collect.make_pair.settings import CutConfig, ModelSize, PairFitConfig, PairShape
 from treewright.collect.measure.bench.settings import BenchConfig
 from treewright.collect.measure.profile import ProfileConfig
-from treewright.collect.source import TextConfig
+from treewright.collect.record import TextConfig
 from treewright.controller.errors import InputError
 from treewright.runtime.exactness.command import ToyConfig
 

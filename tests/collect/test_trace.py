@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 import rows
 import traces
-from treewright.collect.trace import PRIVACY, TABLES, TraceFolder, merge_folders
+from treewright.collect.trace import PRIVACY, TABLES, TraceFolder
+from treewright.collect.trace.merge import merge
 from treewright.controller.errors import InputError
 from treewright.train.data.rows import read_rows
 
@@ -15,7 +16,7 @@ from treewright.train.data.rows import read_rows
 def write(path, numbers, shard_texts=2, **header):
     with TraceFolder.create(path, rows.header(**header), shard_texts) as folder:
         for number in numbers:
-            folder.append(rows.of_text(number))
+            folder.append(rows.typed(rows.of_text(number)))
         folder.finish()
     return folder
 
@@ -32,7 +33,7 @@ def test_what_was_written_reads_back(folder):
 
 
 def test_a_shard_is_sealed_when_it_is_full_and_the_rest_at_the_end(folder):
-    assert [shard["num_rows"]["texts"] for shard in folder.shards] == [2, 2, 1]
+    assert [shard.num_rows["texts"] for shard in folder.shards] == [2, 2, 1]
     assert not list(folder.path.glob("journal-*"))
 
 
@@ -46,7 +47,7 @@ def test_reading_by_batches_takes_the_memory_of_one_shard(tmp_path):
     with TraceFolder.create(tmp_path / "traces", rows.header(), shard_texts=20) as folder:
         for start in range(0, 400, 20):
             texts = [rows.of_text(number) for number in range(start, start + 20)]
-            folder.append({table: [row for text in texts for row in text[table]] for table in TABLES})
+            folder.append(rows.typed({table: [row for text in texts for row in text[table]] for table in TABLES}))
         folder.finish()
     before, most = pa.total_allocated_bytes(), 0
     for _ in folder.iterate("positions", batch_rows=20):
@@ -159,7 +160,7 @@ def test_a_column_left_out_for_privacy_is_refused_in_a_sentence(tmp_path):
 def test_training_needs_no_token(tmp_path):
     whole = traces.write(tmp_path / "whole", max_tokens=12)
     with TraceFolder.create(tmp_path / "features", traces.header(omitted=PRIVACY["features"])) as features:
-        features.append({table: whole.read(table).to_pylist() for table in TABLES})
+        features.append(rows.typed({table: whole.read(table).to_pylist() for table in TABLES}))
         features.finish()
     whole, features = (TraceFolder.open(folder.path) for folder in (whole, features))
     for kind in (0, 1):  # edges, nodes
@@ -180,7 +181,7 @@ def shards(tmp_path):
 
 
 def test_merged_shards_hold_every_text_once(shards, tmp_path):
-    merged = TraceFolder.open(merge_folders(tmp_path / "merged", shards[::-1]).path)
+    merged = TraceFolder.open(merge(tmp_path / "merged", shards[::-1]).path)
     assert merged.header == rows.header(shard="*/2")
     for table, whole in rows.expected(5).items():
         by_text = merged.read(table).take(pa.array(sorted_rows(merged.read(table))))
@@ -193,37 +194,37 @@ def sorted_rows(table):
 
 
 def test_a_merge_that_was_cut_short_is_resumed(shards, tmp_path):
-    whole = merge_folders(tmp_path / "whole", shards)
+    whole = merge(tmp_path / "whole", shards)
     with TraceFolder.create(tmp_path / "merged", whole.header) as begun:
         contents = {table: whole.shard_file(table, 0).read_bytes() for table in TABLES}
-        begun.add_shard(contents, whole.shards[0]["num_rows"])
-    assert rows.contents(merge_folders(begun.path, shards)) == rows.contents(whole)
+        begun.add_shard(contents, whole.shards[0].num_rows)
+    assert rows.contents(merge(begun.path, shards)) == rows.contents(whole)
 
 
 def test_a_missing_shard_is_named(shards, tmp_path):
     with pytest.raises(InputError, match="of 2 shards 2 is missing"):
-        merge_folders(tmp_path / "merged", shards[:1])
+        merge(tmp_path / "merged", shards[:1])
     assert not (tmp_path / "merged").exists()
 
 
 def test_a_shard_given_twice_is_refused(shards, tmp_path):
     with pytest.raises(InputError, match="hold shards 1, 1, 2; give each shard once"):
-        merge_folders(tmp_path / "merged", [*shards, shards[0]])
+        merge(tmp_path / "merged", [*shards, shards[0]])
 
 
 def test_shards_of_two_runs_are_refused(shards, tmp_path):
     other = write(tmp_path / "other", [1], shard="2/2", scheme="fixed")
     with pytest.raises(InputError, match="is of another run"):
-        merge_folders(tmp_path / "merged", [shards[0], other.path])
+        merge(tmp_path / "merged", [shards[0], other.path])
 
 
 def test_a_text_in_two_shards_is_refused(shards, tmp_path):
     other = write(tmp_path / "other", [1, 2], shard="2/2")
     with pytest.raises(InputError, match="holds text 00000002, which is there already"):
-        merge_folders(tmp_path / "merged", [shards[0], other.path])
+        merge(tmp_path / "merged", [shards[0], other.path])
 
 
 def test_an_unfinished_shard_is_refused(shards, tmp_path):
     TraceFolder.create(tmp_path / "other", rows.header(shard="2/2")).close()
     with pytest.raises(InputError, match="not collected to its end"):
-        merge_folders(tmp_path / "merged", [shards[0], tmp_path / "other"])
+        merge(tmp_path / "merged", [shards[0], tmp_path / "other"])

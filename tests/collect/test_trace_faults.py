@@ -10,7 +10,8 @@ from pathlib import Path
 import faults
 import pytest
 import rows
-from treewright.collect.trace import TraceFolder, files
+from treewright.collect.trace import TraceFolder
+from treewright.controller import files
 from treewright.controller.errors import InputError
 
 KILLING = Path(__file__).resolve().parent.parent / "killing.py"
@@ -44,7 +45,7 @@ def test_whichever_operation_fails_the_folder_resumes_whole(error, begun, memory
         try:
             with TraceFolder.create(path, rows.header(), faults.SHARD_TEXTS) as folder:
                 while folder.num_texts < num_texts:
-                    folder.append(rows.of_text(folder.num_texts))
+                    folder.append(rows.typed(rows.of_text(folder.num_texts)))
                     acknowledged = folder.num_texts
                 folder.finish()
             break
@@ -64,12 +65,12 @@ def test_whichever_operation_fails_the_folder_resumes_whole(error, begun, memory
 def test_after_a_refused_write_nothing_more_is_acknowledged(memory, monkeypatch):
     """A whole record behind half a one would be lost."""
     with TraceFolder.create(memory / "traces", rows.header()) as folder:
-        folder.append(rows.of_text(0))
+        folder.append(rows.typed(rows.of_text(0)))
         monkeypatch.setattr(files, "os", faults.FailingOs(1, errno.ENOSPC))
         with pytest.raises(InputError, match="cannot be written"):
-            folder.append(rows.of_text(1))
+            folder.append(rows.typed(rows.of_text(1)))
         with pytest.raises(AssertionError):
-            folder.append(rows.of_text(1))
+            folder.append(rows.typed(rows.of_text(1)))
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 import traces
 from trees import context, random_tree
-from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.learned.features import FEATURES, node_features
 from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
 from treewright.controller.learned.torch_model import SelectorModel

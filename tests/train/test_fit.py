@@ -8,7 +8,7 @@ import pytest
 import traces
 from earlier_runs import metrics, run
 from treewright import cli
-from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.checkpoint import Checkpoint
 from treewright.train.evaluate.ablation import NOTHING, feature_groups
 

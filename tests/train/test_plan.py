@@ -8,7 +8,7 @@ import plans
 import pytest
 import traces
 from treewright import cli
-from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.contract import COUPLED, FIXED, RANKED_SCHEMES
 from treewright.controller.plans.grids import policy_grids
 from treewright.train.data.split import SIDES, by_document, by_setting

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import traces
-from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.contract import FIXED
 from treewright.controller.learned.history import histories
 from treewright.train.replay.recording import planned_recordings, read_recordings

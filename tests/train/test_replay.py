@@ -5,7 +5,7 @@ import plans
 import pytest
 import tiny
 import traces
-from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.collect.trace import TraceFolder
 from treewright.controller.plans.tuned import TunedSettings
 from treewright.runtime.schemes.ranked import get_ranked_scheme

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import traces
-from treewright.collect.envelope import EnvelopeConfig
+from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.policies.ltd import ltd_features
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.c2t import c2t_features

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rows
 import traces
 from treewright.collect.trace import TraceFolder
 from treewright.controller.errors import InputError
@@ -72,7 +73,7 @@ def test_a_batch_of_a_few_shards_is_a_step_however_large_batches_may_be(folder, 
         for number in range(40):
             own = {"text_id": str(number), "document": str(number)}
             texts, positions = (folder.shard(table, 0).to_pylist()[:1] for table in ("texts", "positions"))
-            many.append({"texts": [texts[0] | own], "positions": [positions[0] | own], "nodes": []})
+            many.append(rows.typed({"texts": [texts[0] | own], "positions": [positions[0] | own]}))
         many.finish()
     data = data_of(many, batch_size=10**7, max_epochs=1)
     assert len(list(data.train_dataloader())) == 20

@@ -60,7 +60,7 @@ def write_checkpoint(out: Path, checkpoint: Checkpoint) -> None:
 def _provenance(folder: TraceFolder, fit: FitConfig) -> dict[str, Any]:
     return {
         "traces": folder.header.command,
-        "trace_shards": [shard["sha256"] for shard in folder.shards],
+        "trace_shards": [shard.sha256 for shard in folder.shards],
         "target_sha256": folder.header.target_sha256,
         "drafter_sha256": folder.header.drafter_sha256,
         "dtype": folder.header.dtype,

@@ -15,8 +15,9 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from ...collect.trace.files import write_synced
+from ...collect.trace import Shard
 from ...controller.errors import first_line
+from ...controller.files import atomic_write
 from ...controller.learned.features import FEATURE_VERSION, FEATURES
 from ..data.rows import SHARDS_AT_ONCE
 from ..data.stream import MOST_SAMPLED, SelectorData
@@ -35,7 +36,7 @@ class FitIdentity:
     held: tuple[int, ...]
     scheme: str
     num_candidates: int
-    shards: list[dict[str, Any]]  # with the hash of each file
+    shards: list[Shard]
     features: tuple[str, ...]
     feature_version: int
     shards_at_once: int
@@ -120,7 +121,7 @@ class FitFolder:
         return about if isinstance(about, dict) else {}
 
     def _write_about(self, identity: dict[str, Any], epochs: int | None) -> None:
-        write_synced(self._about, json.dumps({"identity": identity, "epochs": epochs}).encode())
+        atomic_write(self._about, json.dumps({"identity": identity, "epochs": epochs}).encode())
 
 
 def differences(identity: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

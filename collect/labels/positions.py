@@ -6,20 +6,21 @@ drafter's candidates are what it would hang there, and the emitted token says wh
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..controller.contract import COUPLED, FIXED, Scheme
-from ..controller.trees.children import Children
-from ..controller.trees.tree import Array
-from ..runtime.drafters.ngrams.model import NgramModel
-from ..runtime.engines.base import CHUNK, CachedModel
-from ..runtime.sampling import Sampling, TokenSampler
-from ..runtime.schemes.ranked import NgramProposals, propose
-from .trace.schema import rank_column
+from ...controller.contract import COUPLED, FIXED, Scheme
+from ...controller.trees.children import Children
+from ...controller.trees.tree import Array
+from ...runtime.drafters.ngrams.model import NgramModel
+from ...runtime.engines.base import CHUNK, CachedModel
+from ...runtime.sampling import Sampling, TokenSampler
+from ...runtime.schemes.ranked import NgramProposals, propose
+from ..text import sampling_of
+from ..trace import PositionRow, TextRow, rank_column
 
 # Choices of a seed from here on are for labels; a request's own choices stay far below.
 OTHER_CHOICES = 1 << 31
@@ -38,24 +39,25 @@ def read_rows(model: CachedModel, tokens: Array, first: int) -> Tensor:
     return torch.cat(rows)
 
 
+class TextLabels(NamedTuple):
+    positions: list[PositionRow]
+    num_ties: int
+
+
 @torch.inference_mode()
 def label_text(
-    target: CachedModel,
-    drafter: CachedModel,
-    tokens: Array,
-    prompt_length: int,
-    sampling: Sampling,
-    scheme: Scheme,
-    width: int,
-    num_draws: int = 1,
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows per generated token (columns of `schema.POSITIONS` less the text's own), and the number of ties.
+    target: CachedModel, drafter: CachedModel, text: TextRow, scheme: Scheme, width: int, num_draws: int = 1
+) -> TextLabels:
+    """A row per generated token and noise draw, the draws of a text side by side, and the number of ties.
 
-    The first row of a position is of the text's own noise. Further draws ask, with the models' rows at hand, what
-    target and drafter would have drawn there under other noise; greedy text has none. A tie is a position where the
-    teacher-forced row draws another token than was emitted: its two best perturbed scores are closer than the
-    rounding difference between the two forwards.
+    The first draw is the text's own noise. Further draws use the same rows of both models under other noise: the token
+    that target and drafter would have drawn; greedy text has none. A tie is a position where the teacher-forced row
+    draws another token than was emitted: its two best perturbed scores are closer than the rounding difference between
+    the two forwards.
     """
+    sampling, prompt_length, tokens = sampling_of(text), text.prompt_length, np.array(text.tokens, dtype=np.int64)
+    shared: dict[str, Any] = {"text_id": text.text_id, "document": text.document}
+    shared |= {"temperature": text.temperature, "top_p": text.top_p}
     first = prompt_length - 1
     sampler = TokenSampler([sampling], target.vocabulary_size, target.device)
     target_scores = sampler.warp(read_rows(target, tokens, first)[None])[0]
@@ -64,7 +66,7 @@ def label_text(
     emitted = tokens[prompt_length:]
     ngrams = partial(_expected, tokens, prompt_length)
     fixed = propose(draft_scores[None], None, width, ngrams)
-    rows: list[dict[str, Any]] = []
+    rows: list[PositionRow] = []
     num_ties = 0
     for draw in range(1 if sampling.is_greedy else num_draws):
         own = draw == 0
@@ -81,8 +83,9 @@ def label_text(
             for of_scheme, candidates in ((COUPLED, coupled), (FIXED, fixed))
         }
         lists = {name: values.tolist() for name, values in columns.items()}
-        rows += [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-    return rows, num_ties
+        by_row = zip(*lists.values(), strict=True)
+        rows += [PositionRow(**shared, **dict(zip(lists, values, strict=True))) for values in by_row]
+    return TextLabels(rows, num_ties)
 
 
 def _other_noise(sampling: Sampling, draw: int, model: CachedModel, positions: Array) -> Tensor | None:

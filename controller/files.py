@@ -1,24 +1,36 @@
-"""Every write of a trace folder goes through here: whole or not at all, and on the disk before it counts."""
+"""Files on the disk: replaced whole or not at all, and there for good once a call returns."""
 
 import fcntl
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
-from ...controller.errors import InputError
+from .errors import InputError
 
-LOCK = "collect.lock"
+# Files with this ending are what a killed `atomic_write` left behind.
+TEMPORARY = ".tmp"
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file by temporary, fsync and rename; when this returns, a power cut cannot undo it."""
-    temporary = path.with_name(path.name + ".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+def atomic_write(path: Path, content: bytes) -> None:
+    """Replace a file by temporary, fsync and rename; when this returns, a power cut cannot undo it.
+
+    OSError where the disk refuses; then an older file stays as it was. Each call has a temporary file of its own, so
+    two processes may write one path: the later rename wins.
+    """
+    temporary = path.with_name(f".{token_hex(8)}{TEMPORARY}")
     try:
-        append_synced(descriptor, content)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            append_synced(descriptor, content)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
     sync_folder(path.parent)
 
 
@@ -61,16 +73,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def lock_folder(folder: Path) -> int:
-    """The descriptor that holds the folder's lock until it is closed or the process dies, however it dies."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+def lock_file(path: Path) -> int:
+    """The descriptor that holds the lock of the file's folder until it is closed or the process dies, however it dies;
+    InputError while another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             raise InputError(
-                f"{folder} is being written by another `treewright` command; wait for it or choose another folder"
+                f"{path.parent} is being written by another `treewright` command; wait for it or choose another folder"
             ) from error
         raise
     return descriptor

@@ -1,4 +1,4 @@
-"""Whose texts a trace folder holds: by fingerprints of the weights, for folders of models share names."""
+"""The header of a trace folder: fingerprints identify the models, because model folders share names."""
 
 from typing import Any
 

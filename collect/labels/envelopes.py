@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..controller.contract import COUPLED, RANKED_SCHEMES, Scheme
-from ..controller.errors import InputError
-from ..controller.ranges import require_at_least, require_some
-from ..controller.trees.children import Children
-from ..controller.trees.numbers import NodeNumbers
-from ..controller.trees.tree import LINKS, Array, DraftTree
-from ..runtime.drafters.ngrams.model import NgramModel
-from ..runtime.drafters.ngrams.proposals import expect
-from ..runtime.engines.base import CachedModel, append_text
-from ..runtime.sampling import Sampling, TokenSampler
-from ..runtime.schemes.ranked import propose
-from .trace.schema import NODES
+from ...controller.contract import COUPLED, RANKED_SCHEMES, Scheme
+from ...controller.errors import InputError
+from ...controller.ranges import require_at_least, require_some
+from ...controller.trees.children import Children
+from ...controller.trees.numbers import NodeNumbers
+from ...controller.trees.tree import LINKS, Array, DraftTree
+from ...runtime.drafters.ngrams.model import NgramModel
+from ...runtime.drafters.ngrams.proposals import expect
+from ...runtime.engines.base import CachedModel, append_text
+from ...runtime.sampling import TokenSampler
+from ...runtime.schemes.ranked import propose
+from ..text import sampling_of
+from ..trace import EnvelopeRow, TextRow
 
 # Roots grown by the same forwards; more would only widen their mask.
 ROOTS_AT_ONCE = 16
@@ -55,25 +56,21 @@ class EnvelopeConfig:
 
 @torch.inference_mode()
 def grow_envelopes(
-    drafter: CachedModel,
-    tokens: Array,
-    prompt_length: int,
-    sampling: Sampling,
-    scheme: Scheme,
-    width: int,
-    config: EnvelopeConfig,
-) -> list[dict[str, Any]]:
-    """One row per root (columns of `schema.NODES` less the text's own), from the prompt's last token on.
+    drafter: CachedModel, text: TextRow, scheme: Scheme, width: int, config: EnvelopeConfig
+) -> list[EnvelopeRow]:
+    """One row per root, from the prompt's last token on.
 
-    A root too close to the end of `tokens` [n] for a draft to be of use has no envelope.
+    A root too close to the end of the text for a draft to be of use has no envelope.
     """
-    roots = np.arange(prompt_length - 1, len(tokens) - 2)
-    sampler = TokenSampler([sampling], drafter.vocabulary_size, drafter.device)
+    tokens, first = np.array(text.tokens, dtype=np.int64), text.prompt_length - 1
+    roots = np.arange(first, len(tokens) - 2)
+    sampler = TokenSampler([sampling_of(text)], drafter.vocabulary_size, drafter.device)
     rows = []
     for start in range(0, len(roots), ROOTS_AT_ONCE):
         chosen = roots[start : start + ROOTS_AT_ONCE]
-        grove = _Grove(drafter, tokens[: chosen[-1] + 1], prompt_length - 1, chosen, sampler, scheme, width, config)
-        rows += grove.grow(depth_limits=np.minimum(config.max_depth, len(tokens) - 2 - chosen))
+        grove = _Grove(drafter, tokens[: chosen[-1] + 1], first, chosen, sampler, scheme, width, config)
+        grown = grove.grow(depth_limits=np.minimum(config.max_depth, len(tokens) - 2 - chosen))
+        rows += [EnvelopeRow(text.text_id, text.document, **columns) for columns in grown]
     return rows
 
 
@@ -157,5 +154,5 @@ class _Grove:
         tree, count = self._tree, int(self._tree.num_nodes[number])
         columns: dict[str, Any] = {"position": int(self._roots[number]), "scheme": self._scheme.name}
         columns["expanded"] = self._expanded[number]
-        names = [field.name for field in NODES if field.name in (*LINKS, *NodeNumbers._fields)]
+        names = [name for name in EnvelopeRow._fields if name in (*LINKS, *NodeNumbers._fields)]
         return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}

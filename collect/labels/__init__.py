@@ -1,0 +1,1 @@
+"""What both models say about a stored text: labels per position, and trees for replay."""

@@ -1,0 +1,122 @@
+"""From texts to a trace folder, batch by batch: the part that `record` and `relabel` share."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..controller.console import track
+from ..controller.errors import InputError
+from ..runtime.pair import Pair, PairConfig, load_pair
+from ..runtime.schemes.ranked import get_ranked_scheme
+from .header import trace_header
+from .labels.envelopes import EnvelopeConfig
+from .labels.recorder import Recorder
+from .measure.profile import ProfileConfig
+from .measure.table_cache import cached_table
+from .trace import PRIVACY, TextRow, TraceFolder, parse_shard
+
+Take = Callable[[Sequence[int]], list[TextRow]]  # texts by their numbers
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How texts are labelled and stored; the fields are options of the `collect` command."""
+
+    scheme: str = "coupled"
+    width: int = 4
+    draws: int = 4
+    batch: int = 8
+    envelopes: EnvelopeConfig = field(default_factory=EnvelopeConfig)
+    privacy: str = "tokens"
+    shard: str = "1/1"
+
+    def __post_init__(self) -> None:
+        get_ranked_scheme(self.scheme)
+        if min(self.width, self.draws, self.batch) < 1:
+            raise InputError(f"width, draws and batch are at least 1, got {self.width}, {self.draws} and {self.batch}")
+        if self.privacy not in PRIVACY:
+            raise InputError(f"privacy is one of {', '.join(PRIVACY)}, got {self.privacy!r}")
+        parse_shard(self.shard)
+
+
+class TextSource(Protocol):
+    """Texts by number; the same on every machine of a run and when the run is resumed."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as the JSON that the header of the trace folder holds."""
+        ...
+
+    @property
+    def documents(self) -> list[str]:
+        """The name of each text's document."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that the texts depend on besides the settings."""
+        ...
+
+    def open(self, pair: Pair) -> Take:
+        """The function that returns texts; InputError where the pair does not fit one of them."""
+        ...
+
+
+def store_texts(
+    out: Path, source: TextSource, pair: PairConfig, run: RunConfig, profile: ProfileConfig, *, envelope_seed: int
+) -> TraceFolder:
+    """Label the texts of `source` that belong to the run's shard and store them with the latency table; the finished
+    folder. An unfinished folder of the same run is resumed."""
+    scheme = get_ranked_scheme(run.scheme)
+    shard_number, num_shards = parse_shard(run.shard)
+    num_texts = len(source.documents)
+    if num_shards > num_texts:
+        raise InputError(f"{num_texts} texts cannot be shared among {num_shards} machines; use fewer shards")
+    command = source.settings | {"envelopes": asdict(run.envelopes), "batch": run.batch, "draws": run.draws}
+    command = json.loads(json.dumps(command | _identity(source, run.privacy)))
+    names = _names(source.documents, run.privacy)
+    models = load_pair(pair)
+    take = source.open(models)
+    # Not every k-th text: that could keep step with the temperatures or the domains, which alternate too.
+    enveloped = set(np.random.default_rng(envelope_seed).permutation(num_texts)[: run.envelopes.texts].tolist())
+    numbers = range(num_texts)[shard_number - 1 :: num_shards]
+    recorder = Recorder(models, scheme, run.width, run.draws, run.envelopes)
+    kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy]}
+    header = trace_header(models, scheme=scheme.name, width=run.width, command=command, **kept)
+    with TraceFolder.create(out, header) as folder:
+        if "latency.json" not in folder.files:  # a resumed folder keeps the table it was started with
+            table = cached_table(models, profile)
+            folder.attach("latency.json", json.dumps(table.as_dict(), indent=1).encode())
+        batches = [numbers[start : start + run.batch] for start in range(folder.num_texts, len(numbers), run.batch)]
+        for together in track(batches, "collect: batches of texts"):
+            texts = [text._replace(document=names[text.document]) for text in take(together)]
+            folder.append(recorder.record(texts, [number in enveloped for number in together]))
+        folder.finish()
+    return folder
+
+
+def _identity(source: TextSource, privacy: str) -> dict[str, Any]:
+    """Lets a resumed run and the other machines check that their texts are the same ones."""
+    number = {"num_texts": len(source.documents)}
+    return number if privacy == "features" else number | {"texts_sha256": source.digest}  # a hash could confirm a guess
+
+
+def _names(documents: list[str], privacy: str) -> dict[str, str]:
+    """The name of each document in the folder: its number where names are left out. Unlike a salted hash, the number is
+    the same after a resume and on every machine, so no document gets two names and falls on both sides of a split; and
+    it reveals no more than the order of the texts does."""
+    names = list(dict.fromkeys(documents))
+    return {name: name if privacy != "features" else f"document {number}" for number, name in enumerate(names)}
+
+
+def sha256_of(rows: Iterable[dict[str, Any]]) -> str:
+    """A hash of JSON rows in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""`record`: the target continues prompts, and both models label what it generated."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self
+
+from ..controller.errors import named
+from ..controller.ranges import require_at_least
+from ..runtime.build import plain_decoder
+from ..runtime.pair import Pair, PairConfig
+from ..runtime.request import Request
+from ..runtime.sampling import Sampling
+from .measure.profile import ProfileConfig
+from .pipeline import RunConfig, Take, sha256_of, store_texts
+from .prompts.prompt import Prompt, prompt_request
+from .prompts.sources import PromptConfig, load_prompts
+from .text import check_temperatures, text_row
+from .trace import TextRow, TraceFolder
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How the target generates the texts that are recorded."""
+
+    temperatures: tuple[float, ...] = (0.0, 0.6, 1.0)
+    """Temperatures, dealt out to the prompts in turn"""
+    top_p: float = 1.0
+    """Nucleus cut of all texts, 1 for none"""
+    max_tokens: int = 64
+    """Tokens generated per prompt"""
+    seed: int = 1
+    """Seed of the first text; each text takes the next"""
+
+    def __post_init__(self) -> None:
+        check_temperatures("texts.temperatures", self.temperatures)
+        with named("texts.top_p"):
+            Sampling(top_p=self.top_p)
+        with named("texts.seed"):
+            Sampling(seed=self.seed)
+        require_at_least("texts.max_tokens", self.max_tokens, 1)
+
+
+def record(
+    out: Path,
+    pair: PairConfig = PairConfig(),
+    prompts: PromptConfig = PromptConfig(),
+    texts: TextConfig = TextConfig(),
+    run: RunConfig = RunConfig(),
+    profile: ProfileConfig = ProfileConfig(),
+) -> TraceFolder:
+    """Generate a text per prompt and store all texts with their labels in the folder `out`; it is returned finished.
+
+    An unfinished folder of the same settings is resumed. InputError where there are no prompts, one does not fit the
+    target's context, or `out` holds anything else.
+    """
+    return store_texts(out, PromptedTexts.load(prompts, texts), pair, run, profile, envelope_seed=texts.seed)
+
+
+@dataclass(frozen=True)
+class PromptedTexts:
+    """Texts that the target generates from prompts, a batch at a time."""
+
+    settings: dict[str, Any]
+    prompts: list[Prompt]
+    texts: TextConfig
+
+    @classmethod
+    def load(cls, prompts: PromptConfig, texts: TextConfig) -> Self:
+        """InputError in one sentence where there are no prompts."""
+        return cls({"prompts": asdict(prompts), "texts": asdict(texts)}, load_prompts(prompts), texts)
+
+    @property
+    def documents(self) -> list[str]:
+        return [prompt.document for prompt in self.prompts]
+
+    @property
+    def digest(self) -> str:
+        return sha256_of(prompt.identity for prompt in self.prompts)
+
+    def open(self, pair: Pair) -> Take:
+        requests = [self._request(number, pair) for number in range(len(self.prompts))]
+
+        def generate(numbers: Sequence[int]) -> list[TextRow]:
+            started = perf_counter()
+            streams, _ = plain_decoder(pair).generate([requests[number] for number in numbers])
+            decode_ms = (perf_counter() - started) * 1e3 / len(numbers)
+            return [
+                text_row(
+                    requests[number],
+                    stream.token_ids,
+                    text_id=f"{requests[number].sampling.seed:08d}",
+                    domain=self.prompts[number].domain,
+                    document=self.prompts[number].document,
+                    decode_ms=decode_ms,
+                )
+                for number, stream in zip(numbers, streams, strict=True)
+            ]
+
+        return generate
+
+    def _request(self, number: int, pair: Pair) -> Request:
+        texts = self.texts
+        temperature = texts.temperatures[number % len(texts.temperatures)]
+        sampling = Sampling(temperature, top_p=texts.top_p, seed=texts.seed + number)
+        return prompt_request(self.prompts[number], pair, texts.max_tokens, sampling)
