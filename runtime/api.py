@@ -29,7 +29,7 @@ class Generation:
     finish_reason: str
     """`stop` at an end token or a stop string, `length` at max_tokens"""
     block_efficiency: float
-    """Tokens committed per step: 1 in plain decoding"""
+    """Tokens per step: 1 in plain decoding"""
 
 
 class Options(TypedDict, total=False):
@@ -81,23 +81,21 @@ class Model:
 
     def _run(self, requests: Sequence[Request]) -> list[Generation]:
         streams = self._decoder.open_streams(requests)
-        num_steps, num_accepted = [0] * len(requests), [0] * len(requests)
+        num_steps = [0] * len(requests)
         batch, waiting = self._decoder.open_batch(), deque(zip(requests, streams, strict=True))
         while waiting or len(batch):
             while waiting and len(batch) < MAX_BATCH:
                 batch.join(*waiting.popleft())
             before = [len(stream.token_ids) for stream in streams]
-            if (record := batch.step()) is None:
-                continue
-            # Slots are in the order of joining, and each of them grows in a step.
-            grown = [row for row, stream in enumerate(streams) if len(stream.token_ids) > before[row]]
-            for row, accepted in zip(grown, record.verdict.accepted_lengths.tolist(), strict=True):
-                num_steps[row] += 1
-                num_accepted[row] += accepted
+            batch.step()
+            num_steps = [
+                steps + (len(stream.token_ids) > length)
+                for steps, stream, length in zip(num_steps, streams, before, strict=True)
+            ]
         raise_first_error(requests, streams)
         return [
-            Generation(stream.text, tuple(stream.token_ids), str(stream.finish_reason), 1.0 + accepted / steps)
-            for stream, steps, accepted in zip(streams, num_steps, num_accepted, strict=True)
+            Generation(stream.text, tuple(stream.token_ids), str(stream.finish_reason), len(stream.token_ids) / steps)
+            for stream, steps in zip(streams, num_steps, strict=True)
         ]
 
 
