@@ -17,8 +17,10 @@ COMMANDS = {
     "make-pair": "train a reference pair on the standard library",
     "profile": "measure this machine's latency table again",
     "checkpoint": "inspect, verify, push or pull a checkpoint folder",
-    "check": "say which drafting schemes and verifiers are lossless together, and prove it",
+    "check": "list which drafting schemes and verifiers are lossless together, and prove it",
+    "doctor": "describe this installation and test it, as one JSON document for an issue",
 }
+SHELLS = ("bash", "zsh", "fish")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
         from importlib.metadata import version
 
         print(f"treewright {version('treewright')}")
+        return 0
+    if words[0] == "completion":
+        if len(words) != 2 or words[1] not in SHELLS:
+            return complain(words[0], f"give one shell of {', '.join(SHELLS)}")
+        print(completion(words[1]))
         return 0
     if words[0] not in COMMANDS:
         print(f"treewright: no command is called {words[0]!r}; see treewright --help", file=sys.stderr)
@@ -49,9 +56,21 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "treewright COMMAND --help lists a command's options; ready-made files lie in configs/.",
+            "treewright COMMAND --help lists a command's options; configs/ holds ready-made files.",
+            f"treewright completion {'|'.join(SHELLS)} prints a completion script for that shell.",
         ]
     )
+
+
+def completion(shell: str) -> str:
+    """A script for the shell that completes commands and their options."""
+    from jsonargparse import auto_parser
+
+    from .controller.checkpoint.command import ACTIONS
+
+    functions = {name: load(name) for name in COMMANDS}
+    functions["checkpoint"] = {"_help": COMMANDS["checkpoint"], **ACTIONS}
+    return auto_parser(functions, as_positional=False, prog="treewright").get_completion_script(f"shtab-{shell}")
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -180,6 +199,8 @@ def load(command: str):
             from .controller.checkpoint.command import ACTIONS
 
             return ACTIONS
+        case "doctor":
+            from .runtime.doctor import doctor as function
         case _:
             raise AssertionError(command)
     return function

@@ -339,6 +339,18 @@ def test_an_unknown_command_is_refused(capsys):
     refused(["colect"], "no command is called 'colect'", capsys)
 
 
+@pytest.mark.parametrize("shell", cli.SHELLS)
+def test_completion_knows_commands_and_their_options(shell, capsys):
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in (*cli.COMMANDS, "speculation.dynamic", "revision"):
+        assert word in script
+
+
+def test_completion_of_an_unknown_shell_is_refused(capsys):
+    refused(["completion", "dash"], "give one shell of bash, zsh, fish", capsys)
+
+
 def test_check_prints_what_goes_together(capsys):
     assert cli.main(["check"]) == 0
     assert last_line(capsys) == {"command": "check", "combinations": 270, "sound": 52}

@@ -1,10 +1,15 @@
 """The house: floors, the package list, and help that answers at once."""
 
 import ast
+import json
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -47,8 +52,18 @@ def test_the_package_list_names_every_folder_of_code():
     assert listed == {"treewright"} | {".".join(("treewright", *folder.parts)) for folder in found}
 
 
-def test_the_root_module_is_a_docstring_only():
-    assert [type(node) for node in ast.parse((ROOT / "__init__.py").read_text()).body] == [ast.Expr]
+def test_the_root_module_imports_nothing_of_ours_until_a_public_name_is_used():
+    code = (
+        "import importlib.util as u, sys;"
+        f"spec = u.spec_from_file_location('treewright', {str(ROOT / '__init__.py')!r},"
+        f" submodule_search_locations=[{str(ROOT)!r}]);"
+        "sys.modules['treewright'] = package = u.module_from_spec(spec); spec.loader.exec_module(package);"
+        "heavy = {'torch', 'transformers', 'jsonargparse', 'numpy'};"
+        "print(sorted(name for name in sys.modules if name.startswith('treewright.') or name in heavy));"
+        "print(all(hasattr(package, name) for name in package.__all__), hasattr(package, 'lod'))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines() == ["[]", "True False"]
 
 
 def test_only_the_roof_lies_at_the_root():
@@ -65,3 +80,54 @@ def test_bare_help_imports_nothing_heavy():
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[0].startswith("usage: treewright COMMAND")
     assert output.splitlines()[-1] == "[]"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel, built from the tracked files alone."""
+    folder = tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists():
+            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / "source" / name)
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(folder), str(folder / "source")]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options], check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_all_code_and_every_data_file_and_nothing_else(wheel):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shipped = {
+        name for name in listed.splitlines() if name.startswith((*[f"{floor}/" for floor in FLOORS], "configs/"))
+    }
+    shipped |= {"__init__.py", "cli.py", "py.typed"}
+    packed = {name.removeprefix("treewright/") for name in ZipFile(wheel).namelist() if name.startswith("treewright/")}
+    assert packed == shipped
+
+
+@pytest.mark.slow
+def test_the_wheel_generates_from_another_folder(wheel, tmp_path):
+    target = tmp_path / "site"
+    options = ["--no-deps", "--quiet", "--no-index", "--target", str(target), str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options], check=True)
+    arguments = ["generate", "--prompt", "def main(", "--text.max_tokens", "4", "--pair.threads", "1"]
+    environment = os.environ | {"PYTHONPATH": str(target), "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(
+        [sys.executable, str(target / "bin" / "treewright"), *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(run.stdout.splitlines()[-1])["tokens"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs is not installed; make docs installs it")
+def test_the_site_builds_without_a_warning(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)], cwd=ROOT, check=True
+    )
