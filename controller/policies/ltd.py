@@ -18,12 +18,12 @@ from ..trees.tree import Array, DraftTree
 from .selector import Selector
 
 
-def stop_features(path_probs: Array, depth: int) -> Array:
+def ltd_features(path_probs: Array, depth: int) -> Array:
     """[3] from the path probabilities (read through the scheme) of the last level's nodes, and its depth."""
     return np.array([path_probs.max(), path_probs.sum(), depth])
 
 
-class StopPolicy:
+class LtdPolicy:
     """Drafts another level while the chance that it adds a token is at least `gain`, and verifies nodes no less likely
     than `floor`.
 
@@ -54,7 +54,7 @@ class StopPolicy:
         probs = np.exp(tree.path_noisy_log_probs[row, tree.depths[row] == level].astype(np.float64))
         if len(probs) == 0:
             return 0.0
-        return float(1.0 / (1.0 + np.exp(-(stop_features(probs, level) @ self._weights + self._bias))))
+        return float(1.0 / (1.0 + np.exp(-(ltd_features(probs, level) @ self._weights + self._bias))))
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
         return self._selector.keep(tree, context)

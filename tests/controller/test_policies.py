@@ -10,7 +10,7 @@ from trees import context, random_children, random_tree
 from treewright.controller.contract import FIXED
 from treewright.controller.plans.grids import NUM_TRIALS, policy_grids
 from treewright.controller.policies.chains import FIRST_THRESHOLD, EmaChain, ThresholdChain, best_threshold
-from treewright.controller.policies.ltd import StopPolicy
+from treewright.controller.policies.ltd import LtdPolicy
 from treewright.controller.trees.children import Children
 from treewright.controller.trees.limits import TreeLimits
 from treewright.controller.trees.tree import DraftTree
@@ -23,7 +23,7 @@ CONFIDENCE = {
     "choice, confidence",
     "choice, fused",
     "C2T",
-    "LTD-like stop",
+    "LTD",
 }
 RANK = {"chain", "static", "static, thresholds", "Sequoia"}
 
@@ -76,7 +76,7 @@ def test_a_fitted_family_appears_only_under_the_scheme_it_was_fitted_for():
     checkpoint = plans.checkpoint()
     baselines = checkpoint.baselines | {"c2t": {"coupled": plans.C2T}, "ltd": {"coupled": plans.STOP}}
     grids = policy_grids(replace(checkpoint, baselines=baselines), plans.TABLE, [FIXED], 1.0)
-    assert not {"C2T", "LTD-like stop", "learned"} & {family for family, _ in grids}
+    assert not {"C2T", "LTD", "learned"} & {family for family, _ in grids}
 
 
 def test_what_a_policy_learnt_does_not_reach_the_next_one():
@@ -177,14 +177,14 @@ def test_the_stop_rule_looks_at_the_whole_last_level():
     odds = np.dot(plans.STOP["weights"], [probs.max(), probs.sum(), 2]) + plans.STOP["bias"]
     chance = 1 / (1 + np.exp(-odds))
     for gain, goes_on in ((chance * 0.999, True), (chance * 1.001, False)):
-        policy = StopPolicy(plans.STOP, TreeLimits(), gain=gain, floor=1e-9)
+        policy = LtdPolicy(plans.STOP, TreeLimits(), gain=gain, floor=1e-9)
         assert (policy.frontier(tree, context()).shape[1] > 0) == goes_on
 
 
 def test_the_stop_rule_verifies_no_node_below_its_floor():
     tree = random_tree(np.random.default_rng(3), levels=3)
     probs = np.exp(tree.path_noisy_log_probs[0])
-    policy = StopPolicy(plans.STOP, TreeLimits(), gain=0.5, floor=0.2)
+    policy = LtdPolicy(plans.STOP, TreeLimits(), gain=0.5, floor=0.2)
     assert policy.keep(tree, context()).tolist() == [np.nonzero(probs >= 0.2)[0].tolist()]
 
 
