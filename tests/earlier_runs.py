@@ -11,7 +11,7 @@ SPEED_UPS = {
     "Sequoia": 1.25,
     "choice, confidence": 1.4,
     "learned": 1.5,
-    "clairvoyant": 2.5,
+    "oracle": 2.5,
 }
 
 

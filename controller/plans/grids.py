@@ -49,7 +49,7 @@ DELTAS_BUDGETS = ((0.4, 8), (0.2, 8), (0.6, 8), (0.1, 16), (0.2, 16), (0.4, 16),
 EMA_DECAYS_MARGINS = ((0.8, 1), (0.8, 0.5), (0.8, 0), (0.8, -0.5), (0.95, 1), (0.95, 0.5), (0.95, 0), (0.95, -0.5))
 DEPTHS_MISS_WEIGHTS = ((8, 0.75), (4, 0.75), (2, 0.75), (8, 0.5), (4, 0.5), (2, 0.5), (8, 0.25), (4, 0.25))
 C2T_DEPTHS_FLOORS = ((4, 0.1), (4, 0.05), (4, 0.2), (4, 0.3), (2, 0.05), (2, 0.1), (2, 0.2), (8, 0.2))
-STOP_GAINS_FLOORS = (
+LTD_GAINS_FLOORS = (
     (0.3, 0.02),
     (0.2, 0.02),
     (0.4, 0.02),
@@ -188,7 +188,7 @@ def _fitted_families(checkpoint: Checkpoint, table: LatencyTable, scheme: Scheme
     if c2t is not None:
         yield Family("C2T", scheme.name, pruned, _grid(("depth", "floor"), C2T_DEPTHS_FLOORS))
     if stop is not None:
-        yield Family("LTD-like stop", scheme.name, stopping, _grid(("gain", "floor"), STOP_GAINS_FLOORS))
+        yield Family("LTD", scheme.name, stopping, _grid(("gain", "floor"), LTD_GAINS_FLOORS))
     if scheme.name == checkpoint.config.scheme:
         yield Family(LEARNED, scheme.name, learned, THETA_GRID)
 

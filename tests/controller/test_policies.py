@@ -23,7 +23,7 @@ CONFIDENCE = {
     "choice, confidence",
     "choice, fused",
     "C2T",
-    "LTD-like stop",
+    "LTD",
 }
 RANK = {"chain", "static", "static, thresholds", "Sequoia"}
 
@@ -77,7 +77,7 @@ def test_a_fitted_family_appears_only_under_the_scheme_it_was_fitted_for():
     checkpoint = plans.checkpoint()
     baselines = checkpoint.baselines | {"c2t": {"coupled": plans.C2T}, "ltd": {"coupled": plans.STOP}}
     grids = policy_grids(replace(checkpoint, baselines=baselines), plans.TABLE, [FIXED], 1.0)
-    assert not {"C2T", "LTD-like stop", "learned"} & {family for family, _ in grids}
+    assert not {"C2T", "LTD", "learned"} & {family for family, _ in grids}
 
 
 def test_what_a_policy_learnt_does_not_reach_the_next_one():

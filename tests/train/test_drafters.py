@@ -32,7 +32,7 @@ def test_a_row_holds_the_best_static_tree_under_the_scheme_of_the_run():
     cold, warm = strength_rows("late", "coupled", metrics())
     assert (warm["run"], warm["temperature"], warm["first_choice"]) == ("late", 1.0, 0.6)
     assert (warm["best static"], warm["which"]) == (1.3, "static")
-    assert (warm["learned"], warm["choice, confidence"], warm["clairvoyant"]) == (1.5, 1.4, 2.5)
+    assert (warm["learned"], warm["choice, confidence"], warm["oracle"]) == (1.5, 1.4, 2.5)
     assert cold["learned"] == 2.0
 
 

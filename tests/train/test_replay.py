@@ -1,4 +1,4 @@
-"""Replay is exact: on recorded text a policy does what it did live, and no shape beats the clairvoyant."""
+"""Replay is exact: on recorded text a policy does what it did live, and no shape beats the oracle."""
 
 import numpy as np
 import plans
@@ -9,7 +9,7 @@ from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.collect.trace import TraceFolder
 from treewright.controller.plans.tuned import TunedSettings
 from treewright.runtime.schemes.ranked import get_ranked_scheme
-from treewright.train.replay.oracle import clairvoyant_ms
+from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
 from treewright.train.replay.tuning import compare_tuned, gain, tune
@@ -57,19 +57,19 @@ def test_a_policy_takes_the_same_steps_as_live(folder, key):
         assert replayed(plan, recordings) == live(plan)
 
 
-def test_the_clairvoyant_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
+def test_the_oracle_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
     recordings = {scheme: texts[:1] for scheme, texts in read_recordings(folder).items()}
     tuned = tune(plans.checkpoint(), plans.TABLE, recordings)
     rows = compare_tuned(plans.checkpoint(), plans.TABLE, recordings, tuned)
     for scheme, texts in recordings.items():
-        fastest = sum(clairvoyant_ms(text, plans.TABLE) for text in texts)
+        fastest = sum(oracle_ms(text, plans.TABLE) for text in texts)
         for (family, of_scheme), grid in plans.grids(TEMPERATURE).items():
             if of_scheme != scheme:
                 continue
             priced = [ReplayStats.merged(replay(texts, plan.build(), plans.TABLE)).priced_ms for plan in grid]
             assert min(priced) >= fastest - 1e-9
             assert tuned.at(scheme, TEMPERATURE, family)[0] == grid[int(np.argmin(priced))].settings
-    assert {row["policy"] for row in rows} == {key[0] for key in plans.grids()} | {"clairvoyant"}
+    assert {row["policy"] for row in rows} == {key[0] for key in plans.grids()} | {"oracle"}
 
 
 def test_texts_of_a_temperature_that_nothing_was_tuned_for_are_left_out_with_a_warning(folder, caplog):

@@ -14,7 +14,7 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.latency import LatencyTable
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
-from treewright.train.replay.oracle import clairvoyant_ms
+from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
 from treewright.train.replay.study import essentials, study
@@ -88,7 +88,7 @@ def test_every_policy_has_the_sums_of_a_direct_replay(numbers, checkpoint, recor
     assert not told
 
 
-def test_the_gap_to_the_clairvoyant_and_the_gain_are_those_of_the_sums(numbers, checkpoint, recordings):
+def test_the_gap_to_the_oracle_and_the_gain_are_those_of_the_sums(numbers, checkpoint, recordings):
     for row in numbers["temperatures"]:
         family, scheme = row["best_baseline"].removesuffix(")").rsplit(" (", 1)
         texts = at(recordings["coupled"], row["temperature"])
@@ -97,7 +97,7 @@ def test_the_gap_to_the_clairvoyant_and_the_gain_are_those_of_the_sums(numbers, 
         best = replay(at(recordings[scheme], row["temperature"]), best_plan.build(), TABLE)
         assert row["gain"] == list(gain(ours, best))
         learned_ms, best_ms = (ReplayStats.merged(runs).priced_ms for runs in (ours, best))
-        ideal_ms = sum(clairvoyant_ms(text, TABLE) for text in texts)
+        ideal_ms = sum(oracle_ms(text, TABLE) for text in texts)
         assert row["gap_closed"] == pytest.approx((best_ms - learned_ms) / (best_ms - ideal_ms))
 
 

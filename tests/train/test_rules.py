@@ -12,7 +12,7 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.c2t import c2t_features
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
-from treewright.train.replay.fitted_rules import Level, c2t_fit, grown_levels, rule_fits, stop_fit
+from treewright.train.replay.fitted_rules import Level, c2t_fit, grown_levels, rule_fits, ltd_fit
 from treewright.train.replay.recording import read_recordings
 
 LIMITS = TreeLimits(max_depth=3, width=2, frontier=2, budget=100)
@@ -61,7 +61,7 @@ def test_the_stop_rule_predicts_as_many_gains_as_it_saw(recording):
     trees = list(grown_levels(recording, LIMITS))
     pairs = [pair for tree in trees for pair in pairwise(tree)]
     rows = np.array([ltd_features(np.exp(level.path_log_probs), level.depth) for level, _ in pairs])
-    predicted = 1 / (1 + np.exp(-log_odds(stop_fit(trees), rows)))
+    predicted = 1 / (1 + np.exp(-log_odds(ltd_fit(trees), rows)))
     assert predicted.sum() == pytest.approx(sum(below.on_text.any() for _, below in pairs), abs=1)
 
 
@@ -69,7 +69,7 @@ def test_a_class_that_never_occurs_is_still_fitted(recording):
     trees = [
         [level._replace(on_text=level.on_text | True) for level in tree] for tree in grown_levels(recording, LIMITS)
     ]
-    for fit in (c2t_fit(trees), stop_fit(trees)):
+    for fit in (c2t_fit(trees), ltd_fit(trees)):
         assert np.isfinite([*fit["weights"], fit["bias"]]).all()
 
 

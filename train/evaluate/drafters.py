@@ -57,7 +57,7 @@ def strength_rows(run: str, scheme: str, metrics: Mapping[str, Any]) -> list[dic
                 CHOICE: speed_ups[CHOICE],
                 "best static": speed_ups[static],
                 "which": static,
-                "clairvoyant": speed_ups["clairvoyant"],
+                "oracle": speed_ups["oracle"],
             }
         )
     return rows

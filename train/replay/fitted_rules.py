@@ -32,7 +32,7 @@ def rule_fits(recordings: Mapping[str, Sequence[Recording]], limits: TreeLimits)
     fits: dict[str, dict[str, Any]] = {"c2t": {}, "ltd": {}}
     for scheme, of_scheme in recordings.items():
         trees = [tree for recording in of_scheme for tree in grown_levels(recording, limits)]
-        fits["c2t"][scheme], fits["ltd"][scheme] = c2t_fit(trees), stop_fit(trees)
+        fits["c2t"][scheme], fits["ltd"][scheme] = c2t_fit(trees), ltd_fit(trees)
     return fits
 
 
@@ -63,7 +63,7 @@ def c2t_fit(trees: list[list[Level]]) -> dict[str, Any]:
     return _logistic(np.concatenate(features), np.concatenate([level.on_text for level in levels]))
 
 
-def stop_fit(trees: list[list[Level]]) -> dict[str, Any]:
+def ltd_fit(trees: list[list[Level]]) -> dict[str, Any]:
     """Does the level behind a level add a token? On all levels that have one behind them."""
     pairs = [pair for tree in trees for pair in pairwise(tree)]
     features = [ltd_features(np.exp(level.path_log_probs), level.depth) for level, _ in pairs]

@@ -10,7 +10,7 @@ from ...controller.pricing.latency import LatencyTable
 from .recording import Recording
 
 
-def clairvoyant_ms(recording: Recording, table: LatencyTable) -> float:
+def oracle_ms(recording: Recording, table: LatencyTable) -> float:
     """The least priced time to write the text: each step drafts and verifies only nodes the text runs through.
 
     Backward dynamic programme over the roots: V(i) = min over d of T(d levels of one node, d nodes) + V(i + d + 1).

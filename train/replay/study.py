@@ -14,7 +14,7 @@ from ...controller.trees.tree import Array
 from ..report.lengths import has_expectations, lengths
 from ..report.machines import budget_curves, machine_gains
 from ..report.steps import Run, watch
-from .oracle import clairvoyant_ms
+from .oracle import oracle_ms
 from .recording import Recording
 from .replay import ReplayStats
 from .tuning import gain, tuned_plans
@@ -85,14 +85,14 @@ def _temperature(temperature: float, runs: Sequence[Run], table: LatencyTable) -
     learned = next(run for run in runs if run.plan.family == LEARNED)
     baselines = [run for run in runs if run is not learned]
     best = min(baselines, key=lambda run: run.total.priced_ms)
-    ideal_ms = sum(clairvoyant_ms(text, table) for text in learned.texts)
+    ideal_ms = sum(oracle_ms(text, table) for text in learned.texts)
     gap = best.total.priced_ms - ideal_ms
     return {
         "temperature": temperature,
         "num_texts": len(learned.texts),
         "num_tokens": learned.total.num_tokens,
         "policies": [_policy(run, learned) for run in runs],
-        "clairvoyant_speed_up": learned.total.plain_ms / ideal_ms,
+        "oracle_speed_up": learned.total.plain_ms / ideal_ms,
         "best_baseline": best.label,
         "gain": list(gain(learned.stats, best.stats)),
         "gap_closed": (best.total.priced_ms - learned.total.priced_ms) / gap if gap > 0 else 0.0,

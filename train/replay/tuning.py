@@ -16,7 +16,7 @@ from ...controller.plans.tuned import Settings, TunedSettings
 from ...controller.pricing.latency import LatencyTable
 from ...controller.trees.tree import Array
 from ..data.split import by_setting
-from .oracle import clairvoyant_ms
+from .oracle import oracle_ms
 from .recording import Recording
 from .replay import ReplayStats, replay
 
@@ -54,7 +54,7 @@ def tune(checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, S
 def compare_tuned(
     checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]], tuned: TunedSettings
 ) -> list[dict[str, Any]]:
-    """One row per tuned policy on recordings of other documents, and one for the clairvoyant."""
+    """One row per tuned policy on recordings of other documents, and one for the oracle."""
     rows = []
     for scheme, temperature, texts in by_setting(recordings, checkpoint.config.scheme):
         best = tuned_plans(checkpoint, table, scheme, temperature, tuned)
@@ -67,10 +67,10 @@ def compare_tuned(
             continue
         trials = _try(best, texts, table)
         rows += [_row(trial.plan.family, scheme, temperature, trial.plan.text, trial.total) for trial in trials]
-        ideal_ms = sum(clairvoyant_ms(text, table) for text in texts)
+        ideal_ms = sum(oracle_ms(text, table) for text in texts)
         plain = trials[0].total
         ideal = ReplayStats(num_tokens=plain.num_tokens, priced_ms=ideal_ms, plain_ms=plain.plain_ms)
-        rows.append(_row("clairvoyant", scheme, temperature, "", ideal))
+        rows.append(_row("oracle", scheme, temperature, "", ideal))
     return rows
 
 

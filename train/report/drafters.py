@@ -26,7 +26,7 @@ def drafter_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             "choice rule, confidence": row["choice, confidence"],
             "best static": row["best static"],
             "which": row["which"],
-            "clairvoyant": row["clairvoyant"],
+            "oracle": row["oracle"],
         }
         for row in sorted(rows, key=lambda row: (row["temperature"], row["first_choice"]))
     ]

@@ -116,8 +116,8 @@ def drafters_figure(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
             for colour, policy in zip(COLOURS, ("learned", "choice, confidence", "best static"), strict=False):
                 points = [(share, row[policy]) for share, row in here]
                 axes.plot(*_columns(points), color=colour, marker="o", markersize=4, label=policy)
-            bound = [(share, row["clairvoyant"]) for share, row in here]
-            axes.plot(*_columns(bound), color=INK, marker="o", markersize=3, linestyle=":", label="clairvoyant")
+            bound = [(share, row["oracle"]) for share, row in here]
+            axes.plot(*_columns(bound), color=INK, marker="o", markersize=3, linestyle=":", label="oracle")
             axes.grid(axis="y", color=INK, alpha=0.15)
             axes.set(xlabel="first choice taken (share)", title=f"T = {temperature:g}")
         panels[0].set_ylabel("speed-up over plain decoding (times)")

@@ -11,12 +11,12 @@ from .page import figure, interval, section, table
 def gain_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     words = (
         "Speed-up over plain decoding on held-out texts, priced by the machine's latency table; each bar is the 95 % "
-        "bootstrap interval over texts. Every policy runs with the settings tuned on other documents. The clairvoyant "
+        "bootstrap interval over texts. Every policy runs with the settings tuned on other documents. The oracle "
         "knows the text beforehand: no policy can pass it, and part of the gap to it cannot be closed by anyone."
     )
     panels = [
         (
-            f"T = {row['temperature']:g}; clairvoyant: {row['clairvoyant_speed_up']:.2f} times",
+            f"T = {row['temperature']:g}; oracle: {row['oracle_speed_up']:.2f} times",
             [(policy["policy"], policy["speed_up"]) for policy in row["policies"]],
         )
         for row in rows
@@ -33,7 +33,7 @@ def gain_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                     "tokens": row["num_tokens"],
                     "best baseline here": row["best_baseline"],
                     "gain over it (95 %)": interval(row["gain"]),
-                    "clairvoyant speed-up": row["clairvoyant_speed_up"],
+                    "oracle speed-up": row["oracle_speed_up"],
                     "share of the gap closed": row["gap_closed"],
                 }
                 for row in rows
@@ -105,7 +105,7 @@ def machine_sections(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             "learned speed-up": row["learned_speed_up"],
             "best baseline there": row["best_baseline"],
             "its speed-up": row["best_speed_up"],
-            "clairvoyant speed-up": row["clairvoyant_speed_up"],
+            "oracle speed-up": row["oracle_speed_up"],
             "gain (95 %)": interval(row["gain"]),
         }
         for row in rows

@@ -15,7 +15,7 @@ from ...controller.pricing.objective import nearest
 from ...controller.scorers.base import Scorer
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.rank import RankScorer
-from ..replay.oracle import clairvoyant_ms
+from ..replay.oracle import oracle_ms
 from ..replay.recording import Envelope, Recording
 from ..replay.replay import ReplayStats, replay
 from ..replay.tuning import gain
@@ -83,7 +83,7 @@ def machine_gains(
         texts = runs[0].texts[:REGIME_TEXTS]
         plain_ms = prices.step_ms([], 0, batch=1, context=0)
         plain = [ReplayStats(priced_ms=plain_ms * stats.num_tokens) for stats in runs[0].stats[: len(texts)]]
-        ideal = [ReplayStats(priced_ms=clairvoyant_ms(text, prices)) for text in texts]
+        ideal = [ReplayStats(priced_ms=oracle_ms(text, prices)) for text in texts]
         rows.append(
             {
                 "temperature": temperature,
@@ -91,7 +91,7 @@ def machine_gains(
                 "learned_speed_up": gain(learned, plain)[0],
                 "best_baseline": best,
                 "best_speed_up": gain(best_runs, plain)[0],
-                "clairvoyant_speed_up": gain(ideal, plain)[0],
+                "oracle_speed_up": gain(ideal, plain)[0],
                 "gain": list(gain(learned, best_runs)),
             }
         )
