@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tokenizers import Tokenizer
 
 from ..controller.contract import require_sound
+from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
 from .drafters.base import Drafter
 from .loop import Batch, Loop, Observer
@@ -16,7 +17,7 @@ from .verification.base import Verifier
 
 
 class Decoder:
-    """Refuses an unsound scheme, selector and verifier when built.
+    """Refuses an unsound scheme, selector and verifier when built, and trees that the target's engine cannot verify.
 
     Without drafter and selector this is plain decoding: a tree of the root alone, through the same code.
     """
@@ -36,6 +37,13 @@ class Decoder:
         assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"
         if drafter is not None and selector is not None:
             require_sound(drafter.scheme, selector.information, verifier.terms)
+            most = target.model.max_leaves
+            leaves = selector.limits.max_leaves(sampled=drafter.scheme.sampled)
+            if most is not None and leaves > most:
+                raise InputError(
+                    f"the target's engine verifies trees of at most {most} leaves, and the trees asked for may have "
+                    f"{leaves}; ask for fewer children per node or a smaller budget"
+                )
         self._loop = Loop(target, verifier, drafter, selector, observer)
         self.theta_scales = dict(theta_scales or {})  # that the choice rule goes by, by temperature, if there is one
         self._tokenizer = tokenizer
