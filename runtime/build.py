@@ -164,7 +164,7 @@ def _watched(
 
 def plain_decoder(pair: Pair) -> Decoder:
     """The loop without drafter: one token per step."""
-    return Decoder(Target(pair.target), WalkVerifier(), pair.tokenizer.backend_tokenizer, pair.end_tokens)
+    return Decoder(Target(pair.target), WalkVerifier(), pair.detokeniser, pair.end_tokens)
 
 
 def tree_decoder(
@@ -189,7 +189,7 @@ def tree_decoder(
     return Decoder(
         target,
         get_verifier(verifier),
-        pair.tokenizer.backend_tokenizer,
+        pair.detokeniser,
         pair.end_tokens,
         drafter=drafter,
         selector=selector,

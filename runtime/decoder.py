@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tokenizers import Tokenizer
-
 from ..controller.contract import require_sound
+from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
 from .drafters.base import Drafter
 from .loop import Batch, Loop, Observer
 from .request import Request, check_request
+from .sink import TokenSink
 from .stats import DecodeStats, StepRecord
 from .target import Target
-from .text.stopping import Stops, TextStream, special_tokens
+from .text.detokeniser import Detokeniser
+from .text.stopping import Stops, TextStream
 from .verification.base import Verifier
 
 
 class Decoder:
-    """Refuses an unsound scheme, selector and verifier when built.
+    """Refuses an unsound scheme, selector and verifier when built, and trees that the target's engine cannot verify.
 
     Without drafter and selector this is plain decoding: a tree of the root alone, through the same code.
     """
@@ -25,7 +26,7 @@ class Decoder:
         self,
         target: Target,
         verifier: Verifier,
-        tokenizer: Tokenizer,
+        detokeniser: Detokeniser,
         end_tokens: frozenset[int],
         *,
         drafter: Drafter | None = None,
@@ -36,11 +37,18 @@ class Decoder:
         assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"
         if drafter is not None and selector is not None:
             require_sound(drafter.scheme, selector.information, verifier.terms)
+            most = target.model.max_leaves
+            leaves = selector.limits.max_leaves(sampled=drafter.scheme.sampled)
+            if most is not None and leaves > most:
+                raise InputError(
+                    f"the target's engine verifies trees of at most {most} leaves, and the trees asked for may have "
+                    f"{leaves}; ask for fewer children per node or a smaller budget"
+                )
         self._loop = Loop(target, verifier, drafter, selector, observer)
         self.theta_scales = dict(theta_scales or {})  # that the choice rule goes by, by temperature, if there is one
-        self._tokenizer = tokenizer
+        self._detokeniser = detokeniser
         self._end_tokens = end_tokens
-        self._special = special_tokens(tokenizer)
+        self._special = detokeniser.special_tokens
 
     def generate(self, requests: Sequence[Request]) -> tuple[list[TextStream], DecodeStats]:
         """Run the requests to their ends, together; raises as `steps` does."""
@@ -59,7 +67,7 @@ class Decoder:
 
     def _open_stream(self, request: Request, stops: Stops) -> TextStream:
         return TextStream(
-            self._tokenizer,
+            self._detokeniser,
             max_tokens=request.max_tokens,
             end_tokens=stops.tokens if request.ignore_end else stops.tokens | self._end_tokens,
             stop=stops.strings,
@@ -67,30 +75,28 @@ class Decoder:
             silent=self._special.values(),
         )
 
-    def steps(self, requests: Sequence[Request], streams: Sequence[TextStream]) -> Iterator[StepRecord]:
-        """Decode step by step into `streams`; ends when every text has ended. A caller may stop asking earlier.
+    def steps(self, requests: Sequence[Request], sinks: Sequence[TokenSink]) -> Iterator[StepRecord]:
+        """Decode step by step into `sinks`; ends when every request has ended. A caller may stop asking earlier.
 
         Where a request fails, the others are brought to their ends before its error is raised.
         """
         batch = self.open_batch()
-        for request, stream in zip(requests, streams, strict=True):
-            batch.join(request, stream)
+        for request, sink in zip(requests, sinks, strict=True):
+            batch.join(request, sink)
         while len(batch):
             record = batch.step()
             if record is not None:
                 yield record
-        raise_first_error(requests, streams)
+        raise_first_error(requests, sinks)
 
     def open_batch(self) -> Batch:
         """An empty batch, for texts that come and go; it ends the one before, whose texts the models forget."""
         return Batch(self._loop)
 
 
-def raise_first_error(requests: Sequence[Request], streams: Sequence[TextStream]) -> None:
+def raise_first_error(requests: Sequence[Request], sinks: Sequence[TokenSink]) -> None:
     """Raise what a request failed with, saying which one it was."""
-    for number, (request, stream) in enumerate(zip(requests, streams, strict=True), start=1):
-        if stream.error is not None:
-            stream.error.add_note(
-                f"raised by request {number} of {len(requests)}, whose seed is {request.sampling.seed}"
-            )
-            raise stream.error
+    for number, (request, sink) in enumerate(zip(requests, sinks, strict=True), start=1):
+        if sink.error is not None:
+            sink.error.add_note(f"raised by request {number} of {len(requests)}, whose seed is {request.sampling.seed}")
+            raise sink.error

@@ -26,10 +26,10 @@ from ..controller.trees.tree import DraftTree
 from .drafters.base import Drafter
 from .engines.base import CHUNK
 from .request import Request
+from .sink import TokenSink, emit
 from .slots import Entry, Slots
 from .stats import Clock, StepRecord
 from .target import Target
-from .text.stopping import TextStream, emit
 from .verification.base import DraftRows, Verifier
 
 # Prompt tokens read in a row where no text is held up by it.
@@ -68,17 +68,17 @@ class Batch:
         """Texts that have joined and not yet left."""
         return len(self._slots.entries) + len(self._joining)
 
-    def join(self, request: Request, stream: TextStream) -> None:
-        """Decode `request` into `stream` from one of the next steps on, until the text has ended or failed."""
-        self._joining.append(Entry(request, stream))
+    def join(self, request: Request, sink: TokenSink) -> None:
+        """Decode `request` into `sink` from one of the next steps on, until the text has ended or failed."""
+        self._joining.append(Entry(request, sink))
 
-    def leave(self, stream: TextStream) -> None:
+    def leave(self, sink: TokenSink) -> None:
         """Give up a text that has not ended."""
-        if stream in self._slots.streams:
-            stays = [other is not stream for other in self._slots.streams]
+        if sink in self._slots.sinks:
+            stays = [other is not sink for other in self._slots.sinks]
             self._slots.keep(stays, num_read=int(self._is_reading))
             return
-        place = next(place for place, entry in enumerate(self._joining) if entry.stream is stream)
+        place = next(place for place, entry in enumerate(self._joining) if entry.sink is sink)
         del self._joining[place]
         if place == 0 and self._is_reading:
             self._is_reading = False
@@ -110,17 +110,17 @@ class Batch:
         self._clock = Clock()
         record = self._decode(slots.context, clock)
         slots.advance(record.verdict.next_tokens, record.verdict.accepted_lengths)
-        slots.keep([stream.remaining > 0 for stream in slots.streams], num_read=int(self._is_reading))
+        slots.keep([sink.remaining > 0 for sink in slots.sinks], num_read=int(self._is_reading))
         return record
 
     def _part(self, error: Exception) -> None:
         """After a step that failed: end the text that was alone in it, or let each of several go on alone."""
-        entries = [entry for entry in self._slots.entries if entry.stream.remaining]
+        entries = [entry for entry in self._slots.entries if entry.sink.remaining]
         self._open()
         if not entries:
             raise error
         if len(entries) == 1:
-            entries[0].stream.fail(error)
+            entries[0].sink.fail(error)
             return
         log.warning("a step of %d texts failed; each goes on by itself", len(entries), exc_info=error)
         self._joining.extendleft(entry.going_on_alone() for entry in reversed(entries))
@@ -137,7 +137,7 @@ class Batch:
             except Exception as error:
                 self._joining.popleft()
                 self._is_reading = False
-                entry.stream.fail(error)  # first: what has failed once may fail again
+                entry.sink.fail(error)  # first: what has failed once may fail again
                 self._slots.drop_newcomer()
 
     def _may_join(self) -> bool:
@@ -198,7 +198,7 @@ class Batch:
             step.record(kept, widths, verdict.accepted_lengths + 1)
             if selector.reads_history:
                 self._slots.history.record(kept, rows, verdict, self._slots.sampler)
-        num_emitted = emit(self._slots.streams, kept, verdict.path, verdict.next_tokens)
+        num_emitted = emit(self._slots.sinks, kept, verdict.path, verdict.next_tokens)
         clock.charge("commit")
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
 

@@ -14,6 +14,7 @@ import torch
 from ..controller.errors import InputError
 from ..controller.ranges import MOST_THREADS, require_between
 from .drafters.heads.base import DraftHead, head_kind, load_head
+from .engines.transformers.detokeniser import TokenizerDetokeniser
 from .engines.transformers.loading import load_tokenizer
 from .engines.transformers.model import TransformersModel, num_rows
 from .engines.transformers.static import StaticModel
@@ -78,6 +79,10 @@ class Pair:
         """Says whether another folder's tokens mean the same: a hash of the vocabulary."""
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+
+    @property
+    def detokeniser(self) -> TokenizerDetokeniser:
+        return TokenizerDetokeniser(self.tokenizer.backend_tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt; InputError for what is no Unicode text.

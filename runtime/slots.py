@@ -12,23 +12,23 @@ from .drafters.base import Drafter
 from .history import TextHistory
 from .request import Request
 from .sampling import TokenSampler
+from .sink import TokenSink
 from .target import Target
-from .text.stopping import TextStream
 
 
 class Entry(NamedTuple):
     """A request in a batch."""
 
     request: Request
-    stream: TextStream
+    sink: TokenSink
     is_alone: bool = False  # shares the batch with nobody
 
     def going_on_alone(self) -> "Entry":
         """The rest of the request, to be decoded alone."""
         assert not self.is_alone, "its prompt holds what was generated before"
-        prompt_ids = [*self.request.prompt_ids, *self.stream.token_ids]
-        request = replace(self.request, prompt_ids=prompt_ids, max_tokens=self.stream.remaining)
-        return Entry(request, self.stream, is_alone=True)
+        prompt_ids = [*self.request.prompt_ids, *self.sink.token_ids]
+        request = replace(self.request, prompt_ids=prompt_ids, max_tokens=self.sink.remaining)
+        return Entry(request, self.sink, is_alone=True)
 
 
 class Slots:
@@ -56,15 +56,15 @@ class Slots:
         assert self._sessions == self._opened, "a model was opened for another batch, which ended this one"
 
     @property
-    def streams(self) -> list[TextStream]:
-        return [entry.stream for entry in self.entries]
+    def sinks(self) -> list[TokenSink]:
+        return [entry.sink for entry in self.entries]
 
     @property
     def context(self) -> StepContext:
         """What the next step is about."""
         return StepContext(
             positions=self.positions,
-            remaining=np.array([stream.remaining for stream in self.streams]),
+            remaining=np.array([sink.remaining for sink in self.sinks]),
             temperatures=self.sampler.temperatures,
             top_ps=self.sampler.top_ps,
             history=self.history.values.astype(np.float32),

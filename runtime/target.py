@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..controller.trees.tree import Array, DraftTree
-from .engines.base import CHUNK, CachedModel, append_text, causal, ending_together
+from .engines.base import CHUNK, CachedModel, append_text, chain, ending_together
 from .machine.transfer import to_device
 
 
@@ -69,16 +69,16 @@ class Target:
         num_trees, size = tree.tokens.shape
         # What is unread stands right before its tree.
         unread, is_unread = ending_together(self._unread[:num_trees])
+        width = unread.shape[1]
         real = np.concatenate((is_unread, tree.valid), axis=1)
-        visible = causal(real)
-        visible[:, -size:, -size:] = tree.ancestors()
+        of_nodes = np.where(tree.parents >= 0, tree.parents + width, -1)[:, 1:]
         lengths = self.model.lengths[:num_trees, None]
         before = lengths + is_unread.cumsum(axis=1) - 1
         behind = lengths + is_unread.sum(axis=1, keepdims=True) + np.maximum(tree.depths, 0)
         return self.model.forward(
             np.concatenate((unread, tree.tokens), axis=1),
             np.concatenate((before, behind), axis=1),
-            visible,
+            np.concatenate((chain(real[:, : width + 1]), of_nodes), axis=1),
             num_logits=size,
             real=real,
         )

@@ -39,8 +39,8 @@ class FailingModel:
         self._model.keep(slots)
         self._rooms = [self._rooms[slot] for slot in slots]
 
-    def forward(self, tokens, positions, visible, *, first_slot=0, **options):
-        logits = self._model.forward(tokens, positions, visible, first_slot=first_slot, **options)
+    def forward(self, tokens, positions, parents, *, first_slot=0, **options):
+        logits = self._model.forward(tokens, positions, parents, first_slot=first_slot, **options)
         for slot in range(first_slot, first_slot + len(tokens)):
             if self._rooms[slot] == self._marked and self._model.lengths[slot] > self._max_length:
                 raise RuntimeError("this text was told to fail")

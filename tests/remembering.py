@@ -8,6 +8,7 @@ class RememberingModel:
     """A `CachedModel` around a transformers model, with texts in place of a cache."""
 
     packs = False
+    max_leaves = None
 
     def __init__(self, model, vocabulary_size):
         self.vocabulary_size = vocabulary_size
@@ -21,7 +22,7 @@ class RememberingModel:
     def open(self, num_slots, capacity):
         self.session += 1
         self._texts = [[] for _ in range(num_slots)]
-        self._tokens = np.zeros((0, 0), dtype=np.int64)
+        self._tokens = self._parents = np.zeros((0, 0), dtype=np.int64)
 
     def join(self, capacity):
         self._texts.append([])
@@ -33,14 +34,15 @@ class RememberingModel:
     def lengths(self):
         return np.array([len(text) for text in self._texts])
 
-    def forward(self, tokens, positions, visible, *, num_logits=0, first_slot=0, real=None):
+    def forward(self, tokens, positions, parents, *, num_logits=0, first_slot=0, real=None):
         self._slots = slice(first_slot, first_slot + len(tokens))
         self._tokens = np.concatenate((self._tokens, tokens), axis=1) if self._tokens.size else tokens
+        self._parents = np.concatenate((self._parents, parents), axis=1) if self._parents.size else parents
         first = tokens.shape[1] - num_logits if num_logits else 0
         prefixes = [
-            (*text, *row_tokens[seen].tolist())
-            for text, row_tokens, rows in zip(self._texts[self._slots], self._tokens, visible[:, first:], strict=True)
-            for seen in rows
+            (*text, *row_tokens[_path_to(row, above)].tolist())
+            for text, row_tokens, above in zip(self._texts[self._slots], self._tokens, self._parents, strict=True)
+            for row in range(self._parents.shape[1] - tokens.shape[1] + first, self._parents.shape[1])
         ]
         return self.rows(prefixes).unflatten(0, (len(tokens), -1))
 
@@ -48,7 +50,7 @@ class RememberingModel:
         if self._tokens.size:
             for text, tokens, kept in zip(self._texts[self._slots], self._tokens, rows, strict=True):
                 text += tokens[kept[kept >= 0]].tolist()
-        self._tokens = np.zeros((0, 0), dtype=np.int64)
+        self._tokens = self._parents = np.zeros((0, 0), dtype=np.int64)
 
     @torch.no_grad()
     def rows(self, prefixes):
@@ -60,6 +62,14 @@ class RememberingModel:
             answers = [self._model(input_ids=torch.tensor(part)).logits[:, -1] for part in _chunks(alike)]
             self._table = torch.cat((self._table, *answers))
         return self._table[[self._known[prefix] for prefix in prefixes]]
+
+
+def _path_to(row, parents):
+    path = []
+    while row >= 0:
+        path.append(row)
+        row = parents[row]
+    return path[::-1]
 
 
 def _chunks(prefixes, size=256):

@@ -16,7 +16,7 @@ BODY = {"model": "tiny", "prompt": PROMPT, "max_tokens": 12, "seed": 5}
 
 
 def make_decoder(observer=None, model=None):
-    return Decoder(Target(model or tiny.llama()), WalkVerifier(), tiny.tokenizer(), frozenset(), observer=observer)
+    return Decoder(Target(model or tiny.llama()), WalkVerifier(), tiny.detokeniser(), frozenset(), observer=observer)
 
 
 def make_app(worker):

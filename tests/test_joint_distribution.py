@@ -102,7 +102,7 @@ def texts(name: str, verifier: str, scheme: str, num_texts: int) -> np.ndarray:
     decoder = Decoder(
         Target(of.target),
         get_verifier(verifier),
-        tiny.tokenizer(),
+        tiny.detokeniser(),
         frozenset(),
         drafter=LanguageModelDrafter(of.drafter, terms),
         selector=sampled_shape(terms, *shape),

@@ -20,6 +20,7 @@ from treewright.controller.policies.base import ShapePolicy
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.base import Drafter
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.engines.transformers.detokeniser import TokenizerDetokeniser
 from treewright.runtime.engines.transformers.model import TransformersModel
 from treewright.runtime.engines.transformers.static import StaticModel
 from treewright.runtime.pair import Pair, PairConfig
@@ -83,6 +84,10 @@ def tokenizer() -> Tokenizer:
     return words
 
 
+def detokeniser(words: Tokenizer | None = None) -> TokenizerDetokeniser:
+    return TokenizerDetokeniser(words or tokenizer())
+
+
 def pair(drafter_noise: float = 0.02, name: str = "tiny") -> Pair:
     """A target and a drafter of the same seed."""
     words = PreTrainedTokenizerFast(tokenizer_object=tokenizer())
@@ -104,7 +109,7 @@ def decoder(
     return Decoder(
         Target(target),
         get_verifier(verifier),
-        tokenizer(),
+        detokeniser(),
         end_tokens,
         drafter=drafter,
         selector=selector,

@@ -94,10 +94,10 @@ class _Grove:
         drafter.open(1, capacity + 256)
         append_text(drafter, 0, tokens[:first])
         text = tokens[None, first:]
-        size = text.shape[1]
-        logits = drafter.forward(text, first + np.arange(size)[None], np.tri(size, dtype=bool)[None])
+        rows = np.arange(text.shape[1])[None]
+        logits = drafter.forward(text, first + rows, rows - 1)
         self._root_logits = logits[0, roots - first][:, None]  # [R, 1, V]
-        self._visible: Array = np.tri(size, dtype=bool)  # [rows, rows] over the text, then the drafted nodes
+        self._num_rows = text.shape[1]  # of the text, then of the drafted nodes
         self._rows: Array = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
         self._tree = DraftTree.from_roots(tokens[roots])
         self._ngrams = [NgramModel(tokens[: root + 1].tolist()) for root in roots.tolist()]
@@ -131,15 +131,11 @@ class _Grove:
         nodes = frontier[trees, places]
         known = np.full(tree.tokens.shape, -1)
         known[:, : self._rows.shape[1]] = self._rows
-        num_old, num_new = len(self._visible), len(nodes)
-        visible: Array = np.zeros((num_old + num_new, num_old + num_new), dtype=bool)
-        visible[:num_old, :num_old] = self._visible
-        visible[num_old:, :num_old] = self._visible[known[trees, tree.parents[trees, nodes]]]
-        visible[num_old:, num_old:] = np.eye(num_new, dtype=bool)
+        parents = known[trees, tree.parents[trees, nodes]]
         positions = self._roots[trees] + tree.depths[trees, nodes]
-        logits = self._drafter.forward(tree.tokens[trees, nodes][None], positions[None], visible[None, num_old:])[0]
-        known[trees, nodes] = num_old + np.arange(num_new)
-        self._rows, self._visible = known, visible
+        logits = self._drafter.forward(tree.tokens[trees, nodes][None], positions[None], parents[None])[0]
+        known[trees, nodes] = self._num_rows + np.arange(len(nodes))
+        self._rows, self._num_rows = known, self._num_rows + len(nodes)
         rows = logits.new_zeros((*frontier.shape, logits.shape[-1]))
         rows[torch.from_numpy(trees), torch.from_numpy(places)] = logits
         return rows

@@ -32,9 +32,9 @@ def read_rows(model: CachedModel, tokens: Array, first: int) -> Tensor:
     rows = []
     for start in range(0, len(tokens) - 1, CHUNK):
         block = tokens[None, start : min(start + CHUNK, len(tokens) - 1)]
-        size = block.shape[1]
-        logits = model.forward(block, start + np.arange(size)[None], np.tri(size, dtype=bool)[None])
-        model.commit(np.arange(size)[None])
+        rows_of_block = np.arange(block.shape[1])[None]
+        logits = model.forward(block, start + rows_of_block, rows_of_block - 1)
+        model.commit(rows_of_block)
         rows.append(logits[0, max(0, first - start) :])
     return torch.cat(rows)
 

@@ -24,6 +24,14 @@ class TreeLimits:
         """The most children of a node."""
         return self.width + self.ngrams
 
+    def max_leaves(self, *, sampled: bool) -> int:
+        """A bound on the leaves of a kept tree. In a `sampled` scheme each of the frontier's entries adds one child,
+        and the root may have several; else each of its nodes adds `num_children`."""
+        if sampled:
+            return max(1, min(self.budget, 1 + self.max_depth * (self.frontier - 1)))
+        num_expanded = 1 + (self.max_depth - 1) * self.frontier
+        return max(1, min(self.budget, 1 + num_expanded * (self.num_children - 1)))
+
 
 # A tree beyond this is no tree for one step; without a limit a setting could ask for all of a machine's memory.
 LARGEST = TreeLimits(max_depth=64, width=64, frontier=256, budget=4096, ngrams=True)

@@ -95,18 +95,6 @@ class DraftTree:
             sums[rows, nodes] = values[rows, nodes] + sums[rows, self.parents[rows, nodes]]
         return sums
 
-    def ancestors(self) -> Array:
-        """[B, N, N] bool: entry (i, j) is true where j lies on the path from the root to i, i included.
-
-        Padding sees itself alone, so that its attention stays finite.
-        """
-        num_trees, width = self.tokens.shape
-        visible = np.broadcast_to(np.eye(width, dtype=bool), (num_trees, width, width)).copy()
-        for depth in range(1, self.depths.max() + 1):
-            rows, nodes = np.nonzero(self.depths == depth)
-            visible[rows, nodes] |= visible[rows, self.parents[rows, nodes]]
-        return visible
-
     def extend(self, frontier: Array, children: Children) -> Self:
         """The tree with `children` appended to the nodes of `frontier` ([B, F] nodes, -1 where a tree has fewer)."""
         num_trees, _, width = children.tokens.shape

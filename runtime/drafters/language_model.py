@@ -96,12 +96,12 @@ class LanguageModelDrafter:
 
     def _node_logits(self, tree: DraftTree, frontier: Array) -> Tensor:
         """[B, F, V] of nodes of the deepest level, which become rows of the cache."""
-        _, visible = self._rows.add(tree, frontier)
+        parents = self._rows.add(tree, frontier)
         nodes = np.maximum(frontier, 0)
         depths = np.take_along_axis(tree.depths, nodes, axis=1)
         positions = self.model.lengths[: len(nodes), None] - 1 + depths
         tokens = np.take_along_axis(tree.tokens, nodes, axis=1)
-        return self.model.forward(tokens, positions, visible, real=frontier >= 0)
+        return self.model.forward(tokens, positions, parents, real=frontier >= 0)
 
     def _without_long_reads(self, frontier: Array) -> Array:
         """[B, 1]: the roots to expand, without those of texts with more to read than the others should wait for, which

@@ -1,4 +1,4 @@
-"""Which cache rows the nodes of a step's trees have become, and what each row attends to."""
+"""Which cache rows the nodes of a step's trees have become."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ class TreeRows:
 
     def __init__(self, num_trees: int):
         self._rows = np.zeros((num_trees, 0), dtype=np.int64)  # [B, N] row of each expanded node, -1 elsewhere
-        self._visible = np.zeros((num_trees, 0, 0), dtype=bool)  # [B, rows, rows]
+        self._num_rows = 0  # per tree
 
     def of(self, tree: DraftTree) -> Array:
         """[B, N]: the row of each node of the grown tree, -1 where it was not expanded."""
@@ -19,26 +19,15 @@ class TreeRows:
             known[:, : self._rows.shape[1]] = self._rows
         return known
 
-    def add(self, tree: DraftTree, frontier: Array) -> tuple[Array, Array]:
+    def add(self, tree: DraftTree, frontier: Array) -> Array:
         """The nodes of `frontier` ([B, F], -1 padded), of the deepest level, become the next F rows.
 
-        Returns the rows of their parents [B, F], -1 where the parent is the root, and what the new rows see, as
-        `CachedModel.forward` wants it.
+        Returns the rows of their parents [B, F], -1 where the parent is the root or there is no node.
         """
-        num_trees, num_new = frontier.shape
-        trees = np.arange(num_trees)[:, None]
-        num_old = self._visible.shape[1]
-        known = self.of(tree)
-        parent_rows = known[trees, tree.parents[trees, np.maximum(frontier, 0)]]
-
-        visible = np.zeros((num_trees, num_old + num_new, num_old + num_new), dtype=bool)
-        visible[:, :num_old, :num_old] = self._visible
-        if num_old:
-            inherited = np.where((parent_rows >= 0)[:, :, None], self._visible[trees, parent_rows], False)
-            visible[:, num_old:, :num_old] = inherited
-        visible[:, num_old:, num_old:] = np.eye(num_new, dtype=bool)
-
+        known, trees = self.of(tree), np.arange(len(frontier))[:, None]
+        parents = tree.parents[trees, np.maximum(frontier, 0)]
+        parent_rows = np.where(parents > 0, known[trees, parents], -1)
         tree_rows, order = np.nonzero(frontier >= 0)
-        known[tree_rows, frontier[tree_rows, order]] = num_old + order
-        self._rows, self._visible = known, visible
-        return parent_rows, visible[:, num_old:]
+        known[tree_rows, frontier[tree_rows, order]] = self._num_rows + order
+        self._rows, self._num_rows = known, self._num_rows + frontier.shape[1]
+        return parent_rows

@@ -19,7 +19,7 @@ class CachedModel(Protocol):
     """A causal language model with a slot of committed rows per text.
 
     Between two commits, forwards append *tree rows*, numbered 0, 1, ... in the order they were given, to the same
-    slots.
+    slots. A row attends to the committed text, to its ancestors and to itself; each engine derives its own mask.
     """
 
     vocabulary_size: int  # of the tokenizer; rows of logits may be wider
@@ -28,7 +28,9 @@ class CachedModel(Protocol):
     session: int
     """How often it was opened: whoever opens it again takes it from those before"""
     packs: bool
-    """Whether a forward spares itself the rows of a block that are not `real`."""
+    """Whether a forward skips the rows of a block that are not `real`."""
+    max_leaves: int | None
+    """The most leaves that the tree of the rows since the last commit may have, per slot; None: any number."""
     hidden_layers: tuple[int, ...]
     """Which of its hidden states a forward keeps in `hidden`: 0 is the embedding, j what layer j - 1 makes, and the
     last one is normed; none unless somebody asks."""
@@ -56,7 +58,7 @@ class CachedModel(Protocol):
         self,
         tokens: Array,
         positions: Array,
-        visible: Array,
+        parents: Array,
         *,
         num_logits: int = 0,
         first_slot: int = 0,
@@ -64,9 +66,9 @@ class CachedModel(Protocol):
     ) -> Tensor:
         """Append n tree rows to each of B slots and return logits [B, n, V], of the last `num_logits` rows if given.
 
-        tokens, positions: [B, n] int64, of the slots from `first_slot` on. visible: [B, n, m + n] bool over all m + n
-        tree rows so far, each row seeing itself; committed rows are always seen. real: [B, n] bool, where rows pad a
-        block: of those that are not, nothing is asked for, seen or committed.
+        tokens, positions, parents: [B, n] int64, of the slots from `first_slot` on. A parent is one of the m tree rows
+        before or an earlier one of these, which are m, m + 1, ...; -1 where it is the committed text. real: [B, n]
+        bool, false where rows pad a block; a padding row has parent -1, no children, and is not committed.
         """
         ...
 
@@ -85,8 +87,7 @@ def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
     for start in range(0, len(tokens), CHUNK):
         block = tokens[None, start : start + CHUNK]
         rows = np.arange(block.shape[1])[None]
-        visible = np.tri(block.shape[1], dtype=bool)[None]
-        logits = model.forward(block, model.lengths[slot] + rows, visible, num_logits=1, first_slot=slot)
+        logits = model.forward(block, model.lengths[slot] + rows, rows - 1, num_logits=1, first_slot=slot)
         model.commit(rows)
         last_row = logits[0, -1]
     return last_row
@@ -106,7 +107,7 @@ def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]
     # Logits are asked of the last row alone.
     block, real = ending_together([text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)])
     positions = model.lengths[: len(tokens), None] + real.cumsum(axis=1) - 1
-    logits = model.forward(block, positions, causal(real), num_logits=1, real=real)
+    logits = model.forward(block, positions, chain(real), num_logits=1, real=real)
     rows = np.arange(block.shape[1])
     model.commit(np.where(rows < counts[:, None], rows + (len(rows) - counts)[:, None], -1))
     for slot in np.nonzero(counts)[0].tolist():
@@ -123,7 +124,7 @@ def ending_together(texts: Sequence[Array]) -> tuple[Array, Array]:
     return block, real
 
 
-def causal(real: Array) -> Array:
-    """[B, n, n] bool: each row of a block sees itself and the rows before it that are `real` [B, n]."""
-    num_rows = real.shape[1]
-    return np.tri(num_rows, dtype=bool) & real[:, None] | np.eye(num_rows, dtype=bool)
+def chain(real: Array) -> Array:
+    """[B, n] int64: parents of the rows of texts that end together and begin where `real` [B, n] does."""
+    rows = np.arange(real.shape[1])
+    return np.where(rows > (~real).sum(axis=1, keepdims=True), rows - 1, -1)

@@ -4,9 +4,8 @@ What one token shows depends on its neighbours: bytes of one character may be sp
 strip the space of the very first word. So each piece is what the tokens since the last one add to those before.
 """
 
-from collections.abc import Collection, Sequence
-
-from tokenizers import Tokenizer
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 # What decoders show for bytes that are no character, or not yet one.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -15,7 +14,21 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MOST_WAITING = 8
 
 
-class Detokeniser:
+class Detokeniser(Protocol):
+    """An engine's way from tokens to text."""
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Tokens that are no part of a text, by their spelling in a prompt."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text that begins with these tokens; special tokens show nothing, incomplete characters as
+        `REPLACEMENT`."""
+        ...
+
+
+class IncrementalDetokeniser:
     """The tokens of one text, which continues a prompt; special tokens show nothing.
 
     For byte-level tokenizers the joined pieces are exact for every sequence of bytes. Tokenizers with byte fallback
@@ -25,8 +38,8 @@ class Detokeniser:
     `silent` tokens are known to show nothing, which spares decoding them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), silent: Collection[int] = ()):
-        self._tokenizer = tokenizer
+    def __init__(self, detokeniser: Detokeniser, prompt_ids: Sequence[int] = (), silent: Collection[int] = ()):
+        self._decode = detokeniser.decode
         self._silent = silent
         self._ids = self._end_of(prompt_ids)
         self._num_shown = self._num_whole()
@@ -92,15 +105,6 @@ class Detokeniser:
         count = _num_common(piece, self._of_prompt)
         self._of_prompt = self._of_prompt[count:] if count == len(piece) else ""
         return piece[count:]
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        try:
-            return self._tokenizer.decode(ids, skip_special_tokens=True)
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":
-                raise
-            # A panic of the tokenizer's library is no Exception; as one, it ends the text it belongs to alone.
-            raise RuntimeError(f"the tokenizer's decoder failed: {error}") from error
 
 
 def _num_common(one: str, other: str) -> int:

@@ -4,17 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from traceback import clear_frames
 from typing import NamedTuple
 
-import numpy as np
-from tokenizers import Tokenizer
-
 from ...controller.errors import InputError
-from ...controller.trees.tree import Array, DraftTree
-from .detokeniser import Detokeniser
-
-
-def special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """The tokens that are no part of the text, by what stands for them in a prompt."""
-    return {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+from .detokeniser import Detokeniser, IncrementalDetokeniser
 
 
 class Stops(NamedTuple):
@@ -40,7 +31,7 @@ class Stops(NamedTuple):
 
 
 class TextStream:
-    """The growing text of one request; tokens go in one by one, safe text comes out.
+    """The growing text of one request, a `TokenSink` (see `sink`): tokens go in, text that is final comes out.
 
     Text that may be the beginning of a stop string is held back until it is decided, and so are the first bytes of a
     character. A stop string itself, and what follows it, is never part of the text; nor is an end token, or any of the
@@ -51,7 +42,7 @@ class TextStream:
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        detokeniser: Detokeniser,
         *,
         max_tokens: int,
         end_tokens: Collection[int],
@@ -68,7 +59,7 @@ class TextStream:
         self._max_tokens = max_tokens
         self._end_tokens = frozenset(end_tokens)
         self._stop = tuple(stop)
-        self._detokeniser = Detokeniser(tokenizer, prompt_ids, silent)
+        self._detokeniser = IncrementalDetokeniser(detokeniser, prompt_ids, silent)
         self._num_sent = 0
 
     @property
@@ -76,9 +67,15 @@ class TextStream:
         """Tokens that may still be emitted; 0 once the text has ended or failed."""
         return 0 if self.finish_reason or self.error else self._max_tokens - len(self.token_ids)
 
-    def append(self, token: int) -> None:
-        """Take the next token; afterwards `finish_reason` says whether the text has ended with it."""
-        assert self.remaining, "a finished text takes no more tokens"
+    def append(self, tokens: Sequence[int]) -> int:
+        """Take the next tokens up to the end of the text, which sets `finish_reason`; how many were taken."""
+        for count, token in enumerate(tokens):
+            if not self.remaining:
+                return count
+            self._append_token(token)
+        return len(tokens)
+
+    def _append_token(self, token: int) -> None:
         self.token_ids.append(token)
         if token in self._end_tokens:
             self._finish("stop")
@@ -120,22 +117,3 @@ class TextStream:
             if any(stop.startswith(self.text[-length:]) for stop in self._stop):
                 return length
         return 0
-
-
-def emit(streams: Sequence[TextStream], tree: DraftTree, path: Array, next_tokens: Array) -> Array:
-    """Append each accepted path and next token to its text, up to the text's end; [B] tokens taken.
-
-    A text that cannot take its tokens fails alone.
-    """
-    counts = np.zeros(len(streams), dtype=np.int64)
-    for row, stream in enumerate(streams):
-        accepted = path[row][path[row] >= 0]
-        try:
-            for token in (*tree.tokens[row, accepted].tolist(), int(next_tokens[row])):
-                if not stream.remaining:
-                    break
-                stream.append(token)
-                counts[row] += 1
-        except Exception as error:
-            stream.fail(error)
-    return counts

@@ -1,11 +1,13 @@
-"""The walk: draw the target's token at a node and follow it while it was drafted.
+"""The walk: sample the target's token at a node and follow it while it was drafted.
 
 Soundness class: pointwise. Whatever tree was drafted, the text is the target's own, token for token, because every
-token is drawn from the target's row by noise keyed to its position (target-only verification; EAGLE-2's rule is the
+token is sampled from the target's row by noise keyed to its position (target-only verification; EAGLE-2's rule is the
 same distribution). Expected block efficiency of a tree is 1 + sum over nodes of the target's probability of the node's
-path. On the CPU rows are visited lazily: one warp and draw per accepted depth, none for nodes off the path. A device
-draws behind all nodes, which takes it no longer than one, for there every look at a token is a wait.
+path. On the CPU rows are sampled lazily, one per accepted depth and none off the path. A device samples after all nodes
+at once, because each transfer of a token to the host waits for the device.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,35 +20,48 @@ from .base import DraftRows, StopDistribution, Verdict
 from .sampled_tree import single_tree
 
 
+def walk(tree: DraftTree, sampled: Array) -> Verdict:
+    """The verdict on trees whose nodes are followed by the target's tokens `sampled` [B, N] int64."""
+    slots = np.arange(len(sampled))
+    return follow(tree, lambda depth, nodes: sampled[slots, nodes])
+
+
+def follow(tree: DraftTree, sample: Callable[[int, Array], Array]) -> Verdict:
+    """The same, where `sample(depth, nodes)` gives the target's tokens [B] after one node per tree [B]; it is called
+    once per depth, while a tree has a child with that token."""
+    nodes = np.zeros(len(tree.tokens), dtype=np.int64)
+    next_tokens = np.zeros(len(nodes), dtype=np.int64)
+    walking = np.ones(len(nodes), dtype=bool)
+    path = np.full((len(nodes), int(tree.depths.max())), -1, dtype=np.int64)
+    for depth in range(path.shape[1] + 1):
+        sampled = sample(depth, nodes)
+        next_tokens = np.where(walking, sampled, next_tokens)
+        if depth == path.shape[1]:
+            break
+        matches = (tree.parents == nodes[:, None]) & (tree.tokens == sampled[:, None]) & walking[:, None]
+        walking = matches.any(axis=1)
+        if not walking.any():
+            break
+        nodes = np.where(walking, matches.argmax(axis=1), nodes)
+        path[:, depth] = np.where(walking, nodes, -1)
+    return Verdict(path, next_tokens)
+
+
 class WalkVerifier:
     terms = WALK
 
     def verify(
         self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
     ) -> Verdict:
-        slots = np.arange(len(tree.tokens))
-        nodes = np.zeros(len(slots), dtype=np.int64)
-        next_tokens = np.zeros(len(slots), dtype=np.int64)
-        walking = np.ones(len(slots), dtype=bool)
-        path = np.full((len(slots), int(tree.depths.max())), -1, dtype=np.int64)
-        at_once = None if rows.device.type == "cpu" else sampler.draw_all(rows, root_positions, tree.depths)
-        for depth in range(path.shape[1] + 1):
-            if at_once is None:
-                places = torch.from_numpy(slots * rows.shape[1] + nodes)
-                logits = rows.flatten(0, 1).index_select(0, places)
-                drawn = sampler.draw(logits, root_positions + depth + 1)
-            else:
-                drawn = at_once[slots, nodes]
-            next_tokens = np.where(walking, drawn, next_tokens)
-            if depth == path.shape[1]:
-                break
-            matches = (tree.parents == nodes[:, None]) & (tree.tokens == drawn[:, None]) & walking[:, None]
-            walking = matches.any(axis=1)
-            if not walking.any():
-                break
-            nodes = np.where(walking, matches.argmax(axis=1), nodes)
-            path[:, depth] = np.where(walking, nodes, -1)
-        return Verdict(path, next_tokens)
+        if rows.device.type != "cpu":
+            return walk(tree, sampler.draw_all(rows, root_positions, tree.depths))
+        flat, first_rows = rows.flatten(0, 1), np.arange(len(rows)) * rows.shape[1]
+
+        def sample(depth: int, nodes: Array) -> Array:
+            logits = flat.index_select(0, torch.from_numpy(first_rows + nodes))
+            return sampler.draw(logits, root_positions + depth + 1)
+
+        return follow(tree, sample)
 
     def distribution(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopDistribution:
         joint = torch.zeros_like(target_rows)

@@ -65,7 +65,7 @@ def test_a_decoder_refuses_an_unsound_triple_when_it_is_built():
     drafter = LanguageModelDrafter(tiny.llama(), COUPLED)
     with pytest.raises(ValueError, match="use verifier 'walk' instead"):
         Decoder(
-            Target(tiny.llama()), RatioVerifier(), tiny.tokenizer(), frozenset(), drafter=drafter, selector=selector
+            Target(tiny.llama()), RatioVerifier(), tiny.detokeniser(), frozenset(), drafter=drafter, selector=selector
         )
 
 

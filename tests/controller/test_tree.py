@@ -51,20 +51,6 @@ def test_a_child_never_exceeds_its_parent_through_rounding(tree):
     assert (sums[rows, nodes] <= sums[rows, tree.parents[rows, nodes]]).all()
 
 
-def test_ancestors_are_the_path_the_root_and_the_node_itself(tree):
-    visible = tree.ancestors()
-    for row, count in enumerate(tree.num_nodes):
-        for node in range(count):
-            assert set(np.nonzero(visible[row, node])[0]) == {0, node, *path_of(tree, row, node)}
-
-
-def test_padding_sees_itself_alone(tree):
-    visible = tree.ancestors()
-    for row, count in enumerate(tree.num_nodes):
-        for node in range(count, tree.tokens.shape[1]):
-            assert np.nonzero(visible[row, node])[0].tolist() == [node]
-
-
 def test_a_subtree_keeps_tokens_and_paths(tree):
     rows = range(len(tree.tokens))
     kept = [sorted({0, *path_of(tree, row, int(tree.num_nodes[row]) - 1)}) for row in rows]

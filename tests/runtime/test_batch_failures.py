@@ -112,7 +112,7 @@ class Unshowable:
 def test_a_text_that_cannot_be_shown_fails_alone():
     tokenizer = tiny.tokenizer()
     tokenizer.decoder = decoders.Decoder.custom(Unshowable())
-    decoder = Decoder(Target(tiny.llama(positions=4 * CHUNK)), WalkVerifier(), tokenizer, frozenset())
+    decoder = Decoder(Target(tiny.llama(positions=4 * CHUNK)), WalkVerifier(), tiny.detokeniser(tokenizer), frozenset())
     asked = [Request([8 if token == 7 else token for token in of.prompt_ids], ROOM, of.sampling) for of in requests()]
     streams, sizes = run(decoder, asked)
     assert max(sizes) == 5
@@ -144,7 +144,7 @@ def test_a_panic_of_the_tokenizers_library_ends_the_text_it_belongs_to_alone():
     tokenizer = tiny.tokenizer()
     replace, strip = decoders.Replace("w7", ""), decoders.Strip(" ", 0, 1)
     tokenizer.decoder = decoders.Sequence([replace, strip, decoders.Fuse()])
-    decoder = Decoder(Target(tiny.llama(positions=4 * CHUNK)), WalkVerifier(), tokenizer, frozenset())
+    decoder = Decoder(Target(tiny.llama(positions=4 * CHUNK)), WalkVerifier(), tiny.detokeniser(tokenizer), frozenset())
     asked = [Request([8 if token == 7 else token for token in of.prompt_ids], ROOM, of.sampling) for of in requests()]
     streams, _ = run(decoder, asked)
     panics = [stream.error is not None for stream in streams]

@@ -35,12 +35,16 @@ def tree_for(texts, generator):
     return tree
 
 
-def path_tokens(tree, row, node):
+def path_to(tree, row, node):
     path = []
     while node > 0:
-        path.append(int(tree.tokens[row, node]))
+        path.append(node)
         node = int(tree.parents[row, node])
     return path[::-1]
+
+
+def path_tokens(tree, row, node):
+    return tree.tokens[row, path_to(tree, row, node)].tolist()
 
 
 @pytest.mark.parametrize("lengths", [(9,), (5, 5), (4, 11, 1)], ids=str)
@@ -61,7 +65,7 @@ def test_every_node_has_the_logits_of_its_path_step_after_step(model, lengths):
                 expected = plain_logits(model, text + path_tokens(tree, row, node))
                 torch.testing.assert_close(rows[row, node], expected, **TOLERANCE)
             last = int(generator.integers(tree.num_nodes[row]))
-            path = [node for node in range(1, last + 1) if tree.ancestors()[row, last, node]]
+            path = path_to(tree, row, last)
             paths.append(path)
             written[row] = text + path_tokens(tree, row, last) + [7]
         padded = np.full((len(paths), 4), -1)

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import tiny
-from treewright.runtime.text.detokeniser import MOST_WAITING, Detokeniser
+from treewright.runtime.text.detokeniser import MOST_WAITING, IncrementalDetokeniser
 from vocabularies import byte_fallback, byte_level
 
 REPLACEMENT = "\ufffd"
@@ -16,7 +16,7 @@ HELLO, WORLD, SPACE, A, START, TURN = map(BYTE_FALLBACK.token_to_id, ("▁hello"
 
 
 def pieces(tokenizer, tokens, prompt=()):
-    detokeniser = Detokeniser(tokenizer, prompt)
+    detokeniser = IncrementalDetokeniser(tiny.detokeniser(tokenizer), prompt)
     return [*map(detokeniser.append, tokens), detokeniser.flush()]
 
 
@@ -106,6 +106,6 @@ def test_words_without_a_decoder_are_parted_from_the_prompt_too():
 
 @pytest.mark.parametrize("silent", [(), (START, TURN)])
 def test_special_tokens_show_nothing_between_words(silent):
-    detokeniser = Detokeniser(BYTE_FALLBACK, (START,), silent)
+    detokeniser = IncrementalDetokeniser(tiny.detokeniser(BYTE_FALLBACK), (START,), silent)
     tokens = [*[TURN] * 1000, HELLO, TURN, START, WORLD]
     assert "".join(map(detokeniser.append, tokens)) + detokeniser.flush() == "hello world"

@@ -201,7 +201,7 @@ def test_a_text_is_its_seeds_whatever_its_batch(scheme):
     decoder = Decoder(
         Target(tiny.llama()),
         get_verifier(VERIFIERS[scheme.name]),
-        tiny.tokenizer(),
+        tiny.detokeniser(),
         frozenset(),
         drafter=LanguageModelDrafter(tiny.llama(noise=0.02), scheme),
         selector=sampled_shape(scheme, *SHAPES[scheme.name]),
@@ -221,7 +221,7 @@ def test_greedy_texts_stay_those_of_plain_decoding(scheme):
     decoder = Decoder(
         Target(tiny.llama()),
         get_verifier(VERIFIERS[scheme.name]),
-        tiny.tokenizer(),
+        tiny.detokeniser(),
         frozenset(),
         drafter=LanguageModelDrafter(tiny.llama(noise=0.02), scheme),
         selector=sampled_shape(scheme, *SHAPES[scheme.name]),

@@ -158,12 +158,16 @@ class PlainHead:
         return rows
 
 
-def path_to(tree, row, node):
-    path = []
+def nodes_to(tree, row, node):
+    nodes = []
     while node > 0:
-        path.append(int(tree.tokens[row, node]))
+        nodes.append(node)
         node = int(tree.parents[row, node])
-    return path[::-1]
+    return nodes[::-1]
+
+
+def path_to(tree, row, node):
+    return tree.tokens[row, nodes_to(tree, row, node)].tolist()
 
 
 @pytest.mark.parametrize("flags", NORMS, ids=lambda flags: "+".join(flags) or "plain")
@@ -204,7 +208,7 @@ def test_every_level_is_what_the_head_says_without_a_cache_step_after_step(tmp_p
         path, next_tokens = np.full((4, 3), -1), generator.integers(tiny.VOCABULARY_SIZE, size=4)
         for row in range(4):
             last = int(generator.integers(tree.num_nodes[row]))
-            nodes = np.nonzero(tree.ancestors()[row, last])[0][1:]
+            nodes = nodes_to(tree, row, last)
             path[row, : len(nodes)] = nodes
             texts[row] += [*path_to(tree, row, last), int(next_tokens[row])]
         target.commit(path)

@@ -27,20 +27,20 @@ def num_rows_run(model, monkeypatch):
 
 
 def random_block(generator, model, counts, known):
-    """Inputs of a forward: some rows per text that count, each seeing itself and some of those before it, of which
-    `known` [B, m] are from earlier forwards."""
+    """Inputs of a forward: some rows per text that count, each behind one of those before it, of which `known` [B, m]
+    are from earlier forwards, or behind the text."""
     width = max(counts)
     real = np.zeros((len(counts), width), dtype=bool)
     for row, count in zip(real, counts, strict=True):
         row[generator.choice(width, size=count, replace=False)] = True
     known = np.concatenate((known, real), axis=1)
     tokens = generator.integers(tiny.VOCABULARY_SIZE, size=real.shape)
-    earlier = np.tri(width, known.shape[1], known.shape[1] - width - 1, dtype=bool) & known[:, None]
-    visible = earlier & (generator.random(earlier.shape) < 0.5) | np.eye(
-        *earlier.shape[1:], known.shape[1] - width, bool
-    )
+    parents = np.full(real.shape, -1)
+    for row, column in zip(*np.nonzero(real), strict=True):
+        earlier = np.nonzero(known[row, : known.shape[1] - width + column])[0]
+        parents[row, column] = generator.choice(np.append(earlier, -1))
     positions = model.lengths[:, None] + generator.integers(0, 9, size=real.shape)
-    return tokens, positions, visible, known
+    return tokens, positions, parents, known
 
 
 @pytest.mark.parametrize("family", ["llama", *tiny.FAMILIES])
@@ -56,12 +56,12 @@ def test_rows_that_count_have_the_logits_and_hidden_states_of_the_whole_block(fa
     for counts in ([3, WIDE, 1, 0], [1, 2, 9, 4], [WIDE, 0, WIDE - 1, 2]):
         known = np.zeros((4, 0), dtype=bool)
         for _ in range(2):  # tree rows behind the committed ones, then tree rows behind those
-            tokens, positions, visible, known = random_block(generator, model, counts, known)
+            tokens, positions, parents, known = random_block(generator, model, counts, known)
             real = known[:, -max(counts) :]
             kept = int(generator.integers(1, real.shape[1] + 1))
-            rows = model.forward(tokens, positions, visible, num_logits=kept, real=real)
+            rows = model.forward(tokens, positions, parents, num_logits=kept, real=real)
             assert runs[-1] == real.sum()
-            expected = whole.forward(tokens, positions, visible, num_logits=kept)
+            expected = whole.forward(tokens, positions, parents, num_logits=kept)
             torch.testing.assert_close(rows[real[:, -kept:]], expected[real[:, -kept:]], **TOLERANCE)
             torch.testing.assert_close(model.hidden[real], whole.hidden[real], **TOLERANCE)
         committed = np.stack([np.append(np.nonzero(row)[0], [-1, -1])[:2] for row in known])
@@ -73,11 +73,11 @@ def test_a_block_with_little_padding_is_run_whole(monkeypatch):
     model = tiny.llama()
     model.open(2, 40)
     runs, num_rows = num_rows_run(model, monkeypatch), LEAST_SPARED + 2
-    visible = np.broadcast_to(np.eye(num_rows, dtype=bool), (2, num_rows, num_rows))
+    parents = np.full((2, num_rows), -1)
     tokens, positions = np.ones((2, num_rows), dtype=np.int64), np.zeros((2, num_rows), dtype=np.int64)
     for num_real in (3, 2):
         real = np.array([np.ones(num_rows), np.arange(num_rows) < num_real], dtype=bool)
-        model.forward(tokens, positions, visible, real=real)
+        model.forward(tokens, positions, parents, real=real)
         model.commit(np.full((2, 0), -1))
     assert runs == [2 * num_rows, num_rows + 2]
 

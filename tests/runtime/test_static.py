@@ -63,11 +63,10 @@ def test_levels_of_any_width_have_the_logits_of_dynamic_shapes():
         num_rows = 0
         for width in generator.integers(1, 7, size=3).tolist():
             tokens = generator.integers(tiny.VOCABULARY_SIZE, size=(3, width))
-            visible = generator.random((3, width, num_rows + width)) < 0.5
-            visible[:, np.arange(width), num_rows + np.arange(width)] = True
+            parents = generator.integers(-1, num_rows + np.arange(width), size=(3, width))
             positions = models[0].lengths[:, None] + generator.integers(0, 3, size=(3, width))
             kept = int(generator.integers(1, width + 1))
-            given, static_rows = (m.forward(tokens, positions, visible, num_logits=kept) for m in models)
+            given, static_rows = (m.forward(tokens, positions, parents, num_logits=kept) for m in models)
             torch.testing.assert_close(static_rows, given, **TOLERANCE)
             num_rows += width
         rows = np.array([[0, num_rows - 1], [num_rows // 2, -1], [-1, -1]])

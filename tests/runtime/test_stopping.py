@@ -21,18 +21,18 @@ LIMITS = TreeLimits(max_depth=5, width=3, frontier=3, budget=12)
 
 
 def stream(max_tokens=50, end_tokens=(), stop=()):
-    return TextStream(tiny.tokenizer(), max_tokens=max_tokens, end_tokens=end_tokens, stop=stop)
+    return TextStream(tiny.detokeniser(), max_tokens=max_tokens, end_tokens=end_tokens, stop=stop)
 
 
 def feed(text, tokens):
-    for token in tokens:
-        if text.remaining:
-            text.append(token)
+    text.append(tokens)
     return text
 
 
 def test_the_token_limit_ends_a_text():
-    text = feed(stream(max_tokens=3), [1, 2, 3, 4])
+    text = stream(max_tokens=3)
+    assert text.append([1, 2, 3, 4]) == 3
+    assert text.append([5]) == 0
     assert (text.token_ids, text.finish_reason, text.remaining) == ([1, 2, 3], "length", 0)
 
 
@@ -58,7 +58,7 @@ def test_the_pieces_taken_are_the_whole_text():
     text = stream(stop=("w7",), max_tokens=6)
     pieces = []
     for token in (1, 2, 3, 4, 5, 6):
-        text.append(token)
+        text.append([token])
         pieces.append(text.take())
     assert "".join(pieces) == text.text == "w1 w2 w3 w4 w5 w6"
 
@@ -70,9 +70,9 @@ def test_the_earliest_of_several_stop_strings_counts():
 @pytest.mark.parametrize(("tokenizer", "shown"), [(byte_level(), "a\ufffd"), (byte_fallback(), "a\ufffd\ufffd")])
 @pytest.mark.parametrize(("max_tokens", "reason"), [(3, "length"), (4, "stop")])
 def test_an_unfinished_character_is_shown_at_the_end(tokenizer, shown, max_tokens, reason):
-    text, pieces = TextStream(tokenizer, max_tokens=max_tokens, end_tokens=(0,)), []
+    text, pieces = TextStream(tiny.detokeniser(tokenizer), max_tokens=max_tokens, end_tokens=(0,)), []
     for token in b"a\xf0\x9f\x00"[:max_tokens]:
-        text.append(token)
+        text.append([token])
         pieces.append(text.take())
     assert (text.text, text.finish_reason) == (shown, reason)
     assert pieces[:2] == ["a", ""]
@@ -80,9 +80,8 @@ def test_an_unfinished_character_is_shown_at_the_end(tokenizer, shown, max_token
 
 
 def test_a_stop_string_is_found_in_what_is_shown_at_the_end():
-    text = TextStream(byte_level(), max_tokens=2, end_tokens=(), stop=("\ufffd",))
-    text.append(ord("a"))
-    text.append(0xF0)
+    text = TextStream(tiny.detokeniser(byte_level()), max_tokens=2, end_tokens=(), stop=("\ufffd",))
+    text.append([ord("a"), 0xF0])
     assert (text.text, text.finish_reason) == ("a", "stop")
 
 
@@ -96,7 +95,7 @@ def special_decoder():
     """Plain decoding where `w38` and `w39` are special, the latter the end of a text."""
     tokenizer = tiny.tokenizer()
     tokenizer.add_special_tokens(["w38", "w39"])
-    return Decoder(Target(tiny.llama()), WalkVerifier(), tokenizer, frozenset({39}))
+    return Decoder(Target(tiny.llama()), WalkVerifier(), tiny.detokeniser(tokenizer), frozenset({39}))
 
 
 @pytest.mark.parametrize(("string", "token"), [("w38", 38), ("w39", 39)])

@@ -8,7 +8,8 @@ import torch
 from trees import random_tree
 from treewright.controller.trees.children import Children
 from treewright.controller.trees.tree import DraftTree
-from treewright.runtime.verification.walk import WalkVerifier
+from treewright.runtime.sampling import Sampling, TokenSampler
+from treewright.runtime.verification.walk import WalkVerifier, walk
 
 VOCABULARY_SIZE = 3
 
@@ -81,3 +82,19 @@ def test_the_walk_equals_a_ten_line_loop_on_random_batches():
                 path.append(node)
             assert verdict.path[row][verdict.path[row] >= 0].tolist() == path
             assert verdict.next_tokens[row] == token
+
+
+def test_sampling_along_the_path_gives_the_verdict_of_sampling_after_every_node():
+    generator = np.random.default_rng(2)
+    num_accepted = 0
+    for seed in range(20):
+        tree = random_tree(generator, batch=3, levels=3)
+        tree.tokens[:] %= 5
+        rows = torch.from_numpy(generator.normal(size=(*tree.tokens.shape, 5)))
+        samplings = [Sampling(temperature, seed=seed) for temperature in (0.0, 0.7, 1.0)]
+        sampler, positions = TokenSampler(samplings, 5, torch.device("cpu")), np.array([3, 60, 9])
+        lazy = WalkVerifier().verify(tree, rows, (), sampler, positions)
+        at_once = walk(tree, sampler.draw_all(rows, positions, tree.depths))
+        assert (lazy.path == at_once.path).all() and (lazy.next_tokens == at_once.next_tokens).all()
+        num_accepted += lazy.accepted_lengths.sum()
+    assert num_accepted > 20

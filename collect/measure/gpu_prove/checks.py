@@ -43,13 +43,13 @@ def captures_rightly(pair: Pair) -> bool:
         model.open(2, 200)
     for num_rows in (1, 5, 33) * 2:
         tokens = generator.integers(pair.target.vocabulary_size, size=(2, num_rows))
-        visible = np.tri(num_rows, dtype=bool)[None].repeat(2, axis=0)
-        positions = models[0].lengths[:, None] + np.arange(num_rows)
-        captured, others = (model.forward(tokens, positions, visible) for model in models)
+        rows = np.arange(num_rows)[None].repeat(2, axis=0)
+        positions = models[0].lengths[:, None] + rows
+        captured, others = (model.forward(tokens, positions, rows - 1) for model in models)
         if not torch.equal(captured, others):
             return False
         for model in models:
-            model.commit(np.arange(num_rows)[None].repeat(2, axis=0))
+            model.commit(rows)
     return True
 
 

@@ -108,10 +108,10 @@ class EagleDrafter:
             tokens[slot, : counts[slot]] = self._tokens[slot]
             features[slot, : counts[slot]] = self._features[slot]
             self._tokens[slot], self._features[slot] = self._tokens[slot][:0], self._features[slot][:0]
-        visible = np.broadcast_to(np.tri(width, dtype=bool), (len(counts), width, width))
-        positions = self.model.lengths[: len(counts), None] + np.arange(width)
-        logits = self.model.forward(tokens, positions, visible, features=features)
-        self.model.commit(np.where(np.arange(width) < counts[:, None], np.arange(width), -1))
+        rows = np.broadcast_to(np.arange(width), tokens.shape)
+        positions = self.model.lengths[: len(counts), None] + rows
+        logits = self.model.forward(tokens, positions, rows - 1, features=features)
+        self.model.commit(np.where(rows < counts[:, None], rows, -1))
         last = to_device(np.maximum(counts - 1, 0)[:, None], logits.device)
         self._rows, self._outputs = TreeRows(len(counts)), _at(self._hidden, last)
         return _at(logits, last)
@@ -119,27 +119,27 @@ class EagleDrafter:
     def _read_alone(self, slot: int, num_tokens: int) -> None:
         """Read so many of one slot's tokens, which the others would be padded to."""
         for start in range(0, num_tokens, CHUNK):
-            rows = np.arange(min(CHUNK, num_tokens - start))
+            rows = np.arange(min(CHUNK, num_tokens - start))[None]
             self.model.forward(
-                self._tokens[slot][None, start + rows],
-                self.model.lengths[slot] + rows[None],
-                np.tri(len(rows), dtype=bool)[None],
+                self._tokens[slot][start + rows],
+                self.model.lengths[slot] + rows,
+                rows - 1,
                 num_logits=1,
                 first_slot=slot,
-                features=self._features[slot][None, start : start + len(rows)],
+                features=self._features[slot][None, start : start + rows.size],
             )
-            self.model.commit(rows[None])
+            self.model.commit(rows)
         done = max(0, num_tokens)
         self._tokens[slot], self._features[slot] = self._tokens[slot][done:], self._features[slot][done:]
 
     def _node_logits(self, tree: DraftTree, frontier: Array) -> Tensor:
         """[B, F, V] after nodes of the deepest level."""
-        parent_rows, visible = self._rows.add(tree, frontier)
+        parent_rows = self._rows.add(tree, frontier)
         nodes = np.maximum(frontier, 0)
         tokens, depths = (np.take_along_axis(column, nodes, axis=1) for column in (tree.tokens, tree.depths))
         features = _at(self._outputs, to_device(parent_rows + 1, self._outputs.device))
         positions = self.model.lengths[: len(nodes), None] - 1 + depths
-        logits = self.model.forward(tokens, positions, visible, features=features)
+        logits = self.model.forward(tokens, positions, parent_rows, features=features)
         self._outputs = torch.cat((self._outputs, self._hidden), dim=1)
         return logits
 

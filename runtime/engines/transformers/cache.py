@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
+from ..ancestry import NO_ROWS, extended
 
 
 class TreeCacheLayer(CacheLayerMixin):
@@ -59,13 +60,18 @@ class TreeCache(Cache):
         self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
         # Of the forward that runs, or of those since the last commit:
         self.slots = slice(0, 0)
-        self.num_tree_rows = 0  # rows behind the committed ones, the same count for each of these slots
+        self.seen = NO_ROWS  # [B, m, m] of the m rows behind the committed ones of each slot, see `ancestry`
         self.end = 0  # rows in use by the longest of them
         # Slots and columns where the running forward stores its rows.
         self.write: tuple[slice, slice] | tuple[Tensor, Tensor] = (self.slots, self.slots)
         super().__init__(layers=[TreeCacheLayer(self) for _ in range(num_layers)])
         self._empty = torch.zeros((num_layers, 2, 0, 0, num_heads, head_size), dtype=dtype, device=device)
         self._store(self._empty)
+
+    @property
+    def num_tree_rows(self) -> int:
+        """Rows behind the committed ones, the same number for each slot."""
+        return self.seen.shape[1]
 
     @property
     def capacity(self) -> int:
@@ -76,12 +82,12 @@ class TreeCache(Cache):
         self.lengths = np.zeros(0, dtype=np.int64)
         self.reserve(num_slots, capacity)
         self.lengths = np.zeros(num_slots, dtype=np.int64)
-        self.num_tree_rows = 0
+        self.seen = NO_ROWS
 
     def release(self) -> None:
         """Begin with no slot and no storage."""
         self.lengths = np.zeros(0, dtype=np.int64)
-        self.num_tree_rows = 0
+        self.seen = NO_ROWS
         self._store(self._empty)
 
     def join(self, capacity: int) -> None:
@@ -100,11 +106,20 @@ class TreeCache(Cache):
                 self.storage[:, :, slot, rows] = self.storage[:, :, source, rows]
         self.lengths = self.lengths[list(slots)]
 
-    def open_rows(self, num_rows: int, first_slot: int, num_slots: int, packed: Array | None = None) -> None:
-        """Make room for the `num_rows` rows per slot of the next forward, which is about these slots, and of which only
-        those in `packed` ([B, n] bool) come, if that is given."""
+    def add_tree_rows(self, parents: Array, first_slot: int) -> Array:
+        """Count n more rows with these `parents` [B, n] in each slot from `first_slot` on; [B, n, m + n] bool: which
+        tree rows they attend to."""
+        num_slots, num_rows = parents.shape
         self.slots = slice(first_slot, first_slot + num_slots)
-        starts = self.lengths[self.slots] + self.num_tree_rows
+        self.seen = extended(self.seen, parents)
+        return self.seen[:, -num_rows:]
+
+    def open_rows(self, parents: Array, first_slot: int, packed: Array | None = None) -> Array:
+        """The same, with room for these rows in the next forward, to which only those in `packed` ([B, n] bool) come,
+        if that is given."""
+        num_slots, num_rows = parents.shape
+        visible = self.add_tree_rows(parents, first_slot)
+        starts = self.lengths[self.slots] + self.num_tree_rows - num_rows
         self.end = int(starts.max()) + num_rows
         assert self.end <= self.capacity, f"cache of {self.capacity} rows is asked for {self.end}"
         if packed is None and (starts == starts[0]).all():
@@ -114,12 +129,12 @@ class TreeCache(Cache):
             slots, rows = every if packed is None else np.nonzero(packed)
             device = self.storage.device
             self.write = (to_device(first_slot + slots, device), to_device(starts[slots] + rows, device))
-        self.num_tree_rows += num_rows
+        return visible
 
     def commit(self, rows: Array) -> None:
         """Keep tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots that the last forwards
         were about as committed; drop the others."""
-        self.num_tree_rows = 0
+        self.seen = NO_ROWS
         counts = (rows >= 0).sum(axis=1)
         if not counts.any():  # there may have been no forward about these slots
             return

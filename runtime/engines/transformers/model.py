@@ -28,6 +28,7 @@ class TransformersModel:
     `eager` rounds its softmax to float32."""
 
     packs = True
+    max_leaves: int | None = None
 
     def __init__(self, model: PreTrainedModel, vocabulary_size: int):
         reason = unsupported_reason(model)
@@ -95,7 +96,7 @@ class TransformersModel:
         self,
         tokens: Array,
         positions: Array,
-        visible: Array,
+        parents: Array,
         *,
         num_logits: int = 0,
         first_slot: int = 0,
@@ -105,20 +106,20 @@ class TransformersModel:
         """As in `base`; a head reads `features` [B, n, F] beside its tokens."""
         if self.packs and real is not None and real.size - real.sum() >= LEAST_SPARED:
             assert features is None, "heads run over whole blocks"
-            return self._packed_forward(tokens, positions, visible, real, num_logits or real.shape[1], first_slot)
-        return self._whole_forward(tokens, positions, visible, num_logits, first_slot, features)
+            return self._packed_forward(tokens, positions, parents, real, num_logits or real.shape[1], first_slot)
+        return self._whole_forward(tokens, positions, parents, num_logits, first_slot, features)
 
     def _whole_forward(
         self,
         tokens: Array,
         positions: Array,
-        visible: Array,
+        parents: Array,
         num_logits: int,
         first_slot: int,
         features: Tensor | None,
     ) -> Tensor:
         """Over all rows of the block."""
-        self._cache.open_rows(tokens.shape[1], first_slot, len(tokens))
+        visible = self._cache.open_rows(parents, first_slot)
         options: dict[str, Any] = {} if features is None else {"features": features}
         mask = None if self._sees_all(visible) else self._mask(visible, self._lengths)
         output = self._model_output(tokens, positions, num_logits, attention_mask=mask, **options)
@@ -126,10 +127,10 @@ class TransformersModel:
         return output.logits
 
     def _packed_forward(
-        self, tokens: Array, positions: Array, visible: Array, real: Array, num_logits: int, first_slot: int
+        self, tokens: Array, positions: Array, parents: Array, real: Array, num_logits: int, first_slot: int
     ) -> Tensor:
         """Only over the rows that are `real` [B, n]; logits and hidden states of the others are 0."""
-        self._cache.open_rows(tokens.shape[1], first_slot, len(tokens), real)
+        visible = self._cache.open_rows(parents, first_slot, real)
         packing = Packing.of(real, self.device)
         kept, of_logits = packing.last(num_logits)
         groups = self._groups(real, visible)

@@ -59,12 +59,13 @@ class StaticModel(TransformersModel):
         self,
         tokens: Array,
         positions: Array,
-        visible: Array,
+        parents: Array,
         num_logits: int,
         first_slot: int,
         features: Tensor | None,
     ) -> Tensor:
         assert features is None and not self.hidden_layers, "graphs hand out logits alone"
+        visible = self._cache.add_tree_rows(parents, first_slot)
         num_slots, num_rows, num_seen = visible.shape
         num_logits = num_logits or num_rows
         num_padded = _menu_size(num_rows)
@@ -76,9 +77,7 @@ class StaticModel(TransformersModel):
             _menu_size(num_logits),
         )
         inputs = self._padded(shape, tokens, np.clip(positions, 0, self.context_length - 1), visible, num_logits)
-        self._cache.slots = slice(first_slot, first_slot + num_slots)
         logits = self._run(shape, *(to_device(part, self.device) for part in inputs))
-        self._cache.num_tree_rows += num_rows
         return logits[:num_slots, :num_logits].clone()  # the next forward writes there
 
     def _padded(
@@ -95,7 +94,7 @@ class StaticModel(TransformersModel):
         lengths = np.zeros(shape.num_slots, dtype=np.int64)
         known = cache.lengths[shape.first_slot :][: shape.num_slots]
         lengths[: len(known)] = known
-        rows = cache.num_tree_rows + np.arange(shape.num_rows)
+        rows = num_seen - num_rows + np.arange(shape.num_rows)
         kept = np.minimum(num_rows - num_logits + np.arange(shape.num_logits), num_rows - 1)
         seen = np.zeros((shape.num_slots, shape.num_rows, shape.num_seen), dtype=bool)
         seen[:, np.arange(shape.num_rows), rows] = True

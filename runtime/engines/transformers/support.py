@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ....controller.trees.tree import Array
-from ..base import CachedModel, append_text, causal
+from ..base import CachedModel, append_text
 from .attention import TREE_ATTENTION
 
 # Two texts of different lengths, and the rows of a binary tree behind each. The first block is run whole, the second is
@@ -72,18 +72,19 @@ def _rows(model: CachedModel, plain: PlainForward, sizes: tuple[int, int]) -> tu
     num_rows = max(sizes)
     texts = [generator.integers(model.vocabulary_size, size=length) for length in TEXT_LENGTHS]
     trees = generator.integers(model.vocabulary_size, size=(2, num_rows))
-    visible = np.eye(num_rows, dtype=bool)
+    parents = (np.arange(num_rows) - 1) // 2
+    paths = [[0]]  # of rows from the root to each
     for row in range(1, num_rows):
-        visible[row] |= visible[(row - 1) // 2]
+        paths.append([*paths[parents[row]], row])
     model.open(2, max(TEXT_LENGTHS) + num_rows)
     for slot, text in enumerate(texts):
         append_text(model, slot, text)
     real = np.arange(num_rows) < np.array(sizes)[:, None]
-    positions = np.array(TEXT_LENGTHS)[:, None] + visible.sum(axis=1) - 1
-    logits = model.forward(trees, positions, np.where(real[:, :, None], visible, causal(real)), real=real)
+    positions = np.array(TEXT_LENGTHS)[:, None] + np.array([len(path) for path in paths]) - 1
+    logits = model.forward(trees, positions, np.where(real, parents, -1), real=real)
     compared = [(slot, row) for slot, size in enumerate(sizes) for row in range(max(0, size - NUM_COMPARED), size)]
-    paths = [[*texts[slot].tolist(), *trees[slot, visible[row]].tolist()] for slot, row in compared]
-    expected = _plain_rows(plain, paths, logits.device)
+    prefixes = [[*texts[slot].tolist(), *trees[slot, paths[row]].tolist()] for slot, row in compared]
+    expected = _plain_rows(plain, prefixes, logits.device)
     slots, rows = zip(*compared, strict=True)
     return logits[list(slots), list(rows)][:, : model.vocabulary_size], expected[:, : model.vocabulary_size]
 
