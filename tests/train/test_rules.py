@@ -12,7 +12,7 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.c2t import c2t_features
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
-from treewright.train.replay.fitted_rules import Level, c2t_fit, grown_levels, rule_fits, ltd_fit
+from treewright.train.replay.fitted_rules import Level, c2t_fit, grown_levels, ltd_fit, rule_fits
 from treewright.train.replay.recording import read_recordings
 
 LIMITS = TreeLimits(max_depth=3, width=2, frontier=2, budget=100)
