@@ -1,9 +1,10 @@
 """Stored texts get the labels they had, more of them, or a sentence; collecting again writes nothing of its own."""
 
 import errno
+import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import faults
 import pyarrow as pa
@@ -145,7 +146,7 @@ def test_the_folder_itself_is_not_written_over(collected, capsys):
 
 
 def as_schema(version, folder, path):
-    """The folder as an earlier build wrote it: 7 with a rank under the trace's own scheme, 6 with n-grams that drafted
+    """The folder as an earlier build wrote it: 8 with a "law" for the scheme, 7 with a rank under the trace's own scheme, 6 with n-grams that drafted
     nothing, 5 without them, 4 with settings in float32, and no choice."""
     shutil.copytree(folder.path, path)
     types = {"temperature": pa.float32(), "top_p": pa.float32(), "seed": pa.int64()} if version == 4 else {}
@@ -161,11 +162,15 @@ def as_schema(version, folder, path):
                 pq.write_table(table.rename_columns([OLD_NAMES.get(each, each) for each in schema.names]), path / name)
                 shard.sha256[name] = files.sha256(path / name)
     content = json.loads((path / "manifest.json").read_text())
-    header = replace(TraceFolder.open(folder.path).header, schema_version=version)
-    Manifest(header, folder.shards, content["files"], True).write(path)
+    header = asdict(replace(TraceFolder.open(folder.path).header, schema_version=version))
+    header["law"] = header.pop("scheme")
+    content |= {"header": header, "shards": [asdict(shard) for shard in folder.shards]}
+    del content["sha256"]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(content | {"sha256": digest}))
 
 
-@pytest.mark.parametrize("version", [4, 5, 6, 7])
+@pytest.mark.parametrize("version", [4, 5, 6, 7, 8])
 def test_texts_of_the_schemas_before_are_brought_up_to_date(collected, tmp_path, capsys, version):
     as_schema(version, TraceFolder.open(collected.path), tmp_path / "old")
     with pytest.raises(InputError, match=f"trace schema {version}, this build reads 9; bring its texts up to date"):
