@@ -35,25 +35,19 @@ class Slots:
     """What is known of each text, of which target and drafter know one more while its prompt is being read."""
 
     def __init__(self, target: Target, drafter: Drafter | None):
-        target.open()
-        if drafter is not None:
-            drafter.open()
+        self._sessions = [target.open(), drafter.open() if drafter is not None else None]
         self._target = target
         self._drafter = drafter
-        self._opened = self._sessions
         self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
         self.history = TextHistory()
         self.entries: list[Entry] = []
         self.roots = np.zeros(0, dtype=np.int64)
         self.positions = np.zeros(0, dtype=np.int64)  # of the roots
 
-    @property
-    def _sessions(self) -> tuple[int, int]:
-        return self._target.model.session, self._drafter.session if self._drafter is not None else 0
-
     def require_open(self) -> None:
-        """Assert that nobody has opened one of the models since: a second batch overwrites the first one's rows."""
-        assert self._sessions == self._opened, "a model was opened for another batch, which ended this one"
+        """AssertionError where another batch has opened one of the models since."""
+        for session in self._sessions:
+            assert session is None or session.model
 
     @property
     def sinks(self) -> list[TokenSink]:

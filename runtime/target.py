@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..controller.trees.tree import Array, DraftTree
-from .engines.base import CHUNK, CachedModel, append_text, chain, ending_together
+from .engines.base import CHUNK, CachedModel, Session, append_text, chain, ending_together
 from .machine.transfer import to_device
 
 
@@ -26,27 +26,28 @@ class Target:
         self._unread: list[Array] = []
         self._hidden: list[list[Tensor]] = []  # per slot, [n, features] each, of tokens committed and not yet taken
 
-    def open(self) -> None:
+    def open(self) -> Session:
         """Forget all texts."""
-        self.model.open(0, 0)
+        self._session = Session(self.model)
         self.model.hidden_layers = self._hidden_layers
         self._unread, self._hidden = [], []
+        return self._session
 
     def join(self, text: Array, capacity: int) -> None:
         """One more text [n] int64, behind the others, that will take at most `capacity` rows of the cache."""
-        self.model.join(capacity)
+        self._session.model.join(capacity)
         self._unread.append(text[:-1])
         self._hidden.append([])
 
     def keep(self, slots: Sequence[int]) -> None:
         """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
-        self.model.keep(slots)
+        self._session.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
         self._hidden = [self._hidden[slot] for slot in slots]
 
     def forget_forward(self) -> None:
         """Drop the rows of a forward that failed before they were committed."""
-        self.model.commit(np.zeros((0, 0), dtype=np.int64))
+        self._session.model.commit(np.zeros((0, 0), dtype=np.int64))
 
     def num_unread(self, slot: int) -> int:
         return len(self._unread[slot])
@@ -55,7 +56,7 @@ class Target:
         """Read so many of a slot's unread tokens."""
         for start in range(0, num_tokens, CHUNK):  # one forward each
             tokens = self._unread[slot][start : min(start + CHUNK, num_tokens)]
-            append_text(self.model, slot, tokens)
+            append_text(self._session.model, slot, tokens)
             self._remember(slot, 0, np.arange(len(tokens)))
         self._unread[slot] = self._unread[slot][num_tokens:]
 
@@ -75,7 +76,7 @@ class Target:
         lengths = self.model.lengths[:num_trees, None]
         before = lengths + is_unread.cumsum(axis=1) - 1
         behind = lengths + is_unread.sum(axis=1, keepdims=True) + np.maximum(tree.depths, 0)
-        return self.model.forward(
+        return self._session.model.forward(
             np.concatenate((unread, tree.tokens), axis=1),
             np.concatenate((before, behind), axis=1),
             np.concatenate((chain(real[:, : width + 1]), of_nodes), axis=1),
@@ -94,7 +95,7 @@ class Target:
         # -1 entries may only come last.
         rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
         self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
-        self.model.commit(rows)
+        self._session.model.commit(rows)
         for slot, kept in enumerate(rows):
             self._remember(slot, slot, kept[kept >= 0])
 

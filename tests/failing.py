@@ -25,9 +25,9 @@ class FailingModel:
     def hidden_layers(self, layers):
         self._model.hidden_layers = layers
 
-    def open(self, num_slots, capacity):
+    def open(self, num_slots, capacity, session=None):
         self._rooms = []
-        self._model.open(num_slots, capacity)
+        self._model.open(num_slots, capacity, session)
 
     def join(self, capacity):
         self._model.join(capacity)

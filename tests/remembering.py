@@ -14,13 +14,13 @@ class RememberingModel:
         self.vocabulary_size = vocabulary_size
         self.context_length = model.config.max_position_embeddings
         self.device = torch.device("cpu")
-        self.session = 0
+        self.session = None
         self._model = model.eval()
         self._known = {}  # prefix -> row of `_table`
         self._table = torch.zeros((0, model.config.vocab_size), dtype=model.dtype)
 
-    def open(self, num_slots, capacity):
-        self.session += 1
+    def open(self, num_slots, capacity, session=None):
+        self.session = session
         self._texts = [[] for _ in range(num_slots)]
         self._tokens = self._parents = np.zeros((0, 0), dtype=np.int64)
 

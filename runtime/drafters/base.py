@@ -5,6 +5,7 @@ from typing import Protocol
 
 from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
+from ..engines.base import Session
 from ..sampling import TokenSampler
 from ..verification.base import DraftRows
 
@@ -18,13 +19,8 @@ class Drafter(Protocol):
         walk's schemes."""
         ...
 
-    @property
-    def session(self) -> int:
-        """How often its model was opened, see `CachedModel`; 0 where it has none."""
-        ...
-
-    def open(self) -> None:
-        """Forget all texts."""
+    def open(self) -> Session | None:
+        """Forget all texts; the session of its model, if it has one."""
         ...
 
     def join(self, text: Array, capacity: int) -> None:

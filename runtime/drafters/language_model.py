@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
-from ..engines.base import CHUNK, CachedModel, append_text, append_texts
+from ..engines.base import CHUNK, CachedModel, Session, append_text, append_texts
 from ..machine.transfer import to_device
 from ..sampling import TokenSampler
 from ..schemes.ranked import draft
@@ -44,23 +44,20 @@ class LanguageModelDrafter:
     def draft_rows(self) -> DraftRows:
         return self._draft_rows
 
-    @property
-    def session(self) -> int:
-        return self.model.session
-
-    def open(self) -> None:
-        self.model.open(0, 0)
+    def open(self) -> Session:
+        self._session = Session(self.model)
         self._unread, self._ngrams = [], []
         self.forget_tree(0)  # a step may have failed in its midst
+        return self._session
 
     def join(self, text: Array, capacity: int) -> None:
-        self.model.join(capacity)
+        self._session.model.join(capacity)
         self._unread.append(text)
         if self._drafts_ngrams:
             self._ngrams.append(NgramModel(text.tolist(), self._datastore))
 
     def keep(self, slots: Sequence[int]) -> None:
-        self.model.keep(slots)
+        self._session.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
         if self._drafts_ngrams:
             self._ngrams = [self._ngrams[slot] for slot in slots]
@@ -68,7 +65,7 @@ class LanguageModelDrafter:
     def read(self, slot: int, num_tokens: int) -> None:
         """Read so many of a slot's unread tokens, not the root, ahead of the next expand."""
         assert num_tokens < len(self._unread[slot])
-        append_text(self.model, slot, self._unread[slot][:num_tokens])
+        append_text(self._session.model, slot, self._unread[slot][:num_tokens])
         self._unread[slot] = self._unread[slot][num_tokens:]
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
@@ -101,7 +98,7 @@ class LanguageModelDrafter:
         depths = np.take_along_axis(tree.depths, nodes, axis=1)
         positions = self.model.lengths[: len(nodes), None] - 1 + depths
         tokens = np.take_along_axis(tree.tokens, nodes, axis=1)
-        return self.model.forward(tokens, positions, parents, real=frontier >= 0)
+        return self._session.model.forward(tokens, positions, parents, real=frontier >= 0)
 
     def _without_long_reads(self, frontier: Array) -> Array:
         """[B, 1]: the roots to expand, without those of texts with more to read than the others should wait for, which
@@ -119,7 +116,7 @@ class LanguageModelDrafter:
         """[B, 1, V] after the roots; reads what was committed since the last draft, the root last."""
         drafting = frontier[:, 0] >= 0
         unread = [self._unread[slot] if wanted else self._unread[slot][:0] for slot, wanted in enumerate(drafting)]
-        last_rows = append_texts(self.model, unread)
+        last_rows = append_texts(self._session.model, unread)
         for slot in np.nonzero(drafting)[0]:
             self._unread[slot] = unread[slot][:0]
         some_row = next(row for row in last_rows if row is not None)
@@ -128,7 +125,7 @@ class LanguageModelDrafter:
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         on_path = path >= 0
         path_rows = np.where(on_path, self._rows.of(tree)[np.arange(len(path))[:, None], path], -1)
-        self.model.commit(path_rows)
+        self._session.model.commit(path_rows)
         for slot in range(len(path)):
             missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
             news = np.append(tree.tokens[slot, missed], next_tokens[slot])

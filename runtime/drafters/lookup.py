@@ -35,10 +35,6 @@ class LookupDrafter:
     def draft_rows(self) -> DraftRows:
         return [{} for _ in self._texts]
 
-    @property
-    def session(self) -> int:
-        return 0
-
     def open(self) -> None:
         self._texts = []
 

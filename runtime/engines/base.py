@@ -25,8 +25,8 @@ class CachedModel(Protocol):
     vocabulary_size: int  # of the tokenizer; rows of logits may be wider
     context_length: int
     device: torch.device
-    session: int
-    """How often it was opened: whoever opens it again takes it from those before"""
+    session: "Session | None"
+    """The session that opened it last, which ended the one before"""
     packs: bool
     """Whether a forward skips the rows of a block that are not `real`."""
     max_leaves: int | None
@@ -42,8 +42,8 @@ class CachedModel(Protocol):
         """[S] int64: committed rows per slot."""
         ...
 
-    def open(self, num_slots: int, capacity: int) -> None:
-        """Begin anew with empty slots, each with room for `capacity` rows."""
+    def open(self, num_slots: int, capacity: int, session: "Session | None" = None) -> None:
+        """Begin anew with empty slots, each with room for `capacity` rows, for a `session`."""
         ...
 
     def join(self, capacity: int) -> None:
@@ -76,6 +76,20 @@ class CachedModel(Protocol):
         """Of the slots of these forwards keep tree rows `rows` ([B, A] ascending, -1 behind each slot's last), drop all
         others."""
         ...
+
+
+class Session:
+    """The slots of a model, empty at first, until somebody else opens the model."""
+
+    def __init__(self, model: CachedModel):
+        self._model = model
+        model.open(0, 0, self)
+
+    @property
+    def model(self) -> CachedModel:
+        """The model; AssertionError where its slots are another session's by now."""
+        assert self._model.session is self, "a model was opened for another batch, which ended this one"
+        return self._model
 
 
 def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:

@@ -8,6 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, MistralConfig
 from treewright.controller.errors import InputError
+from treewright.controller.policies.selector import Selector
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.transformers.model import TransformersModel
 
 TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
@@ -147,3 +150,27 @@ def test_pickled_weights_that_are_cut_off_are_refused(folder):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="no model can be loaded"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_model_that_was_handed_in_is_its_owners_again_once_released(family):
+    model = tiny.model_of(family).model
+    prompt = torch.tensor([[1, 2, 3, 4]])
+
+    def run():
+        answer = model.generate(
+            prompt, max_new_tokens=8, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+        with torch.no_grad():
+            return [model(prompt).logits, answer.sequences, *answer.logits]
+
+    before = run()
+    ours = TransformersModel(model, tiny.VOCABULARY_SIZE)
+    trees = Selector(ConfidenceScorer(), TreeLimits(3, 2, 2, 6))
+    decoder = tiny.decoder(ours, tiny.model_of(family, seed=1), trees)
+    for _ in range(2):  # it can be opened again
+        decoder.generate(tiny.requests(2, 0.0))
+        ours.release()
+    assert model.config._attn_implementation == "sdpa"
+    for old, new in zip(before, run(), strict=True):
+        assert torch.equal(old, new)

@@ -13,6 +13,7 @@ from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.target import Target
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 SETTINGS = [
@@ -172,3 +173,22 @@ def test_a_batch_whose_model_another_batch_has_opened_says_so(shared):
     batches[1].step()
     with pytest.raises(AssertionError, match="opened for another batch, which ended this one"):
         batches[0].step()
+
+
+def test_a_decoder_has_one_batch_at_a_time():
+    decoder, (request,) = tiny.decoder(tiny.llama()), tiny.requests(1, 0.8)
+    batches = [decoder.open_batch() for _ in range(2)]
+    for batch in batches:
+        batch.join(request, *decoder.open_streams([request]))
+    batches[1].step()
+    with pytest.raises(AssertionError, match="opened for another batch, which ended this one"):
+        batches[0].step()
+
+
+def test_rows_are_not_reached_through_a_session_that_has_ended():
+    model = tiny.llama()
+    target, other = Target(model), Target(model)
+    target.open()
+    other.open()
+    with pytest.raises(AssertionError, match="opened for another batch, which ended this one"):
+        target.join(np.array([1, 2]), 20)

@@ -416,8 +416,8 @@ class BrokenModel(FailingModel):
 
     opened = 0
 
-    def open(self, num_slots, capacity):
-        super().open(num_slots, capacity)
+    def open(self, num_slots, capacity, session=None):
+        super().open(num_slots, capacity, session)
         self.opened += 1
         if self.opened > 1:
             raise RuntimeError("the device is gone")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ....controller.contract import Scheme
 from ....controller.trees.tree import Array, DraftTree
-from ...engines.base import CHUNK, FEW
+from ...engines.base import CHUNK, FEW, Session
 from ...engines.transformers.model import TransformersModel
 from ...machine.transfer import to_device
 from ...sampling import TokenSampler
@@ -47,13 +47,9 @@ class EagleDrafter:
     def draft_rows(self) -> DraftRows:
         return [{} for _ in self._tokens]
 
-    @property
-    def session(self) -> int:
-        return self.model.session
-
-    def open(self) -> None:
-        self.model.open(0, 0)
+    def open(self) -> Session:
         self._tokens, self._features = [], []
+        return Session(self.model)
 
     def join(self, text: Array, capacity: int) -> None:
         self.model.join(capacity)

@@ -53,10 +53,6 @@ class MedusaDrafter:
     def draft_rows(self) -> DraftRows:
         return [{} for _ in self._last]
 
-    @property
-    def session(self) -> int:
-        return 0
-
     def open(self) -> None:
         self._root_positions, self._num_read, self._last = [], [], []
 

@@ -12,12 +12,13 @@ from transformers import PreTrainedModel
 from ....controller.errors import InputError, what_it_says
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
+from ..base import Session
 from .attention import TREE_ATTENTION
 from .cache import TreeCache
 from .fingerprint import fingerprint
 from .loading import load_weights
 from .packing import Group, Packing, parts
-from .support import tree_error, unsupported_reason
+from .support import PLAIN_ATTENTION, tree_error, unsupported_reason
 
 # Rows of padding in a block: to run over fewer costs less than to pick out the others, layer by layer.
 LEAST_SPARED = 16
@@ -34,12 +35,11 @@ class TransformersModel:
         reason = unsupported_reason(model)
         if reason is not None:
             raise InputError(reason)
-        model.set_attn_implementation(TREE_ATTENTION)
         self.model = model.eval()
         self.vocabulary_size = vocabulary_size
         self.context_length: int = model.config.max_position_embeddings
         self.device = model.device
-        self.session = 0
+        self.session: Session | None = None
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
         config = model.config
@@ -78,11 +78,15 @@ class TransformersModel:
         return self._cache.lengths
 
     def release(self) -> None:
-        """Give the cache's memory back; texts are forgotten."""
+        """Free the cache's memory and give the model its own attention back; it may be opened again."""
+        self.session = None
         self._cache.release()
+        self.model.set_attn_implementation(PLAIN_ATTENTION)
 
-    def open(self, num_slots: int, capacity: int) -> None:
-        self.session += 1
+    def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
+        if self.model.config._attn_implementation != TREE_ATTENTION:
+            self.model.set_attn_implementation(TREE_ATTENTION)
+        self.session = session
         self._cache.open(num_slots, capacity)
 
     def join(self, capacity: int) -> None:
@@ -104,6 +108,7 @@ class TransformersModel:
         features: Tensor | None = None,
     ) -> Tensor:
         """As in `base`; a head reads `features` [B, n, F] beside its tokens."""
+        assert self.model.config._attn_implementation == TREE_ATTENTION, "the model was released, and not opened since"
         if self.packs and real is not None and real.size - real.sum() >= LEAST_SPARED:
             assert features is None, "heads run over whole blocks"
             return self._packed_forward(tokens, positions, parents, real, num_logits or real.shape[1], first_slot)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
+from ..base import Session
 from .graph import CapturedFunction
 from .model import TransformersModel
 
@@ -47,9 +48,9 @@ class StaticModel(TransformersModel):
         self._logits = torch.empty(0)
         self._pool = torch.cuda.graph_pool_handle() if captures and self.device.type == "cuda" else None
 
-    def open(self, num_slots: int, capacity: int) -> None:
+    def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
         self._cache.reserve(_menu_size(num_slots), capacity + MENU[-1])
-        super().open(num_slots, capacity)
+        super().open(num_slots, capacity, session)
 
     def join(self, capacity: int) -> None:
         self._cache.reserve(_menu_size(len(self.lengths) + 1), capacity + MENU[-1])

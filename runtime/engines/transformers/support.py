@@ -15,6 +15,8 @@ from ....controller.trees.tree import Array
 from ..base import CachedModel, append_text
 from .attention import TREE_ATTENTION
 
+# The attention implementation that a model must have been loaded with.
+PLAIN_ATTENTION = "sdpa"
 # Two texts of different lengths, and the rows of a binary tree behind each. The first block is run whole, the second is
 # mostly padding and runs packed (see `packing`), where a model can.
 TEXT_LENGTHS = (5, 3)
@@ -30,7 +32,7 @@ HALF_TOLERANCE = (0.1, 0.75)
 def unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why this model cannot be decoded as a tree, in a sentence; None where it can."""
     config = model.config
-    if config._attn_implementation not in ("sdpa", TREE_ATTENTION):
+    if config._attn_implementation not in (PLAIN_ATTENTION, TREE_ATTENTION):
         return f"tree decoding needs sdpa attention, the model uses {config._attn_implementation!r}; load it with sdpa"
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         return f"sliding-window attention ({config.sliding_window} tokens) is not supported; use a full-attention model"

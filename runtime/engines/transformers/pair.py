@@ -1,0 +1,85 @@
+"""The models of a pair, loaded by transformers."""
+
+from typing import Any, NamedTuple
+
+from ....controller.errors import InputError
+from ...drafters.heads.base import DraftHead, head_kind, load_head
+from ...pair_config import DTYPES, REFERENCE, PairConfig, resolved
+from .loading import load_tokenizer
+from .model import TransformersModel, num_rows
+from .static import StaticModel
+
+
+class LoadedModels(NamedTuple):
+    """A target and what drafts for it, with the tokenizer that they share."""
+
+    target: TransformersModel
+    source: TransformersModel | DraftHead
+    tokenizer: Any
+    end_tokens: frozenset[int]
+
+
+def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
+    """InputError as `load_pair` says."""
+    target_name, drafter_name = resolved(config.target, "target"), resolved(config.drafter, "drafter")
+    kind = head_kind(drafter_name)
+    if kind is not None and not heads:
+        raise no_model(config.drafter, kind)
+    tokenizer = load_tokenizer(target_name)
+    if kind is None:
+        _check_tokens(config, tokenizer, load_tokenizer(drafter_name))
+    # On a device every launch costs, so shapes are few and captured; a CPU pays for padding instead, and a head reads
+    # hidden states, which graphs do not hand out.
+    model = TransformersModel if config.device == "cpu" or kind is not None else StaticModel
+    how: dict[str, Any] = {"dtype": DTYPES[config.dtype], "device": config.device}
+    target = model.from_pretrained(target_name, **how)
+    # Ids may have holes, and added ones may lie beyond a model's rows; rows beyond the last id only pad a model.
+    target.vocabulary_size = min(max(tokenizer.get_vocab().values()) + 1, num_rows(target.model))
+    if kind is None:
+        source = model.from_pretrained(drafter_name, **how)
+        _check_rows(config, target, source)
+        source.vocabulary_size = target.vocabulary_size
+    else:
+        source = load_head(drafter_name, target)
+    return LoadedModels(target, source, tokenizer, _end_tokens(config.target, target, tokenizer))
+
+
+def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:
+    if tokenizer.get_vocab() != other.get_vocab():
+        if config.drafter == REFERENCE:
+            raise InputError(
+                f"pair.drafter is not given, and the reference pair's has another tokenizer than target "
+                f"{config.target!r}; give a drafter of the target's family"
+            )
+        raise InputError(
+            f"target {config.target!r} and drafter {config.drafter!r} have different tokenizers "
+            f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "
+            "drafter of the target's family"
+        )
+
+
+def _check_rows(config: PairConfig, target: TransformersModel, drafter: TransformersModel) -> None:
+    if num_rows(drafter.model) < target.vocabulary_size:
+        raise InputError(
+            f"drafter {config.drafter!r} has rows for {num_rows(drafter.model)} tokens, but target {config.target!r} "
+            f"generates {target.vocabulary_size} different ones; choose a drafter that knows all of them"
+        )
+
+
+def no_model(name: str, kind: str) -> InputError:
+    """What to say where a drafter model is needed and a head was given."""
+    return InputError(f"drafter {name!r} is {kind}, which drafts in `generate` and `serve` only; give a drafter model")
+
+
+def _end_tokens(name: str, target: TransformersModel, tokenizer: Any) -> frozenset[int]:
+    """Where transformers looks: the generation's configuration, else the model's; else what the tokenizer calls so."""
+    config, generation = target.model.config, target.model.generation_config
+    for source in (generation, config, config.get_text_config(), tokenizer):
+        ends = getattr(source, "eos_token_id", None)
+        ends = [ends] if isinstance(ends, int) else ends or []
+        if not isinstance(ends, list) or not all(isinstance(end, int) for end in ends):
+            raise InputError(f"eos_token_id of {name!r} is a token id or a list of them, got {ends!r}; correct it")
+        known = [end for end in ends if end >= 0]
+        if known:
+            return frozenset(known)
+    return frozenset()
