@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,27 +44,13 @@ class RunConfig:
         parse_shard(self.shard)
 
 
-class TextSource(Protocol):
+class TextSource(NamedTuple):
     """Texts by number; the same on every machine of a run and when the run is resumed."""
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What was asked for, as the JSON that the header of the trace folder holds."""
-        ...
-
-    @property
-    def documents(self) -> list[str]:
-        """The name of each text's document."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """A hash of all that the texts depend on besides the settings."""
-        ...
-
-    def open(self, pair: Pair) -> Take:
-        """The function that returns texts; InputError where the pair does not fit one of them."""
-        ...
+    settings: dict[str, Any]  # the request for them, as the JSON that the header of the trace folder holds
+    documents: list[str]  # the name of each text's document
+    digest: str  # a hash of all that the texts depend on besides the settings
+    open: Callable[[Pair], Take]  # InputError where the pair does not fit one of them
 
 
 def store_texts(

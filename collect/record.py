@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Self
 
 from ..controller.errors import named
 from ..controller.ranges import require_at_least
 from ..runtime.build import plain_decoder
 from ..runtime.pair import Pair, PairConfig
-from ..runtime.request import Request
 from ..runtime.sampling import Sampling
 from .measure.profile import ProfileConfig
-from .pipeline import RunConfig, Take, sha256_of, store_texts
+from .pipeline import RunConfig, Take, TextSource, sha256_of, store_texts
 from .prompts.prompt import Prompt, prompt_request
 from .prompts.sources import PromptConfig, load_prompts
 from .text import check_temperatures, text_row
@@ -55,53 +54,47 @@ def record(
     An unfinished folder of the same settings is resumed. InputError where there are no prompts, one does not fit the
     target's context, or `out` holds anything else.
     """
-    return store_texts(out, PromptedTexts.load(prompts, texts), pair, run, profile, envelope_seed=texts.seed)
+    return store_texts(out, prompted_texts(prompts, texts), pair, run, profile, envelope_seed=texts.seed)
 
 
-@dataclass(frozen=True)
-class PromptedTexts:
-    """Texts that the target generates from prompts, a batch at a time."""
+def prompted_texts(prompts: PromptConfig, texts: TextConfig) -> TextSource:
+    """Texts that the target generates, one per prompt; InputError in one sentence where there are no prompts."""
+    chosen = load_prompts(prompts)
+    settings = {"prompts": asdict(prompts), "texts": asdict(texts)}
+    documents = [prompt.document for prompt in chosen]
+    return TextSource(settings, documents, digest_of(chosen), partial(_generator, chosen, texts))
 
-    settings: dict[str, Any]
-    prompts: list[Prompt]
-    texts: TextConfig
 
-    @classmethod
-    def load(cls, prompts: PromptConfig, texts: TextConfig) -> Self:
-        """InputError in one sentence where there are no prompts."""
-        return cls({"prompts": asdict(prompts), "texts": asdict(texts)}, load_prompts(prompts), texts)
+def digest_of(prompts: Sequence[Prompt]) -> str:
+    """A hash of all that texts depend on besides the settings: the prompts, wherever they are stored."""
+    return sha256_of(prompt.identity for prompt in prompts)
 
-    @property
-    def documents(self) -> list[str]:
-        return [prompt.document for prompt in self.prompts]
 
-    @property
-    def digest(self) -> str:
-        return sha256_of(prompt.identity for prompt in self.prompts)
+def _generator(prompts: Sequence[Prompt], texts: TextConfig, pair: Pair) -> Take:
+    requests = [
+        prompt_request(
+            prompt,
+            pair,
+            texts.max_tokens,
+            Sampling(texts.temperatures[number % len(texts.temperatures)], top_p=texts.top_p, seed=texts.seed + number),
+        )
+        for number, prompt in enumerate(prompts)
+    ]
 
-    def open(self, pair: Pair) -> Take:
-        requests = [self._request(number, pair) for number in range(len(self.prompts))]
+    def generate(numbers: Sequence[int]) -> list[TextRow]:
+        started = perf_counter()
+        streams, _ = plain_decoder(pair).generate([requests[number] for number in numbers])
+        decode_ms = (perf_counter() - started) * 1e3 / len(numbers)
+        return [
+            text_row(
+                requests[number],
+                stream.token_ids,
+                text_id=f"{requests[number].sampling.seed:08d}",
+                domain=prompts[number].domain,
+                document=prompts[number].document,
+                decode_ms=decode_ms,
+            )
+            for number, stream in zip(numbers, streams, strict=True)
+        ]
 
-        def generate(numbers: Sequence[int]) -> list[TextRow]:
-            started = perf_counter()
-            streams, _ = plain_decoder(pair).generate([requests[number] for number in numbers])
-            decode_ms = (perf_counter() - started) * 1e3 / len(numbers)
-            return [
-                text_row(
-                    requests[number],
-                    stream.token_ids,
-                    text_id=f"{requests[number].sampling.seed:08d}",
-                    domain=self.prompts[number].domain,
-                    document=self.prompts[number].document,
-                    decode_ms=decode_ms,
-                )
-                for number, stream in zip(numbers, streams, strict=True)
-            ]
-
-        return generate
-
-    def _request(self, number: int, pair: Pair) -> Request:
-        texts = self.texts
-        temperature = texts.temperatures[number % len(texts.temperatures)]
-        sampling = Sampling(temperature, top_p=texts.top_p, seed=texts.seed + number)
-        return prompt_request(self.prompts[number], pair, texts.max_tokens, sampling)
+    return generate

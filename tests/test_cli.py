@@ -131,8 +131,8 @@ def test_traces_without_tokens_and_names_train_a_selector(tmp_path, capsys):
     arguments = ["collect", "--out", str(tmp_path / "traces"), "--privacy", "features", *FEW]
     assert cli.main(arguments) == 0
     traces = TraceFolder.open(tmp_path / "traces")
-    assert "tokens" not in traces.texts().column_names
-    assert all(name.startswith("document ") for name in traces.texts()["document"].to_pylist())
+    assert "tokens" not in traces.read("texts").column_names
+    assert all(name.startswith("document ") for name in traces.read("texts")["document"].to_pylist())
     assert cli.main(["train", "--traces", str(traces.path), "--out", str(tmp_path / "selector"), *EPOCHS]) == 0
 
 

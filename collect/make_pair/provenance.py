@@ -1,6 +1,7 @@
-"""What a pair is worth, measured on text it has not read, and the page that says so."""
+"""A pair measured on held-out text, and the page that reports the measurements."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,39 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ...controller.trees.tree import Array
 from ..measure.bench.measure import repeated_four_grams
+from .held_out import PromptRow
+from .settings import PairFitConfig, PairShape
 
 WINDOW, MAX_WINDOWS = 256, 64
 NUM_TEXTS, TEXT_TOKENS = 24, 64
+
+
+@dataclass(frozen=True)
+class PairMeasurements:
+    """What a pair does on held-out text."""
+
+    target_loss: float  # nats per token
+    drafter_loss: float
+    greedy_agreement: float  # share of positions where both have the same most likely token
+    overlap: float  # sum over tokens of the smaller probability
+    repeated_4_grams: dict[str, float]  # share in sampled text, by temperature
+    parameters: dict[str, int]  # by model
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a pair was made and what it does: `provenance.json`."""
+
+    training_tokens: int
+    held_out_tokens: int
+    shape: PairShape
+    fit: PairFitConfig
+    minutes: float
+    measured: PairMeasurements
+
+    def as_json(self) -> dict[str, Any]:
+        facts = asdict(self)
+        return facts | facts.pop("measured")
 
 
 @torch.inference_mode()
@@ -21,9 +52,9 @@ def measure_pair(
     drafter: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     tokens: Array,
-    prompts: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    """Losses in nats per token, greedy agreement and overlap on held-out tokens [n]; repetition of sampled text."""
+    prompts: Sequence[PromptRow],
+) -> PairMeasurements:
+    """Read held-out tokens [n] with both models, and let the target continue prompts."""
     count = min(MAX_WINDOWS, len(tokens) // (WINDOW + 1))
     starts = np.linspace(0, len(tokens) - WINDOW - 1, count).astype(int)
     sums = np.zeros(4)
@@ -31,18 +62,16 @@ def measure_pair(
         window = torch.from_numpy(tokens[start : start + WINDOW + 1])[None]
         rows = [model(input_ids=window[:, :-1]).logits[0].log_softmax(-1) for model in (target, drafter)]
         sums += _statistics(*rows, labels=window[0, 1:])
-    names = ("target_loss", "drafter_loss", "greedy_agreement", "overlap")
-    facts: dict[str, Any] = {name: round(float(value), 3) for name, value in zip(names, sums / count, strict=True)}
-    bench = [row["prompt"] for row in prompts if row["split"] == "bench"]
+    bench = [row.prompt for row in prompts if row.split == "bench"]
     chosen = bench[:: max(1, len(bench) // NUM_TEXTS)][:NUM_TEXTS]
-    facts["repeated_4_grams"] = {
-        str(temperature): round(_repetition(target, tokenizer, chosen, temperature), 3) for temperature in (0.6, 1.0)
-    }
-    facts["parameters"] = {
-        name: sum(weights.numel() for weights in model.parameters())
-        for name, model in (("target", target), ("drafter", drafter))
-    }
-    return facts
+    return PairMeasurements(
+        *(round(float(value), 3) for value in sums / count),
+        repeated_4_grams={str(each): round(_repetition(target, tokenizer, chosen, each), 3) for each in (0.6, 1.0)},
+        parameters={
+            name: sum(weights.numel() for weights in model.parameters())
+            for name, model in (("target", target), ("drafter", drafter))
+        },
+    )
 
 
 def _statistics(target: Tensor, drafter: Tensor, *, labels: Tensor) -> Array:
@@ -67,39 +96,41 @@ def _repetition(target: Any, tokenizer: Any, prompts: Sequence[str], temperature
     return repeated_four_grams(texts)
 
 
-def pair_card(facts: dict[str, Any]) -> str:
+def pair_card(facts: Provenance) -> str:
     """Markdown for the pair's README."""
-    shape, fit = facts["shape"], facts["fit"]
-
-    def row(name: str, key: str) -> str:
-        return f"| {name} | {shape['target'][key]} | {shape['drafter'][key]} |"
-
-    millions = {name: f"{count / 1e6:.1f} M" for name, count in facts["parameters"].items()}
-    windows = f"{fit['batch_size']} windows of {fit['window']} tokens"
-    repeated = facts["repeated_4_grams"]
+    shape, fit, measured = facts.shape, facts.fit, facts.measured
+    sizes = [
+        f"| {name} | {getattr(shape.target, size)} | {getattr(shape.drafter, size)} |"
+        for name, size in (
+            ("layers", "num_layers"),
+            ("hidden size", "hidden_size"),
+            ("query heads", "num_heads"),
+            ("key and value heads", "num_key_value_heads"),
+        )
+    ]
+    millions = {name: f"{count / 1e6:.1f} M" for name, count in measured.parameters.items()}
+    windows = f"{fit.batch_size} windows of {fit.window} tokens"
+    repeated = measured.repeated_4_grams
     return f"""# The reference pair
 
 Something real to decode on machines without a hub. Both models are Llama-architecture, stored as bf16 safetensors and
-always loaded as float32 unless asked otherwise; they share one tokenizer (byte-level BPE, {shape["vocabulary_size"]}
+always loaded as float32 unless asked otherwise; they share one tokenizer (byte-level BPE, {shape.vocabulary_size}
 tokens). Made by `treewright make-pair`; `provenance.json` holds every setting.
 
 | | target | drafter |
 |---|---|---|
 | parameters | {millions["target"]} | {millions["drafter"]} |
-{row("layers", "num_layers")}
-{row("hidden size", "hidden_size")}
-{row("query heads", "num_heads")}
-{row("key and value heads", "num_key_value_heads")}
-| held-out loss, nats per token | {facts["target_loss"]} | {facts["drafter_loss"]} |
-| steps of {windows} | {fit["target_steps"]} | {fit["drafter_steps"]} |
+{chr(10).join(sizes)}
+| held-out loss, nats per token | {measured.target_loss} | {measured.drafter_loss} |
+| steps of {windows} | {fit.target_steps} | {fit.drafter_steps} |
 
 Read: the Python standard library as source (tests left out), its docstrings and language reference as prose, its
-functions as Markdown tables; {facts["training_tokens"] / 1e6:.1f} million tokens, every tenth module held out. The
+functions as Markdown tables; {facts.training_tokens / 1e6:.1f} million tokens, every tenth module held out. The
 drafter is distilled from the target (0.2 hard, 0.8 soft loss); `drafter-early` and `drafter-mid` are the same drafter
 after a tenth and a third of its steps.
 
-On held-out text: overlap (sum over tokens of the smaller probability) {facts["overlap"]}, greedy agreement
-{facts["greedy_agreement"]}. Repeated 4-grams in sampled text: {repeated["1.0"]:.0%} at T = 1, {repeated["0.6"]:.0%}
+On held-out text: overlap (sum over tokens of the smaller probability) {measured.overlap}, greedy agreement
+{measured.greedy_agreement}. Repeated 4-grams in sampled text: {repeated["1.0"]:.0%} at T = 1, {repeated["0.6"]:.0%}
 at T = 0.6.
 
 `prompts.jsonl`: prompts cut from the library, by domain. Split `bench`, for measuring only, is of held-out modules;

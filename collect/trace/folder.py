@@ -131,19 +131,8 @@ class TraceFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def texts(self) -> pa.Table:
-        return self.read("texts")
-
-    def positions(self) -> pa.Table:
-        """All position rows, texts in order and each text's positions in order."""
-        return self.read("positions")
-
-    def nodes(self) -> pa.Table:
-        """All envelopes, texts in order and each text's roots in order."""
-        return self.read("nodes")
-
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The sealed rows of a table; InputError for a column that was left out for privacy."""
+        """The sealed rows of a table, in the order they were appended; InputError for a column left out for privacy."""
         shards = (self.shard(table, number, columns) for number in range(len(self.shards)))
         return pa.concat_tables([self.header.schema(table, columns).empty_table(), *shards])
 

@@ -9,15 +9,16 @@ import pytest
 import tiny
 from transformers import GenerationConfig
 from treewright.collect.measure.bench.command import bench, finalists
-from treewright.collect.measure.bench.measure import (
+from treewright.collect.measure.bench.measure import tuned
+from treewright.collect.measure.bench.policies import Job, Policy, Run, planned_policy
+from treewright.collect.measure.bench.report import (
     fit_sentence,
+    known,
     over_others,
     summarise,
     table_fit,
-    tuned,
     worst_decile,
 )
-from treewright.collect.measure.bench.policies import Job, Policy, Run, planned_policy
 from treewright.collect.measure.bench.settings import BenchConfig
 from treewright.collect.measure.bench.transformers_loops import (
     GRID as ASSISTED_GRID,
@@ -80,9 +81,9 @@ def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():
     plain = [Run([0] * 10, seconds, None) for seconds in (1.0, 1.0, 2.0)]
     runs = [Run([0] * 10, seconds, None) for seconds in (0.5, 1.0, 4.0)]
     row = summarise(toy_policy(GRID[0]), JOBS, runs, plain)
-    assert row["speed_up"] == round(4.0 / 5.5, 3)
-    assert row["speed_up_by_domain"] == {"code": 1.333, "prose": 0.5}
-    assert row["speed_up_worst_decile"] == 0.5
+    assert row.speed_up == round(4.0 / 5.5, 3)
+    assert row.speed_up_by_domain == {"code": 1.333, "prose": 0.5}
+    assert row.speed_up_worst_decile == 0.5
 
 
 def test_only_policies_that_promise_the_plain_text_are_held_against_it():
@@ -90,8 +91,8 @@ def test_only_policies_that_promise_the_plain_text_are_held_against_it():
     plain = [Run([0] * 10, 1.0, stats)] * 3
     other = [Run([1] * 10, 1.0, stats)] * 3
     walk, ratio = (Policy("toy", "iid-paths", "", lambda job: other[0], same_text=same) for same in (True, False))
-    assert summarise(walk, JOBS, other, plain)["texts_unlike_plain"] == 3
-    assert "texts_unlike_plain" not in summarise(ratio, JOBS, other, plain)
+    assert summarise(walk, JOBS, other, plain).texts_unlike_plain == 3
+    assert "texts_unlike_plain" not in known(summarise(ratio, JOBS, other, plain))
 
 
 @pytest.mark.parametrize("key", verifier_grids(), ids="/".join)
@@ -161,7 +162,7 @@ def test_learned_is_held_against_the_policy_that_was_fastest_here():
     names = ("plain", "static", "chain", "learned", "learned, guarded")
     policies = [Policy(name, "coupled", "", lambda job: Run([], 0.0, None)) for name in names]
     runs = [[Run([0] * 6, seconds, None)] * 2 for seconds in (4.0, 2.0, 3.0, 1.0, 0.5)]
-    assert over_others("learned", policies, runs) == {
+    assert over_others("learned", policies, runs)._asdict() == {
         "fastest_other": "static (coupled)",
         "ratio": 2.0,
         "ratio_95": [2.0, 2.0],

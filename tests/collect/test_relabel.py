@@ -41,31 +41,31 @@ def relabelled(source, out, *options):
 
 def test_the_same_labels_are_the_rows_that_collect_wrote(collected, tmp_path):
     again = relabelled(collected.path, tmp_path / "again", *LABELS)
-    assert again.nodes().num_rows > 0
+    assert again.read("nodes").num_rows > 0
     assert rows.contents(again) == rows.contents(collected)
     assert again.files.keys() == collected.files.keys()  # a busy machine may have the prices measured again
 
 
 def test_more_draws_leave_the_ones_before_them_as_they_were(collected, tmp_path):
-    again = relabelled(collected.path, tmp_path / "again", "--draws", "3").positions().to_pylist()
+    again = relabelled(collected.path, tmp_path / "again", "--draws", "3").read("positions").to_pylist()
     assert max(row["draw"] for row in again) == 2
-    assert [row for row in again if row["draw"] < 2] == collected.positions().to_pylist()
+    assert [row for row in again if row["draw"] < 2] == collected.read("positions").to_pylist()
 
 
 def test_another_scheme_ranks_the_candidates_without_the_noise(collected, tmp_path):
     again = relabelled(collected.path, tmp_path / "again", "--scheme", "fixed", "--draws", "2")
     assert again.header.scheme == "fixed"
-    for row in again.positions().to_pylist():
+    for row in again.read("positions").to_pylist():
         rank = row["fixed_rank"]
         assert row["candidates"][rank] == row["emitted"] if rank >= 0 else row["emitted"] not in row["candidates"]
     ranks = ["text_id", "position", "draw", "coupled_rank", "fixed_rank"]
-    some = collected.positions().select(ranks).to_pylist()
-    assert [row for row in again.positions().select(ranks).to_pylist() if row["draw"] < 2] == some
+    some = collected.read("positions").select(ranks).to_pylist()
+    assert [row for row in again.read("positions").select(ranks).to_pylist() if row["draw"] < 2] == some
 
 
 def test_names_and_tokens_can_be_left_out_now(collected, tmp_path):
     again = relabelled(collected.path, tmp_path / "again", "--privacy", "features")
-    assert again.texts()["document"].to_pylist() == [f"document {number}" for number in range(5)]
+    assert again.read("texts")["document"].to_pylist() == [f"document {number}" for number in range(5)]
     assert again.header.omitted == PRIVACY["features"]
     assert "texts_sha256" in collected.header.command and "texts_sha256" not in again.header.command
 
@@ -90,7 +90,7 @@ def test_machines_share_the_texts(collected, tmp_path):
     shards = [relabelled(collected.path, tmp_path / n, *LABELS, "--shard", f"{n}/2") for n in ("1", "2")]
     merged = tmp_path / "merged"
     assert cli.main(["collect", "--out", str(merged), "--merge", f"[{shards[0].path}, {shards[1].path}]"]) == 0
-    both = [sorted(folder.positions().to_pylist(), key=str) for folder in (TraceFolder.open(merged), collected)]
+    both = [sorted(folder.read("positions").to_pylist(), key=str) for folder in (TraceFolder.open(merged), collected)]
     assert both[0] == both[1]
 
 
@@ -175,7 +175,7 @@ def test_texts_of_the_schemas_before_are_brought_up_to_date(collected, tmp_path,
     as_schema(version, TraceFolder.open(collected.path), tmp_path / "old")
     with pytest.raises(InputError, match=f"trace schema {version}, this build reads 9; bring its texts up to date"):
         TraceFolder.open(tmp_path / "old")
-    assert read_texts(tmp_path / "old").table == collected.texts()
+    assert read_texts(tmp_path / "old").table == collected.read("texts")
     again = relabelled(tmp_path / "old", tmp_path / "new", *LABELS)
     assert {table: again.read(table) for table in TABLES} == rows.contents(collected)
 

@@ -12,7 +12,7 @@ from serving import complete, make_decoder, serving
 from treewright import cli
 from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.collect.labels.recorder import Recorder
-from treewright.collect.relabel import StoredTexts
+from treewright.collect.relabel import stored_texts
 from treewright.collect.served import ServedTexts
 from treewright.collect.trace import TraceFolder, TraceHeader, read_texts
 from treewright.controller import files
@@ -53,7 +53,7 @@ def test_every_text_is_kept_with_all_that_it_depends_on(tmp_path):
 
 def relabel(source, out):
     """What `collect --relabel` does, with the tiny pair."""
-    texts = StoredTexts.load(source).open(PAIR)(range(len(texts_of(source))))
+    texts = stored_texts(source).open(PAIR)(range(len(texts_of(source))))
     header = TraceHeader("tiny", "coupled", PAIR.tokenizer_sha256, 3, {})
     with TraceFolder.create(out, header) as folder:
         recorder = Recorder(PAIR, COUPLED, 3, 2, EnvelopeConfig())
@@ -66,7 +66,7 @@ def test_served_texts_become_training_rows(tmp_path):
     bodies = [{"n": 2}, {"temperature": 0.6, "top_k": 5}, {"temperature": 0}, {"top_p": 0.7, "seed": None}]
     served(tmp_path / "served", *bodies)
     traces = relabel(tmp_path / "served", tmp_path / "traces")
-    assert traces.texts()["num_ties"].to_pylist() == [0] * 5  # the noise drawn again is each text's own
+    assert traces.read("texts")["num_ties"].to_pylist() == [0] * 5  # the noise drawn again is each text's own
     (edges, nodes), *_ = read_rows(traces, 3, np.arange(1))
     assert len(edges.label) > 100 and 0.0 < edges.label.mean() < 1.0
     assert (nodes.depth == 0).sum() > 5 * 12
@@ -149,7 +149,7 @@ def test_training_asks_for_labels_first(tmp_path):
 
 def test_texts_that_other_weights_generated_are_labelled_with_a_warning(tmp_path, caplog):
     served(tmp_path / "served", {})
-    stored = StoredTexts.load(tmp_path / "served")
+    stored = stored_texts(tmp_path / "served")
     stored.open(replace(PAIR, source=tiny.llama(noise=0.03)))
     assert not caplog.records  # another drafter is what relabelling is for
     stored.open(replace(PAIR, target=tiny.llama(seed=3)))

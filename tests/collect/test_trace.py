@@ -40,7 +40,7 @@ def test_a_shard_is_sealed_when_it_is_full_and_the_rest_at_the_end(folder):
 def test_batches_hold_the_same_rows_as_the_table(folder):
     batches = list(folder.iterate("positions", ["position", "fixed_rank"], batch_rows=4))
     assert all(batch.num_rows <= 4 for batch in batches)
-    assert pa.Table.from_batches(batches) == folder.positions().select(["position", "fixed_rank"])
+    assert pa.Table.from_batches(batches) == folder.read("positions").select(["position", "fixed_rank"])
 
 
 def test_reading_by_batches_takes_the_memory_of_one_shard(tmp_path):
@@ -52,7 +52,7 @@ def test_reading_by_batches_takes_the_memory_of_one_shard(tmp_path):
     before, most = pa.total_allocated_bytes(), 0
     for _ in folder.iterate("positions", batch_rows=20):
         most = max(most, pa.total_allocated_bytes() - before)
-    assert most < folder.positions().nbytes / 5
+    assert most < folder.read("positions").nbytes / 5
 
 
 def test_an_unfinished_folder_cannot_be_read(tmp_path):
@@ -133,7 +133,7 @@ def test_the_files_are_a_dataset(folder, tmp_path, streaming):
     files = {"train": str(folder.path / "positions-*.parquet")}
     cache = str(tmp_path / "cache")
     loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache, streaming=streaming)
-    assert [row["fixed_rank"] for row in loaded] == folder.positions()["fixed_rank"].to_pylist()
+    assert [row["fixed_rank"] for row in loaded] == folder.read("positions")["fixed_rank"].to_pylist()
 
 
 def test_an_empty_folder_has_the_schemas_columns(tmp_path):

@@ -64,5 +64,5 @@ def test_no_answered_text_is_lost_when_the_server_is_killed(tmp_path, capsys):
     arguments = ["collect", "--relabel", tmp_path / "served", "--out", tmp_path / "traces", "--profile.repeats", "1"]
     assert cli.main([*map(str, arguments), "--draws", "1", "--pair.threads", "1"]) == 0
     traces = TraceFolder.open(tmp_path / "traces")
-    assert traces.positions().num_rows == 3 * len(stored)
-    assert sum(traces.texts()["num_ties"].to_pylist()) < 0.01 * traces.positions().num_rows
+    assert traces.read("positions").num_rows == 3 * len(stored)
+    assert sum(traces.read("texts")["num_ties"].to_pylist()) < 0.01 * traces.read("positions").num_rows

@@ -24,7 +24,7 @@ def test_the_same_texts_have_the_same_rank_tables_under_whichever_scheme_they_we
 
 
 def test_a_rank_table_is_the_shares_of_a_loop_over_rows(folders):
-    rows = folders[1].positions().to_pylist()
+    rows = folders[1].read("positions").to_pylist()
     tables = rank_tables(folders[1])
     for scheme in ("coupled", "fixed"):
         counts = [sum(row[f"{scheme}_rank"] == rank for row in rows) for rank in range(traces.WIDTH + 1)]

@@ -35,7 +35,7 @@ def rows_of(folder):
 
 
 def test_edges_equal_a_loop_over_roots_and_depths(folder):
-    rows = [row for row in folder.positions().to_pylist() if row["draw"] == 0]
+    rows = [row for row in folder.read("positions").to_pylist() if row["draw"] == 0]
     expected = []
     for root in range(len(rows)):
         path, path_noisy = 0.0, 0.0

@@ -17,7 +17,7 @@ CURVES = {
 
 def test_a_drafters_strength_is_that_of_a_loop_over_positions(tmp_path):
     folder = traces.write(tmp_path / "traces", count=3, draws=2)
-    rows = folder.positions().to_pylist()
+    rows = folder.read("positions").to_pylist()
     (told,) = drafter_strength(folder)
     assert told == {
         "temperature": 0.8,

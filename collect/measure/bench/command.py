@@ -23,18 +23,9 @@ from ..table_cache import new_table
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .conditions import conditions
-from .measure import (
-    WARM_UP_TOKENS,
-    fit_sentence,
-    over_others,
-    print_policies,
-    repeated_four_grams,
-    run_interleaved,
-    summarise,
-    table_fit,
-    tuned,
-)
+from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
 from .policies import Job, guarded, plain_policy, planned_policy
+from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
 from .transformers_loops import generate_policy, tuned_assisted
 from .verification_cost import print_costs, verification_costs
@@ -114,20 +105,21 @@ def bench(
         shares = step_shares(models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED])
         print(shares_sentence(shares))
         learned = over_others("learned", policies, runs)
-        print(f"learned over {learned['fastest_other']}: {learned['ratio']:.3f} x, 95 % interval {learned['ratio_95']}")
+        print(f"learned over {learned.fastest_other}: {learned.ratio:.3f} x, 95 % interval {learned.ratio_95}")
         fit = table_fit(runs)
         print(fit_sentence(fit))
         reports[f"{temperature:g}"] = {
             "repeated_four_grams": round(repeated, 3),
-            "policies": rows,
-            "learned_over_fastest_other": learned,
+            "policies": [known(row) for row in rows],
+            "learned_over_fastest_other": learned._asdict(),
             "learned_step_shares": shares,
             "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
         }
     report = {"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports}
     if measure.verifiers:
-        report["verification"] = costs = verification_costs(models)
+        costs = verification_costs(models)
         print_costs(costs)
+        report["verification"] = [cost.as_json() for cost in costs]
     print_json(report)
 
 
@@ -143,7 +135,7 @@ def _side_by_side(
         rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
         rows = [row for of_number in rounds for row in of_number]
         print_concurrency(temperature, rows, jobs[0].max_tokens)
-        reports[f"{temperature:g}"] = rows
+        reports[f"{temperature:g}"] = [known(row) for row in rows]
     return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
 
 

@@ -1,10 +1,10 @@
 """Many texts side by side: learned trees against the same loop without them, and against transformers' own."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,25 @@ from ....runtime.build import plain_decoder, tree_decoder
 from ....runtime.decoder import Decoder, raise_first_error
 from ....runtime.pair import Pair
 from ....runtime.stats import DecodeStats
-from .measure import speed_up, tokens_per_second
+from .measure import Speed, num_unlike
 from .policies import Job, Run, guarded
+from .report import interval_text, or_dash, same_text
 from .transformers_loops import generated
+
+
+@dataclass(frozen=True)
+class ConcurrencyRow:
+    """One way of serving at one concurrency; what is None is not known of a loop that is not ours."""
+
+    concurrency: int
+    way: str
+    rounds: int
+    tokens_per_second: float
+    speed_up: float
+    speed_up_95: list[float]
+    block_efficiency: float | None = None
+    nodes_per_step: float | None = None
+    texts_unlike_plain: int | None = None
 
 
 class Served(NamedTuple):
@@ -56,7 +72,7 @@ def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run
 
 def concurrency_rows(
     ways: Sequence[Served], jobs: Sequence[Job], concurrency: int, num_rounds: int
-) -> list[dict[str, Any]]:
+) -> list[ConcurrencyRow]:
     """One row per way: tokens per second of all texts together, paired by round with plain decoding."""
     generator, runs = np.random.default_rng(0), [[] for _ in ways]
     size = max(8, 3 * concurrency)
@@ -68,39 +84,30 @@ def concurrency_rows(
     plain, *_ = runs = [of_way[1:] for of_way in runs]  # the first round is for warming up
     rows = []
     for way, of_way in zip(ways, runs, strict=True):
-        ratio, low, high = speed_up(of_way, plain)
-        row = {
-            "concurrency": concurrency,
-            "way": way.name,
-            "rounds": num_rounds,
-            "tokens_per_second": round(tokens_per_second(of_way), 1),
-            "speed_up": round(ratio, 3),
-            "speed_up_95": [round(low, 3), round(high, 3)],
-        }
+        row = ConcurrencyRow(concurrency, way.name, num_rounds, *Speed.of(of_way, plain))
         stats = DecodeStats.merged(run.stats for run in of_way if run.stats is not None)
         if stats.num_steps:
-            row |= {
-                "block_efficiency": round(stats.block_efficiency, 3),
-                "nodes_per_step": round(stats.nodes_per_step, 2),
-                "texts_unlike_plain": sum(run.tokens != other.tokens for run, other in zip(of_way, plain, strict=True)),
-            }
+            row = replace(
+                row,
+                block_efficiency=round(stats.block_efficiency, 3),
+                nodes_per_step=round(stats.nodes_per_step, 2),
+                texts_unlike_plain=num_unlike(of_way, plain),
+            )
         rows.append(row)
     return rows
 
 
-def print_concurrency(temperature: float, rows: Sequence[dict[str, Any]], max_tokens: int) -> None:
+def print_concurrency(temperature: float, rows: Sequence[ConcurrencyRow], max_tokens: int) -> None:
     """The table of `concurrency_rows` of all concurrencies."""
     shown = [
         {
-            "side by side": row["concurrency"],
-            "policy": row["way"],
-            "tokens/s": row["tokens_per_second"],
-            "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
-            "block eff.": row.get("block_efficiency", "-"),
-            "nodes/step": row.get("nodes_per_step", "-"),
-            "rounds of the same texts": f"{row['rounds'] - row['texts_unlike_plain']}/{row['rounds']}"
-            if "texts_unlike_plain" in row
-            else "-",
+            "side by side": row.concurrency,
+            "policy": row.way,
+            "tokens/s": row.tokens_per_second,
+            "x plain [95 %]": interval_text(row.speed_up, row.speed_up_95),
+            "block eff.": or_dash(row.block_efficiency),
+            "nodes/step": or_dash(row.nodes_per_step),
+            "rounds of the same texts": same_text(row.texts_unlike_plain, row.rounds),
         }
         for row in rows
     ]

@@ -1,20 +1,31 @@
-"""Interleaved runs of many policies on the same prompts, and the paired statistics of what came out."""
+"""Interleaved runs of many policies on the same prompts, and their speeds, paired by prompt."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.stats import bootstrap
 
-from ....controller.console import print_table, track
+from ....controller.console import track
 from ....controller.plans.plan import PolicyPlan
-from ....runtime.stats import DecodeStats
-from ....runtime.table_fit import PartRatios
 from .policies import Job, Policy, Run
 
 # Of the first round, which is dropped.
 WARM_UP_TOKENS = 8
+
+
+class Speed(NamedTuple):
+    """Tokens per second, and their ratio to plain decoding with its 95 % interval; columns of a report's rows."""
+
+    tokens_per_second: float
+    speed_up: float
+    speed_up_95: list[float]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], plain: Sequence[Run]) -> Self:
+        ratio, low, high = speed_up(runs, plain)
+        return cls(round(tokens_per_second(runs), 1), round(ratio, 3), [round(low, 3), round(high, 3)])
 
 
 def run_interleaved(policies: Sequence[Policy], jobs: Sequence[Job], label: str) -> list[list[Run]]:
@@ -68,66 +79,9 @@ def speed_up(runs: Sequence[Run], plain: Sequence[Run]) -> tuple[float, float, f
     return float(ratio(*samples)), float(interval.low), float(interval.high)
 
 
-def worst_decile(ratios: Sequence[float]) -> float:
-    """Mean of the lowest tenth, at least one: given each request's speed-up, what the unluckiest ones get."""
-    lowest = np.sort(ratios)[: -(-len(ratios) // 10)]
-    return float(lowest.mean())
-
-
-def by_domain(jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, float]:
-    """Ratio of tokens per second to `plain` in each domain of the prompts."""
-    domains = [job.domain for job in jobs]
-    ratios = {}
-    for domain in dict.fromkeys(domains):
-        inside = [number for number, other in enumerate(domains) if other == domain]
-        seconds = [sum(of_policy[number].seconds for number in inside) for of_policy in (plain, runs)]
-        ratios[domain] = round(seconds[0] / seconds[1], 3)
-    return ratios
-
-
-def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, Any]:
-    """One row of the report; `runs` and `plain` are of `jobs`."""
-    ratio, low, high = speed_up(runs, plain)
-    ratios = [before.seconds / after.seconds for before, after in zip(plain, runs, strict=True)]
-    row: dict[str, Any] = {
-        "policy": policy.family,
-        "scheme": policy.scheme,
-        "settings": policy.settings,
-        "tokens_per_second": round(tokens_per_second(runs), 1),
-        "speed_up": round(ratio, 3),
-        "speed_up_95": [round(low, 3), round(high, 3)],
-        "speed_up_worst_decile": round(worst_decile(ratios), 3),
-        "speed_up_by_domain": by_domain(jobs, runs, plain),
-    }
-    stats = DecodeStats.merged(run.stats for run in runs if run.stats is not None)
-    if stats.num_steps:
-        row |= {
-            "block_efficiency": round(stats.block_efficiency, 3),
-            "nodes_per_step": round(stats.nodes_per_step, 2),
-            "drafted_per_step": round(stats.num_drafted / stats.num_steps, 2),
-            "acceptance_rate": round(stats.acceptance_rate, 3),
-            "controller_share": round(stats.controller_share, 4),
-            "step_ms_p50_p95_p99": [round(float(value), 2) for value in np.percentile(stats.step_ms, [50, 95, 99])],
-        }
-        if policy.same_text:
-            row["texts_unlike_plain"] = sum(a.tokens != b.tokens for a, b in zip(runs, plain, strict=True))
-    return row
-
-
-def over_others(family: str, policies: Sequence[Policy], runs: Sequence[Sequence[Run]]) -> dict[str, Any]:
-    """The runs of `family` against those of the policy that was the fastest here of all that are not of it."""
-    (own,) = (number for number, policy in enumerate(policies) if policy.family == family)
-    others = [number for number, policy in enumerate(policies) if not policy.family.startswith(family)]
-    best = max(others, key=lambda number: tokens_per_second(runs[number]))
-    ratio, low, high = speed_up(runs[own], runs[best])
-    name = f"{policies[best].family} ({policies[best].scheme})"
-    return {"fastest_other": name, "ratio": round(ratio, 3), "ratio_95": [round(low, 3), round(high, 3)]}
-
-
-def table_fit(runs: Sequence[Sequence[Run]]) -> PartRatios | None:
-    """What the steps of all policies' runs took over what the latency table says; None where no step tells."""
-    steps = [step for of_policy in runs for run in of_policy for step in run.ratios]
-    return PartRatios.medians(steps) if steps else None
+def num_unlike(runs: Sequence[Run], plain: Sequence[Run]) -> int:
+    """Runs whose tokens differ from those of plain decoding."""
+    return sum(run.tokens != other.tokens for run, other in zip(runs, plain, strict=True))
 
 
 def repeated_four_grams(texts: Sequence[Sequence[int]]) -> float:
@@ -138,38 +92,3 @@ def repeated_four_grams(texts: Sequence[Sequence[int]]) -> float:
         total += sum(grams.values())
         repeated += sum(grams.values()) - len(grams)
     return repeated / total if total else 0.0
-
-
-def fit_sentence(fit: PartRatios | None) -> str:
-    """How the latency table, by which policies choose and are tuned, agrees with the clock that measured them."""
-    if fit is None:
-        return "No step says whether the latency table fits; measure more tokens."
-    if fit.fit:
-        return f"The latency table fits: {fit.text}."
-    return f"Warning: the machine changed since its prices were measured: {fit.text}. Bench again when it is quiet."
-
-
-def print_policies(
-    temperature: float, rows: Sequence[dict[str, Any]], jobs: Sequence[Job], repeated: float, *, is_tuned: bool
-) -> None:
-    """The table of `summarise`d policies."""
-    shown = [
-        {
-            "policy": row["policy"],
-            "scheme": row["scheme"],
-            "tuned to" if is_tuned else "untuned settings": row["settings"],
-            "tokens/s": row["tokens_per_second"],
-            "x plain [95 %]": f"{row['speed_up']:.2f} [{row['speed_up_95'][0]:.2f}, {row['speed_up_95'][1]:.2f}]",
-            "worst tenth": row["speed_up_worst_decile"],
-            "block eff.": row.get("block_efficiency", "-"),
-            "nodes/step": row.get("nodes_per_step", "-"),
-            "drafted/step": row.get("drafted_per_step", "-"),
-            "accepted": f"{row['acceptance_rate']:.0%}" if "acceptance_rate" in row else "-",
-            "same text": f"{len(jobs) - row['texts_unlike_plain']}/{len(jobs)}" if "texts_unlike_plain" in row else "-",
-            "controller": f"{row['controller_share']:.1%}" if "controller_share" in row else "-",
-        }
-        for row in rows
-    ]
-    size = f"{len(jobs)} prompts x {jobs[0].max_tokens} tokens"
-    title = f"T = {temperature:g}, batch 1, {size}, repeated 4-grams {repeated:.0%}"
-    print_table(title, shown)

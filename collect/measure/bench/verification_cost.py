@@ -4,7 +4,7 @@ Rows are synthetic, so that any vocabulary can be priced without a model of it. 
 as a useful pair does, so that drawn trees are followed some tokens deep.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -47,7 +47,24 @@ class Drafted:
     sampler: TokenSampler
 
 
-def verification_costs(pair: Pair) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class VerificationCost:
+    """What a verifier takes, by the number of drafted nodes."""
+
+    verifier: str
+    scheme: str
+    vocabulary: int
+    ms: dict[int, float]
+    share: dict[int, float]  # of a target step over as many nodes
+
+    def as_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"verifier": self.verifier, "scheme": self.scheme, "vocabulary": self.vocabulary}
+        for nodes, ms in self.ms.items():
+            row |= {f"ms_{nodes}": round(ms, 3), f"share_{nodes}": round(self.share[nodes], 4)}
+        return row
+
+
+def verification_costs(pair: Pair) -> list[VerificationCost]:
     """One row per verifier, scheme and vocabulary: median ms by drafted nodes, and its share of the pair's target step.
 
     The share at a large vocabulary is an upper bound: a target that has one takes longer than this pair's.
@@ -58,24 +75,19 @@ def verification_costs(pair: Pair) -> list[dict[str, Any]]:
     rows = []
     for vocabulary_size in (pair.target.vocabulary_size, LARGE_VOCABULARY):
         for verifier, scheme in track([("walk", FIXED.name), *verifier_grids()], f"verify: {vocabulary_size} tokens"):
-            row: dict[str, Any] = {"verifier": verifier, "scheme": scheme, "vocabulary": vocabulary_size}
-            for nodes in NODES:
-                if verifier in CHAIN_VERIFIERS and nodes > MOST_CHAIN:
-                    continue
-                ms = _median_ms(verifier, scheme, nodes, vocabulary_size)
-                row |= {f"ms_{nodes}": round(ms, 3), f"share_{nodes}": round(ms / steps[nodes], 4)}
-            rows.append(row)
+            chosen = [nodes for nodes in NODES if verifier not in CHAIN_VERIFIERS or nodes <= MOST_CHAIN]
+            ms = {nodes: _median_ms(verifier, scheme, nodes, vocabulary_size) for nodes in chosen}
+            share = {nodes: ms[nodes] / steps[nodes] for nodes in chosen}
+            rows.append(VerificationCost(verifier, scheme, vocabulary_size, ms, share))
     return rows
 
 
-def print_costs(costs: Sequence[Mapping[str, Any]]) -> None:
+def print_costs(costs: Sequence[VerificationCost]) -> None:
     """The table of `verification_costs`."""
     shown = [
-        {name: cost[name] for name in ("verifier", "scheme", "vocabulary")}
+        {"verifier": cost.verifier, "scheme": cost.scheme, "vocabulary": cost.vocabulary}
         | {
-            f"{nodes} nodes": f"{cost[f'ms_{nodes}']:.2f} ms ({cost[f'share_{nodes}']:.1%})"
-            if f"ms_{nodes}" in cost
-            else "-"
+            f"{nodes} nodes": f"{cost.ms[nodes]:.2f} ms ({cost.share[nodes]:.1%})" if nodes in cost.ms else "-"
             for nodes in NODES
         }
         for cost in costs

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -36,6 +36,25 @@ SHAPES: dict[str, dict[str, Any]] = {
 WIDTHS, NODES = (1, 8), (0, 16, 64, 256)
 NUM_SCORED = 64
 MOST_POSITIONS = 1 << 17
+
+
+class PartTime(NamedTuple):
+    """One part of a step, against a plain target step and against the time to read the target's weights once."""
+
+    context: int
+    part: str
+    ms: float
+    x_plain: float
+    x_floor: float
+
+    def as_row(self) -> dict[str, Any]:
+        """Under the names that the table and the JSON use."""
+        return {name.replace("_", " "): value for name, value in self._asdict().items()}
+
+
+class ScoreTime(NamedTuple):
+    way: str
+    ms: float
 
 
 def median_ms(device: torch.device, repeats: int, part: Callable[[], Any]) -> float:
@@ -73,7 +92,7 @@ def _random_model(sizes: dict[str, Any], device: str, dtype: torch.dtype) -> Sta
     return StaticModel(model, layout.vocab_size)
 
 
-def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) -> Iterator[dict[str, Any]]:
+def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) -> Iterator[PartTime]:
     """A row per part of a step of one text, each with what the controller does for it.
 
     The floor is the time in which the memory gives the target's weights once.
@@ -91,8 +110,7 @@ def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) 
     for name, part in parts:
         ms = median_ms(device, repeats, part)
         plain = plain or ms
-        ratios = {"x plain": round(ms / plain, 3), "x floor": round(ms / floor, 3)}
-        yield {"context": context, "part": name, "ms": round(ms, 3), **ratios}
+        yield PartTime(context, name, round(ms, 3), round(ms / plain, 3), round(ms / floor, 3))
 
 
 def _bytes_read(model: TransformersModel) -> int:
@@ -101,7 +119,7 @@ def _bytes_read(model: TransformersModel) -> int:
     return sum(weight.nbytes for weight in model.model.parameters()) - table.nbytes
 
 
-def score_times(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+def score_times(device: torch.device, repeats: int) -> list[ScoreTime]:
     """Ways to ask the shipped selector about 64 nodes whose features are on the host."""
     checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector")
     features = checkpoint.golden[INPUT_NAME][:1].repeat(NUM_SCORED, axis=0)
@@ -116,4 +134,4 @@ def score_times(device: torch.device, repeats: int) -> list[dict[str, Any]]:
         f"torch, on {device.type}": lambda: to_host(*module(to_device(features, device))),
     }
     with torch.inference_mode():
-        return [{"way": name, "ms": round(median_ms(device, repeats, way), 4)} for name, way in ways.items()]
+        return [ScoreTime(name, round(median_ms(device, repeats, way), 4)) for name, way in ways.items()]
