@@ -1,9 +1,9 @@
 """Which drafting scheme, shape policy and verifier may work together without changing the target's text.
 
-A *scheme* says how children are proposed, a *shape policy* says what its decisions look at, a *verifier* says what it
+A *scheme* says how children are proposed, a *shape policy* which information its decisions use, a *verifier* which it
 tolerates. The walk follows the target's own token, so it is exact for every fixed tree and tolerates any decision.
 Verifiers that divide by the drafter's probability are exact only on average over the draws, so a decision about a
-sampled token must not look at that token. Unsound triples are refused when they are configured.
+sampled token must not depend on that token. Unsound triples are refused when they are configured.
 """
 
 from collections.abc import Collection
@@ -14,10 +14,10 @@ from .errors import InputError
 
 
 class Information(IntEnum):
-    """What a shape decision about a token looks at; each level includes the ones before it."""
+    """The information that a shape decision about a token uses; each level includes the ones before it."""
 
-    PREDICTABLE = 0  # only what was known before any sibling was drawn: child counts are fixed first
-    ADAPTED = 1  # also the siblings already drawn, but never the token decided about
+    PREDICTABLE = 0  # only what was known before any sibling was sampled: child counts are fixed first
+    ADAPTED = 1  # also the siblings already sampled, but never the token decided about
     ANYTHING = 2  # the token itself, its probability, even the sampling noise
 
     @property
@@ -59,7 +59,7 @@ def _verifier(name: str, tolerates: Information, *schemes: Scheme) -> VerifierTe
     return VerifierTerms(name, frozenset(scheme.name for scheme in schemes), tolerates)
 
 
-# The walk is lossless for every fixed tree, hence for every drawn one.
+# The walk is lossless for every fixed tree, hence for every sampled one.
 WALK = _verifier("walk", Information.ANYTHING, *ALL_SCHEMES.values())
 # Those that accept more come first: the first sound one is what a refusal names.
 VERIFIERS = {
@@ -95,8 +95,8 @@ def unsound_reason(
         problem = f"verifier '{verifier.name}' is not lossless for tokens drafted under the '{scheme.name}' scheme"
     elif information > verifier.tolerates:
         problem = (
-            f"verifier '{verifier.name}' tolerates shape decisions that look at {verifier.tolerates.words}, "
-            f"but this shape policy looks at {information.words}"
+            f"verifier '{verifier.name}' allows shape decisions that use {verifier.tolerates.words}, "
+            f"but this shape policy uses {information.words}"
         )
     else:
         return None

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 def new_trainer(**options: Any) -> lightning.Trainer:
-    """A trainer in this process alone, whatever cluster or launcher the environment's variables tell of."""
+    """A trainer in this process alone, whatever cluster or launcher the environment's variables describe."""
     environment = LightningEnvironment()
     environment.set_global_rank(0)
     return lightning.Trainer(

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..trees.tree import Array
 
-# Columns of `StepContext.history`, all from the target's own (warped) rows at the tokens it wrote.
+# Columns of `StepContext.history`, all from the target's own (warped) rows at the tokens it generated.
 HISTORY = (
     "last_log_prob",  # of the root token
     "last_entropy",  # nats, of the row the root token was drawn from
@@ -12,7 +12,7 @@ HISTORY = (
     "long_log_prob",  # over about fourteen
 )
 DECAYS = (0.7, 0.93)
-# What stands there before the target has written anything: about an average token of a small model.
+# The values before the target has generated anything: about those of an average token of a small model.
 START = np.array((-2.0, 2.0, -2.0, -2.0), dtype=np.float32)
 LEAST_LOG_PROB = -8.0
 
@@ -25,7 +25,7 @@ def advance(history: list[float], log_prob: float, entropy: float) -> list[float
 
 
 def histories(log_probs: Array, entropies: Array) -> Array:
-    """[n, H]: what is known before each token of one text was written, from its columns [n]."""
+    """[n, H]: what is known before each token of one text was generated, from its columns [n]."""
     rows = np.empty((len(log_probs), len(HISTORY)), dtype=np.float32)
     history = START.tolist()
     for number, (log_prob, entropy) in enumerate(zip(log_probs.tolist(), entropies.tolist(), strict=True)):

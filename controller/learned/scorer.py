@@ -64,13 +64,13 @@ class LearnedScorer:
         """Count the new nodes whose score is no log-probability."""
         num_strange = int((_strange(scores) & (tree.depths[:, known:] > 0)).sum())
         if num_strange and not self.num_distrusted:
-            log.warning("the selector answered with no log-probability; the drafter's confidence stands in")
+            log.warning("the selector answered with no log-probability; the drafter's confidence is used instead")
         self.num_distrusted += num_strange
 
 
 def _trusted(only_child: Array, tree: DraftTree) -> Array:
     """[B, N] the nodes among their siblings, by the network's scores of each as an only child; the drafter's confidence
-    stands in for what is no finite log-probability."""
+    replaces what is no finite log-probability."""
     strange = _strange(only_child)
     if not strange.any():
         return among_siblings(only_child, tree)

@@ -23,7 +23,7 @@ class SelectorModel(nn.Module):
     """A small perceptron over standardised features with two heads on one trunk.
 
     Acceptance is answered node by node; what it is among siblings follows from all their answers. Coverage needs no
-    children, so it is what the decision to draft another level looks at; at the root it answers
+    children, so the decision to draft another level uses it; at the root it answers
     before anything is drafted whether to speculate at all.
     """
 
@@ -47,7 +47,7 @@ class SelectorModel(nn.Module):
     def standardise(self, features: Tensor, held: Sequence[int] = ()) -> None:
         """Take bounds, mean and scale from training features [n, F], all finite; a constant one keeps scale 1.
 
-        A column of `held` gets an infinite scale: whatever stands there, the network sees its mean.
+        A column of `held` gets an infinite scale: whatever its value, the network sees its mean.
         """
         ordered = features.sort(dim=0).values
         outliers = int(len(features) * OUTLIERS)
@@ -74,7 +74,7 @@ class SelectorModel(nn.Module):
 
 def among_siblings(log_odds: Tensor, family: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probability [n] of each node and [f] that its family has none of the text, where the text takes one child of
-    a node at most: odds against none stay, whoever stands beside (see `scorers.siblings`).
+    a node at most: odds against none do not depend on the siblings (see `scorers.siblings`).
 
     `family` [n] int64 numbers the nodes' parents 0 ... f - 1.
     """

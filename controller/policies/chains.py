@@ -18,14 +18,14 @@ from .base import StatelessStep, keep_all
 # Accepted tokens assumed before any step was seen; a few steps forget it.
 FIRST_AVERAGE = 1.0
 FIRST_THRESHOLD = 0.4
-# Judged tokens the fit looks back on, and how many it needs before it says anything.
+# Judged tokens that the fit uses, and the least it needs.
 WINDOW, LEAST_PAIRS = 1000, 6
 
 
 class EmaChain:
     """Drafts `round(average + margin)` tokens, `average` the exponential moving average of accepted lengths.
 
-    A chain accepted to its end would have gone on, nobody knows how far: it counts one more than its length. A chain
+    A chain accepted to its end would have gone on, by an unknown length: it counts one more than its length. A chain
     of length 0 counts 1 by the same rule, so that a policy that stopped drafting tries again.
     """
 

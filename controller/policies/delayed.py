@@ -1,4 +1,4 @@
-"""Shapes of sampled trees, which may look at nothing that was drawn: fixed counts of draws at every depth.
+"""Shapes of sampled trees, which use nothing that was sampled: fixed counts of draws at every depth.
 
 A delayed tree (K, L1, L2) is a trunk of L1 tokens, then K branches of L2 tokens each (arXiv:2602.16994): where drafter
 and target agree, one path is enough, and they drift apart with depth. A trunk with side branches has, beside each of
@@ -48,7 +48,7 @@ class DelayedTree:
         return growing(ends, level, self.limits.max_depth, context)
 
     def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        """A drawn token is verified, whatever it is."""
+        """Every sampled token is verified."""
         return keep_all(tree)
 
     def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
@@ -56,7 +56,7 @@ class DelayedTree:
 
 
 class TrunkWithSides:
-    """One drawn path of `length` tokens, with `num_sides` free candidates beside each."""
+    """One sampled path of `length` tokens, with `num_sides` free candidates beside each."""
 
     information = Information.PREDICTABLE
     reads_history = False
@@ -88,20 +88,20 @@ class TrunkWithSides:
 def sampled_shape(
     scheme: Scheme, num_paths: int, trunk_length: int, branch_length: int
 ) -> DelayedTree | TrunkWithSides:
-    """The shape that (K, L1, L2) stands for under a sampled scheme; under the hybrid one L2 is 0, and K - 1 free
-    candidates stand beside each token of the trunk."""
+    """The shape that (K, L1, L2) means under a sampled scheme; under the hybrid one L2 is 0, and K - 1 free
+    candidates are the siblings of each token of the trunk."""
     if scheme != HYBRID:
         return DelayedTree(num_paths, trunk_length, branch_length)
     if branch_length:
         raise InputError(
-            f"under the hybrid scheme only the trunk is drawn, but branches of {branch_length} tokens are asked for; "
+            f"under the hybrid scheme only the trunk is sampled, but branches of {branch_length} tokens are asked for; "
             f"use [{num_paths}, {trunk_length + branch_length}, 0]"
         )
     return TrunkWithSides(trunk_length, num_paths - 1)
 
 
 def last_nodes(tree: DraftTree, level: int) -> Array:
-    """[B, F]: where each path stands, or without paths the nodes of depth `level`, -1 where a tree has fewer."""
+    """[B, F]: the last node of each path, or without paths the nodes of depth `level`, -1 where a tree has fewer."""
     if level == 0:
         return np.zeros((len(tree.tokens), 1), dtype=np.int64)
     if tree.paths is not None:
@@ -113,6 +113,6 @@ def last_nodes(tree: DraftTree, level: int) -> Array:
 
 def growing(ends: Array, level: int, max_depth: int, context: StepContext) -> Array:
     """[B, F]: the `ends` of the trees that may grow beyond `level`, [B, 0] where none may. How much of a text remains
-    was known before its tree was drawn."""
+    was known before its tree was sampled."""
     may_grow = level < np.minimum(max_depth, context.max_depths)
     return np.where(may_grow[:, None], ends, -1)[:, : ends.shape[1] * int(may_grow.any())]

@@ -22,7 +22,7 @@ PROBE_SHARE = 0.02  # tokens that probes may lose per plain token
 MAX_PATIENCE = 4
 FIRST_CHECK_STEPS = 16  # until the first plain step amid speculation; the distance doubles up to the next
 CHECK_STEPS = 256
-PLAIN_STEPS = 7  # the plain steps that tell what plain decoding takes: the median of the last ones
+PLAIN_STEPS = 7  # the last plain steps, whose median is the cost of plain decoding
 RECENT_STEPS = 32  # over which the running rate of speculation forgets
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Ledger:
             self._switch_off()
 
     def _paid_after_all(self) -> bool:
-        """Whether the last speculative steps look good beside plain ones of the same minute.
+        """Whether the last speculative steps paid compared with the plain ones of the same minute.
 
         Amid speculation plain steps are rare, so a machine that has just become slower first looks like a loss.
         """

@@ -94,7 +94,7 @@ class SelectorStep:
         return _padded([np.sort(chosen[: count + 1]) for chosen, count in zip(order, counts.tolist(), strict=True)])
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        """Tell the objective what the step committed at which price."""
+        """Let the objective count what the step committed, and its price."""
         objective, context = self._selector.objective, self._context
         if objective is None:
             return
@@ -104,7 +104,8 @@ class SelectorStep:
         objective.record(context.mean_temperature, tokens, price, batch=batch, context=position)
 
     def _open_nodes(self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
-        """Of one tree's nodes of the last `level` those worth looking at, best first, as many as may be expanded."""
+        """Of one tree's nodes of the last `level` those that may be kept and have likely children, best first, as many as
+        may be expanded."""
         if level and self._selector.delta and self._level_gain(tree, log_values, row, level) < self._selector.delta:
             return NO_NODES
         # NaN compares false: under such a node nothing is drafted.

@@ -38,7 +38,7 @@ def best_tree(values: Array, rank_probs: Array, depth: int, nodes: int) -> list[
     paths: list[Path] = []
     waiting: list[tuple[Path, int, int, int]] = [
         ((), depth, 0, nodes)
-    ]  # the node above, levels left, first rank, nodes to place
+    ]  # the node above, levels left, first rank, nodes to distribute
     while waiting:
         above, levels, rank, count = waiting.pop()
         if count == 0:

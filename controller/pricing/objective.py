@@ -104,10 +104,10 @@ class Objective:
 
     def prices(self, temperature: float, *, batch: int, context: int, budget: int, frontier: int) -> Prices:
         """Those of a step of `batch` requests whose longest text is `context` tokens long."""
-        place = {"batch": batch, "context": context}
-        theta = self.theta(temperature, **place)
-        root, level = (self.table.draft_costs(frontier, level=level, **place) for level in (0, 1))
-        return Prices(theta * self.table.verify_costs(budget, **place), theta * root, theta * level)
+        size = {"batch": batch, "context": context}
+        theta = self.theta(temperature, **size)
+        root, level = (self.table.draft_costs(frontier, level=level, **size) for level in (0, 1))
+        return Prices(theta * self.table.verify_costs(budget, **size), theta * root, theta * level)
 
     def theta(self, temperature: float, *, batch: int, context: int) -> float:
         """Tokens of the whole batch per millisecond that a step has to beat."""

@@ -1,4 +1,4 @@
-"""Any score, less the branches that are too unlikely to be worth a node."""
+"""Any score without the branches whose probability is below a floor."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Static trees: a node's score depends on its place alone (Medusa, arXiv:2401.10774; Sequoia, arXiv:2402.12374)."""
+"""Static trees: a node's score depends on its ranks alone (Medusa, arXiv:2401.10774; Sequoia, arXiv:2402.12374)."""
 
 from collections.abc import Sequence
 

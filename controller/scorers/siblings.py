@@ -4,14 +4,14 @@ import numpy as np
 
 from ..trees.tree import Array, DraftTree
 
-# Beyond these a probability is 1 or 0 to whoever adds it up, and its odds would be no number.
+# Beyond these log-probabilities a sum treats the probability as 1 or 0, and its odds would not be finite.
 SUREST, FAINTEST = -1e-12, -600.0
 
 
 def among_siblings(log_probs: Array, tree: DraftTree) -> Array:
     """[B, N] log-probabilities of the nodes, given `log_probs` of each without its siblings.
 
-    Every child has its odds against none, whoever stands beside it (a conditional logit, McFadden 1974), so a node's
+    A child's odds against none do not depend on its siblings (a conditional logit, McFadden 1974), so a node's
     children come to less than 1.
     """
     odds = 1.0 / np.expm1(-np.clip(log_probs, FAINTEST, SUREST, dtype=np.float64))

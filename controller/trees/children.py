@@ -1,4 +1,4 @@
-"""What is hung under a node of a draft tree, before it stands in one."""
+"""The proposed children of a node of a draft tree, before they are appended."""
 
 from typing import Any, NamedTuple
 

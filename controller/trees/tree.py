@@ -29,10 +29,10 @@ class DraftTree:
     links: Array  # [B, N, 4] int64, a column per name of LINKS
     numbers: Array  # [B, N, 9] float32, a column per field of NodeNumbers; 0 at the root and at padding
     paths: Array | None = None
-    """[B, K, L] int64 the node drawn by path k at depth d + 1, -1 where path k made no draw; sampled schemes only.
+    """[B, K, L] int64 the node sampled by path k at depth d + 1, -1 where path k made no draw; sampled schemes only.
 
     The draws under a node are in the order of the paths. Equal draws are one node, as often in `paths` as it was drawn.
-    A trunk belongs to path 0. A tree drawn without replacement needs none: its siblings stand in draw order.
+    A trunk belongs to path 0. A tree drawn without replacement needs none: its siblings are in draw order.
     """
 
     @classmethod
@@ -101,7 +101,7 @@ class DraftTree:
         chosen = (frontier >= 0)[:, :, None] & np.isfinite(children.noisy_log_probs)
         rows, picks = np.nonzero(chosen.reshape(num_trees, -1))  # picks count through [F, W]
         counts = np.bincount(rows, minlength=num_trees)
-        places = self.num_nodes[rows] + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+        indices = self.num_nodes[rows] + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
         expanded, ranks = np.divmod(picks, width)
         above = frontier[rows, expanded]
         drafted = (rows, expanded, ranks)
@@ -123,21 +123,21 @@ class DraftTree:
         grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())), self.paths)
         for old, wider, new in ((self.links, grown.links, links), (self.numbers, grown.numbers, numbers)):
             wider[:, : old.shape[1]] = old
-            wider[rows, places] = new
+            wider[rows, indices] = new
         return grown
 
     def subtree(self, nodes: Array) -> Self:
         """The tree of `nodes` ([B, K], ascending, root first, parent-closed, -1 behind each tree's last)."""
         trees, order = np.nonzero(nodes >= 0)
         kept = nodes[trees, order]
-        places = np.full(self.tokens.shape, -1)
-        places[trees, kept] = order
+        indices = np.full(self.tokens.shape, -1)
+        indices[trees, kept] = order
         paths = self.paths
         if paths is not None:
-            paths = np.where(paths >= 0, places[np.arange(len(paths))[:, None, None], paths], -1)
+            paths = np.where(paths >= 0, indices[np.arange(len(paths))[:, None, None], paths], -1)
         smaller = type(self)((nodes >= 0).sum(axis=1), *_blank(*nodes.shape), paths)
         links = self.links[trees, kept]
-        links[:, 1] = np.where(order > 0, places[trees, links[:, 1]], -1)
+        links[:, 1] = np.where(order > 0, indices[trees, links[:, 1]], -1)
         assert (links[order > 0, 1] >= 0).all(), "the kept nodes are not parent-closed"
         smaller.links[trees, order] = links
         smaller.numbers[trees, order] = self.numbers[trees, kept]

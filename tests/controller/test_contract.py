@@ -47,7 +47,7 @@ def test_a_ratio_verifier_refuses_decisions_about_a_token_that_look_at_it():
     assert unsound_reason(SAMPLED, Information.ADAPTED, RATIO) is None
     reason = unsound_reason(SAMPLED, Information.ANYTHING, RATIO)
     assert reason is not None
-    assert "looks at anything; use the 'coupled' scheme with verifier 'walk'" in reason
+    assert "uses anything; use the 'coupled' scheme with verifier 'walk'" in reason
 
 
 def test_an_alternative_is_only_offered_where_it_is_sound():
@@ -99,8 +99,8 @@ def test_the_sound_verifiers_are_those_of_the_table(scheme, information):
 
 def test_a_list_verifier_refuses_siblings_that_look_at_each_other_and_names_a_sequential_one():
     assert unsound_reason(IID_PATHS, Information.ADAPTED, VERIFIERS["spectr"]) == (
-        "verifier 'spectr' tolerates shape decisions that look at what was known before any sibling, "
-        "but this shape policy looks at earlier siblings; use verifier 'traversal' instead"
+        "verifier 'spectr' allows shape decisions that use what was known before any sibling, "
+        "but this shape policy uses earlier siblings; use verifier 'traversal' instead"
     )
 
 
