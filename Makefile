@@ -61,7 +61,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 $(VENV)/.docs-ready: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt mkdocs-material
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[docs]"
 	touch $@
 
 clean:
