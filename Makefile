@@ -8,7 +8,7 @@ DEMO := runs/demo
 # After the installation nothing needs the network.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types slow soak gpu-prove prove-long clean
+.PHONY: demo test lint types slow soak docs figures gpu-prove prove-long clean
 
 demo: $(READY)
 	rm -rf $(DEMO)
@@ -37,6 +37,14 @@ slow: $(READY)
 soak: $(READY)
 	SOAK_SECONDS=1800 $(BIN)/python -m pytest -q -m slow tests/prove/test_soak.py
 
+# The pages of docs/ as a site in build/site; the first run installs mkdocs-material.
+docs: $(VENV)/.docs-ready
+	$(BIN)/mkdocs build --strict
+
+# Measured numbers and the plot in README.md and docs/, from the committed JSON.
+figures: $(READY)
+	$(BIN)/python tests/figures.py
+
 # On a CUDA device: is decoding right there, and what do its parts take? Some minutes; needs a torch built for CUDA.
 gpu-prove: $(READY)
 	$(BIN)/python -m pytest -q -m gpu tests
@@ -51,6 +59,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
 	touch $(READY)
+
+$(VENV)/.docs-ready: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[docs]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

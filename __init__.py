@@ -1,8 +1,4 @@
-"""treewright: learned draft trees for lossless speculative decoding.
-
->>> model = treewright.load("BIG", "SMALL", selector="runs/selector")
->>> model.generate("def main(", max_tokens=64).text
-"""
+"""treewright: learned draft trees for lossless speculative decoding."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,4 +14,5 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562), so that the package itself imports at once."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{'controller.errors' if name == 'InputError' else 'runtime.api'}"), name)
+    home = "controller.errors" if name == "InputError" else "runtime.api"
+    return getattr(import_module(f"{__name__}.{home}"), name)

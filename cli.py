@@ -5,20 +5,26 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
+# What each does, and the module of its function.
 COMMANDS = {
-    "collect": "record traces of a target and a drafter, and this machine's latency table",
-    "train": "learn a selector from traces and write a checkpoint folder",
-    "serve": "answer OpenAI completions with drafter, selector and verifier",
-    "generate": "continue one prompt and print it",
-    "bench": "compare policies in one interleaved run",
-    "make-pair": "train a reference pair on the standard library",
-    "profile": "measure this machine's latency table again",
-    "checkpoint": "inspect, verify, push or pull a checkpoint folder",
-    "check": "list which drafting schemes and verifiers are lossless together, and prove it",
-    "doctor": "describe this installation and test it, as one JSON document for an issue",
+    "collect": ("record traces of a target and a drafter, and this machine's latency table", "collect.collect"),
+    "train": ("learn a selector from traces and write a checkpoint folder", "train.command"),
+    "serve": ("answer OpenAI completions with drafter, selector and verifier", "runtime.serve.command"),
+    "generate": ("continue one prompt and print it", "runtime.generate"),
+    "bench": ("compare policies in one interleaved run", "collect.measure.bench.command"),
+    "make-pair": ("train a reference pair on the standard library", "collect.make_pair.command"),
+    "profile": ("measure this machine's latency table again", "collect.measure.profile"),
+    "checkpoint": ("inspect, verify, push or pull a checkpoint folder", "controller.checkpoint.command"),
+    "check": (
+        "list which drafting schemes and verifiers are lossless together, and prove it",
+        "runtime.exactness.command",
+    ),
+    "doctor": ("describe this installation and test it, as one JSON document for an issue", "runtime.doctor"),
 }
 SHELLS = ("bash", "zsh", "fish")
 
@@ -47,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def usage() -> str:
     """The bare help text."""
-    lines = [f"  {name:12}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:12}{text}" for name, (text, _) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: treewright COMMAND [--config FILE] [options]",
@@ -66,10 +72,8 @@ def completion(shell: str) -> str:
     """A script for the shell that completes commands and their options."""
     from jsonargparse import auto_parser
 
-    from .controller.checkpoint.command import ACTIONS
-
     functions = {name: load(name) for name in COMMANDS}
-    functions["checkpoint"] = {"_help": COMMANDS["checkpoint"], **ACTIONS}
+    functions["checkpoint"] = {"_help": COMMANDS["checkpoint"][0], **functions["checkpoint"]}
     return auto_parser(functions, as_positional=False, prog="treewright").get_completion_script(f"shtab-{shell}")
 
 
@@ -173,37 +177,16 @@ def leave_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def load(command: str):
+def load(command: str) -> Any:
     """The function behind a command, or functions by the word that follows it."""
-    match command:
-        case "collect":
-            from .collect.command import collect as function
-        case "train":
-            from .train.command import train as function
-        case "serve":
-            from .collect.served import ServedTexts
-            from .runtime.serve.command import serve_command
+    module = import_module(f"{__package__}.{COMMANDS[command][1]}")
+    if command == "checkpoint":
+        return module.ACTIONS
+    if command == "serve":
+        from .collect.served import ServedTexts
 
-            return serve_command(ServedTexts.open)  # the server cannot import what records
-        case "generate":
-            from .runtime.generate import generate as function
-        case "bench":
-            from .collect.measure.bench.command import bench as function
-        case "make-pair":
-            from .collect.make_pair.command import make_pair as function
-        case "profile":
-            from .collect.measure.profile import profile as function
-        case "check":
-            from .runtime.exactness.command import check as function
-        case "checkpoint":
-            from .controller.checkpoint.command import ACTIONS
-
-            return ACTIONS
-        case "doctor":
-            from .runtime.doctor import doctor as function
-        case _:
-            raise AssertionError(command)
-    return function
+        return module.serve_command(ServedTexts.open)  # the server cannot import what records
+    return getattr(module, command.replace("-", "_"))
 
 
 if __name__ == "__main__":

@@ -14,26 +14,21 @@ from .pair import REFERENCE, Pair, PairConfig, load_pair
 from .request import Request
 from .speculation import SpeculationConfig
 
-# Requests decoded together; the default of `serve`, and the largest batch that configs/profile.yaml measures.
-MAX_BATCH = 8
+MAX_BATCH = 8  # requests decoded together, as in `serve`; the largest batch that configs/profile.yaml measures
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One continuation."""
+    """One continuation: what follows the prompt, and its tokens with the end token that it may have."""
 
     text: str
-    """What follows the prompt"""
     token_ids: tuple[int, ...]
-    """Its tokens, an end token included"""
-    finish_reason: str
-    """`stop` at an end token or a stop string, `length` at max_tokens"""
-    block_efficiency: float
-    """Tokens per step: 1 in plain decoding"""
+    finish_reason: str  # stop: an end token or a stop string; length: max_tokens
+    block_efficiency: float  # tokens per step; 1 in plain decoding
 
 
 class Options(TypedDict, total=False):
-    """Keywords of `Model.generate`, for type checkers."""
+    """Keywords of `Model.generate`."""
 
     max_tokens: int
     temperature: float
@@ -44,7 +39,7 @@ class Options(TypedDict, total=False):
 
 
 class Model:
-    """A target with its drafter and the decoder that `load` has built. Not for use from several threads at once."""
+    """A pair with its decoder; `load` makes one. Not for use from several threads at once."""
 
     def __init__(self, pair: Pair, speculation: SpeculationConfig):
         self.pair = pair
@@ -52,22 +47,20 @@ class Model:
 
     @overload
     def generate(self, prompts: str, **options: Unpack[Options]) -> Generation: ...
-
     @overload
     def generate(self, prompts: list[str] | tuple[str, ...], **options: Unpack[Options]) -> list[Generation]: ...
-
     def generate(
         self,
         prompts: str | list[str] | tuple[str, ...],
         *,
-        max_tokens: int = 64,
-        temperature: float = 0.6,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int = 0,
+        max_tokens: int = TextOptions.max_tokens,
+        temperature: float = TextOptions.temperature,
+        top_k: int = TextOptions.top_k,
+        top_p: float = TextOptions.top_p,
+        seed: int = TextOptions.seed,
         stop: str | Sequence[str] = (),
     ) -> Generation | list[Generation]:
-        """Continue one prompt, or each of several, up to eight together; the results are in the order of the prompts.
+        """Continue one prompt, or each of several together, in their order.
 
         A text is a function of its prompt, these options and the target: it does not depend on the other prompts.
         Temperature 0 is greedy; top_k 0 and top_p 1 keep all tokens. Raises InputError for an option out of range, an
@@ -81,21 +74,19 @@ class Model:
 
     def _run(self, requests: Sequence[Request]) -> list[Generation]:
         streams = self._decoder.open_streams(requests)
-        num_steps = [0] * len(requests)
+        num_steps, lengths = [0] * len(streams), [0] * len(streams)
         batch, waiting = self._decoder.open_batch(), deque(zip(requests, streams, strict=True))
         while waiting or len(batch):
             while waiting and len(batch) < MAX_BATCH:
                 batch.join(*waiting.popleft())
-            before = [len(stream.token_ids) for stream in streams]
             batch.step()
-            num_steps = [
-                steps + (len(stream.token_ids) > length)
-                for steps, stream, length in zip(num_steps, streams, before, strict=True)
-            ]
+            for row, stream in enumerate(streams):
+                num_steps[row] += len(stream.token_ids) > lengths[row]
+                lengths[row] = len(stream.token_ids)
         raise_first_error(requests, streams)
         return [
-            Generation(stream.text, tuple(stream.token_ids), str(stream.finish_reason), len(stream.token_ids) / steps)
-            for stream, steps in zip(streams, num_steps, strict=True)
+            Generation(stream.text, tuple(stream.token_ids), str(stream.finish_reason), length / steps)
+            for stream, length, steps in zip(streams, lengths, num_steps, strict=True)
         ]
 
 
@@ -106,9 +97,9 @@ def load(
     selector: str | os.PathLike[str] | None = None,
     tree: str | None = None,
     dynamic: tuple[int, int, int] | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    threads: int = 0,
+    dtype: str = PairConfig.dtype,
+    device: str = PairConfig.device,
+    threads: int = PairConfig.threads,
 ) -> Model:
     """Load a pair by folders or hub ids, `reference` for the embedded one, and build its decoder.
 

@@ -1,23 +1,35 @@
-"""What the README and docs/ say can be typed and found."""
+"""What the README and docs/ say can be typed, found and derived from committed numbers."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
 
+import figures
 import pytest
+import treewright
 from treewright import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LOG = ROOT / "docs" / "log.md"  # speaks of commands as they were
-TEXT = "\n".join(page.read_text() for page in PAGES if page != LOG)
+README = ROOT / "README.md"
+SITE = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *SITE]
+LOG = ROOT / "docs" / "log.md"  # history: commands and numbers as they were
+TEXTS = {page: page.read_text() for page in PAGES if page != LOG}
+TEXT = "\n".join(TEXTS.values())
 FLOORS = ("controller", "runtime", "collect", "train")
+FENCED = re.compile(r"^```.*?^```", flags=re.MULTILINE | re.DOTALL)
 # In blocks by the line, in sentences between backquotes, over several lines if need be.
-IN_BLOCKS = re.findall(r"^treewright .+$", TEXT, flags=re.MULTILINE)
+IN_BLOCKS = [line for block in FENCED.findall(TEXT) for line in block.splitlines() if line.startswith("treewright ")]
 IN_SENTENCES = [" ".join(line.split()) for line in re.findall(r"`(treewright [^`]+)`", TEXT)]
 # Commands that are spoken of, without the options that they need.
-NAMES = {f"treewright {command}" for command in cli.COMMANDS}
+NAMES = {f"treewright {command}" for command in (*cli.COMMANDS, "completion")}
 COMMANDS = [line for line in dict.fromkeys(IN_BLOCKS + IN_SENTENCES) if line not in NAMES]
+PYTHON = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+# A ratio, a share, an interval or a probability to three digits, but no temperature, version or paper.
+MEASURED = re.compile(r"\d+\.\d+ ?[\u00d7x%]|\[\d+\.\d+, \d+\.\d+\]|(?<![\d.=≤≥-])\b\d+\.\d{2,3}\b(?!\.)|\d ?%")
+
+NO_MEASUREMENT = re.compile(r"\d{4}\.\d{5}|\d\.\d\.\d|Python \d\.\d+")
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -32,30 +44,109 @@ def test_there_are_command_lines_to_check():
     assert len(IN_SENTENCES) >= 4
 
 
+def test_every_option_in_a_sentence_is_one_of_a_command(capsys):
+    known = set()
+    for command in cli.COMMANDS:
+        words = [command] if command != "checkpoint" else [command, "pull"]
+        assert cli.main([*words, "--help"]) == 0
+        known |= set(re.findall(r"--[\w.]+", capsys.readouterr().out))
+    named = {option for span in re.findall(r"`(--[^`]+)`", TEXT) for option in re.findall(r"--[a-z][\w.]+", span)}
+    assert named - known - {"--speculation.law"} == set()  # the change log names the former option
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([\w-]+)", TEXT, flags=re.MULTILINE)) - targets == set()
+
+
+@pytest.fixture(scope="module")
+def profiled():
+    """This machine's latency table of the reference pair, of few sizes."""
+    sizes = ["--sizes.repeats", "1", "--sizes.nodes", "[0, 8]", "--sizes.widths", "[1, 4]", "--sizes.contexts", "[32]"]
+    assert cli.main(["profile", "--pair.threads", "1", *sizes]) == 0
+
+
+@pytest.mark.parametrize("example", PYTHON, ids=lambda example: f"{len(example.splitlines())} lines")
+def test_every_python_example_runs(example, profiled, capsys):
+    capsys.readouterr()
+    for name in ("BIG", "SMALL", "runs/selector"):
+        example = example.replace(f'"{name}"', '"reference"')
+    names = {}
+    exec(compile(example, "example", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "length" in printed or "stop" in printed
+
+
+def test_the_readme_example_is_of_five_lines():
+    (example,) = re.findall(r"^```python\n(.*?)^```", TEXTS[README], flags=re.MULTILINE | re.DOTALL)
+    assert len(example.splitlines()) <= 5
+    assert set(treewright.__all__) >= {
+        node.attr
+        for node in ast.walk(ast.parse(example))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "treewright"
+    }
+
+
+def test_the_readme_is_one_page():
+    assert len(README.read_text().splitlines()) <= 180
+
+
+@pytest.mark.parametrize("page", [README, *SITE], ids=lambda page: page.name)
+def test_every_measured_number_is_what_the_committed_json_says(page):
+    assert page.read_text() == figures.filled(page.read_text()), "run `make figures`"
+
+
+def test_the_plot_shows_the_committed_json():
+    assert figures.PLOT.read_text() == figures.plot(), "run `make figures`"
+
+
+def test_every_block_of_figures_is_on_a_page():
+    used = {name for text in TEXTS.values() for name, _ in figures.BLOCK.findall(text)}
+    template = (figures.FIGURES / "blocks.md.j2").read_text()
+    assert used == set(re.findall(r"^{%- macro (\w+)\(\)", template, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_no_measured_number_stands_outside_the_blocks(page):
+    prose = re.sub(r"`[^`]*`", "", FENCED.sub("", figures.BLOCK.sub("", TEXTS[page])))
+    found = [hit[0] for hit in MEASURED.finditer(NO_MEASUREMENT.sub("", prose))]
+    assert [number for number in found if number not in NOT_MEASURED.get(page.name, ())] == []
+
+
+# Shares that say how a measurement was made, and one that `docs/log.md` derives.
+NOT_MEASURED = {"benchmarks.md": ("5 %", "2 %")}
+
+
+@pytest.mark.parametrize("path", sorted(figures.FIGURES.glob("*.json")), ids=lambda path: path.stem)
+def test_every_number_says_how_when_and_on_what_it_was_measured(path):
+    document = figures.read(path)
+    single = document.get("provenance")
+    parts = [single] if single else [part for name, part in document.items() if name != "note"]
+    for part in parts:
+        assert part.keys() & {"command", "how"}
+        assert part["date"]
+
+
 def documented():
-    """The paths in the tree: the names of each line, and behind a folder those of the files in it."""
+    """The paths of the map: folders and files under their floor."""
     block = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
     folder, paths = ROOT, []
     for line in block.strip().splitlines():
-        indent, names, text = re.match(r"(\s*)([^\s,]+(?:, [^\s,]+)*)\s*(.*)", line).groups()
+        indent, names = re.match(r"(\s*)([^\s,]+(?:, [^\s,]+)*)", line).groups()
         base = folder if indent else ROOT
         paths += [base / name for name in names.split(", ")]
         if not indent and names.endswith("/"):
             folder = ROOT / names
-        elif names.endswith("/"):
-            paths += [base / names / name for name in re.findall(r"\w+\.py", text)]
     return paths
 
 
-def test_every_path_of_the_tree_exists():
+def test_every_path_of_the_map_exists():
     assert [path for path in documented() if not path.exists()] == []
 
 
-def test_every_module_stands_in_the_tree_where_it_lies():
-    modules = {path for floor in FLOORS for path in (ROOT / floor).rglob("*.py") if path.name != "__init__.py"}
-    named = {path.resolve() for path in documented()}
-    # A folder's own command goes with the folder's line.
-    assert {path for path in modules - named if path.name != "command.py"} == set()
+def test_every_folder_of_code_is_on_the_map():
+    folders = {path.parent for floor in FLOORS for path in (ROOT / floor).rglob("*.py")}
+    assert folders - {path.resolve() for path in documented()} - {ROOT / "collect" / "measure"} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -64,6 +155,14 @@ def test_every_link_to_a_file_leads_to_one(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_page_is_linked_from_the_readme():
-    links = re.findall(r"\]\(([^)#:]+)\)", PAGES[0].read_text())
-    assert {ROOT / link for link in links} == set(PAGES[1:])
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_every_path_in_a_sentence_exists(page):
+    names = re.findall(r"`((?:controller|runtime|collect|train|configs|docs|tests)/[\w./*-]+)`", TEXTS[page])
+    assert [name for name in names if not list(ROOT.glob(name))] == []
+
+
+def test_every_page_is_linked_from_the_readme_and_listed_in_the_site():
+    links = {README.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", TEXTS[README])}
+    assert links >= set(PAGES[1:])
+    listed = re.findall(r"^  - [\w ]+: (\S+)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert {ROOT / "docs" / name for name in listed} == set(SITE)
