@@ -7,7 +7,6 @@ the text is the trunk, and the trees hang at its tokens behind one mask.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,15 +60,12 @@ def grow_envelopes(
 
     A root too close to the end of the text for a draft to be of use has no envelope.
     """
-    tokens, first = np.array(text.tokens, dtype=np.int64), text.prompt_length - 1
-    roots = np.arange(first, len(tokens) - 2)
-    sampler = TokenSampler([sampling_of(text)], drafter.vocabulary_size, drafter.device)
+    last = len(text.tokens) - 2
+    roots = np.arange(text.prompt_length - 1, last)
     rows = []
     for start in range(0, len(roots), ROOTS_AT_ONCE):
         chosen = roots[start : start + ROOTS_AT_ONCE]
-        grove = _Grove(drafter, tokens[: chosen[-1] + 1], first, chosen, sampler, scheme, width, config)
-        grown = grove.grow(depth_limits=np.minimum(config.max_depth, len(tokens) - 2 - chosen))
-        rows += [EnvelopeRow(text.text_id, text.document, **columns) for columns in grown]
+        rows += _Grove(drafter, text, chosen, scheme, width, config).grow(np.minimum(config.max_depth, last - chosen))
     return rows
 
 
@@ -77,24 +73,17 @@ class _Grove:
     """The envelopes of a few neighbouring roots, as a batch of draft trees over one cache slot."""
 
     def __init__(
-        self,
-        drafter: CachedModel,
-        tokens: Array,
-        first: int,
-        roots: Array,
-        sampler: TokenSampler,
-        scheme: Scheme,
-        width: int,
-        config: EnvelopeConfig,
+        self, drafter: CachedModel, text: TextRow, roots: Array, scheme: Scheme, width: int, config: EnvelopeConfig
     ):
-        self._drafter, self._sampler, self._scheme = drafter, sampler, scheme
+        tokens, first = np.array(text.tokens[: roots[-1] + 1], dtype=np.int64), text.prompt_length - 1
+        self._drafter, self._text, self._scheme = drafter, text, scheme
+        self._sampler = TokenSampler([sampling_of(text)], drafter.vocabulary_size, drafter.device)
         self._roots, self._width, self._frontier = roots, width, config.frontier
         capacity = len(tokens) + len(roots) * config.frontier * config.max_depth
         drafter.open(1, capacity + 256)
         append_text(drafter, 0, tokens[:first])
-        text = tokens[None, first:]
-        size = text.shape[1]
-        logits = drafter.forward(text, first + np.arange(size)[None], np.tri(size, dtype=bool)[None])
+        size = len(tokens) - first
+        logits = drafter.forward(tokens[None, first:], first + np.arange(size)[None], np.tri(size, dtype=bool)[None])
         self._root_logits = logits[0, roots - first][:, None]  # [R, 1, V]
         self._visible: Array = np.tri(size, dtype=bool)  # [rows, rows] over the text, then the drafted nodes
         self._rows: Array = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
@@ -102,7 +91,7 @@ class _Grove:
         self._ngrams = [NgramModel(tokens[: root + 1].tolist()) for root in roots.tolist()]
         self._expanded: list[list[int]] = [[] for _ in roots]
 
-    def grow(self, depth_limits: Array) -> list[dict[str, Any]]:
+    def grow(self, depth_limits: Array) -> list[EnvelopeRow]:
         frontier = np.where(depth_limits > 0, 0, -1)[:, None]
         level = 0
         while (frontier >= 0).any():
@@ -149,9 +138,14 @@ class _Grove:
         ngrams = partial(expect, self._ngrams, self._tree, frontier)
         return propose(self._sampler.warp(logits[None])[0], shared, self._width, ngrams)
 
-    def _row(self, number: int) -> dict[str, Any]:
-        tree, count = self._tree, int(self._tree.num_nodes[number])
-        columns: dict[str, Any] = {"position": int(self._roots[number]), "scheme": self._scheme.name}
-        columns["expanded"] = self._expanded[number]
+    def _row(self, number: int) -> EnvelopeRow:
         names = [name for name in EnvelopeRow._fields if name in (*LINKS, *NUMBERS)]
-        return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}
+        count = int(self._tree.num_nodes[number])
+        return EnvelopeRow(
+            text_id=self._text.text_id,
+            document=self._text.document,
+            position=int(self._roots[number]),
+            scheme=self._scheme.name,
+            expanded=self._expanded[number],
+            **{name: getattr(self._tree, name)[number, :count].tolist() for name in names},
+        )

@@ -61,19 +61,19 @@ def profile(
     if len(tables) > 1:
         means = [{"threads": int(each.key["threads"]), "ms": round(target_ms(each), 2)} for each in tables]
         print_table("Mean milliseconds of a target step, by CPU threads; below, the tables of the fastest", means)
-    rows = [
-        {"kind": kind, "batch": batch, "context": context}
-        | {f"{size}": round(ms, 2) for size, ms in zip(sizes_measured, cells, strict=True)}
-        for kind, sizes_measured, tables in (
-            ("drafter level, by width", table.widths, table.draft_ms),
-            ("target step, by nodes", table.nodes, table.verify_ms),
-        )
-        for batch, by_context in zip(table.batches, tables, strict=True)
-        for context, cells in zip(table.contexts, by_context, strict=True)
-    ]
-    print_table("Median milliseconds of a step's first drafter level", _root_rows(table))
-    for kind in ("drafter level, by width", "target step, by nodes"):
-        print_table("Median milliseconds", [row for row in rows if row["kind"] == kind])
+    of_roots = tuple(tuple((ms,) for ms in by_context) for by_context in table.root_ms)
+    for title, sizes_measured, prices in (
+        ("Median milliseconds of a step's first drafter level", ("ms",), of_roots),
+        ("Median milliseconds of a later drafter level, by width", table.widths, table.draft_ms),
+        ("Median milliseconds of a target step, by nodes", table.nodes, table.verify_ms),
+    ):
+        rows = [
+            {"batch": batch, "context": context}
+            | {str(size): round(ms, 2) for size, ms in zip(sizes_measured, cells, strict=True)}
+            for batch, by_context in zip(table.batches, prices, strict=True)
+            for context, cells in zip(table.contexts, by_context, strict=True)
+        ]
+        print_table(title, rows)
     print_json({"command": "profile", "file": str(cache_path(table.key)), **table.as_dict()})
 
 
@@ -89,14 +89,6 @@ def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
 def _renewed(pair: Pair, sizes: ProfileConfig, threads: int) -> LatencyTable:
     torch.set_num_threads(threads)
     return renew_table(pair, sizes)
-
-
-def _root_rows(table: LatencyTable) -> list[dict[str, float]]:
-    return [
-        {"batch": batch, "context": context, "ms": round(ms, 2)}
-        for batch, by_context in zip(table.batches, table.root_ms, strict=True)
-        for context, ms in zip(table.contexts, by_context, strict=True)
-    ]
 
 
 def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> LatencyTable:

@@ -55,13 +55,10 @@ def worst_decile(ratios: Sequence[float]) -> float:
 
 def by_domain(jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, float]:
     """Ratio of tokens per second to `plain` in each domain of the prompts."""
-    domains = [job.domain for job in jobs]
-    ratios = {}
-    for domain in dict.fromkeys(domains):
-        inside = [number for number, other in enumerate(domains) if other == domain]
-        seconds = [sum(of_policy[number].seconds for number in inside) for of_policy in (plain, runs)]
-        ratios[domain] = round(seconds[0] / seconds[1], 3)
-    return ratios
+    seconds = {job.domain: np.zeros(2) for job in jobs}
+    for job, run, other in zip(jobs, runs, plain, strict=True):
+        seconds[job.domain] += (other.seconds, run.seconds)
+    return {domain: round(float(before / after), 3) for domain, (before, after) in seconds.items()}
 
 
 def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> PolicyRow:
