@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from scipy.optimize import isotonic_regression
@@ -56,7 +56,7 @@ def profile(
     _check_threads(threads, pair.threads)
     default = torch.get_num_threads()
     models = load_pair(pair)
-    tables = [_renewed(models, sizes, count) for count in threads] or [renew_on_fastest(models, sizes, default)]
+    tables = [renew_table(models, sizes, count) for count in threads] or [renew_on_fastest(models, sizes, default)]
     table = next(table for table in tables if int(table.key["threads"]) == fastest(tables))
     if len(tables) > 1:
         means = [{"threads": int(each.key["threads"]), "ms": round(target_ms(each), 2)} for each in tables]
@@ -86,11 +86,6 @@ def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
         raise InputError(f"threads {list(threads)} and pair.threads {fixed} are both given; leave one of them out")
 
 
-def _renewed(pair: Pair, sizes: ProfileConfig, threads: int) -> LatencyTable:
-    torch.set_num_threads(threads)
-    return renew_table(pair, sizes)
-
-
 def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> LatencyTable:
     """Measure and store a table on as many threads as torch has by itself, `default`, or fewer where those are clearly
     faster; on as many as it has now where somebody has said so.
@@ -111,8 +106,9 @@ def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> Latency
     return table
 
 
-def renew_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
-    """Measure this machine's table and store it in the user cache."""
+def renew_table(pair: Pair, config: ProfileConfig, threads: int | None = None) -> LatencyTable:
+    """Measure this machine's table, on other `threads` than now if given, and store it in the user cache."""
+    torch.set_num_threads(threads or torch.get_num_threads())
     table = measure(pair, config)
     table.save(cache_path(pair.latency_key))
     return table
@@ -126,16 +122,14 @@ def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
         for context in config.contexts
     }
 
-    def table(kind: str) -> tuple[tuple[tuple[float, ...], ...], ...]:
-        return tuple(
-            tuple(getattr(cells[batch, context], kind) for context in config.contexts) for batch in config.batches
-        )
+    def table(kind: str) -> tuple[tuple[Any, ...], ...]:
+        return tuple(tuple(getattr(cells[batch, each], kind) for each in config.contexts) for batch in config.batches)
 
     return LatencyTable(
         key=pair.latency_key,
         batches=config.batches,
         contexts=config.contexts,
-        root_ms=tuple(tuple(cells[batch, context].root for context in config.contexts) for batch in config.batches),
+        root_ms=table("root"),
         widths=config.widths,
         draft_ms=table("draft"),
         nodes=config.nodes,

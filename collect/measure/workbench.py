@@ -34,14 +34,7 @@ class Workbench:
     """
 
     def __init__(
-        self,
-        pair: Pair,
-        batch: int,
-        context: int,
-        *,
-        widths: Sequence[int],
-        nodes: Sequence[int],
-        num_roots: int,
+        self, pair: Pair, batch: int, context: int, *, widths: Sequence[int], nodes: Sequence[int], num_roots: int
     ):
         generator = np.random.default_rng(0)
         vocabulary_size = pair.target.vocabulary_size

@@ -108,10 +108,7 @@ TEXTS, POSITIONS, NODES = _schema(TextRow), _schema(PositionRow), _schema(Envelo
 TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
 
 # The columns each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
-PRIVACY = {
-    "tokens": (),
-    "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens"),
-}
+PRIVACY = {"tokens": (), "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens")}
 
 
 @dataclass(frozen=True)
