@@ -16,7 +16,8 @@ from .header import trace_header
 from .labels.recorder import RunConfig, record_rows
 from .measure.profile import ProfileConfig
 from .measure.table_cache import cached_table
-from .trace import PRIVACY, TextRow, TraceFolder, parse_shard
+from .trace import PRIVACY, TextRow, TraceFolder
+from .trace.merge import parse_shard
 
 Take = Callable[[Sequence[int]], list[TextRow]]  # texts by their numbers
 

@@ -1,8 +1,8 @@
-"""Envelopes: at each position of a text, a tree so bushy that every policy's tree lies inside it.
+"""Envelopes: at each position of a text, a tree so large that it contains the tree of every policy.
 
-Replay needs the drafted trees of policies that were never run. The drafter alone can say what they would have held,
+Replay needs the drafted trees of policies that were never run. Only the drafter can compute their nodes,
 so each envelope is grown once, level by level, and stored. The roots of a text share one slot of the drafter's cache:
-the text is the trunk, and the trees hang at its tokens behind one mask.
+the text is the trunk, and each tree is appended at its root's token, under one mask.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from ...runtime.engines.base import CachedModel, append_text
 from ...runtime.sampling import TokenSampler
 from ...runtime.schemes.ranked import propose
 from ..text import sampling_of
-from ..trace import EnvelopeRow, TextRow
+from ..trace.schema import EnvelopeRow, TextRow
 
-# Roots grown by the same forwards; more would only widen their mask.
+# Roots that share the forwards of a level. Each further root widens the mask of all of them.
 ROOTS_AT_ONCE = 16
 
 
@@ -33,13 +33,13 @@ class EnvelopeConfig:
     """The trees recorded for replay."""
 
     texts: int = 0
-    """Texts recorded with an envelope at every position, drawn from all of them; 0 for none"""
+    """Texts recorded with an envelope at every position, chosen at random from all of them; 0 for none"""
     max_depth: int = 8
     """Levels of an envelope"""
     frontier: int = 12
     """Nodes expanded per level, the likeliest first; a policy may expand fewer, and rarely others"""
     schemes: tuple[str, ...] = ("coupled", "fixed")
-    """Drafting schemes to grow them under; greedy text needs one, for there all schemes are the same"""
+    """Drafting schemes to grow them under; greedy text needs one, because without noise all schemes are the same"""
 
     def __post_init__(self) -> None:
         require_at_least("envelopes.texts", self.texts, 0)
@@ -115,8 +115,8 @@ class _Grove:
 
     def _forward(self, frontier: Array) -> torch.Tensor:
         """[R, F, V] logits of the frontier nodes, all in one forward of the one slot."""
-        tree, (trees, places) = self._tree, np.nonzero(frontier >= 0)
-        nodes = frontier[trees, places]
+        tree, (trees, slots) = self._tree, np.nonzero(frontier >= 0)
+        nodes = frontier[trees, slots]
         known = np.full(tree.tokens.shape, -1)
         known[:, : self._rows.shape[1]] = self._rows
         num_old, num_new = len(self._visible), len(nodes)
@@ -129,7 +129,7 @@ class _Grove:
         known[trees, nodes] = num_old + np.arange(num_new)
         self._rows, self._visible = known, visible
         rows = logits.new_zeros((*frontier.shape, logits.shape[-1]))
-        rows[torch.from_numpy(trees), torch.from_numpy(places)] = logits
+        rows[torch.from_numpy(trees), torch.from_numpy(slots)] = logits
         return rows
 
     def _propose(self, logits: torch.Tensor, frontier: Array, positions: Array) -> Children:

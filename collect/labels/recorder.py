@@ -7,7 +7,8 @@ from ...controller.errors import InputError
 from ...runtime.pair import Pair
 from ...runtime.schemes.ranked import get_ranked_scheme
 from ..text import sampling_of
-from ..trace import PRIVACY, TextRow, TraceRows, parse_shard
+from ..trace import PRIVACY, TextRow, TraceRows
+from ..trace.merge import parse_shard
 from .envelopes import EnvelopeConfig, grow_envelopes
 from .positions import label_text
 

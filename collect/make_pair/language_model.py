@@ -1,4 +1,4 @@
-"""Trains one model of the pair: the target on the text alone, the drafter on the text and on the target's rows."""
+"""Trains one model of the pair: the target on text, the drafter on text and on the target's distributions."""
 
 import copy
 import logging
@@ -106,7 +106,7 @@ def fit_model(
     teacher: LlamaForCausalLM | None = None,
     snapshots: dict[Path, int] | None = None,
 ) -> None:
-    """Train `model` in place; a killed run goes on from its last epoch in `scratch`."""
+    """Train `model` in place; a killed run is resumed from its last epoch in `scratch`."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = LanguageModule(model, tokens, num_steps, config, teacher)
     state = ModelCheckpoint(scratch, filename="last", enable_version_counter=False)

@@ -50,8 +50,8 @@ def profile(
     Args:
         pair: The two models
         sizes: What the table spans
-        threads: CPU threads to measure a table for each; the pair then runs on the fastest, where nobody says otherwise
-            (none, and no pair.threads: torch's own choice, or one thread where that is clearly faster)
+        threads: CPU threads to measure a table for each; the pair then runs on the fastest, unless configured (none,
+            and no pair.threads: torch's own choice, or one thread where that is clearly faster)
     """
     _check_threads(threads, pair.threads)
     default = torch.get_num_threads()
@@ -88,9 +88,9 @@ def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
 
 def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> LatencyTable:
     """Measure and store a table on as many threads as torch has by itself, `default`, or fewer where those are clearly
-    faster; on as many as it has now where somebody has said so.
+    faster; on as many as it has now where the number was configured.
 
-    A stored table of another count that was tried, and that claims to be faster, was measured under another load: it is
+    A stored table of another count that was tried, and whose prices are lower, was measured under another load: it is
     removed, so that other commands find the one that was measured now.
     """
     if default == 1 or not is_undecided(pair.config.threads, pair.config.device):
@@ -154,7 +154,7 @@ def _measure_cell(pair: Pair, batch: int, context: int, config: ProfileConfig) -
     for _ in track(range(config.repeats), f"profile: batch {batch}, context {context}"):
         order.shuffle(names)
         for kind, size in names:
-            # In life, a first level comes right after a target step, and all else right after a drafter level.
+            # As in decoding: a first level follows a target step, everything else follows a drafter level.
             bench.verify(0) if kind == "root" else bench.draft(1)
             start = perf_counter()
             getattr(bench, kind)(size)
@@ -167,6 +167,6 @@ def _measure_cell(pair: Pair, batch: int, context: int, config: ProfileConfig) -
 
 
 def rising(costs: list[float]) -> tuple[float, ...]:
-    """The nearest costs that never fall with size: a larger forward is not cheaper, and a policy that believed one
-    measured so would seek it out."""
+    """The nearest costs that never fall with size: a larger forward is not cheaper, and a policy would prefer a size
+    that was measured so by chance."""
     return tuple(isotonic_regression(costs).x.round(4).tolist())

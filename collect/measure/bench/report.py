@@ -15,7 +15,7 @@ from .policies import Job, Policy, Run
 
 @dataclass(frozen=True)
 class PolicyRow:
-    """One policy at one temperature; what is None is not known of a loop that is not ours."""
+    """One policy at one temperature; None where the loop is not ours and does not report it."""
 
     policy: str
     scheme: str
@@ -48,7 +48,7 @@ def known(row: Any) -> dict[str, Any]:
 
 
 def worst_decile(ratios: Sequence[float]) -> float:
-    """Mean of the lowest tenth, at least one: given each request's speed-up, what the unluckiest ones get."""
+    """Mean of the lowest tenth, at least one: given each request's speed-up, the speed-up of the slowest ones."""
     lowest = np.sort(ratios)[: -(-len(ratios) // 10)]
     return float(lowest.mean())
 
@@ -96,7 +96,7 @@ def over_others(family: str, policies: Sequence[Policy], runs: Sequence[Sequence
 
 
 def table_fit(runs: Sequence[Sequence[Run]]) -> PartRatios | None:
-    """What the steps of all policies' runs took over what the latency table says; None where no step tells."""
+    """Measured over priced milliseconds, the median over the steps of all policies; None where no step has a price."""
     steps = [step for of_policy in runs for run in of_policy for step in run.ratios]
     return PartRatios.medians(steps) if steps else None
 
@@ -104,7 +104,7 @@ def table_fit(runs: Sequence[Sequence[Run]]) -> PartRatios | None:
 def fit_sentence(fit: PartRatios | None) -> str:
     """How the latency table, by which policies choose and are tuned, agrees with the clock that measured them."""
     if fit is None:
-        return "No step says whether the latency table fits; measure more tokens."
+        return "No step shows whether the latency table fits; measure more tokens."
     if fit.fit:
         return f"The latency table fits: {fit.text}."
     return f"Warning: the machine changed since its prices were measured: {fit.text}. Bench again when it is quiet."
