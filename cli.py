@@ -12,7 +12,7 @@ from typing import Any
 
 # What each does, and the module of its function.
 COMMANDS = {
-    "collect": ("record traces of a target and a drafter, and this machine's latency table", "collect.collect"),
+    "collect": ("record traces of a target and a drafter, and this machine's latency table", "collect.command"),
     "train": ("learn a selector from traces and write a checkpoint folder", "train.command"),
     "serve": ("answer OpenAI completions with drafter, selector and verifier", "runtime.serve.command"),
     "generate": ("continue one prompt and print it", "runtime.generate"),

@@ -12,8 +12,8 @@ from ..controller.contract import FIXED
 from ..controller.errors import InputError
 from ..runtime.pair import PairConfig
 from .labels.envelopes import EnvelopeConfig
+from .labels.recorder import RunConfig
 from .measure.profile import ProfileConfig
-from .pipeline import RunConfig
 from .prompts.sources import PromptConfig
 from .record import TextConfig, record
 from .relabel import relabel as relabel_texts

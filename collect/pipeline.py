@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,36 +12,14 @@ import numpy as np
 from ..controller.console import track
 from ..controller.errors import InputError
 from ..runtime.pair import Pair, PairConfig, load_pair
-from ..runtime.schemes.ranked import get_ranked_scheme
 from .header import trace_header
-from .labels.envelopes import EnvelopeConfig
-from .labels.recorder import Recorder
+from .labels.recorder import RunConfig, record_rows
 from .measure.profile import ProfileConfig
 from .measure.table_cache import cached_table
-from .trace import PRIVACY, TextRow, TraceFolder, parse_shard
+from .trace import PRIVACY, TextRow, TraceFolder
+from .trace.merge import parse_shard
 
 Take = Callable[[Sequence[int]], list[TextRow]]  # texts by their numbers
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How texts are labelled and stored; the fields are options of the `collect` command."""
-
-    scheme: str = "coupled"
-    width: int = 4
-    draws: int = 4
-    batch: int = 8
-    envelopes: EnvelopeConfig = field(default_factory=EnvelopeConfig)
-    privacy: str = "tokens"
-    shard: str = "1/1"
-
-    def __post_init__(self) -> None:
-        get_ranked_scheme(self.scheme)
-        if min(self.width, self.draws, self.batch) < 1:
-            raise InputError(f"width, draws and batch are at least 1, got {self.width}, {self.draws} and {self.batch}")
-        if self.privacy not in PRIVACY:
-            raise InputError(f"privacy is one of {', '.join(PRIVACY)}, got {self.privacy!r}")
-        parse_shard(self.shard)
 
 
 class TextSource(NamedTuple):
@@ -58,7 +36,6 @@ def store_texts(
 ) -> TraceFolder:
     """Label the texts of `source` that belong to the run's shard and store them with the latency table; the finished
     folder. An unfinished folder of the same run is resumed."""
-    scheme = get_ranked_scheme(run.scheme)
     shard_number, num_shards = parse_shard(run.shard)
     num_texts = len(source.documents)
     if num_shards > num_texts:
@@ -71,9 +48,8 @@ def store_texts(
     # Not every k-th text: that could keep step with the temperatures or the domains, which alternate too.
     enveloped = set(np.random.default_rng(envelope_seed).permutation(num_texts)[: run.envelopes.texts].tolist())
     numbers = range(num_texts)[shard_number - 1 :: num_shards]
-    recorder = Recorder(models, scheme, run.width, run.draws, run.envelopes)
     kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy]}
-    header = trace_header(models, scheme=scheme.name, width=run.width, command=command, **kept)
+    header = trace_header(models, scheme=run.scheme, width=run.width, command=command, **kept)
     with TraceFolder.create(out, header) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was started with
             table = cached_table(models, profile)
@@ -81,7 +57,7 @@ def store_texts(
         batches = [numbers[start : start + run.batch] for start in range(folder.num_texts, len(numbers), run.batch)]
         for together in track(batches, "collect: batches of texts"):
             texts = [text._replace(document=names[text.document]) for text in take(together)]
-            folder.append(recorder.record(texts, [number in enveloped for number in together]))
+            folder.append(record_rows(models, texts, [number in enveloped for number in together], run))
         folder.finish()
     return folder
 

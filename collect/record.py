@@ -11,8 +11,9 @@ from ..controller.ranges import require_at_least
 from ..runtime.build import plain_decoder
 from ..runtime.pair import Pair, PairConfig
 from ..runtime.sampling import Sampling
+from .labels.recorder import RunConfig
 from .measure.profile import ProfileConfig
-from .pipeline import RunConfig, Take, TextSource, sha256_of, store_texts
+from .pipeline import Take, TextSource, sha256_of, store_texts
 from .prompts.prompt import Prompt, prompt_request
 from .prompts.sources import PromptConfig, load_prompts
 from .text import check_temperatures, text_row

@@ -8,10 +8,12 @@ import numpy as np
 
 from ..controller.errors import InputError
 from ..runtime.pair import Pair, PairConfig
+from .labels.recorder import RunConfig
 from .measure.profile import ProfileConfig
-from .pipeline import RunConfig, Take, TextSource, sha256_of, store_texts
+from .pipeline import Take, TextSource, sha256_of, store_texts
 from .record import TextConfig
-from .trace import FolderTexts, TextRow, TraceFolder, read_texts
+from .trace import TextRow, TraceFolder
+from .trace.texts import FolderTexts, read_texts
 
 log = logging.getLogger(__name__)
 

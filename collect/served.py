@@ -1,4 +1,4 @@
-"""What `serve --record` keeps: every text that has ended, for `collect --relabel` to make training rows of."""
+"""`serve --record`: stores every finished text, from which `collect --relabel` makes training rows."""
 
 import hashlib
 import json
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class ServedTexts:
-    """Appends texts to a trace folder of texts alone, which is never finished: the next run of the same pair goes on.
+    """Appends texts to a trace folder of texts alone. It is never finished: the next run of the same pair continues it.
 
-    A text is on the disk when the call returns. Once the disk has refused one, no more are kept.
+    A text is on the disk when the call returns. After the first write error no more are stored.
     """
 
     def __init__(self, folder: TraceFolder):
@@ -33,7 +33,7 @@ class ServedTexts:
         return cls(TraceFolder.create(path, trace_header(pair, scheme="", width=0, command={"serve": {}})))
 
     def __call__(self, request: Request, token_ids: Sequence[int]) -> bool:
-        """Keep a text; False where the disk refuses."""
+        """Store a text; False after a write error."""
         if not self._open:
             return False
         text_id, document = f"{self._folder.num_texts:08d}", _document(request.prompt_ids)
@@ -53,5 +53,5 @@ class ServedTexts:
 
 
 def _document(prompt_ids: Sequence[int]) -> str:
-    """A name for all texts of one prompt, whenever they are asked for: they may not stand on both sides of a split."""
+    """A name for all texts of one prompt, whenever they are generated: they may not fall on both sides of a split."""
     return f"prompt {hashlib.sha256(json.dumps(list(prompt_ids)).encode()).hexdigest()[:16]}"

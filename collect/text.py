@@ -33,7 +33,7 @@ def text_row(
 
 
 def sampling_of(text: TextRow) -> Sampling:
-    """How the text was drawn."""
+    """The sampling settings the text was generated with."""
     return Sampling(text.temperature, text.top_k, text.top_p, text.seed, text.choice)
 
 

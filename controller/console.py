@@ -1,4 +1,4 @@
-"""What commands show: progress on stderr, a readable table and one JSON document on stdout."""
+"""Output of commands: progress on stderr, a readable table and one JSON document on stdout."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 Item = TypeVar("Item")
-# A pipe has no width of its own, and a table must not be folded for it.
+# A pipe has no width; a table is wide enough not to be folded.
 PIPE_WIDTH = 160
 
 
@@ -60,17 +60,17 @@ def track(items: Iterable[Item], label: str) -> Iterator[Item]:
 
 
 class Terminal(Console):
-    """Where tables go; who has stopped reading is for the roof to answer, not for rich, which would exit by itself."""
+    """The output of tables. A closed pipe is handled by the command line; rich alone would exit the process."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """Print rows that share their keys; numbers stand right."""
+    """Print rows that share their keys; numbers are right-aligned."""
     table = Table()
     for name, value in rows[0].items():
-        # What does not fit goes on in the next line; cut off, a setting would be lost.
+        # Long cells are folded, not cut off: a setting would be lost.
         table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))

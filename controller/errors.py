@@ -1,4 +1,4 @@
-"""The one exception for what a person gave us and can mend."""
+"""The one exception for faults of the input, which a user can correct."""
 
 import re
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ MOST_LETTERS = 240  # of another library's message
 
 
 class InputError(ValueError):
-    """Says in one sentence what is wrong, what was got, and how to mend it; commands print it and exit with 2."""
+    """States in one sentence what is wrong, what was got, and how to correct it; commands print it and exit with 2."""
 
 
 def first_line(error: Exception) -> str:
-    """What another library's error says, short enough for a sentence of ours."""
+    """The first line of another library's message, to be quoted in a sentence of ours."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -25,19 +25,17 @@ def what_it_says(error: Exception) -> str:
 
 
 @contextmanager
-def named(place: str) -> Iterator[None]:
-    """Puts the name of a place, such as a line of a file or an option, before an InputError that comes from it."""
+def named(location: str) -> Iterator[None]:
+    """Prefixes an InputError from within with a location, such as a line of a file or an option."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{place}: {error}") from error
+        raise InputError(f"{location}: {error}") from error
 
 
 def system_sentence(error: OSError) -> str:
-    """What the system refused, in a sentence."""
+    """An error of the operating system, in a sentence."""
     reason = error.strerror or first_line(error)
     if error.filename is None:
-        return (
-            f"the system refused to go on ({reason}); mend that, such as a full disk behind the output, and try again"
-        )
-    return f"{error.filename} cannot be read or written ({reason}); mend that and run the same command again"
+        return f"the system reports an error ({reason}); correct it, such as a full disk, and try again"
+    return f"{error.filename} cannot be read or written ({reason}); correct that and run the same command again"

@@ -1,7 +1,7 @@
 """Position rows worked out by hand: few candidates, numbers one can add up."""
 
 import pyarrow as pa
-from treewright.collect.trace import POSITIONS
+from treewright.collect.trace.schema import POSITIONS
 from treewright.train.data.positions import COLUMNS
 
 SCHEMA = pa.schema([POSITIONS.field(name) for name in COLUMNS])

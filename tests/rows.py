@@ -3,7 +3,8 @@
 from functools import cache
 
 import pyarrow as pa
-from treewright.collect.trace import TABLES, EnvelopeRow, PositionRow, TextRow, TraceFolder, TraceHeader, TraceRows
+from treewright.collect.trace import TABLES, TraceFolder, TraceHeader, TraceRows
+from treewright.collect.trace.schema import EnvelopeRow, PositionRow, TextRow
 
 POSITIONS_PER_TEXT = 3
 

@@ -1,1 +1,1 @@
-"""What both models say about a stored text: labels per position, and trees for replay."""
+"""Both models read a generated text: labels per position, and trees for replay."""

@@ -1,13 +1,12 @@
-"""Envelopes: at each position of a text, a tree so bushy that every policy's tree lies inside it.
+"""Envelopes: at each position of a text, a tree so large that it contains the tree of every policy.
 
-Replay needs the drafted trees of policies that were never run. The drafter alone can say what they would have held,
+Replay needs the drafted trees of policies that were never run. Only the drafter can compute their nodes,
 so each envelope is grown once, level by level, and stored. The roots of a text share one slot of the drafter's cache:
-the text is the trunk, and the trees hang at its tokens behind one mask.
+the text is the trunk, and each tree is appended at its root's token, under one mask.
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from ...runtime.engines.base import CachedModel, append_text
 from ...runtime.sampling import TokenSampler
 from ...runtime.schemes.ranked import propose
 from ..text import sampling_of
-from ..trace import EnvelopeRow, TextRow
+from ..trace.schema import EnvelopeRow, TextRow
 
-# Roots grown by the same forwards; more would only widen their mask.
+# Roots that share the forwards of a level. Each further root widens the mask of all of them.
 ROOTS_AT_ONCE = 16
 
 
@@ -35,13 +34,13 @@ class EnvelopeConfig:
     """The trees recorded for replay."""
 
     texts: int = 0
-    """Texts recorded with an envelope at every position, drawn from all of them; 0 for none"""
+    """Texts recorded with an envelope at every position, chosen at random from all of them; 0 for none"""
     max_depth: int = 8
     """Levels of an envelope"""
     frontier: int = 12
     """Nodes expanded per level, the likeliest first; a policy may expand fewer, and rarely others"""
     schemes: tuple[str, ...] = ("coupled", "fixed")
-    """Drafting schemes to grow them under; greedy text needs one, for there all schemes are the same"""
+    """Drafting schemes to grow them under; greedy text needs one, because without noise all schemes are the same"""
 
     def __post_init__(self) -> None:
         require_at_least("envelopes.texts", self.texts, 0)
@@ -62,15 +61,12 @@ def grow_envelopes(
 
     A root too close to the end of the text for a draft to be of use has no envelope.
     """
-    tokens, first = np.array(text.tokens, dtype=np.int64), text.prompt_length - 1
-    roots = np.arange(first, len(tokens) - 2)
-    sampler = TokenSampler([sampling_of(text)], drafter.vocabulary_size, drafter.device)
+    last = len(text.tokens) - 2
+    roots = np.arange(text.prompt_length - 1, last)
     rows = []
     for start in range(0, len(roots), ROOTS_AT_ONCE):
         chosen = roots[start : start + ROOTS_AT_ONCE]
-        grove = _Grove(drafter, tokens[: chosen[-1] + 1], first, chosen, sampler, scheme, width, config)
-        grown = grove.grow(depth_limits=np.minimum(config.max_depth, len(tokens) - 2 - chosen))
-        rows += [EnvelopeRow(text.text_id, text.document, **columns) for columns in grown]
+        rows += _Grove(drafter, text, chosen, scheme, width, config).grow(np.minimum(config.max_depth, last - chosen))
     return rows
 
 
@@ -78,32 +74,26 @@ class _Grove:
     """The envelopes of a few neighbouring roots, as a batch of draft trees over one cache slot."""
 
     def __init__(
-        self,
-        drafter: CachedModel,
-        tokens: Array,
-        first: int,
-        roots: Array,
-        sampler: TokenSampler,
-        scheme: Scheme,
-        width: int,
-        config: EnvelopeConfig,
+        self, drafter: CachedModel, text: TextRow, roots: Array, scheme: Scheme, width: int, config: EnvelopeConfig
     ):
-        self._drafter, self._sampler, self._scheme = drafter, sampler, scheme
+        tokens, first = np.array(text.tokens[: roots[-1] + 1], dtype=np.int64), text.prompt_length - 1
+        self._drafter, self._text, self._scheme = drafter, text, scheme
+        self._sampler = TokenSampler([sampling_of(text)], drafter.vocabulary_size, drafter.device)
         self._roots, self._width, self._frontier = roots, width, config.frontier
         capacity = len(tokens) + len(roots) * config.frontier * config.max_depth
         drafter.open(1, capacity + 256)
         append_text(drafter, 0, tokens[:first])
-        text = tokens[None, first:]
-        rows = np.arange(text.shape[1])[None]
-        logits = drafter.forward(text, first + rows, rows - 1)
+        block = tokens[None, first:]
+        rows = np.arange(block.shape[1])[None]
+        logits = drafter.forward(block, first + rows, rows - 1)
         self._root_logits = logits[0, roots - first][:, None]  # [R, 1, V]
-        self._num_rows = text.shape[1]  # of the text, then of the drafted nodes
+        self._num_rows = block.shape[1]  # of the text, then of the drafted nodes
         self._rows: Array = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
         self._tree = DraftTree.from_roots(tokens[roots])
         self._ngrams = [NgramModel(tokens[: root + 1].tolist()) for root in roots.tolist()]
         self._expanded: list[list[int]] = [[] for _ in roots]
 
-    def grow(self, depth_limits: Array) -> list[dict[str, Any]]:
+    def grow(self, depth_limits: Array) -> list[EnvelopeRow]:
         frontier = np.where(depth_limits > 0, 0, -1)[:, None]
         level = 0
         while (frontier >= 0).any():
@@ -127,8 +117,8 @@ class _Grove:
 
     def _forward(self, frontier: Array) -> torch.Tensor:
         """[R, F, V] logits of the frontier nodes, all in one forward of the one slot."""
-        tree, (trees, places) = self._tree, np.nonzero(frontier >= 0)
-        nodes = frontier[trees, places]
+        tree, (trees, slots) = self._tree, np.nonzero(frontier >= 0)
+        nodes = frontier[trees, slots]
         known = np.full(tree.tokens.shape, -1)
         known[:, : self._rows.shape[1]] = self._rows
         parents = known[trees, tree.parents[trees, nodes]]
@@ -137,7 +127,7 @@ class _Grove:
         known[trees, nodes] = self._num_rows + np.arange(len(nodes))
         self._rows, self._num_rows = known, self._num_rows + len(nodes)
         rows = logits.new_zeros((*frontier.shape, logits.shape[-1]))
-        rows[torch.from_numpy(trees), torch.from_numpy(places)] = logits
+        rows[torch.from_numpy(trees), torch.from_numpy(slots)] = logits
         return rows
 
     def _propose(self, logits: torch.Tensor, frontier: Array, positions: Array) -> Children:
@@ -146,9 +136,14 @@ class _Grove:
         ngrams = partial(expect, self._ngrams, self._tree, frontier)
         return propose(self._sampler.warp(logits[None])[0], shared, self._width, ngrams)
 
-    def _row(self, number: int) -> dict[str, Any]:
-        tree, count = self._tree, int(self._tree.num_nodes[number])
-        columns: dict[str, Any] = {"position": int(self._roots[number]), "scheme": self._scheme.name}
-        columns["expanded"] = self._expanded[number]
+    def _row(self, number: int) -> EnvelopeRow:
         names = [name for name in EnvelopeRow._fields if name in (*LINKS, *NodeNumbers._fields)]
-        return columns | {name: getattr(tree, name)[number, :count].tolist() for name in names}
+        count = int(self._tree.num_nodes[number])
+        return EnvelopeRow(
+            text_id=self._text.text_id,
+            document=self._text.document,
+            position=int(self._roots[number]),
+            scheme=self._scheme.name,
+            expanded=self._expanded[number],
+            **{name: getattr(self._tree, name)[number, :count].tolist() for name in names},
+        )

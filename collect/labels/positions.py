@@ -1,7 +1,7 @@
-"""Labels: one linear teacher-forced pass of both models over text the target wrote.
+"""Labels: one linear teacher-forced pass of both models over text that the target generated.
 
-On-text positions sample the population of nodes a walk can reach, so no drafted tree is needed: at each position the
-drafter's candidates are what it would hang there, and the emitted token says which of them the target took.
+Positions on the text are a sample of the nodes that a walk can reach, so no drafted tree is needed: at each position
+the drafter's candidates are the children it would append there, and the emitted token is the target's choice.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from ...runtime.engines.base import CHUNK, CachedModel
 from ...runtime.sampling import Sampling, TokenSampler
 from ...runtime.schemes.ranked import NgramProposals, propose
 from ..text import sampling_of
-from ..trace import PositionRow, TextRow, rank_column
+from ..trace.schema import PositionRow, TextRow, rank_column
 
 # Choices of a seed from here on are for labels; a request's own choices stay far below.
 OTHER_CHOICES = 1 << 31
@@ -79,7 +79,7 @@ def label_text(
         columns = {"position": positions, "draw": np.full(len(positions), draw)}
         columns |= _columns(target_scores, draft_scores, taken, coupled if scheme is COUPLED else fixed)
         columns |= {
-            rank_column(of_scheme.name): place_of(taken, _drafted_tokens(candidates))
+            rank_column(of_scheme.name): index_of(taken, _drafted_tokens(candidates))
             for of_scheme, candidates in ((COUPLED, coupled), (FIXED, fixed))
         }
         lists = {name: values.tolist() for name, values in columns.items()}
@@ -89,14 +89,14 @@ def label_text(
 
 
 def _other_noise(sampling: Sampling, draw: int, model: CachedModel, positions: Array) -> Tensor | None:
-    """The noise of another choice of the same seed, which no text of the run is drawn with."""
+    """The noise of another choice of the same seed, which no text of the run uses."""
     other = replace(sampling, choice=OTHER_CHOICES + draw)
     return TokenSampler([other], model.vocabulary_size, model.device).noise(positions[None])
 
 
 def _columns(target_scores: Tensor, draft_scores: Tensor, emitted: Array, candidates: Children) -> dict[str, Any]:
-    """Columns [n] or [n, W + 1] of warped rows [n, V], where the target drew `emitted` [n] and the drafter would have
-    hung the `candidates` (B = 1, F = n)."""
+    """Columns [n] or [n, W + 1] of warped rows [n, V], where the target draws `emitted` [n] and the drafter would
+    append the `candidates` (B = 1, F = n)."""
     assert candidates.ngram_log_probs is not None and candidates.ngram_top_log_probs is not None
     target_log_probs, draft_log_probs = target_scores.log_softmax(-1), draft_scores.log_softmax(-1)
     target_probs, draft_probs = target_log_probs.exp(), draft_log_probs.exp()
@@ -123,7 +123,7 @@ def _drafted_tokens(children: Children) -> Array:
 
 
 def _expected(tokens: Array, prompt_length: int, candidates: Array) -> NgramProposals:
-    """What the text's own n-grams say before each written token, where the drafter has `candidates` [1, n, W]."""
+    """Predictions of the text's own n-grams at each generated token, where the drafter has `candidates` [1, n, W]."""
     text = NgramModel(tokens[:prompt_length].tolist())
     expectations = []
     for token, proposed in zip(tokens[prompt_length:].tolist(), candidates[0].tolist(), strict=True):
@@ -132,7 +132,7 @@ def _expected(tokens: Array, prompt_length: int, candidates: Array) -> NgramProp
     return NgramProposals.of([expectations])
 
 
-def place_of(emitted: Array, candidates: Array) -> Array:
+def index_of(emitted: Array, candidates: Array) -> Array:
     """[n]: column of `candidates` [n, W] that holds `emitted` [n], -1 where none does."""
     matches = candidates == emitted[:, None]
     return np.where(matches.any(axis=1), matches.argmax(axis=1), -1)

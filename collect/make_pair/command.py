@@ -1,4 +1,4 @@
-"""The `make-pair` command: train a target and a drafter worth decoding, from nothing but the standard library."""
+"""The `make-pair` command: train a target and a drafter on the source of the Python standard library."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def make_pair(
     """Train a pair on a Python standard library: tokenizer, target, distilled drafter with snapshots, prompts, card.
 
     Args:
-        out: Folder to write; a killed run goes on from its last epoch
+        out: Folder to write; a killed run is resumed from its last epoch
         library: Folder of the standard library to read; this Python's own where none is given
         shape: The two models
         fit: How long they are trained
@@ -49,23 +49,19 @@ def make_pair(
     read = [document for document in documents if not document.held_out]
     held_out = [document for document in documents if document.held_out]
     if not read or not held_out:
-        raise InputError(f"{library} is too small to be read in one part and held out in another; give a larger one")
+        raise InputError(
+            f"{library} is too small to be split into a training part and a held-out part; give a larger one"
+        )
     scratch = out / "scratch"
     _begin(scratch, shape, fit, documents)
     tokenizer = train_tokenizer(read, shape.vocabulary_size)
     tokens, held_out_tokens = encode_documents(tokenizer, read), encode_documents(tokenizer, held_out)
     if len(tokens) <= fit.window or len(held_out_tokens) <= WINDOW:
         raise InputError(
-            f"{library} has {len(tokens)} tokens to read and {len(held_out_tokens)} to hold out, but windows of "
+            f"{library} has {len(tokens)} tokens to train on and {len(held_out_tokens)} held out, but windows of "
             f"{fit.window} and {WINDOW} are cut from them; give a larger library"
         )
-    rows = cut_prompts(
-        tokenizer,
-        documents,
-        prompts_per_domain={"bench": prompts.bench, "tune": prompts.tune},
-        num_tokens=prompts.num_tokens,
-        seed=fit.seed,
-    )
+    rows = cut_prompts(tokenizer, documents, prompts, fit.seed)
     lightning.seed_everything(fit.seed, verbose=False)
     target, drafter = shape.target.build(shape.vocabulary_size), shape.drafter.build(shape.vocabulary_size)
     fit_model(target, tokens, fit.target_steps, fit, scratch / "target")
@@ -87,7 +83,7 @@ def make_pair(
 
 
 def _begin(scratch: Path, shape: PairShape, fit: PairFitConfig, documents: list[Document]) -> None:
-    """Make the folder that a killed run goes on from; InputError where it is of a run with other settings or texts."""
+    """Make the folder that a killed run is resumed from; InputError where its run had other settings or texts."""
     texts = hashlib.sha256(json.dumps([asdict(document) for document in documents]).encode()).hexdigest()
     identity = json.dumps({"shape": asdict(shape), "fit": {**asdict(fit), "compile": None}, "texts_sha256": texts})
     file = scratch / "identity.json"

@@ -1,4 +1,4 @@
-"""What a reference pair reads: Python's standard library as code, as prose and as tables."""
+"""The training text of a reference pair: Python's standard library as code, as prose and as tables."""
 
 import ast
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...controller.errors import InputError
 
-# Folders of tests, of installed packages and of machine-made data: nothing anyone wrote to be read.
+# Folders of tests, of installed packages and of machine-made data: not written by people for people.
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "lib2to3", "ensurepip", "__pycache__"}
 HELD_OUT_PERCENT = 10
 LEAST_LETTERS = 1200

@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from ...controller.errors import InputError
 from .corpus import Document
+from .settings import CutConfig
 
-# Of the modules the models never read, this share serves measuring. All others serve collecting, training and tuning,
-# those that were read too: after about one pass the two models agree on them no more than on held-out ones.
+# Percentage of the held-out modules that is for measuring. All other modules, those of the training text included, are
+# for collecting, training and tuning: after one pass the two models agree on them no more than on held-out ones.
 BENCH_PERCENT = 30
 # Prompts of a kind the pair never read, for measuring only.
 UNLIKE = Path(__file__).with_name("unlike.json")
@@ -28,22 +29,17 @@ class PromptRow(NamedTuple):
 
 
 def cut_prompts(
-    tokenizer: PreTrainedTokenizerFast,
-    documents: Sequence[Document],
-    *,
-    prompts_per_domain: dict[str, int],
-    num_tokens: int,
-    seed: int,
+    tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document], config: CutConfig, seed: int
 ) -> list[PromptRow]:
-    """Prompts of about `num_tokens` that begin at a line, so many per split in each domain.
+    """Prompts that begin at a line, so many per split in each domain.
 
-    Both splits take their documents in turn; a module is in one split only, in all of its domains.
+    The prompts of a split cycle through its documents; a module is in one split only, in all of its domains.
     """
     generator = np.random.default_rng(seed)
     held_out = sorted({document.module for document in documents if document.held_out})
     for_bench = set(generator.permutation(held_out)[: round(len(held_out) * BENCH_PERCENT / 100)].tolist())
     rows = []
-    for split, count in prompts_per_domain.items():
+    for split, count in (("bench", config.bench), ("tune", config.tune)):
         for domain in sorted({document.domain for document in documents}):
             chosen = [
                 one for one in documents if one.domain == domain and (one.module in for_bench) == (split == "bench")
@@ -53,7 +49,7 @@ def cut_prompts(
             order = generator.permutation(len(chosen))
             for number in range(count):
                 document = chosen[order[number % len(chosen)]]
-                prompt = _cut(tokenizer, document.text, num_tokens, generator)
+                prompt = _cut(tokenizer, document.text, config.num_tokens, generator)
                 rows.append(PromptRow(split, domain, document.module, prompt))
     unlike = enumerate(json.loads(UNLIKE.read_text(encoding="utf-8")), start=1)
     return rows + [PromptRow("bench", "unlike", f"unlike {number}", prompt) for number, prompt in unlike]

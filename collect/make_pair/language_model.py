@@ -1,4 +1,4 @@
-"""Trains one model of the pair: the target on the text alone, the drafter on the text and on the target's rows."""
+"""Trains one model of the pair: the target on text, the drafter on text and on the target's distributions."""
 
 import copy
 import logging
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM
 
 from ...controller.lightning_run import new_trainer, run
@@ -24,22 +24,6 @@ from .settings import EPOCH_STEPS, PairFitConfig
 log = logging.getLogger(__name__)
 
 SOFT_SHARE = 0.8  # of the drafter's loss: the target's rows; the rest is the text itself
-
-
-class Windows(Dataset[Tensor]):
-    """Random windows of one long row of tokens."""
-
-    def __init__(self, tokens: Array, length: int, count: int, seed: int):
-        self._tokens = tokens
-        self._starts = np.random.default_rng(seed).integers(len(tokens) - length, size=count)
-        self._length = length
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, index: int) -> Tensor:
-        start = self._starts[index]
-        return torch.from_numpy(self._tokens[start : start + self._length + 1])
 
 
 class LanguageModule(lightning.LightningModule):
@@ -53,10 +37,11 @@ class LanguageModule(lightning.LightningModule):
         self._tokens, self._num_steps, self._config = tokens, num_steps, config
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Fresh windows every epoch, the same in every run, so that a resumed run sees what the killed one would."""
-        config = self._config
-        count, seed = EPOCH_STEPS * config.batch_size, config.seed + self.current_epoch
-        return DataLoader(Windows(self._tokens, config.window, count, seed), batch_size=config.batch_size)
+        """Fresh random windows every epoch; they depend on the epoch alone, so a resumed run reads the same ones."""
+        config, generator = self._config, np.random.default_rng(self._config.seed + self.current_epoch)
+        starts = generator.integers(len(self._tokens) - config.window, size=EPOCH_STEPS * config.batch_size)
+        windows: Any = [torch.from_numpy(self._tokens[start : start + config.window + 1]) for start in starts]
+        return DataLoader(windows, batch_size=config.batch_size)
 
     def configure_optimizers(self) -> Any:
         matrices = [weights for name, weights in self.model.named_parameters() if name.endswith("proj.weight")]
@@ -121,7 +106,7 @@ def fit_model(
     teacher: LlamaForCausalLM | None = None,
     snapshots: dict[Path, int] | None = None,
 ) -> None:
-    """Train `model` in place; a killed run goes on from its last epoch in `scratch`."""
+    """Train `model` in place; a killed run is resumed from its last epoch in `scratch`."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = LanguageModule(model, tokens, num_steps, config, teacher)
     state = ModelCheckpoint(scratch, filename="last", enable_version_counter=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..measure.bench.measure import repeated_four_grams
 from .held_out import PromptRow
 from .settings import PairFitConfig, PairShape
 
+CARD = Path(__file__).with_name("card.md")
 WINDOW, MAX_WINDOWS = 256, 64
 NUM_TEXTS, TEXT_TOKENS = 24, 64
 
@@ -98,42 +100,11 @@ def _repetition(target: Any, tokenizer: Any, prompts: Sequence[str], temperature
 
 def pair_card(facts: Provenance) -> str:
     """Markdown for the pair's README."""
-    shape, fit, measured = facts.shape, facts.fit, facts.measured
-    sizes = [
-        f"| {name} | {getattr(shape.target, size)} | {getattr(shape.drafter, size)} |"
-        for name, size in (
-            ("layers", "num_layers"),
-            ("hidden size", "hidden_size"),
-            ("query heads", "num_heads"),
-            ("key and value heads", "num_key_value_heads"),
-        )
-    ]
-    millions = {name: f"{count / 1e6:.1f} M" for name, count in measured.parameters.items()}
-    windows = f"{fit.batch_size} windows of {fit.window} tokens"
-    repeated = measured.repeated_4_grams
-    return f"""# The reference pair
-
-Something real to decode on machines without a hub. Both models are Llama-architecture, stored as bf16 safetensors and
-always loaded as float32 unless asked otherwise; they share one tokenizer (byte-level BPE, {shape.vocabulary_size}
-tokens). Made by `treewright make-pair`; `provenance.json` holds every setting.
-
-| | target | drafter |
-|---|---|---|
-| parameters | {millions["target"]} | {millions["drafter"]} |
-{chr(10).join(sizes)}
-| held-out loss, nats per token | {measured.target_loss} | {measured.drafter_loss} |
-| steps of {windows} | {fit.target_steps} | {fit.drafter_steps} |
-
-Read: the Python standard library as source (tests left out), its docstrings and language reference as prose, its
-functions as Markdown tables; {facts.training_tokens / 1e6:.1f} million tokens, every tenth module held out. The
-drafter is distilled from the target (0.2 hard, 0.8 soft loss); `drafter-early` and `drafter-mid` are the same drafter
-after a tenth and a third of its steps.
-
-On held-out text: overlap (sum over tokens of the smaller probability) {measured.overlap}, greedy agreement
-{measured.greedy_agreement}. Repeated 4-grams in sampled text: {repeated["1.0"]:.0%} at T = 1, {repeated["0.6"]:.0%}
-at T = 0.6.
-
-`prompts.jsonl`: prompts cut from the library, by domain. Split `bench`, for measuring only, is of held-out modules;
-split `tune`, for collecting, training and tuning, of all others. The text is Python's, under the
-[PSF License](https://docs.python.org/3/license.html).
-"""
+    return CARD.read_text(encoding="utf-8").format(
+        shape=facts.shape,
+        fit=facts.fit,
+        measured=facts.measured,
+        training_millions=facts.training_tokens / 1e6,
+        millions={name: f"{count / 1e6:.1f} M" for name, count in facts.measured.parameters.items()},
+        repeated=facts.measured.repeated_4_grams,
+    )

@@ -1,4 +1,4 @@
-"""What a pair is asked to be: the two models, how long they are trained, the prompts that come with them."""
+"""The options of `make-pair`: the two models, how long they are trained, the prompts that come with them."""
 
 from dataclasses import dataclass, field, fields
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from scipy.optimize import isotonic_regression
@@ -50,30 +50,30 @@ def profile(
     Args:
         pair: The two models
         sizes: What the table spans
-        threads: CPU threads to measure a table for each; the pair then runs on the fastest, where nobody says otherwise
-            (none, and no pair.threads: torch's own choice, or one thread where that is clearly faster)
+        threads: CPU threads to measure a table for each; the pair then runs on the fastest, unless configured (none,
+            and no pair.threads: torch's own choice, or one thread where that is clearly faster)
     """
     _check_threads(threads, pair.threads)
     default = torch.get_num_threads()
     models = load_pair(pair)
-    tables = [_renewed(models, sizes, count) for count in threads] or [renew_on_fastest(models, sizes, default)]
+    tables = [renew_table(models, sizes, count) for count in threads] or [renew_on_fastest(models, sizes, default)]
     table = next(table for table in tables if int(table.key["threads"]) == fastest(tables))
     if len(tables) > 1:
         means = [{"threads": int(each.key["threads"]), "ms": round(target_ms(each), 2)} for each in tables]
         print_table("Mean milliseconds of a target step, by CPU threads; below, the tables of the fastest", means)
-    rows = [
-        {"kind": kind, "batch": batch, "context": context}
-        | {f"{size}": round(ms, 2) for size, ms in zip(sizes_measured, cells, strict=True)}
-        for kind, sizes_measured, tables in (
-            ("drafter level, by width", table.widths, table.draft_ms),
-            ("target step, by nodes", table.nodes, table.verify_ms),
-        )
-        for batch, by_context in zip(table.batches, tables, strict=True)
-        for context, cells in zip(table.contexts, by_context, strict=True)
-    ]
-    print_table("Median milliseconds of a step's first drafter level", _root_rows(table))
-    for kind in ("drafter level, by width", "target step, by nodes"):
-        print_table("Median milliseconds", [row for row in rows if row["kind"] == kind])
+    of_roots = tuple(tuple((ms,) for ms in by_context) for by_context in table.root_ms)
+    for title, sizes_measured, prices in (
+        ("Median milliseconds of a step's first drafter level", ("ms",), of_roots),
+        ("Median milliseconds of a later drafter level, by width", table.widths, table.draft_ms),
+        ("Median milliseconds of a target step, by nodes", table.nodes, table.verify_ms),
+    ):
+        rows = [
+            {"batch": batch, "context": context}
+            | {str(size): round(ms, 2) for size, ms in zip(sizes_measured, cells, strict=True)}
+            for batch, by_context in zip(table.batches, prices, strict=True)
+            for context, cells in zip(table.contexts, by_context, strict=True)
+        ]
+        print_table(title, rows)
     print_json({"command": "profile", "file": str(cache_path(table.key)), **table.as_dict()})
 
 
@@ -86,24 +86,11 @@ def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
         raise InputError(f"threads {list(threads)} and pair.threads {fixed} are both given; leave one of them out")
 
 
-def _renewed(pair: Pair, sizes: ProfileConfig, threads: int) -> LatencyTable:
-    torch.set_num_threads(threads)
-    return renew_table(pair, sizes)
-
-
-def _root_rows(table: LatencyTable) -> list[dict[str, float]]:
-    return [
-        {"batch": batch, "context": context, "ms": round(ms, 2)}
-        for batch, by_context in zip(table.batches, table.root_ms, strict=True)
-        for context, ms in zip(table.contexts, by_context, strict=True)
-    ]
-
-
 def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> LatencyTable:
     """Measure and store a table on as many threads as torch has by itself, `default`, or fewer where those are clearly
-    faster; on as many as it has now where somebody has said so.
+    faster; on as many as it has now where the number was configured.
 
-    A stored table of another count that was tried, and that claims to be faster, was measured under another load: it is
+    A stored table of another count that was tried, and whose prices are lower, was measured under another load: it is
     removed, so that other commands find the one that was measured now.
     """
     if default == 1 or not is_undecided(pair.config.threads, pair.config.device):
@@ -119,8 +106,9 @@ def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> Latency
     return table
 
 
-def renew_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
-    """Measure this machine's table and store it in the user cache."""
+def renew_table(pair: Pair, config: ProfileConfig, threads: int | None = None) -> LatencyTable:
+    """Measure this machine's table, on other `threads` than now if given, and store it in the user cache."""
+    torch.set_num_threads(threads or torch.get_num_threads())
     table = measure(pair, config)
     table.save(cache_path(pair.latency_key))
     return table
@@ -134,16 +122,14 @@ def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
         for context in config.contexts
     }
 
-    def table(kind: str) -> tuple[tuple[tuple[float, ...], ...], ...]:
-        return tuple(
-            tuple(getattr(cells[batch, context], kind) for context in config.contexts) for batch in config.batches
-        )
+    def table(kind: str) -> tuple[tuple[Any, ...], ...]:
+        return tuple(tuple(getattr(cells[batch, each], kind) for each in config.contexts) for batch in config.batches)
 
     return LatencyTable(
         key=pair.latency_key,
         batches=config.batches,
         contexts=config.contexts,
-        root_ms=tuple(tuple(cells[batch, context].root for context in config.contexts) for batch in config.batches),
+        root_ms=table("root"),
         widths=config.widths,
         draft_ms=table("draft"),
         nodes=config.nodes,
@@ -168,7 +154,7 @@ def _measure_cell(pair: Pair, batch: int, context: int, config: ProfileConfig) -
     for _ in track(range(config.repeats), f"profile: batch {batch}, context {context}"):
         order.shuffle(names)
         for kind, size in names:
-            # In life, a first level comes right after a target step, and all else right after a drafter level.
+            # As in decoding: a first level follows a target step, everything else follows a drafter level.
             bench.verify(0) if kind == "root" else bench.draft(1)
             start = perf_counter()
             getattr(bench, kind)(size)
@@ -181,6 +167,6 @@ def _measure_cell(pair: Pair, batch: int, context: int, config: ProfileConfig) -
 
 
 def rising(costs: list[float]) -> tuple[float, ...]:
-    """The nearest costs that never fall with size: a larger forward is not cheaper, and a policy that believed one
-    measured so would seek it out."""
+    """The nearest costs that never fall with size: a larger forward is not cheaper, and a policy would prefer a size
+    that was measured so by chance."""
     return tuple(isotonic_regression(costs).x.round(4).tolist())

@@ -1,4 +1,4 @@
-"""The stored latency table, held against a few live measurements before it is used again."""
+"""The stored latency table, checked against a few live measurements before it is used again."""
 
 import logging
 from dataclasses import replace
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
-    """This machine's stored table; measured first where there is none, and again, over what it spans, where it does
-    not fit any more."""
+    """This machine's stored table; measured first where there is none, and again, over what it spans, where it no
+    longer fits."""
     table = stored_table(pair.latency_key)
     if table is None:
         return renew_on_fastest(pair, config, torch.get_num_threads())
     ratios = live_ratios(table, measure(pair, few_sizes(table)))
-    if not ratios.fit:  # the machine may have been busy for just that second
+    if not ratios.fit:  # the machine may have been busy for that second only
         ratios = live_ratios(table, measure(pair, few_sizes(table)))
     if ratios.fit:
         return table
@@ -34,7 +34,7 @@ def cached_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
 
 
 def new_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
-    """One measured now, and stored too, unless the stored one knows of larger batches."""
+    """A table measured now; stored too, unless the stored one spans larger batches."""
     stored = stored_table(pair.latency_key)
     if stored is None:
         return renew_on_fastest(pair, config, torch.get_num_threads())
@@ -45,7 +45,7 @@ def new_table(pair: Pair, config: ProfileConfig) -> LatencyTable:
 
 
 def few_sizes(table: LatencyTable) -> ProfileConfig:
-    """The corners of a table: a second's worth of measurements."""
+    """The corners of a table: about a second of measurements."""
     return ProfileConfig(
         batches=table.batches[:1],
         contexts=table.contexts[:1],
@@ -57,12 +57,12 @@ def few_sizes(table: LatencyTable) -> ProfileConfig:
 
 def live_ratios(table: LatencyTable, live: LatencyTable) -> PartRatios:
     """Measured over stored milliseconds, the median over the levels and over the target steps in `live`."""
-    place = {"batch": live.batches[0], "context": live.contexts[0]}
+    cell = {"batch": live.batches[0], "context": live.contexts[0]}
     first, later = (
-        live.draft_costs(live.widths[-1], level=level, **place)[1:]
-        / table.draft_costs(live.widths[-1], level=level, **place)[1:]
+        live.draft_costs(live.widths[-1], level=level, **cell)[1:]
+        / table.draft_costs(live.widths[-1], level=level, **cell)[1:]
         for level in (0, 1)
     )
-    verify = live.verify_costs(live.nodes[-1], **place) / table.verify_costs(live.nodes[-1], **place)
+    verify = live.verify_costs(live.nodes[-1], **cell) / table.verify_costs(live.nodes[-1], **cell)
     levels = [first[0], *(later[width - 1] for width in live.widths)]
     return PartRatios(float(median(levels)), float(median(verify[count] for count in live.nodes)))

@@ -1,4 +1,4 @@
-"""The thread count that a latency table is measured on where nobody has said one.
+"""The thread count that a latency table is measured on where none is configured.
 
 Torch's default is raced against one thread: on a machine that others use too, threads wait for each other,
 and a step can take forty times as long as on one.
@@ -17,7 +17,7 @@ from .workbench import Workbench
 
 CONTEXT = 16
 ROUNDS = 5
-# No round begins later: one on a busy machine can take seconds.
+# No round starts after that many seconds: on a busy machine one can take seconds.
 RACE_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -42,13 +42,13 @@ def race(pair: Pair, counts: Iterable[int]) -> dict[int, float]:
 
 
 def settle(median_ms: Mapping[int, float], default: int) -> None:
-    """Set torch to `default` threads, or to the count whose step is clearly shorter, and say that."""
+    """Set torch to `default` threads, or to the count whose step is clearly shorter, and log that."""
     chosen = race_winner(median_ms, default)
     torch.set_num_threads(chosen)
     if chosen != default:
         log.warning(
             "a plain target step takes %.1f ms on %s, but %.1f ms on %s: the latency table is measured on %s, and "
-            "commands that are told no number of threads run on as many",
+            "commands without a configured number of threads use as many",
             median_ms[default],
             _words(default),
             median_ms[chosen],

@@ -1,4 +1,4 @@
-"""A decode step taken apart, through the real code path, for those who price its parts."""
+"""The parts of a decode step, each runnable alone through the real code path, to measure their times."""
 
 from collections.abc import Sequence
 
@@ -22,25 +22,18 @@ from ...runtime.target import Target
 from ...runtime.verification.walk import WalkVerifier
 
 NO_ROWS = np.zeros((0, 0), dtype=np.int64)
-COMMITTED = (0, 2, 4, 6)  # tree rows, some of which have to move
+COMMITTED = (0, 2, 4, 6)  # tree rows; the gaps make the commit move some
 
 
 class Workbench:
     """The parts of a decode step, each with what the controller does for it, to be run by themselves.
 
-    `batch` texts of `context` random tokens each; `widths` and `nodes` are the sizes that will be asked for, and the
+    `batch` texts of `context` random tokens each; `widths` and `nodes` are the sizes that will be measured, and the
     root level and the commit no more than `num_roots` times.
     """
 
     def __init__(
-        self,
-        pair: Pair,
-        batch: int,
-        context: int,
-        *,
-        widths: Sequence[int],
-        nodes: Sequence[int],
-        num_roots: int,
+        self, pair: Pair, batch: int, context: int, *, widths: Sequence[int], nodes: Sequence[int], num_roots: int
     ):
         generator = np.random.default_rng(0)
         vocabulary_size = pair.target.vocabulary_size
@@ -76,7 +69,7 @@ class Workbench:
         self.root(1)
 
     def root(self, width: int) -> None:
-        """A step's first level: read the two tokens that were committed last, hang children under the root."""
+        """A step's first level: read the two tokens that were committed last, append children to the root."""
         self._selector.begin(self._context).frontier(self._roots)
         frontier = np.zeros((self._batch, width), dtype=np.int64)
         tree = self._drafter.expand(self._roots, frontier, self._selector.limits.width, self._sampler)
@@ -112,7 +105,7 @@ class Workbench:
 
 
 def _bush(roots: DraftTree, num_nodes: int, vocabulary_size: int) -> DraftTree:
-    """Trees of one level with `num_nodes` children: what a forward costs does not depend on the shape."""
+    """Trees of one level with `num_nodes` children: the time of a forward does not depend on the shape."""
     if num_nodes == 0:
         return roots
     batch = len(roots.tokens)

@@ -1,5 +1,5 @@
 """Files of prompts, row by row. Lines end at a line feed alone, with or without a carriage return before it: all other
-separators that Unicode knows are text."""
+Unicode separators are text."""
 
 import csv
 import io
@@ -67,11 +67,11 @@ def _from_json(path: Path) -> Iterator[Row]:
         yield Row(content, f"entry {number}")
 
 
-def _parsed(text: str, place: str) -> Any:
+def _parsed(text: str, location: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place} is no JSON ({error}); mend it") from error
+        raise InputError(f"{location} is no JSON ({error}); fix it") from error
 
 
 def _from_csv(path: Path) -> Iterator[Row]:
@@ -81,11 +81,11 @@ def _from_csv(path: Path) -> Iterator[Row]:
         require_content([*(rows.fieldnames or ())], str(path))
         for number, cells in enumerate(rows, 1):
             if None in cells:
-                raise InputError(f"{path} row {number} has more cells than the header; mend it")
+                raise InputError(f"{path} row {number} has more cells than the header; fix it")
             yield Row({name: cell or None for name, cell in cells.items()}, f"row {number}")
     except csv.Error as error:
         raise InputError(
-            f"{path} is no CSV behind line {rows.line_num} ({error}); mend it, or give a .jsonl file"
+            f"{path} is no CSV behind line {rows.line_num} ({error}); fix it, or give a .jsonl file"
         ) from error
 
 
@@ -96,7 +96,7 @@ def _from_parquet(path: Path) -> Iterator[Row]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"prompts cannot be read from {path} ({first_line(error)}); mend the file") from error
+        raise InputError(f"prompts cannot be read from {path} ({first_line(error)}); fix the file") from error
     require_content(table.column_names, str(path))
     for number, content in enumerate(table.to_pylist(), 1):
         yield Row(content, f"row {number}")

@@ -11,56 +11,56 @@ from ...runtime.pair import Pair
 from ...runtime.request import Request, check_request
 from ...runtime.sampling import Sampling
 
-# A row's prompt is the first of these that it has; a null counts as not given.
+# A row's prompt is the first of these keys that it has; null counts as missing.
 CONTENT_KEYS = ("prompt", "text", "messages")
 NEEDED = "'prompt', 'text' or 'messages'"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Text, or else the messages of a chat that its next answer is asked for."""
+    """Text to continue, or the messages of a chat whose next answer is generated."""
 
     text: str
     domain: str
-    document: str  # prompts of one document never stand on both sides of a train/validation split
-    place: str  # file and line, or dataset and row: how errors name it
+    document: str  # prompts of one document never fall on both sides of a train/validation split
+    location: str  # file and line, or dataset and row: how errors name it
     split: str | None = None  # None: it belongs to every split
     messages: tuple[dict[str, Any], ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a text written for this prompt depends on, as JSON."""
+        """All that a text generated for this prompt depends on, as JSON."""
         content = {"messages": self.messages} if self.messages else {}
         return {"text": self.text, "domain": self.domain, "document": self.document, **content}
 
 
 def read_prompt(row: object, source: str, label: str, *, domain: str = "text") -> Prompt:
     """The prompt of a row, which `label` names within `source`; InputError where it holds none."""
-    place = f"{source} {label}"
+    location = f"{source} {label}"
     if not isinstance(row, Mapping):
-        raise InputError(f"{place} is no object with a key {NEEDED}; mend it")
+        raise InputError(f"{location} is no object with a key {NEEDED}; fix it")
     key = next((key for key in CONTENT_KEYS if row.get(key) is not None), None)
     if key is None:
-        raise InputError(f"{place} has no {NEEDED}, or null there; give one or remove the row")
+        raise InputError(f"{location} has no {NEEDED}, or null there; give one or remove the row")
     content, text, messages = row[key], "", ()
     if isinstance(content, list):
-        messages = _chat(content, place, key)
+        messages = _chat(content, location, key)
     elif not isinstance(content, str) or key == "messages":
         kinds = "a list of messages" if key == "messages" else "a string or a list of messages"
-        raise InputError(f"{place}: {key!r} is {kinds}, got {type(content).__name__}; mend it")
+        raise InputError(f"{location}: {key!r} is {kinds}, got {type(content).__name__}; fix it")
     elif not content.strip():
-        raise InputError(f"{place} has an empty {key!r}; fill or remove the row")
+        raise InputError(f"{location} has an empty {key!r}; fill or remove the row")
     else:
-        text = _whole(content, place, key)
-    name: Callable[[str], str | None] = partial(_name, row, place)
-    return Prompt(text, name("domain") or domain, name("document") or label, place, name("split"), messages)
+        text = _whole(content, location, key)
+    name: Callable[[str], str | None] = partial(_name, row, location)
+    return Prompt(text, name("domain") or domain, name("document") or label, location, name("split"), messages)
 
 
 def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
     """Its tokens; InputError that names the prompt where the tokenizer, or its chat template, makes none."""
     if prompt.messages and not tokenizer.chat_template:
         raise InputError(
-            f"{prompt.place} is a chat, but the target's tokenizer has no chat template; give its text as 'prompt'"
+            f"{prompt.location} is a chat, but the target's tokenizer has no chat template; give its text as 'prompt'"
         )
     try:
         if prompt.messages:
@@ -68,52 +68,56 @@ def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
         else:
             ids = tokenizer(prompt.text)["input_ids"]
     except Exception as error:  # tokenizers raise plain exceptions, templates whatever their author chose
-        raise InputError(f"{prompt.place} cannot be turned into tokens ({first_line(error)}); mend it") from error
+        raise InputError(f"{prompt.location} cannot be turned into tokens ({first_line(error)}); fix it") from error
     if not ids:
-        raise InputError(f"{prompt.place}: the target's tokenizer makes no tokens of it; remove the row")
+        raise InputError(f"{prompt.location}: the target's tokenizer makes no tokens of it; remove the row")
     return list(ids)
 
 
 def prompt_request(prompt: Prompt, pair: Pair, max_tokens: int, sampling: Sampling) -> Request:
-    """What is asked of the decode loop; InputError that names the prompt where it does not fit the target's context."""
+    """The request to the decode loop; InputError that names the prompt where it does not fit the target's context."""
     request = Request(prompt_ids(prompt, pair.tokenizer), max_tokens, sampling)
-    with named(prompt.place):
+    with named(prompt.location):
         check_request(request, pair.target.context_length, pair.target.vocabulary_size)
     return request
 
 
-def _chat(content: list[Any], place: str, key: str) -> tuple[dict[str, Any], ...]:
+def _chat(content: list[Any], location: str, key: str) -> tuple[dict[str, Any], ...]:
     """The messages up to the last that is not an answer; nulls, which tables fill gaps with, are left out."""
     messages = []
     for message in content:
         parts = [message.get(name) for name in ("role", "content")] if isinstance(message, Mapping) else [None]
         if not all(isinstance(part, str) for part in parts):
-            raise InputError(f"{place}: every message of {key!r} has a 'role' and a 'content', both strings; mend it")
+            raise InputError(f"{location}: every message of {key!r} has a 'role' and a 'content', both strings; fix it")
         try:
-            _whole(json.dumps(message, ensure_ascii=False), place, key)
+            _whole(json.dumps(message, ensure_ascii=False), location, key)
         except TypeError as error:
-            raise InputError(f"{place}: {key!r} holds what JSON cannot ({error}); mend it") from error
+            raise InputError(
+                f"{location}: {key!r} holds a value that JSON cannot represent ({error}); fix it"
+            ) from error
         messages.append({name: value for name, value in message.items() if value is not None})
     while messages and messages[-1]["role"] == "assistant":
         messages.pop()
     if not messages:
-        raise InputError(f"{place}: {key!r} holds no message to answer; remove the row")
+        raise InputError(f"{location}: {key!r} holds no message to answer; remove the row")
     return tuple(messages)
 
 
-def _name(row: Mapping[str, Any], place: str, key: str) -> str | None:
+def _name(row: Mapping[str, Any], location: str, key: str) -> str | None:
     """A name, or a number's digits; None where it is not given."""
     value = row.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InputError(f"{place}: {key!r} is a string or a whole number, got {type(value).__name__}; mend it")
-    return _whole(str(value), place, key)
+        raise InputError(f"{location}: {key!r} is a string or a whole number, got {type(value).__name__}; fix it")
+    return _whole(str(value), location, key)
 
 
-def _whole(text: str, place: str, key: str) -> str:
+def _whole(text: str, location: str, key: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{place}: {key!r} holds half of a surrogate pair, which is no character; mend it") from error
+        raise InputError(
+            f"{location}: {key!r} holds half of a surrogate pair, which is no character; fix it"
+        ) from error
     return text

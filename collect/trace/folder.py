@@ -1,7 +1,7 @@
 """The trace folder: texts are journaled, sealed to Parquet shards, and read back only when they are whole.
 
-What the manifest lists counts, and the whole records of the next shard's journal. Everything else is what a killed run
-left behind, so a run killed anywhere resumes with each acknowledged text exactly once.
+Only what the manifest lists is valid, and the whole records of the next shard's journal. Everything else is left over
+from a killed run, so a run killed anywhere resumes with each acknowledged text exactly once.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class TraceFolder:
 
     @classmethod
     def create(cls, path: Path, header: TraceHeader, shard_texts: int = SHARD_TEXTS) -> Self:
-        """Start a folder, or resume one made by the same command; InputError where another run's traces lie there.
+        """Start a folder, or resume one made by the same command; InputError where it holds another run's traces.
 
         A shard is sealed as soon as it holds `shard_texts` texts.
         """
@@ -85,7 +85,7 @@ class TraceFolder:
     def append(self, rows: TraceRows) -> None:
         """Acknowledge some texts with all their rows: they last once this returns.
 
-        InputError where the disk refuses; then this object takes no more, and `create` resumes the folder.
+        InputError where the disk refuses; then this object accepts no more, and `create` resumes the folder.
         """
         assert self._lock is not None and not self._manifest.finished
         with self._writing():
@@ -94,7 +94,7 @@ class TraceFolder:
                 self._seal_journal()
 
     def attach(self, name: str, content: bytes) -> None:
-        """Store one more file in the folder, such as the latency table; the manifest vouches for it."""
+        """Store one more file in the folder, such as the latency table; its hash goes into the manifest."""
         with self._writing():
             atomic_write(self.path / name, content)
             self._update(files=self.files | {name: hashlib.sha256(content).hexdigest()})
@@ -110,7 +110,7 @@ class TraceFolder:
             self._update(shards=[*self.shards, Shard(num_rows, hashes)])
 
     def finish(self) -> None:
-        """Seal what is journaled and declare the folder whole: from now on it can be read, and no more written."""
+        """Seal what is journaled and declare the folder whole: from now on it is read-only."""
         if not self._manifest.finished:
             with self._writing():
                 if self._journal.num_texts:
@@ -119,7 +119,7 @@ class TraceFolder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder, finished or not."""
+        """Release the folder, finished or not."""
         self._journal.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -137,7 +137,7 @@ class TraceFolder:
         return pa.concat_tables([self.header.schema(table, columns).empty_table(), *shards])
 
     def shard(self, table: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of a table in one shard; a text's rows never stand in two."""
+        """The rows of a table in one shard; a text's rows are never in two."""
         return read_parquet(self.shard_file(table, number), self.header.schema(table, columns).names)
 
     def iterate(
@@ -155,7 +155,7 @@ class TraceFolder:
         return Journal(journal_file(self.path, len(self.shards)), self.header.schemas)
 
     def _resume(self, manifest: Manifest) -> None:
-        """Take up what a run of the same command left: its journal becomes a shard, or goes where it already is one."""
+        """Continue a run of the same command: its journal becomes a shard, or is removed where it already is one."""
         if differing := manifest.header.differences(self.header):
             raise InputError(
                 f"{self.path} holds traces of another run, which differs in {', '.join(differing)}; choose another "
@@ -175,7 +175,7 @@ class TraceFolder:
         tables = read_journal(journal.path, self.header.schemas)
         num_rows = {name: table.num_rows for name, table in tables.items()}
         if num_rows["texts"] < journal.num_texts:
-            raise InputError(f"{journal.path} has lost acknowledged texts; mend the disk, then run the command again")
+            raise InputError(f"{journal.path} has lost acknowledged texts; repair the disk, then run the command again")
         if num_rows["texts"]:
             self.add_shard({name: parquet_bytes(table) for name, table in tables.items()}, num_rows)
         journal.close()
@@ -190,7 +190,7 @@ class TraceFolder:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Whatever goes wrong closes the folder: a half-written record must never stand before a whole one."""
+        """Any error closes the folder: no record may follow a half-written one."""
         try:
             yield
         except BaseException as error:
@@ -198,7 +198,7 @@ class TraceFolder:
             if isinstance(error, OSError):
                 raise InputError(
                     f"{self.path} cannot be written ({error.strerror or error}); "
-                    "mend that and run the same command again, it resumes where it stopped"
+                    "fix that and run the same command again, it resumes where it stopped"
                 ) from error
             raise
 

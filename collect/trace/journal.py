@@ -1,7 +1,7 @@
-"""The journal of the shard in work: acknowledged texts that are not sealed yet.
+"""The journal of the next shard: acknowledged texts that are not sealed yet.
 
 A file of records, each its length, its SHA-256 and an Arrow IPC stream of one row: per table, the list of the rows
-that some texts decoded together brought. A record counts when it is whole, so a write cut short takes nothing along.
+of some texts decoded together. Only a whole record is valid, so a write cut short loses no earlier record.
 """
 
 import hashlib
@@ -56,12 +56,12 @@ def read_journal(path: Path, schemas: dict[str, pa.Schema]) -> dict[str, pa.Tabl
 
 
 def journal_records(path: Path) -> Iterator[dict[str, pa.Table]]:
-    """The tables of each whole record up to the first that is not: behind it nothing was acknowledged."""
+    """The tables of each whole record up to the first that is not: after it nothing was acknowledged."""
     content = memoryview(path.read_bytes())
     while len(content) > LENGTH_BYTES + HASH_BYTES:
         end = LENGTH_BYTES + HASH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
         payload = content[LENGTH_BYTES + HASH_BYTES : end]
-        # The hash stands before the parser: Arrow never sees damaged bytes.
+        # The hash is checked before parsing: Arrow never reads damaged bytes.
         if hashlib.sha256(payload).digest() != content[LENGTH_BYTES : LENGTH_BYTES + HASH_BYTES]:
             break
         yield _unpack(payload)

@@ -1,4 +1,4 @@
-"""The manifest: which files count, each by its SHA-256, under a digest of its own; replaced whole by rename."""
+"""The manifest: the valid files, each with its SHA-256, under a digest of its own; replaced whole by rename."""
 
 import hashlib
 import json
@@ -50,8 +50,8 @@ class Manifest:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be read ({error}); the trace folder is damaged, collect again") from error
         relabel = f"bring its texts up to date with `treewright collect --relabel {folder} --out NEW`"
-        mend = relabel if OLDEST_TEXTS <= version < SCHEMA_VERSION else "collect again"
-        raise InputError(f"{folder} has trace schema {version}, this build reads {SCHEMA_VERSION}; {mend}")
+        remedy = relabel if OLDEST_TEXTS <= version < SCHEMA_VERSION else "collect again"
+        raise InputError(f"{folder} has trace schema {version}, this build reads {SCHEMA_VERSION}; {remedy}")
 
     def write(self, folder: Path) -> None:
         content = asdict(self)
@@ -77,7 +77,9 @@ class Manifest:
             try:
                 intact = (folder / name).is_file() and sha256(folder / name) == expected
             except OSError as error:
-                raise InputError(f"{folder / name} cannot be read ({error}); mend the disk or collect again") from error
+                raise InputError(
+                    f"{folder / name} cannot be read ({error}); repair the disk or collect again"
+                ) from error
             if not intact:
                 raise InputError(f"{folder / name} is missing or damaged (SHA-256 differs); collect again")
 

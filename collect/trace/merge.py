@@ -73,7 +73,7 @@ def _read(path: Path, hashes: dict[str, str]) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); mend the disk or collect again") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); repair the disk or collect again") from error
     if hashlib.sha256(content).hexdigest() != hashes[path.name]:
         raise InputError(f"{path} changed while it was copied; merge again")
     return content

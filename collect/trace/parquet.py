@@ -35,4 +35,4 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}); mend the disk or collect again") from error
+        raise InputError(f"{path} cannot be read ({first_line(error)}); repair the disk or collect again") from error

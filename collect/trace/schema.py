@@ -1,4 +1,4 @@
-"""What a trace folder holds: the columns of its tables, and what all its rows have in common."""
+"""The columns of a trace folder's tables, and the header that all its rows share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -67,7 +67,7 @@ class PositionRow(NamedTuple):
 
 
 class EnvelopeRow(NamedTuple):
-    """One envelope: a tree that every policy's tree at that root lies inside."""
+    """One envelope: a tree that contains the tree of every policy at that root."""
 
     text_id: Name
     document: Name
@@ -107,11 +107,8 @@ TEXTS, POSITIONS, NODES = _schema(TextRow), _schema(PositionRow), _schema(Envelo
 # Every table's rows belong to a text; `texts` has exactly one row per text.
 TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
 
-# The columns each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
-PRIVACY = {
-    "tokens": (),
-    "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens"),
-}
+# The columns that each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
+PRIVACY = {"tokens": (), "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens")}
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,9 @@ class TraceHeader:
     tokenizer_sha256: str
     width: int  # the drafter's candidates per position, 0 where only texts are recorded
     command: dict[str, Any]  # the resolved configuration of the run
-    target_sha256: str = ""  # which weights generated and labelled the texts, see `runtime.fingerprint`
+    target_sha256: str = (
+        ""  # which weights generated and labelled the texts, see `runtime.engines.transformers.fingerprint`
+    )
     drafter_sha256: str = ""
     dtype: str = ""  # the number format both models ran in
     shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
@@ -139,7 +138,7 @@ class TraceHeader:
 
     @property
     def texts_only(self) -> bool:
-        """Whether the texts still wait for their labels."""
+        """Whether the texts are not labelled yet."""
         return self.width == 0
 
     @property

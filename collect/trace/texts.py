@@ -38,7 +38,7 @@ def read_texts(path: Path) -> FolderTexts:
 
 
 def _from_schema_4(table: pa.Table) -> pa.Table:
-    """One choice per seed, and settings in float32: their shortest decimals are what was asked for."""
+    """One choice per seed, and settings in float32: their shortest decimals are the settings of the run."""
     columns = {name: table[name] for name in table.column_names}
     columns |= {name: table[name].cast(pa.string()).cast(pa.float64()) for name in ("temperature", "top_p")}
     columns |= {"choice": pa.array(np.zeros(table.num_rows, dtype=np.uint32))}

@@ -1,4 +1,4 @@
-"""What a step costs: a measured staircase of milliseconds, never a formula with one slope."""
+"""The price of a step: a measured staircase of milliseconds, never a formula with one slope."""
 
 import json
 from bisect import bisect_left
@@ -17,7 +17,7 @@ from ..files import atomic_write
 from ..trees.tree import Array
 
 SCHEMA_VERSION = 2
-# The smallest value of each list of sizes; `nodes` begins with it, for it prices a plain step.
+# The smallest value of each list of sizes; `nodes` begins with it, because it prices a plain step.
 LEAST_SIZES = {"batches": 1, "contexts": 1, "widths": 1, "nodes": 0}
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class LatencyTable:
             atomic_write(path, json.dumps(self.as_dict(), indent=1).encode())
         except OSError as error:
             raise InputError(
-                f"latency table {path} cannot be written ({error.strerror or error}); mend that and run the same "
+                f"latency table {path} cannot be written ({error.strerror or error}); correct that and run the same "
                 "command again"
             ) from error
 

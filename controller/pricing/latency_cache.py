@@ -1,4 +1,4 @@
-"""Latency tables in the user cache: one file per key, which says where its numbers hold."""
+"""Latency tables in the user cache: one file per key; the key names the pair, the machine and the settings measured."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import platformdirs
 from ..errors import InputError
 from .latency import LatencyTable
 
-# Of the pair's name in a file's name, which no file system takes beyond 255 bytes; the digest tells long names apart.
+# Of the pair's name in a file's name: file systems limit names to 255 bytes; the digest distinguishes long names.
 NAME_BYTES = 100
 
 log = logging.getLogger(__name__)
@@ -53,5 +53,5 @@ def forget_table(key: dict[str, str]) -> None:
 
 @cache
 def _warn(sentence: str) -> None:
-    """Once: a command looks a table up in several places."""
+    """Once: a command looks a table up several times."""
     log.warning(sentence)

@@ -143,7 +143,7 @@ def test_the_tables_fit_is_the_median_over_the_steps_of_all_policies():
     [
         (PartRatios(1.1, 1.2), "The latency table fits: drafter levels take 1.10 times"),
         (PartRatios(1.4, 1.0), "Warning: the machine changed since its prices were measured: drafter levels"),
-        (None, "No step says"),
+        (None, "No step shows"),
     ],
 )
 def test_bench_says_whether_its_prices_agree_with_its_clock(fit, said):

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from treewright.collect.measure.gpu_prove.checks import captures_rightly, writes_plain_texts
+from treewright.collect.measure.gpu_prove.checks import captures_rightly, generates_plain_texts
 from treewright.collect.measure.gpu_prove.command import ProofConfig, gpu_prove
 from treewright.collect.measure.gpu_prove.times import NODES, WIDTHS, random_pair, score_times, step_times
 from treewright.controller.errors import InputError
@@ -11,7 +11,7 @@ from treewright.controller.errors import InputError
 
 def test_its_checks_hold():
     assert captures_rightly(tiny.pair())
-    assert writes_plain_texts(tiny.pair())
+    assert generates_plain_texts(tiny.pair())
 
 
 def test_every_part_of_a_step_is_timed_against_a_plain_one():

@@ -26,7 +26,7 @@ def refused(arguments, capsys):
 
 @pytest.mark.parametrize(
     ("count", "complaint"),
-    [(0, "holds no Python modules"), (1, "too small to be read in one part and held out in another")],
+    [(0, "holds no Python modules"), (1, "too small to be split into a training part")],
 )
 def test_a_library_too_small_is_refused_before_anything_is_written(tmp_path, capsys, count, complaint):
     library = write_library(tmp_path / "library", count)

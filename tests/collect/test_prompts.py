@@ -77,7 +77,7 @@ def test_a_file_gives_its_texts(tmp_path, name):
 def test_a_row_names_its_domain_and_document_or_neither(tmp_path, names, domain, document):
     (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "a", **names}))
     (prompt,) = load_prompts(PromptConfig(str(tmp_path / "p.jsonl")))
-    assert (prompt.domain, prompt.document, prompt.place) == (domain, document, f"{tmp_path / 'p.jsonl'} line 1")
+    assert (prompt.domain, prompt.document, prompt.location) == (domain, document, f"{tmp_path / 'p.jsonl'} line 1")
 
 
 @pytest.mark.parametrize(

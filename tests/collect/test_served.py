@@ -10,13 +10,11 @@ import rows
 import tiny
 from serving import complete, make_decoder, serving
 from treewright import cli
-from treewright.collect.labels.envelopes import EnvelopeConfig
-from treewright.collect.labels.recorder import Recorder
+from treewright.collect.labels.recorder import RunConfig, record_rows
 from treewright.collect.relabel import stored_texts
 from treewright.collect.served import ServedTexts
 from treewright.collect.trace import TraceFolder, TraceHeader, read_texts
 from treewright.controller import files
-from treewright.controller.contract import COUPLED
 from treewright.controller.errors import InputError
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -56,8 +54,7 @@ def relabel(source, out):
     texts = stored_texts(source).open(PAIR)(range(len(texts_of(source))))
     header = TraceHeader("tiny", "coupled", PAIR.tokenizer_sha256, 3, {})
     with TraceFolder.create(out, header) as folder:
-        recorder = Recorder(PAIR, COUPLED, 3, 2, EnvelopeConfig())
-        folder.append(recorder.record(texts, [False] * len(texts)))
+        folder.append(record_rows(PAIR, texts, [False] * len(texts), RunConfig(width=3, draws=2)))
         folder.finish()
     return TraceFolder.open(out)
 

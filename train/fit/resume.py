@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from ...collect.trace import Shard
+from ...collect.trace.manifest import Shard
 from ...controller.errors import first_line
 from ...controller.files import atomic_write
 from ...controller.learned.features import FEATURE_VERSION, FEATURES

@@ -1,4 +1,4 @@
-"""Where a step's time goes: forwards of the two models, and all that stands around them."""
+"""Where a step's time goes: forwards of the two models, and everything around them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from .policies import Job
 
 
 class TimedModel:
-    """A `CachedModel` that adds up what its forwards take; on a GPU, where they only begin, that is no measure."""
+    """A `CachedModel` that sums the time of its forwards; not valid on a GPU, where a call returns earlier."""
 
     def __init__(self, model: CachedModel):
         self._model = model

@@ -1,9 +1,12 @@
 """The `bench` command: tune every policy on one set of prompts, measure them all on another."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json
@@ -14,6 +17,7 @@ from ....controller.plans.plan import PolicyPlan
 from ....controller.plans.sampled_grids import verifier_grids
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.build import load_checkpoint
+from ....runtime.machine.processor import processor_name
 from ....runtime.pair import Pair, PairConfig, load_pair
 from ....runtime.sampling import Sampling
 from ...prompts.prompt import Prompt, prompt_ids, prompt_request
@@ -22,7 +26,6 @@ from ..profile import ProfileConfig
 from ..table_cache import new_table
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
-from .conditions import conditions
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
 from .policies import Job, guarded, plain_policy, planned_policy
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
@@ -115,7 +118,7 @@ def bench(
             "learned_step_shares": shares,
             "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
         }
-    report = {"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports}
+    report = {"command": "bench", **_conditions(models), "prompts": len(held_out), "temperatures": reports}
     if measure.verifiers:
         costs = verification_costs(models)
         print_costs(costs)
@@ -136,7 +139,7 @@ def _side_by_side(
         rows = [row for of_number in rounds for row in of_number]
         print_concurrency(temperature, rows, jobs[0].max_tokens)
         reports[f"{temperature:g}"] = [known(row) for row in rows]
-    return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
+    return {"command": "bench", **_conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
 
 
 def finalists(
@@ -165,3 +168,16 @@ def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: f
         )
         for number, prompt in enumerate(prompts)
     ]
+
+
+def _conditions(pair: Pair) -> dict[str, Any]:
+    """The conditions that every reported number needs; `batch` is 1 unless a report overrides it."""
+    return {
+        "pair": pair.name,
+        "dtype": pair.config.dtype,
+        "device": str(pair.target.device),
+        "processor": processor_name(pair.target.device),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "batch": 1,
+    }

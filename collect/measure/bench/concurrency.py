@@ -38,7 +38,7 @@ class ConcurrencyRow:
 
 
 class Served(NamedTuple):
-    """One way to write the texts of a round, `concurrency` of them at a time."""
+    """One way to generate the texts of a round, `concurrency` of them at a time."""
 
     name: str
     run: Callable[[Sequence[Job], int], Run]
@@ -78,7 +78,7 @@ def concurrency_rows(
     size = max(8, 3 * concurrency)
     for number in track(range(num_rounds + 1), f"bench: {concurrency} side by side"):
         order = range(number * size, (number + 1) * size)
-        of_round = [_variant(jobs[place % len(jobs)], place) for place in order]
+        of_round = [_variant(jobs[index % len(jobs)], index) for index in order]
         for way in generator.permutation(len(ways)):
             runs[way].append(ways[way].run(of_round, concurrency))
     plain, *_ = runs = [of_way[1:] for of_way in runs]  # the first round is for warming up
@@ -115,9 +115,9 @@ def print_concurrency(temperature: float, rows: Sequence[ConcurrencyRow], max_to
 
 
 def _variant(job: Job, number: int) -> Job:
-    """The same prompt with a seed and a length of its own, half to three halves of what is asked for: no round repeats
-    a text, and texts that ended together would join together too, which spares plain decoding alone to read prompts
-    beside others."""
+    """The same prompt with a seed and a length of its own, half to three halves of that asked for: no round repeats
+    a text. Texts of one length would end and join together, and then plain decoding alone would never read a prompt
+    beside running texts."""
     most = max(1, int(np.random.default_rng(number).integers(job.max_tokens // 2, 3 * job.max_tokens // 2 + 1)))
     return job._replace(max_tokens=most, sampling=replace(job.sampling, seed=job.sampling.seed + number))
 

@@ -11,7 +11,7 @@ from ....controller.console import track
 from ....controller.plans.plan import PolicyPlan
 from .policies import Job, Policy, Run
 
-# Of the first round, which is dropped.
+# Length of the texts in the first round, which is dropped.
 WARM_UP_TOKENS = 8
 
 
@@ -45,7 +45,8 @@ def tuned(
 ) -> list[PolicyPlan]:
     """The plan of each grid with the most tokens per priced millisecond.
 
-    Steps are priced by the latency table: on few short texts a clock says more about the machine than about a policy.
+    Steps are priced by the latency table: on few short texts, measured time depends more on the machine
+    than on the policy.
     """
     plans = [plan for grid in grids for plan in grid]
     runs = iter(run_interleaved([make(plan) for plan in plans], jobs, label))

@@ -19,7 +19,7 @@ from ....runtime.table_fit import PartRatios, StepRatios
 
 
 class Job(NamedTuple):
-    """One text to write."""
+    """One text to generate."""
 
     prompt_ids: list[int]
     max_tokens: int
@@ -28,7 +28,7 @@ class Job(NamedTuple):
 
     @property
     def request(self) -> Request:
-        """The end-of-text token does not end it: every policy writes as many tokens."""
+        """The end-of-text token does not end it: every policy generates the same number of tokens."""
         return Request(self.prompt_ids, self.max_tokens, self.sampling, ignore_end=True)
 
 
@@ -40,7 +40,7 @@ class Run:
     seconds: float
     stats: DecodeStats | None  # None for a loop that is not ours
     priced_ms: float = 0.0  # what its steps cost by the latency table
-    ratios: tuple[PartRatios, ...] = ()  # what they took over that, of the steps that tell
+    ratios: tuple[PartRatios, ...] = ()  # measured over priced time, of the steps where it is known
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class Policy:
     scheme: str  # "-" where nothing is drafted under a scheme of ours
     settings: str
     run: Callable[[Job], Run]
-    same_text: bool = True  # as plain decoding, by the same seed; other verifiers than the walk keep its scheme alone
+    same_text: bool = (
+        True  # as plain decoding, by the same seed; verifiers other than the walk keep only the distribution
+    )
 
 
 def plain_policy(pair: Pair, table: LatencyTable) -> Policy:
@@ -60,7 +62,7 @@ def plain_policy(pair: Pair, table: LatencyTable) -> Policy:
 
 
 def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
-    """The plan with a decoder of its own and nothing learnt yet."""
+    """The plan with a decoder of its own and no running state yet."""
     decoder = tree_decoder(pair, ALL_SCHEMES[plan.scheme], plan.build(), verifier=plan.verifier)
     walks = plan.verifier == WALK.name
     return Policy(plan.family, plan.scheme, plan.text, _runner(decoder, table, is_priced=walks), same_text=walks)
@@ -72,7 +74,7 @@ def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
 
 
 def _runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) -> Callable[[Job], Run]:
-    """`is_priced` where the table knows all that a step does; it does not know verifiers other than the walk."""
+    """`is_priced` where the table covers the whole step; it does not cover verifiers other than the walk."""
 
     def run(job: Job) -> Run:
         requests = [job.request]

@@ -15,7 +15,7 @@ from .policies import Job, Policy, Run
 
 @dataclass(frozen=True)
 class PolicyRow:
-    """One policy at one temperature; what is None is not known of a loop that is not ours."""
+    """One policy at one temperature; None where the loop is not ours and does not report it."""
 
     policy: str
     scheme: str
@@ -48,20 +48,17 @@ def known(row: Any) -> dict[str, Any]:
 
 
 def worst_decile(ratios: Sequence[float]) -> float:
-    """Mean of the lowest tenth, at least one: given each request's speed-up, what the unluckiest ones get."""
+    """Mean of the lowest tenth, at least one: given each request's speed-up, the speed-up of the slowest ones."""
     lowest = np.sort(ratios)[: -(-len(ratios) // 10)]
     return float(lowest.mean())
 
 
 def by_domain(jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> dict[str, float]:
     """Ratio of tokens per second to `plain` in each domain of the prompts."""
-    domains = [job.domain for job in jobs]
-    ratios = {}
-    for domain in dict.fromkeys(domains):
-        inside = [number for number, other in enumerate(domains) if other == domain]
-        seconds = [sum(of_policy[number].seconds for number in inside) for of_policy in (plain, runs)]
-        ratios[domain] = round(seconds[0] / seconds[1], 3)
-    return ratios
+    seconds = {job.domain: np.zeros(2) for job in jobs}
+    for job, run, other in zip(jobs, runs, plain, strict=True):
+        seconds[job.domain] += (other.seconds, run.seconds)
+    return {domain: round(float(before / after), 3) for domain, (before, after) in seconds.items()}
 
 
 def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: Sequence[Run]) -> PolicyRow:
@@ -99,7 +96,7 @@ def over_others(family: str, policies: Sequence[Policy], runs: Sequence[Sequence
 
 
 def table_fit(runs: Sequence[Sequence[Run]]) -> PartRatios | None:
-    """What the steps of all policies' runs took over what the latency table says; None where no step tells."""
+    """Measured over priced milliseconds, the median over the steps of all policies; None where no step has a price."""
     steps = [step for of_policy in runs for run in of_policy for step in run.ratios]
     return PartRatios.medians(steps) if steps else None
 
@@ -107,7 +104,7 @@ def table_fit(runs: Sequence[Sequence[Run]]) -> PartRatios | None:
 def fit_sentence(fit: PartRatios | None) -> str:
     """How the latency table, by which policies choose and are tuned, agrees with the clock that measured them."""
     if fit is None:
-        return "No step says whether the latency table fits; measure more tokens."
+        return "No step shows whether the latency table fits; measure more tokens."
     if fit.fit:
         return f"The latency table fits: {fit.text}."
     return f"Warning: the machine changed since its prices were measured: {fit.text}. Bench again when it is quiet."

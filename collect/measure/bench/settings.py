@@ -21,8 +21,8 @@ class BenchConfig:
     """Prompts on which each policy's grid is tried, or the two settings that replay found best; 0 tries none and takes
     replay's best, or without replay the untuned first setting"""
     assisted_prompts: int = 6
-    """Prompts on which transformers' assisted generation is tuned over its own options, by the clock, for replay does
-    not know its loop; 0 leaves it at its defaults"""
+    """Prompts on which transformers' assisted generation is tuned over its own options, by measured time, because
+    replay does not model its loop; 0 leaves it at its defaults"""
     tune_tokens: int = 48
     """Tokens per prompt while tuning"""
     bench_prompts: int = 24
@@ -33,7 +33,7 @@ class BenchConfig:
     """Also run sampled trees under every verifier, where T > 0, and price each verification by itself; replay cannot
     rank them, so each is tuned live, over its whole grid"""
     concurrency: tuple[int, ...] = ()
-    """Instead of all that, write so many texts side by side: the learned trees, as replay tuned them, against plain
+    """Instead of all that, generate so many texts side by side: the learned trees, as replay tuned them, against plain
     decoding"""
     concurrency_rounds: int = 5
     """Rounds of texts for each of those numbers, the interval's grain; one more is for warming up"""

@@ -1,4 +1,4 @@
-"""transformers' own loops as things that run: `generate`, and assisted generation over a grid of its own options."""
+"""transformers' own loops as runnable policies: `generate`, and assisted generation over a grid of its own options."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,7 +32,7 @@ class Assistance(NamedTuple):
         return f"tokens={self[0]} threshold={self[1]:g} {self[2]}"
 
 
-# As many trials as every policy has; the first is what an untuned run takes.
+# As many trials as every policy has; the first is used by an untuned run.
 GRID = (
     Assistance(),
     Assistance(20, 0.2),
@@ -59,8 +59,8 @@ def assisted_policy(pair: Pair, options: Assistance) -> Policy:
 
 
 def tuned_assisted(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
-    """Assisted generation at its fastest options on `jobs`, by the clock, for the latency table does not know its
-    loop; at its defaults without jobs. None for a pair whose embeddings differ in width, which it cannot take."""
+    """Assisted generation at its fastest options on `jobs`, by measured time, because the latency table does not
+    model its loop; at its defaults without jobs. Empty for a pair whose embeddings differ in width."""
     if num_rows(pair.target.model) != num_rows(pair.drafter.model):
         return []
     chosen = 0

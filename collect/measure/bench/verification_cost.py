@@ -1,14 +1,14 @@
-"""What a verification takes by itself, beside a target forward over as many nodes.
+"""The time of a verification alone, and as a share of a target forward over as many nodes.
 
 Rows are synthetic, so that any vocabulary can be priced without a model of it. Target and drafter agree about as well
-as a useful pair does, so that drawn trees are followed some tokens deep.
+as a useful pair does, so that sampled trees are accepted some tokens deep.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from ....runtime.verification import get_verifier
 from ..profile import ProfileConfig, measure
 
 NODES = (8, 16, 32, 64)
-NUM_PATHS = 4  # of every tree but a chain; spectr-fixed takes no more
+NUM_PATHS = 4  # of every tree but a chain; spectr-fixed supports no more
 MOST_CHAIN = 16
 LARGE_VOCABULARY = 152_064
 REPEATS = 15
@@ -37,9 +37,8 @@ REPEATS = 15
 SPREAD, DISAGREEMENT = 3.0, 1.0
 
 
-@dataclass(frozen=True)
-class Drafted:
-    """One drawn tree, with all that a verification of it is given."""
+class Drafted(NamedTuple):
+    """One sampled tree, with the arguments of its verification."""
 
     tree: DraftTree
     rows: Tensor  # [1, N, V] the target's logits
@@ -49,7 +48,7 @@ class Drafted:
 
 @dataclass(frozen=True)
 class VerificationCost:
-    """What a verifier takes, by the number of drafted nodes."""
+    """The time of a verifier, by the number of drafted nodes."""
 
     verifier: str
     scheme: str
@@ -67,7 +66,7 @@ class VerificationCost:
 def verification_costs(pair: Pair) -> list[VerificationCost]:
     """One row per verifier, scheme and vocabulary: median ms by drafted nodes, and its share of the pair's target step.
 
-    The share at a large vocabulary is an upper bound: a target that has one takes longer than this pair's.
+    The share at a large vocabulary is an upper bound: a target with such a vocabulary takes longer than this pair's.
     """
     sizes = ProfileConfig(contexts=(128,), widths=(1,), nodes=(0, *NODES), repeats=REPEATS)
     table = measure(pair, sizes)
@@ -100,13 +99,13 @@ def _median_ms(verifier_name: str, scheme: str, num_nodes: int, vocabulary_size:
     times = []
     for drafted in _trees(verifier.terms, scheme, num_nodes, vocabulary_size):
         start = perf_counter()
-        verifier.verify(drafted.tree, drafted.rows, drafted.draft_rows, drafted.sampler, np.zeros(1, dtype=np.int64))
+        verifier.verify(*drafted, np.zeros(1, dtype=np.int64))
         times.append((perf_counter() - start) * 1e3)
     return median(times[1:])
 
 
 def _trees(verifier: VerifierTerms, scheme: str, num_nodes: int, vocabulary_size: int) -> Iterator[Drafted]:
-    """Trees of `num_nodes` drafted tokens at most, equal draws being one; the first is for warming up."""
+    """Trees of `num_nodes` drafted tokens at most, equal draws merged; the first is for warming up."""
     generator = torch.Generator().manual_seed(0)
     draft = SPREAD * torch.randn(num_nodes + 1, vocabulary_size, generator=generator)
     target = draft + DISAGREEMENT * torch.randn(draft.shape, generator=generator)

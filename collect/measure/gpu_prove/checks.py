@@ -23,12 +23,12 @@ HALF_TOLERANCE = 2e-3
 
 
 def checks(device: str) -> Iterator[tuple[str, bool]]:
-    """What is claimed, and whether it holds."""
+    """(claim, whether it holds) pairs."""
     for dtype in ("float32", "bfloat16"):
         pair = load_pair(PairConfig(device=device, dtype=dtype))
-        yield f"captured forwards are the others, {dtype}", captures_rightly(pair)
+        yield f"captured forwards equal uncaptured ones, {dtype}", captures_rightly(pair)
         if dtype == "float32":
-            yield f"trees write the plain texts, {dtype}", writes_plain_texts(pair)
+            yield f"trees generate the texts of plain decoding, {dtype}", generates_plain_texts(pair)
     if device != "cpu":  # where there is no such kernel
         yield "the flash kernel's part of the attention is the dense one", flash_is_right(torch.device(device))
 
@@ -53,7 +53,7 @@ def captures_rightly(pair: Pair) -> bool:
     return True
 
 
-def writes_plain_texts(pair: Pair) -> bool:
+def generates_plain_texts(pair: Pair) -> bool:
     """Four texts side by side at three temperatures, with trees and without."""
     prompts = [pair.tokenizer(text)["input_ids"] for text in PROMPTS]
     decoders = plain_decoder(pair), tree_decoder(pair, COUPLED, Selector(ConfidenceScorer(), LIMITS))

@@ -17,7 +17,7 @@ class ProofConfig:
     """Where, and what is timed."""
 
     device: str = "cuda"
-    """On `cpu` the same code runs uncaptured, and its times say nothing of a GPU"""
+    """On `cpu` the same code runs uncaptured, and its times do not apply to a GPU"""
     target: str = "8B"
     """Shape of the timed target: tiny, 1B or 8B"""
     drafter: str = "1B"

@@ -1,6 +1,6 @@
-"""What a step's parts take on a device, of models with random weights in the shapes of known ones."""
+"""Times of a step's parts on a device, for models with random weights in the shapes of known ones."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -20,18 +20,11 @@ from ....runtime.machine.transfer import to_device, to_host
 from ....runtime.pair import DTYPES, Pair, PairConfig, reference_folder
 from ..workbench import Workbench
 
-LARGE = {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256}
-SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 512,
-    },
-    "1B": LARGE | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16},
-    "8B": LARGE | {"hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32},
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+SHAPES = {  # of Llama models: SIZES, then the vocabulary
+    "tiny": (64, 128, 2, 4, 2, 512),
+    "1B": (2048, 8192, 16, 32, 8, 128_256),
+    "8B": (4096, 14_336, 32, 32, 8, 128_256),
 }
 WIDTHS, NODES = (1, 8), (0, 16, 64, 256)
 NUM_SCORED = 64
@@ -58,7 +51,7 @@ class ScoreTime(NamedTuple):
 
 
 def median_ms(device: torch.device, repeats: int, part: Callable[[], Any]) -> float:
-    """Until the device has done it, after two runs that do not count: a shape is captured in its first."""
+    """Milliseconds until the device is done. Two runs before are not counted: the first captures the shape's graph."""
     times = []
     for _ in range(repeats + 2):
         start = perf_counter()
@@ -85,8 +78,9 @@ def random_pair(target: str, drafter: str, device: str, dtype: str) -> Pair:
     return Pair(of_target, of_drafter, None, frozenset(), PairConfig(target, drafter, dtype, device))
 
 
-def _random_model(sizes: dict[str, Any], device: str, dtype: torch.dtype) -> StaticModel:
-    layout = LlamaConfig(**sizes, max_position_embeddings=MOST_POSITIONS)
+def _random_model(sizes: Sequence[int], device: str, dtype: torch.dtype) -> StaticModel:
+    named = dict(zip((*SIZES, "vocab_size"), sizes, strict=True))
+    layout = LlamaConfig(**named, max_position_embeddings=MOST_POSITIONS)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(layout, dtype=dtype, attn_implementation="sdpa")
     return StaticModel(model, layout.vocab_size)
@@ -95,7 +89,7 @@ def _random_model(sizes: dict[str, Any], device: str, dtype: torch.dtype) -> Sta
 def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) -> Iterator[PartTime]:
     """A row per part of a step of one text, each with what the controller does for it.
 
-    The floor is the time in which the memory gives the target's weights once.
+    The floor is the time to read the target's weights from memory once.
     """
     device = pair.target.device
     bench = Workbench(pair, 1, context, widths=WIDTHS, nodes=NODES, num_roots=repeats + 3)
@@ -114,13 +108,13 @@ def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) 
 
 
 def _bytes_read(model: TransformersModel) -> int:
-    """By a forward: all weights but the embedding table, of which it looks a few rows up."""
+    """By a forward: all weights but the embedding table, of which it reads a few rows."""
     table = next(model.model.get_input_embeddings().parameters())
     return sum(weight.nbytes for weight in model.model.parameters()) - table.nbytes
 
 
 def score_times(device: torch.device, repeats: int) -> list[ScoreTime]:
-    """Ways to ask the shipped selector about 64 nodes whose features are on the host."""
+    """Times of the shipped selector on 64 nodes whose features are on the host, by execution path."""
     checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector")
     features = checkpoint.golden[INPUT_NAME][:1].repeat(NUM_SCORED, axis=0)
     session, network = open_session(checkpoint.graph), PerceptronNetwork.from_weights(checkpoint.weights)
