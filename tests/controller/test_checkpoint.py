@@ -168,7 +168,7 @@ def test_a_config_that_makes_no_sense_is_refused_though_its_hash_is_right(folder
         "{",
         "\0",
         '{"schema_version": 1}',
-        '{"schema_version": 4, "feature_version": 1}',
+        '{"schema_version": 5, "feature_version": 1}',
         '{"schema_version": NaN}',
         '{"a": 1e999}',
         "[" * 100_000,

@@ -1,10 +1,13 @@
 """The model card that goes with a checkpoint: hub metadata, how to use it, what was measured."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
 from ...controller.checkpoint import SelectorConfig
+from ..metrics import Metrics
 
 METADATA = ModelCardData(
     library_name="treewright",
@@ -13,12 +16,8 @@ METADATA = ModelCardData(
 )
 
 
-def model_card(config: SelectorConfig, metrics: dict[str, Any]) -> str:
-    """Markdown for the checkpoint folder's README.
-
-    `metrics["scores"]` and `metrics["replay"]` are there once they were measured; the latter holds rows that share
-    their keys: policy, scheme, temperature, tokens per second, speed-up.
-    """
+def model_card(config: SelectorConfig, metrics: Metrics) -> str:
+    """Markdown for the checkpoint folder's README."""
     sections = [
         f"---\n{METADATA.to_yaml()}\n---",
         "# treewright selector",
@@ -27,23 +26,23 @@ def model_card(config: SelectorConfig, metrics: dict[str, Any]) -> str:
         f"- Features: {', '.join(config.features)} (version {config.feature_version})\n"
         f"- Largest tree: {config.limits.max_depth} levels, {config.limits.width} children, "
         f"{config.limits.budget} nodes\n"
-        f"- Trained on {metrics['training_edges']} reachable edges of {metrics['positions']} positions, "
-        f"{metrics['epochs']} epochs",
+        f"- Trained on {metrics.training_edges} reachable edges of {metrics.positions} positions, "
+        f"{metrics.epochs} epochs",
         "## How to use it",
         "```\ntreewright checkpoint pull --repo USER/NAME --out runs/selector\n"
         "treewright serve --pair.target TARGET --pair.drafter DRAFTER --speculation.selector runs/selector\n```",
         "TARGET and DRAFTER are the pair it was trained on, or another with the same tokenizer. `treewright profile` "
         "measures\nthe machine once; the selector weighs expected tokens against those times.",
     ]
-    if scores := metrics.get("scores"):
-        rows = [{"score": name, **values} for name, values in scores.items()]
+    if metrics.evaluation is not None:
+        rows = [{"score": name, **asdict(scores)} for name, scores in metrics.evaluation.scores.items()]
         sections += ["## Held-out documents, reachable edges", _table(rows)]
-    if rows := metrics.get("replay"):
-        sections += ["## Replay of held-out texts", _table(rows)]
+    if metrics.replay:
+        sections += ["## Replay of held-out texts", _table([asdict(row) for row in metrics.replay])]
     sections.append("Made by `treewright train`; `config.json` holds the provenance and the hash of every file.")
     return "\n\n".join(sections) + "\n"
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
