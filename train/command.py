@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from ..collect.trace import TraceFolder, TraceHeader
 from ..collect.trace.files import write_synced
@@ -31,7 +30,7 @@ from .metrics import Metrics
 from .plan import print_plan, training_plan
 from .replay.fitted_rules import fit_rules
 from .replay.recording import holds_recordings, read_recordings
-from .replay.study import StudySummary, study
+from .replay.study import study
 from .replay.tuning import ReplayRow, compare_tuned, tune
 from .report.card import model_card
 from .report.document import report_page
@@ -102,7 +101,7 @@ def train(
             _print_replay(metrics.replay or ())
             if report:
                 studied = study(selector, table, for_test)
-                metrics = replace(metrics, study=[StudySummary.of(each) for each in studied.temperatures])
+                metrics = replace(metrics, study=[each.summary() for each in studied.temperatures])
         if ablation:
             prices = table if metrics.replay is not None else None
             ablated = ablate(model, selector, data, logs / "ablation", table=prices, recordings=for_test)
@@ -114,7 +113,9 @@ def train(
         _save(out, selector, metrics)
         if report:
             curves = reliability_curves(model, data)
-            html = report_page(_facts(selector, metrics), curves, studied, ablation=metrics.ablation, drafters=drafters)
+            config = selector.config
+            facts = {"Pair": config.pair, "Scheme": config.scheme, "Positions": data.num_positions, "Epochs": epochs}
+            html = report_page(facts, curves, studied, ablation=metrics.ablation, drafters=drafters)
             write_synced(logs / "report.html", html.encode())
         states.forget()
     _print_scores(data, metrics)
@@ -151,16 +152,6 @@ def _require_fitting(limits: TreeLimits, header: TraceHeader) -> None:
         )
     for name in ("max_depth", "frontier", "budget"):
         require_between(f"limits.{name}", getattr(limits, name), 1, getattr(LARGEST, name))
-
-
-def _facts(selector: SelectorBundle, metrics: Metrics) -> dict[str, Any]:
-    config = selector.config
-    return {
-        "Pair": config.pair,
-        "Scheme": config.scheme,
-        "Positions": metrics.positions,
-        "Epochs": metrics.epochs,
-    }
 
 
 def _print_scores(data: SelectorData, metrics: Metrics) -> None:

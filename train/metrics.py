@@ -6,7 +6,6 @@ from typing import Any
 from .evaluate.ablation import Ablation
 from .evaluate.drafters import DrafterStrength
 from .evaluate.scores import Evaluation
-from .replay.study import StudySummary
 from .replay.tuning import ReplayRow
 
 
@@ -18,7 +17,7 @@ class Metrics:
     evaluation: Evaluation | None = None
     drafter: list[DrafterStrength] | None = None
     replay: list[ReplayRow] | None = None
-    study: list[StudySummary] | None = None
+    study: list[dict[str, Any]] | None = None  # summaries
     ablation: Ablation | None = None
 
     def as_json(self) -> dict[str, Any]:

@@ -47,16 +47,7 @@ DELTAS_BUDGETS = ((0.4, 8), (0.2, 8), (0.6, 8), (0.1, 16), (0.2, 16), (0.4, 16),
 EMA_DECAYS_MARGINS = ((0.8, 1), (0.8, 0.5), (0.8, 0), (0.8, -0.5), (0.95, 1), (0.95, 0.5), (0.95, 0), (0.95, -0.5))
 DEPTHS_MISS_WEIGHTS = ((8, 0.75), (4, 0.75), (2, 0.75), (8, 0.5), (4, 0.5), (2, 0.5), (8, 0.25), (4, 0.25))
 C2T_DEPTHS_FLOORS = ((4, 0.1), (4, 0.05), (4, 0.2), (4, 0.3), (2, 0.05), (2, 0.1), (2, 0.2), (8, 0.2))
-LTD_GAINS_FLOORS = (
-    (0.3, 0.02),
-    (0.2, 0.02),
-    (0.4, 0.02),
-    (0.5, 0.02),
-    (0.6, 0.02),
-    (0.3, 0.05),
-    (0.4, 0.05),
-    (0.5, 0.1),
-)
+GAINS_FLOORS = ((0.3, 0.02), (0.2, 0.02), (0.4, 0.02), (0.5, 0.02), (0.6, 0.02), (0.3, 0.05), (0.4, 0.05), (0.5, 0.1))
 THETA_SCALES = (1.0, 0.5, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0)
 
 
@@ -175,7 +166,7 @@ def _fitted_families(selector: SelectorBundle, table: LatencyTable, scheme: str)
     if c2t is not None:
         yield Family("C2T", scheme, pruned, _grid(("depth", "floor"), C2T_DEPTHS_FLOORS))
     if ltd is not None:
-        yield Family("LTD", scheme, stopping, _grid(("gain", "floor"), LTD_GAINS_FLOORS))
+        yield Family("LTD", scheme, stopping, _grid(("gain", "floor"), GAINS_FLOORS))
     if scheme == selector.config.scheme:
         yield Family(LEARNED, scheme, learned, THETA_GRID)
 

@@ -58,12 +58,7 @@ class TunedSettings(NamedTuple):
         return dict(sorted(found.items()))
 
 
-def _policy_settings(given: Any) -> PolicySettings:
-    """Numbers by name; a nested value or none is a TypeError or ValueError."""
-    return {str(name): _number(value) for name, value in given.items()}
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(value)
-    return value
+def _policy_settings(given: Mapping[str, Any]) -> PolicySettings:
+    if not all(type(value) in (int, float) for value in given.values()):
+        raise TypeError(given)
+    return dict(given)

@@ -1,7 +1,6 @@
 """The report: its studied are those of a direct replay, and its page stands alone."""
 
 import json
-from dataclasses import asdict
 from html.parser import HTMLParser
 
 import checkpoints
@@ -24,7 +23,7 @@ from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
 from treewright.train.replay.steps import replay_steps
-from treewright.train.replay.study import StudySummary, study
+from treewright.train.replay.study import study
 from treewright.train.replay.tuning import gain
 from treewright.train.report.document import report_page
 
@@ -158,11 +157,11 @@ def test_a_larger_budget_never_keeps_fewer_nodes(studied, recordings):
 
 
 def test_a_checkpoint_keeps_a_summary_as_json(studied):
-    summaries = [StudySummary.of(row) for row in studied.temperatures]
-    json.dumps([asdict(summary) for summary in summaries], allow_nan=False)
-    assert [summary.temperature for summary in summaries] == [0.0, 0.8]
-    for by_policy in (summaries[1].correlation, summaries[1].correlation_attainable, summaries[1].block_slope):
-        assert "learned (coupled)" in by_policy
+    summaries = [row.summary() for row in studied.temperatures]
+    json.dumps(summaries, allow_nan=False)
+    assert [summary["temperature"] for summary in summaries] == [0.0, 0.8]
+    for name in ("correlation", "correlation_attainable", "block_slope"):
+        assert "learned (coupled)" in summaries[1][name]
 
 
 class Outline(HTMLParser):

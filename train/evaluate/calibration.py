@@ -58,8 +58,8 @@ def _skill(errors: Array, reference: Array, axis: int = -1) -> Array:
 
 def by_depth(probs: Array, taken: Array, depths: Array) -> list[DepthScores]:
     """Deepest last."""
-    rows = []
-    for depth in np.unique(depths):
-        here = depths == depth
-        rows.append(DepthScores(int(depth), int(here.sum()), **asdict(score_probs(probs[here], taken[here]))))
-    return rows
+    edges = {int(depth): depths == depth for depth in np.unique(depths)}
+    return [
+        DepthScores(depth, int(here.sum()), **asdict(score_probs(probs[here], taken[here])))
+        for depth, here in edges.items()
+    ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -64,37 +65,24 @@ class TemperatureStudy:
     by_entropy: list[GroupRow]
     by_levels: list[GroupRow]
 
+    def summary(self) -> dict[str, Any]:
+        """What `metrics.json` keeps."""
+        return {
+            "temperature": self.temperature,
+            "best_baseline": self.best_baseline,
+            "gain": self.gain.rounded(4),
+            "gap_closed": round(self.gap_closed, 4),
+            "correlation": {name: round(fit.r, 4) for name, fit in self.lengths.items()},
+            "correlation_attainable": {name: round(fit.r_attainable, 4) for name, fit in self.lengths.items()},
+            "block_slope": {name: fit.block_slope.rounded(4) for name, fit in self.lengths.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Study:
     temperatures: list[TemperatureStudy]
     machines: list[MachineRow]
     budgets: list[BudgetRow]
-
-
-@dataclass(frozen=True)
-class StudySummary:
-    """What a checkpoint keeps of a `TemperatureStudy`."""
-
-    temperature: float
-    best_baseline: str
-    gain: Interval
-    gap_closed: float
-    correlation: dict[str, float]
-    correlation_attainable: dict[str, float]
-    block_slope: dict[str, Interval]
-
-    @classmethod
-    def of(cls, study: TemperatureStudy) -> "StudySummary":
-        return cls(
-            temperature=study.temperature,
-            best_baseline=study.best_baseline,
-            gain=study.gain.rounded(4),
-            gap_closed=round(study.gap_closed, 4),
-            correlation={name: round(fit.r, 4) for name, fit in study.lengths.items()},
-            correlation_attainable={name: round(fit.r_attainable, 4) for name, fit in study.lengths.items()},
-            block_slope={name: fit.block_slope.rounded(4) for name, fit in study.lengths.items()},
-        )
 
 
 def study(selector: SelectorBundle, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]) -> Study:

@@ -1,13 +1,10 @@
 """The report of a training run as one self-contained HTML file: figures, how to read them, and their numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ...controller.intervals import Interval
-from ...controller.plans.setting import temperature_key, temperature_title
+from ...controller.plans.setting import temperature_title
 from ...controller.policies.learned import LEARNED
 from ..evaluate.ablation import Ablation
 from ..evaluate.drafters import DrafterRow
@@ -15,6 +12,7 @@ from ..evaluate.reliability import Curves
 from ..replay.machines import BUDGET_TEXTS, REGIME_TEXTS
 from ..replay.study import GROUPINGS, Study
 from .figures import budgets_figure, drafters_figure, intervals_figure, lengths_figure, reliability_figure
+from .rendering import render
 
 
 def report_page(
@@ -32,16 +30,8 @@ def report_page(
         figures |= dict(_study_figures(study))
     if drafters:
         figures["drafters"] = drafters_figure("drafters", drafters)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"shown": _shown, "temperature": temperature_key, "titled": temperature_title}
-    environment.tests["word"] = lambda value: isinstance(value, str) and not value[:1].isdigit()
-    return environment.get_template("page.html").render(
+    return render(
+        "page.html",
         title="treewright training report",
         facts=facts,
         figures=figures,
@@ -85,9 +75,3 @@ def _study_figures(study: Study) -> Iterator[tuple[str, str]]:
     if study.budgets:
         yield "budget-tokens", budgets_figure("budget-tokens", study.budgets, "block_efficiency", "tokens per step")
         yield "budget-speed", budgets_figure("budget-speed", study.budgets, "speed_up", axis)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Interval):
-        return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
