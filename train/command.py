@@ -1,40 +1,43 @@
-"""The `train` command: fit the network on traces, compare it, export it, write the checkpoint folder."""
+"""The `train` command: fit the network on traces, tune and compare policies, write the checkpoint folder."""
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from ..collect.trace import TraceFolder, TraceHeader
-from ..controller.checkpoint import Checkpoint, require_replaceable
+from ..controller.checkpoint import SelectorBundle, require_replaceable
 from ..controller.console import print_json, print_table
 from ..controller.errors import InputError
 from ..controller.files import atomic_write
+from ..controller.plans.setting import temperature_title
 from ..controller.pricing.latency import LatencyTable
 from ..controller.ranges import require_between
 from ..controller.trees.limits import LARGEST, TreeLimits
-from .data.split import by_document
+from .data.split import TRAINING, by_document
 from .data.stream import SelectorData
 from .evaluate.ablation import ablate, feature_groups, print_ablation
-from .evaluate.drafters import drafter_strength, earlier_rows, strength_rows
-from .evaluate.scores import judge
-from .fit.fitted import fitted_checkpoint, write_checkpoint
+from .evaluate.drafters import drafter_rows, drafter_strength, earlier_rows
+from .evaluate.reliability import reliability_curves
+from .evaluate.scores import evaluate
+from .fit.fitted import fitted_bundle, with_baselines
 from .fit.resume import FitFolder, saying_where_it_stopped
 from .fit.settings import FitConfig
 from .fit.trainer import fit_selector
+from .metrics import Metrics
 from .plan import print_plan, training_plan
-from .replay.fitted_rules import rule_fits
+from .replay.fitted_rules import fit_rules
 from .replay.recording import holds_recordings, read_recordings
-from .replay.study import essentials, study
-from .replay.tuning import compare_tuned, tune
+from .replay.study import study
+from .replay.tuning import ReplayRow, compare_tuned, tune
+from .report.card import model_card
 from .report.document import report_page
-from .report.reliability import reliability_curves
 
 log = logging.getLogger(__name__)
 
-# Beside the checkpoint stand its logs and, while it is written, temporary folders with longer names.
+# The logs beside the checkpoint, and temporary folders while it is written, have longer names; file systems allow 255.
 MOST_NAME_BYTES = 200
 
 
@@ -57,7 +60,7 @@ def train(
         limits: The largest tree the selector may draft
         report: Study the policies on held-out texts and write OUT.logs/report.html
         plan: Write nothing, but print what the run would do and about how long its fits would take
-        ablation: Fit again without each group of features, and tell what the group is worth and what it costs
+        ablation: Fit again without each group of features, to measure what the group is worth and what it costs
         compare: Checkpoint folders of runs on the same target with other drafters, to draw beside this one
     """
     logs = _logs_folder(out)
@@ -76,50 +79,54 @@ def train(
     started = perf_counter()
     data = SelectorData(folder, fit, max_depth=limits.max_depth)
     if plan:
-        num_fits = 1 + ablation * len(feature_groups())
-        planned = training_plan(folder, out, data, limits, num_fits=num_fits)
+        planned = training_plan(folder, out, data, limits, num_fits=1 + ablation * len(feature_groups()))
         print_plan(planned)
         print_json({"command": "train", "plan": planned})
         return
     states = FitFolder(logs)
     with saying_where_it_stopped(states):
         model, epochs = fit_selector(data, logs)
-        checkpoint = fitted_checkpoint(model, data, limits, epochs)
-        # Whatever happens from here on, the fitted selector is there.
-        write_checkpoint(out, checkpoint)
-        metrics = checkpoint.metrics
-        metrics |= {**judge(model, data), "drafter": drafter_strength(folder)}
+        selector = fitted_bundle(model, data, limits)
+        metrics = Metrics(epochs, int(data.num_edges[TRAINING]), data.num_positions)
+        # Saved here and after tuning too: a run that is stopped later has not lost what took hours.
+        _save(out, selector, metrics)
+        metrics = replace(metrics, evaluation=evaluate(model, data), drafter=drafter_strength(folder))
         for_rules, for_tuning, for_test = by_document(read_recordings(folder), data.split)
-        checkpoint.baselines.update(rule_fits(for_rules, limits))
-        numbers = None
+        selector = with_baselines(selector, **fit_rules(for_rules, limits)._asdict())
+        studied = None
         if table is not None and for_rules and for_tuning and for_test:
-            tuned = tune(checkpoint, table, for_tuning)
-            checkpoint.baselines["tuned"] = tuned.as_json()
-            metrics["replay"] = compare_tuned(checkpoint, table, for_test, tuned)
-            _print_replay(metrics["replay"])
-            # Tuning took longest: it shall not be lost with what only looks at it.
-            write_checkpoint(out, checkpoint)
+            selector = with_baselines(selector, tuned=tune(selector, table, for_tuning))
+            metrics = replace(metrics, replay=compare_tuned(selector, table, for_test))
+            _save(out, selector, metrics)
+            _print_replay(metrics.replay or ())
             if report:
-                numbers = study(checkpoint, table, for_test, tuned)
-                metrics["study"] = essentials(numbers)
+                studied = study(selector, table, for_test)
+                metrics = replace(metrics, study=[each.summary() for each in studied.temperatures])
         if ablation:
-            prices = table if "replay" in metrics else None
-            metrics["ablation"] = ablate(model, checkpoint, data, logs / "ablation", table=prices, recordings=for_test)
-            print_ablation(metrics["ablation"])
+            prices = table if metrics.replay is not None else None
+            ablated = ablate(model, selector, data, logs / "ablation", table=prices, recordings=for_test)
+            metrics = replace(metrics, ablation=ablated)
+            print_ablation(ablated)
         if compare:
-            drafters += strength_rows(str(out), folder.header.scheme, metrics)
-            print_table("Drafters of one target: speed-ups in replay", drafters)
-        write_checkpoint(out, checkpoint)
+            drafters += drafter_rows(str(out), folder.header.scheme, metrics.drafter or (), metrics.replay or ())
+            print_table("Drafters of one target: speed-ups in replay", [row.as_json() for row in drafters])
+        _save(out, selector, metrics)
         if report:
-            facts = _facts(checkpoint)
             curves = reliability_curves(model, data)
-            html = report_page(facts, curves, numbers, ablation=metrics.get("ablation"), drafters=drafters)
+            config = selector.config
+            facts = {"Pair": config.pair, "Scheme": config.scheme, "Positions": data.num_positions, "Epochs": epochs}
+            html = report_page(facts, curves, studied, ablation=metrics.ablation, drafters=drafters)
             atomic_write(logs / "report.html", html.encode())
         states.forget()
     _print_scores(data, metrics)
     seconds = round(perf_counter() - started, 1)
-    summary = {"command": "train", "out": str(out), "seconds": seconds, "metrics": metrics}
-    print_json(summary | ({"drafters": drafters} if compare else {}))
+    summary = {"command": "train", "out": str(out), "seconds": seconds, "metrics": metrics.as_json()}
+    print_json(summary | ({"drafters": [row.as_json() for row in drafters]} if compare else {}))
+
+
+def _save(out: Path, selector: SelectorBundle, metrics: Metrics) -> None:
+    """Write the checkpoint folder, in place of an earlier one."""
+    replace(selector, metrics=metrics.as_json()).save(out, model_card(selector.config, metrics))
 
 
 def _logs_folder(out: Path) -> Path:
@@ -147,24 +154,16 @@ def _require_fitting(limits: TreeLimits, header: TraceHeader) -> None:
         require_between(f"limits.{name}", getattr(limits, name), 1, getattr(LARGEST, name))
 
 
-def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    config, metrics = checkpoint.config, checkpoint.metrics
-    return {
-        "Pair": config.pair,
-        "Scheme": config.scheme,
-        "Positions": metrics["positions"],
-        "Epochs": metrics["epochs"],
-    }
-
-
-def _print_scores(data: SelectorData, metrics: Mapping[str, Any]) -> None:
+def _print_scores(data: SelectorData, metrics: Metrics) -> None:
     edges, _ = data.test
-    rows = [{"score": name, **values} for name, values in metrics["scores"].items()]
+    assert metrics.evaluation is not None
+    rows = [{"score": name, **asdict(scores)} for name, scores in metrics.evaluation.scores.items()]
     print_table(f"Held-out reachable edges ({len(edges.label)} of {len(set(edges.document))} documents)", rows)
 
 
-def _print_replay(rows: list[dict[str, Any]]) -> None:
+def _print_replay(rows: Sequence[ReplayRow]) -> None:
     names = ("policy", "scheme", "settings", "speed_up", "block_efficiency", "nodes_per_step")
-    for temperature in sorted({row["temperature"] for row in rows}):
-        shown = [{name: row[name] for name in names} for row in rows if row["temperature"] == temperature]
-        print_table(f"Replay at T = {temperature:g}: tuned policies on held-out texts, priced by the table", shown)
+    for temperature in sorted({row.temperature for row in rows}):
+        shown = [{name: getattr(row, name) for name in names} for row in rows if row.temperature == temperature]
+        title = f"Replay at {temperature_title(temperature)}: tuned policies on held-out texts, priced by the table"
+        print_table(title, shown)

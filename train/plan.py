@@ -1,6 +1,8 @@
 """What a training run would do: `treewright train --plan true` counts and times, and writes nothing."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -11,12 +13,13 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from ..collect.trace import TraceFolder
-from ..controller.checkpoint import Checkpoint, SelectorConfig
+from ..controller.checkpoint import Baselines, SelectorBundle, SelectorConfig
 from ..controller.console import print_table
-from ..controller.contract import RANKED_SCHEMES
 from ..controller.lightning_run import new_trainer, run
-from ..controller.plans.grids import policy_grids
+from ..controller.plans.grids import policy_families
+from ..controller.plans.setting import rounded
 from ..controller.pricing.latency import LatencyTable
+from ..controller.scorers.logistic import LogisticRule
 from ..controller.trees.limits import TreeLimits
 from ..controller.trees.tree import Array
 from .data.positions import document_number
@@ -29,14 +32,14 @@ from .replay.tuning import MOST_TEXTS
 
 # Training batches that the estimate is made from.
 NUM_TIMED = 12
-# Rules that no fit has made yet: the grids only have to be counted.
-UNFITTED = {"weights": [0.0] * 3, "bias": 0.0}
+# The grids are only counted, so no fit is needed.
+UNFITTED = LogisticRule((0.0, 0.0, 0.0), 0.0)
 
 
 def training_plan(
     folder: TraceFolder, out: Path, data: SelectorData, limits: TreeLimits, *, num_fits: int
 ) -> dict[str, Any]:
-    """`num_fits` networks are fitted one after the other; `data` has just read the whole folder once."""
+    """A JSON document. `num_fits` networks are fitted one after the other; `data` has read the whole folder once."""
     names = set(folder.read("texts", ["document"])["document"].to_pylist())
     numbers = np.array([document_number(name) for name in names])
     batch_seconds, validation_seconds = time_fit(data)
@@ -58,7 +61,7 @@ def training_plan(
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """The plan as tables; what is there once comes first."""
+    """The plan as tables, single values first."""
     facts = {name: value for name, value in plan.items() if not isinstance(value, list)}
     print_table(
         "A training run would do this; nothing is written",
@@ -74,41 +77,38 @@ def _by_side(what: str, counts: Array) -> dict[str, int]:
 
 
 def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
-    table = (
-        folder.read("texts", ["domain", "temperature"])
-        .group_by(["domain", "temperature"])
-        .aggregate([([], "count_all")])
-    )
-    rows = sorted((row["domain"], round(row["temperature"], 3), row["count_all"]) for row in table.to_pylist())
-    return [{"domain": domain, "temperature": temperature, "texts": count} for domain, temperature, count in rows]
+    columns = folder.read("texts", ["domain", "temperature"]).to_pydict().values()
+    counts = Counter((domain, rounded(temperature)) for domain, temperature in zip(*columns, strict=True))
+    return [
+        {"domain": domain, "temperature": temperature, "texts": count}
+        for (domain, temperature), count in sorted(counts.items())
+    ]
 
 
 def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> list[dict[str, Any]]:
-    """One row per scheme and temperature that policies are tuned for."""
+    """One row per setting that policies are tuned for."""
     for_rules, for_tuning, for_test = by_document(planned_recordings(folder), data.split)
     if not (for_rules and for_tuning and for_test):
         return []
     header = folder.header
-    baselines = {"rank_probs": rank_tables(folder)}
-    baselines |= {rule: dict.fromkeys(for_rules, UNFITTED) for rule in ("c2t", "ltd")}
+    rules = dict.fromkeys(for_rules, UNFITTED)
     config = SelectorConfig(header.pair, header.scheme, header.tokenizer_sha256, limits, {})
-    unfitted = Checkpoint(config, {}, {}, {}, 0.0, baselines, {}, card="")
+    unfitted = SelectorBundle(config, b"", {}, {}, Baselines(rank_tables(folder), rules, rules), {})
     prices = LatencyTable.load(folder.path / "latency.json")
-    compared = {(scheme, temperature): len(texts) for scheme, temperature, texts in by_setting(for_test, header.scheme)}
+    compared = by_setting(for_test, header.scheme)
     rows = []
-    for scheme, temperature, texts in by_setting(for_tuning, header.scheme):
-        grids = policy_grids(unfitted, prices, [RANKED_SCHEMES[scheme]], temperature)
-        tuned_on, compared_on = min(len(texts), MOST_TEXTS), compared.get((scheme, temperature), 0)
-        settings = sum(map(len, grids.values()))
+    for setting, texts in by_setting(for_tuning, header.scheme).items():
+        families = policy_families(unfitted, prices, setting)
+        tuned_on, compared_on = min(len(texts), MOST_TEXTS), len(compared.get(setting, ()))
+        settings = sum(len(family.grid) for family in families)
         rows.append(
             {
-                "scheme": scheme,
-                "temperature": temperature,
-                "families": len(grids),
+                **asdict(setting),
+                "families": len(families),
                 "settings": settings,
                 "tuned_texts": tuned_on,
                 "compared_texts": compared_on,
-                "replays": settings * tuned_on + len(grids) * compared_on,
+                "replays": settings * tuned_on + len(families) * compared_on,
             }
         )
     return rows
@@ -137,7 +137,7 @@ def time_fit(data: SelectorData) -> FitTimes:
 
 
 class Clock(Callback):
-    """Notes how long each training batch and the last validation took."""
+    """Measures how long each training batch and the last validation take."""
 
     def __init__(self) -> None:
         self.batch_seconds: list[float] = []

@@ -1,6 +1,17 @@
 """The checkpoint folder: what a trained selector is, which pair and scheme it is for, and how it was made."""
 
+from .baselines import Baselines
+from .bundle import SelectorBundle
 from .config import HASHED_FILES, SelectorConfig
-from .folder import Checkpoint, require_replaceable, save_checkpoint
+from .folder import Checkpoint
+from .saving import require_replaceable, save_checkpoint
 
-__all__ = ["HASHED_FILES", "Checkpoint", "SelectorConfig", "require_replaceable", "save_checkpoint"]
+__all__ = [
+    "HASHED_FILES",
+    "Baselines",
+    "Checkpoint",
+    "SelectorBundle",
+    "SelectorConfig",
+    "require_replaceable",
+    "save_checkpoint",
+]

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..console import print_json, print_table
 from ..learned.scorer import OUTPUT_NAMES
-from .folder import Checkpoint, download, require_replaceable
+from .folder import Checkpoint, download
+from .saving import require_replaceable
 
 
 def inspect(folder: Path) -> None:

@@ -12,7 +12,7 @@ from ..learned.features import FEATURE_VERSION, FEATURES
 from ..trees.limits import LARGEST, TreeLimits
 from .strict_json import parse_object
 
-SCHEMA_VERSION = 5  # 4 said "law" for the drafting scheme
+SCHEMA_VERSION = 5  # 4 said "law" for the drafting scheme and "clairvoyant" for the oracle
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 MAX_NAME_LENGTH = 200

@@ -5,7 +5,7 @@ only, no control flow, no functions, nothing outside its own bytes. Only then it
 optimisation, so that none of its work happens where no deadline holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from threading import Timer
 
@@ -54,7 +54,7 @@ RUNTIME_ERRORS = (
 SILENT = 4  # ONNX Runtime's log level: what is wrong becomes an exception, and that a sentence
 
 
-def check_graph(graph: bytes, weights: dict[str, Array], golden: dict[str, Array]) -> float:
+def check_graph(graph: bytes, weights: Mapping[str, Array], golden: Mapping[str, Array]) -> float:
     """The largest miss of a golden vector; InputError in one sentence for a graph that is no selector."""
     try:
         model = onnx.load_model_from_string(graph)
@@ -116,7 +116,7 @@ def _check_interface(graph: GraphProto) -> None:
         raise InputError(f"{INPUT_NAME} of model.onnx is not of shape [nodes, {len(FEATURES)}]; retrain")
 
 
-def _check_weights(graph: GraphProto, weights: dict[str, Array]) -> None:
+def _check_weights(graph: GraphProto, weights: Mapping[str, Array]) -> None:
     """What the graph and `model.safetensors` both hold must be the same network."""
     held = {tensor.name: tensor for tensor in graph.initializer}
     for name, weight in weights.items():
@@ -133,7 +133,7 @@ def _values(tensor: TensorProto) -> Array:
         raise InputError(f"{tensor.name!r} of model.onnx has no values ({first_line(error)}); it is damaged") from error
 
 
-def _check_golden(golden: dict[str, Array]) -> None:
+def _check_golden(golden: Mapping[str, Array]) -> None:
     """Features and answers by name, one row per vector."""
     features = golden.get(INPUT_NAME, np.empty(0))
     sound = set(golden) == {INPUT_NAME, *OUTPUT_NAMES}
@@ -145,7 +145,7 @@ def _check_golden(golden: dict[str, Array]) -> None:
         raise InputError("golden.safetensors does not hold finite features and answers by name; the folder is damaged")
 
 
-def _answers(session: onnxruntime.InferenceSession, golden: dict[str, Array]) -> list[Array]:
+def _answers(session: onnxruntime.InferenceSession, golden: Mapping[str, Array]) -> list[Array]:
     """What the graph says to the golden features; ONNX Runtime raises once the deadline has passed."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = SILENT
@@ -158,7 +158,7 @@ def _answers(session: onnxruntime.InferenceSession, golden: dict[str, Array]) ->
     return [np.asarray(answer) for answer in answers]
 
 
-def golden_miss(answers: Sequence[Array], golden: dict[str, Array]) -> float:
+def golden_miss(answers: Sequence[Array], golden: Mapping[str, Array]) -> float:
     """Largest difference to the golden answers; infinite where shapes or number formats differ."""
     largest = 0.0
     for name, values in zip(OUTPUT_NAMES, answers, strict=True):

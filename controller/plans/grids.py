@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..checkpoint import Checkpoint
-from ..contract import Scheme
+from ..checkpoint import SelectorBundle
 from ..errors import InputError
 from ..policies.base import ShapePolicy
 from ..policies.chains import EmaChain, ThresholdChain
@@ -28,7 +27,8 @@ from ..scorers.rank import RankScorer
 from ..trees.limits import TreeLimits
 from ..trees.shapes import chain
 from .plan import PolicyPlan
-from .tuned import Settings
+from .setting import Setting
+from .tuned import PolicySettings
 
 NUM_TRIALS = 8
 CHAIN_DEPTHS = (3, 1, 2, 4, 5, 6, 7, 8)
@@ -49,20 +49,11 @@ DELTAS_BUDGETS = ((0.4, 8), (0.2, 8), (0.6, 8), (0.1, 16), (0.2, 16), (0.4, 16),
 EMA_DECAYS_MARGINS = ((0.8, 1), (0.8, 0.5), (0.8, 0), (0.8, -0.5), (0.95, 1), (0.95, 0.5), (0.95, 0), (0.95, -0.5))
 DEPTHS_MISS_WEIGHTS = ((8, 0.75), (4, 0.75), (2, 0.75), (8, 0.5), (4, 0.5), (2, 0.5), (8, 0.25), (4, 0.25))
 C2T_DEPTHS_FLOORS = ((4, 0.1), (4, 0.05), (4, 0.2), (4, 0.3), (2, 0.05), (2, 0.1), (2, 0.2), (8, 0.2))
-LTD_GAINS_FLOORS = (
-    (0.3, 0.02),
-    (0.2, 0.02),
-    (0.4, 0.02),
-    (0.5, 0.02),
-    (0.6, 0.02),
-    (0.3, 0.05),
-    (0.4, 0.05),
-    (0.5, 0.1),
-)
+GAINS_FLOORS = ((0.3, 0.02), (0.2, 0.02), (0.4, 0.02), (0.5, 0.02), (0.6, 0.02), (0.3, 0.05), (0.4, 0.05), (0.5, 0.1))
 THETA_SCALES = (1.0, 0.5, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0)
 
 
-def _grid(names: Sequence[str], values: Sequence[Sequence[float]]) -> list[Settings]:
+def _grid(names: Sequence[str], values: Sequence[Sequence[float]]) -> list[PolicySettings]:
     return [dict(zip(names, trial, strict=True)) for trial in values]
 
 
@@ -75,9 +66,9 @@ class Family(NamedTuple):
     name: str
     scheme: str
     make: Callable[..., ShapePolicy]
-    grid: list[Settings]
+    grid: list[PolicySettings]
 
-    def plan(self, settings: Settings) -> PolicyPlan:
+    def plan(self, settings: PolicySettings) -> PolicyPlan:
         """The policy with some settings, of the grid or not; InputError where they are those of another policy."""
         if settings.keys() != self.grid[0].keys():
             raise InputError(
@@ -87,34 +78,23 @@ class Family(NamedTuple):
         return PolicyPlan(self.name, self.scheme, settings, lambda: self.make(**settings))
 
 
-def policy_grids(
-    checkpoint: Checkpoint, table: LatencyTable, schemes: Sequence[Scheme], temperature: float
-) -> dict[tuple[str, str], list[PolicyPlan]]:
-    """The plans of every policy by (family, scheme), see `policy_families`."""
-    return {
-        (family.name, family.scheme): [family.plan(settings) for settings in family.grid]
-        for scheme in schemes
-        for family in policy_families(checkpoint, table, scheme, temperature)
-    }
-
-
-def policy_families(checkpoint: Checkpoint, table: LatencyTable, scheme: Scheme, temperature: float) -> list[Family]:
-    """Every policy under `scheme`, for texts drawn at `temperature` on the machine of `table`.
+def policy_families(selector: SelectorBundle, table: LatencyTable, setting: Setting) -> list[Family]:
+    """Every policy under the setting's scheme, for texts sampled at its temperature on the machine of `table`.
 
     The learned families appear under the scheme they were fitted for.
     """
     families = [
-        *_rank_families(checkpoint, table, scheme, temperature),
-        *_confidence_families(checkpoint, table, scheme, temperature),
-        *_fitted_families(checkpoint, table, scheme),
+        *_rank_families(selector, table, setting),
+        *_confidence_families(selector, table, setting),
+        *_fitted_families(selector, table, setting.scheme),
     ]
     assert all(len(family.grid) == NUM_TRIALS for family in families)
     return families
 
 
-def _rank_families(checkpoint: Checkpoint, table: LatencyTable, scheme: Scheme, temperature: float) -> Iterable[Family]:
+def _rank_families(selector: SelectorBundle, table: LatencyTable, setting: Setting) -> Iterable[Family]:
     """Shapes that are the same at every step, thresholds aside."""
-    largest, probs = checkpoint.config.limits, _rank_probs(checkpoint, scheme, temperature)
+    scheme, largest, probs = setting.scheme, selector.config.limits, _rank_probs(selector, setting)
 
     def static_chain(depth: int) -> ShapePolicy:
         return static_selector(chain(min(depth, largest.max_depth)))
@@ -130,18 +110,16 @@ def _rank_families(checkpoint: Checkpoint, table: LatencyTable, scheme: Scheme, 
         return static_selector(paths, ngram_rank=largest.width if largest.ngrams else None)
 
     names = ("depth", "budget", "min_prob", "path_prob")
-    yield Family("chain", scheme.name, static_chain, _grid(("depth",), [(depth,) for depth in CHAIN_DEPTHS]))
-    yield Family("static", scheme.name, static, _grid(names[:2], DEPTHS_BUDGETS))
-    yield Family("static, thresholds", scheme.name, static, _grid(names, THRESHOLDS))
-    yield Family("Sequoia", scheme.name, sequoia, _grid(("size",), [(size,) for size in SEQUOIA_SIZES]))
+    yield Family("chain", scheme, static_chain, _grid(("depth",), [(depth,) for depth in CHAIN_DEPTHS]))
+    yield Family("static", scheme, static, _grid(names[:2], DEPTHS_BUDGETS))
+    yield Family("static, thresholds", scheme, static, _grid(names, THRESHOLDS))
+    yield Family("Sequoia", scheme, sequoia, _grid(("size",), [(size,) for size in SEQUOIA_SIZES]))
 
 
-def _confidence_families(
-    checkpoint: Checkpoint, table: LatencyTable, scheme: Scheme, temperature: float
-) -> Iterable[Family]:
+def _confidence_families(selector: SelectorBundle, table: LatencyTable, setting: Setting) -> Iterable[Family]:
     """Shapes that follow the drafter's confidence, or what was lately accepted."""
-    largest = checkpoint.config.limits
-    coverage = tuple(_rank_probs(checkpoint, scheme, temperature))
+    scheme, largest = setting.scheme, selector.config.limits
+    coverage = tuple(_rank_probs(selector, setting))
 
     def ema(decay: float, margin: float) -> ShapePolicy:
         return EmaChain(largest.max_depth, decay=decay, margin=margin)
@@ -161,41 +139,42 @@ def _confidence_families(
     def fused_choice(theta_scale: float) -> ShapePolicy:
         return Selector(FusedScorer(coverage), largest, objective=Objective(table, scale=theta_scale))
 
-    yield Family("EMA length", scheme.name, ema, _grid(("decay", "margin"), EMA_DECAYS_MARGINS))
-    yield Family("online threshold", scheme.name, threshold, _grid(("depth", "miss_weight"), DEPTHS_MISS_WEIGHTS))
-    yield Family("EAGLE-2", scheme.name, confident, _grid(("depth", "budget"), DEPTHS_BUDGETS))
-    yield Family("OPT-Tree", scheme.name, least_gain, _grid(("delta", "budget"), DELTAS_BUDGETS))
-    yield Family("choice, confidence", scheme.name, confident_choice, THETA_GRID)
-    yield Family("choice, fused", scheme.name, fused_choice, THETA_GRID)
+    yield Family("EMA length", scheme, ema, _grid(("decay", "margin"), EMA_DECAYS_MARGINS))
+    yield Family("online threshold", scheme, threshold, _grid(("depth", "miss_weight"), DEPTHS_MISS_WEIGHTS))
+    yield Family("EAGLE-2", scheme, confident, _grid(("depth", "budget"), DEPTHS_BUDGETS))
+    yield Family("OPT-Tree", scheme, least_gain, _grid(("delta", "budget"), DELTAS_BUDGETS))
+    yield Family("choice, confidence", scheme, confident_choice, THETA_GRID)
+    yield Family("choice, fused", scheme, fused_choice, THETA_GRID)
 
 
-def _fitted_families(checkpoint: Checkpoint, table: LatencyTable, scheme: Scheme) -> Iterable[Family]:
+def _fitted_families(selector: SelectorBundle, table: LatencyTable, scheme: str) -> Iterable[Family]:
     """Shapes that follow something fitted on traces, under the scheme of those traces."""
-    largest = checkpoint.config.limits
-    c2t = checkpoint.baselines.get("c2t", {}).get(scheme.name)
-    stop = checkpoint.baselines.get("ltd", {}).get(scheme.name)
+    largest = selector.config.limits
+    c2t, ltd = selector.baselines.c2t.get(scheme), selector.baselines.ltd.get(scheme)
 
     def pruned(depth: int, floor: float) -> ShapePolicy:
+        assert c2t is not None
         return c2t_selector(c2t, _within(largest, depth, largest.budget, largest.width), floor=floor)
 
     def stopping(gain: float, floor: float) -> ShapePolicy:
+        assert ltd is not None
         limits = _within(largest, largest.max_depth, largest.budget, largest.width)
-        return LtdPolicy(stop, limits, gain=gain, floor=floor)
+        return LtdPolicy(ltd, limits, gain=gain, floor=floor)
 
     def learned(theta_scale: float) -> ShapePolicy:
-        return learned_selector(checkpoint, table, theta_scale=theta_scale)
+        return learned_selector(selector, table, theta_scale=theta_scale)
 
     if c2t is not None:
-        yield Family("C2T", scheme.name, pruned, _grid(("depth", "floor"), C2T_DEPTHS_FLOORS))
-    if stop is not None:
-        yield Family("LTD", scheme.name, stopping, _grid(("gain", "floor"), LTD_GAINS_FLOORS))
-    if scheme.name == checkpoint.config.scheme:
-        yield Family(LEARNED, scheme.name, learned, THETA_GRID)
+        yield Family("C2T", scheme, pruned, _grid(("depth", "floor"), C2T_DEPTHS_FLOORS))
+    if ltd is not None:
+        yield Family("LTD", scheme, stopping, _grid(("gain", "floor"), GAINS_FLOORS))
+    if scheme == selector.config.scheme:
+        yield Family(LEARNED, scheme, learned, THETA_GRID)
 
 
-def _rank_probs(checkpoint: Checkpoint, scheme: Scheme, temperature: float) -> list[float]:
-    """The chance of each rank, measured at the temperature nearest to the one asked for."""
-    return nearest(checkpoint.baselines["rank_probs"][scheme.name], temperature)
+def _rank_probs(selector: SelectorBundle, setting: Setting) -> Sequence[float]:
+    """The chance of each rank, measured at the temperature nearest to the setting's."""
+    return nearest(selector.baselines.rank_probs[setting.scheme], setting.temperature)
 
 
 def _within(largest: TreeLimits, depth: int, budget: int, frontier: int) -> TreeLimits:

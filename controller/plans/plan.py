@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..contract import WALK
 from ..policies.base import ShapePolicy
-from .tuned import Settings
+from .tuned import PolicySettings
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,14 @@ class PolicyPlan:
 
     family: str
     scheme: str
-    settings: Settings
+    settings: PolicySettings
     build: Callable[[], ShapePolicy]
     verifier: str = WALK.name
+
+    @property
+    def label(self) -> str:
+        """The policy under its scheme, as figures and tables name it."""
+        return f"{self.family} ({self.scheme})"
 
     @property
     def text(self) -> str:

@@ -10,15 +10,15 @@ from ..contract import HYBRID, IID_PATHS, SAMPLED_SCHEMES, VERIFIERS, Scheme, Ve
 from ..policies.delayed import sampled_shape
 from .grids import NUM_TRIALS
 from .plan import PolicyPlan
-from .tuned import Settings
+from .tuned import PolicySettings
 
 SHAPES = ((2, 1, 2), (2, 0, 2), (2, 0, 3), (3, 0, 2), (4, 0, 2), (2, 2, 2), (3, 1, 3), (4, 2, 3))
 TRUNKS = ((2, 3, 0), (2, 1, 0), (2, 2, 0), (2, 4, 0), (2, 6, 0), (3, 2, 0), (3, 4, 0), (4, 3, 0))
-# Verifiers that look at one draw per node, at their best on one path, where with or without replacement is the same.
+# For verifiers that use one draw per node: they are best on one path, where replacement makes no difference.
 CHAINS = ((1, 3, 0), (1, 1, 0), (1, 2, 0), (1, 4, 0), (1, 5, 0), (1, 6, 0), (1, 7, 0), (1, 8, 0))
 CHAIN_VERIFIERS = ("naive", "block")
-# On a trunk of one path, Traversal is block verification, and the walk has the fixed scheme for candidates that are
-# free.
+# On a trunk of one path, Traversal equals block verification, and the walk needs no sampled candidates: the fixed
+# scheme has them for free.
 LEFT_OUT = (("hybrid-traversal", HYBRID), ("walk", HYBRID))
 
 
@@ -36,5 +36,5 @@ def verifier_grids() -> dict[tuple[str, str], list[PolicyPlan]]:
 
 
 def _plan(verifier: VerifierTerms, scheme: Scheme, shape: tuple[int, int, int]) -> PolicyPlan:
-    settings: Settings = {"K": shape[0], "L1": shape[1], "L2": shape[2]}
+    settings: PolicySettings = {"K": shape[0], "L1": shape[1], "L2": shape[2]}
     return PolicyPlan(verifier.name, scheme.name, settings, partial(sampled_shape, scheme, *shape), verifier.name)

@@ -5,31 +5,31 @@ from typing import Any, NamedTuple, Self
 
 from ..contract import RANKED_SCHEMES
 from ..errors import InputError
+from .setting import Setting, temperature_key
 
-Settings = dict[str, float]
+PolicySettings = dict[str, float]
 """A policy's arguments by name."""
 
 
 class TunedSettings(NamedTuple):
-    """Of each policy the settings that replay ranked, best first, by drafting scheme, temperature and policy."""
+    """The settings of each policy as replay ranked them, best first, by setting and policy."""
 
-    ranked: Mapping[str, Mapping[float, Mapping[str, Sequence[Settings]]]]
+    ranked: Mapping[Setting, Mapping[str, Sequence[PolicySettings]]]
 
     @classmethod
     def parse(cls, document: Any) -> Self:
-        """From JSON that anybody may have written, whose keys are strings; InputError for anything else."""
+        """From untrusted JSON, by scheme and temperature; InputError for anything else."""
         try:
             ranked = {
-                scheme: {
-                    float(temperature): {family: [_settings(each) for each in trials] for family, trials in of.items()}
-                    for temperature, of in by_temperature.items()
+                Setting(scheme, float(temperature)): {
+                    family: [_policy_settings(each) for each in trials] for family, trials in of.items()
                 }
                 for scheme, by_temperature in document.items()
-            }
-            sound = set(ranked) <= set(RANKED_SCHEMES) and all(
-                0 <= temperature <= 100 and all(of.values())  # NaN compares false
-                for by_temperature in ranked.values()
                 for temperature, of in by_temperature.items()
+            }
+            sound = set(document) <= set(RANKED_SCHEMES) and all(
+                0 <= setting.temperature <= 100 and all(of.values())  # NaN compares false
+                for setting, of in ranked.items()
             )
         except (AttributeError, TypeError, ValueError):
             sound, ranked = False, {}
@@ -39,31 +39,26 @@ class TunedSettings(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """What `parse` reads."""
-        return {
-            scheme: {f"{temperature:g}": dict(of) for temperature, of in by_temperature.items()}
-            for scheme, by_temperature in self.ranked.items()
-        }
+        document: dict[str, Any] = {}
+        for setting, of in self.ranked.items():
+            document.setdefault(setting.scheme, {})[temperature_key(setting.temperature)] = dict(of)
+        return document
 
-    def at(self, scheme: str, temperature: float, family: str) -> Sequence[Settings]:
-        """Those tuned at this very temperature; none where there was no such tuning."""
-        return self.ranked.get(scheme, {}).get(round(temperature, 3), {}).get(family, ())
+    def at(self, setting: Setting, family: str) -> Sequence[PolicySettings]:
+        """Those tuned at this setting; none where there was no such tuning."""
+        return self.ranked.get(setting, {}).get(family, ())
 
     def best(self, scheme: str, family: str, name: str) -> dict[float, float]:
-        """The best value of one setting, by temperature."""
-        by_temperature = self.ranked.get(scheme, {})
-        return {
-            temperature: of[family][0][name]
-            for temperature, of in sorted(by_temperature.items())
-            if family in of and name in of[family][0]
+        """The best value of one argument of a policy, by temperature in rising order."""
+        found = {
+            setting.temperature: of[family][0][name]
+            for setting, of in self.ranked.items()
+            if setting.scheme == scheme and family in of and name in of[family][0]
         }
+        return dict(sorted(found.items()))
 
 
-def _settings(given: Any) -> Settings:
-    """Numbers by name; a nested value or none is a TypeError or ValueError."""
-    return {str(name): _number(value) for name, value in given.items()}
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(value)
-    return value
+def _policy_settings(given: Mapping[str, Any]) -> PolicySettings:
+    if not all(type(value) in (int, float) for value in given.values()):
+        raise TypeError(given)
+    return dict(given)

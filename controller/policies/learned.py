@@ -1,8 +1,8 @@
-"""The learned policy: a checkpoint's score under the choice rule of this machine."""
+"""The learned policy: a trained selector's score under the choice rule of this machine."""
 
 from collections.abc import Mapping
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import SelectorBundle
 from ..pricing.latency import LatencyTable
 from ..pricing.objective import Objective
 from .selector import Selector
@@ -13,13 +13,13 @@ UNTUNED = {0.0: 1.0}
 
 
 def learned_selector(
-    checkpoint: Checkpoint, table: LatencyTable, *, theta_scale: float | Mapping[float, float] = 1.0
+    selector: SelectorBundle, table: LatencyTable, *, theta_scale: float | Mapping[float, float] = 1.0
 ) -> Selector:
     """`theta_scale` is the line search around the choice rule's theta, one or by temperature; larger drafts less."""
     objective = Objective(table, scale=theta_scale)
-    return Selector(checkpoint.scorer(), checkpoint.config.limits, objective=objective)
+    return Selector(selector.scorer(), selector.config.limits, objective=objective)
 
 
-def tuned_scales(checkpoint: Checkpoint) -> Mapping[float, float]:
+def tuned_scales(selector: SelectorBundle) -> Mapping[float, float]:
     """The theta scale that replay found best, by temperature."""
-    return checkpoint.tuned.best(checkpoint.config.scheme, LEARNED, "theta_scale") or UNTUNED
+    return selector.tuned.best(selector.config.scheme, LEARNED, "theta_scale") or UNTUNED

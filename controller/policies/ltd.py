@@ -5,14 +5,13 @@ depth rule is a logistic one, fitted on grown trees, and the size rule a floor u
 node.
 """
 
-from typing import Any
-
 import numpy as np
 
 from ..context import StepContext
 from ..contract import Information
 from ..scorers.confidence import ConfidenceScorer
 from ..scorers.floor import FloorScorer
+from ..scorers.logistic import LogisticRule
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
 from .selector import Selector, SelectorStep
@@ -27,17 +26,16 @@ class LtdPolicy:
     """Drafts another level while the chance that it adds a token is at least `gain`, and verifies nodes no less likely
     than `floor`.
 
-    `fit` (`weights` [3], `bias`) gives the log odds of that chance. Inside a level the best nodes by confidence are
-    expanded.
+    `rule` gives the log odds of that chance. Inside a level the best nodes by confidence are expanded.
     """
 
     information = Information.ANYTHING
     reads_history = False
 
-    def __init__(self, fit: dict[str, Any], limits: TreeLimits, *, gain: float, floor: float):
+    def __init__(self, rule: LogisticRule, limits: TreeLimits, *, gain: float, floor: float):
         self.limits = limits
         self.gain = gain
-        self._weights, self._bias = np.asarray(fit["weights"]), float(fit["bias"])
+        self._rule = rule
         self._selector = Selector(FloorScorer(ConfidenceScorer(), floor), limits)
 
     def begin(self, context: StepContext) -> "LtdStep":
@@ -48,7 +46,7 @@ class LtdPolicy:
         probs = np.exp(tree.path_noisy_log_probs[row, tree.depths[row] == level].astype(np.float64))
         if len(probs) == 0:
             return 0.0
-        return float(1.0 / (1.0 + np.exp(-(ltd_features(probs, level) @ self._weights + self._bias))))
+        return float(1.0 / (1.0 + np.exp(-self._rule.log_odds(ltd_features(probs, level)))))
 
 
 class LtdStep:

@@ -104,8 +104,8 @@ class SelectorStep:
         objective.record(context.mean_temperature, tokens, price, batch=batch, context=position)
 
     def _open_nodes(self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
-        """Of one tree's nodes of the last `level` those that may be kept and have likely children, best first, as many as
-        may be expanded."""
+        """Of one tree's nodes of the last `level` those that may be kept and have likely children, best first, as many
+        as may be expanded."""
         if level and self._selector.delta and self._level_gain(tree, log_values, row, level) < self._selector.delta:
             return NO_NODES
         # NaN compares false: under such a node nothing is drafted.

@@ -4,8 +4,6 @@ It sees three numbers of a node: joint probability of its path, entropy of the r
 has 241 weights; this is a logistic one, fitted like the paper's on all nodes of grown trees.
 """
 
-from typing import Any
-
 import numpy as np
 
 from ..context import StepContext
@@ -15,6 +13,7 @@ from ..trees.tree import Array, DraftTree
 from .base import Scores
 from .confidence import TYPICAL_COVERAGE
 from .floor import FloorScorer
+from .logistic import LogisticRule
 
 # Log-probabilities below this say no more than "never".
 LEAST_LOG_PROB = -12.0
@@ -28,16 +27,16 @@ def c2t_features(joint_log_probs: Array, entropies: Array, depths: Array) -> Arr
 
 
 class C2TScorer:
-    """The classifier as a scorer; `fit` holds the `weights` [3] and the `bias` of log odds."""
+    """The classifier as a scorer."""
 
     reads_history = False
 
-    def __init__(self, fit: dict[str, Any]):
-        self._weights, self._bias = np.asarray(fit["weights"]), float(fit["bias"])
+    def __init__(self, rule: LogisticRule):
+        self._rule = rule
 
     def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
         features = c2t_features(tree.path_noisy_log_probs, tree.entropies, tree.depths)
-        log_values = -np.logaddexp(0.0, -(features @ self._weights + self._bias))
+        log_values = -np.logaddexp(0.0, -self._rule.log_odds(features))
         log_values[:, 0] = 0.0
         above = np.maximum(tree.parents, 0)
         for depth in range(1, tree.depths.max() + 1):  # a node is not reached but through its parent
@@ -48,6 +47,6 @@ class C2TScorer:
         return Scores(tree, log_values - np.take_along_axis(log_values, above, axis=1), coverage)
 
 
-def c2t_selector(fit: dict[str, Any], limits: TreeLimits, *, floor: float) -> Selector:
+def c2t_selector(rule: LogisticRule, limits: TreeLimits, *, floor: float) -> Selector:
     """Branches below `floor` are pruned; of the others each level's best are expanded."""
-    return Selector(FloorScorer(C2TScorer(fit), floor), limits)
+    return Selector(FloorScorer(C2TScorer(rule), floor), limits)

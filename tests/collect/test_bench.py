@@ -29,11 +29,12 @@ from treewright.collect.measure.bench.transformers_loops import (
     generate_policy,
     tuned_assisted,
 )
-from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.errors import InputError
 from treewright.controller.plans.grids import NUM_TRIALS
 from treewright.controller.plans.plan import PolicyPlan
 from treewright.controller.plans.sampled_grids import verifier_grids
+from treewright.controller.plans.setting import Setting
+from treewright.controller.plans.tuned import TunedSettings
 from treewright.runtime.pair import PairConfig
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -56,25 +57,26 @@ def test_each_grid_is_tuned_to_its_least_price():
 
 
 def with_tuned(ranked):
-    return replace(plans.checkpoint(), baselines=plans.checkpoint().baselines | {"tuned": {"coupled": ranked}})
+    selector, tuned = plans.selector(), TunedSettings.parse({"coupled": ranked})
+    return replace(selector, baselines=replace(selector.baselines, tuned=tuned))
 
 
 def test_the_two_settings_that_replay_ranked_first_go_into_the_live_round_in_the_grid_or_not():
     best = [{"depth": 7, "budget": 5}, {"depth": 3, "budget": 8}, {"depth": 1, "budget": 3}]
     checkpoint = with_tuned({"0.6": {"EAGLE-2": best}})
-    chosen = finalists(checkpoint, plans.TABLE, [COUPLED, FIXED], 0.6)
+    chosen = finalists(checkpoint, plans.TABLE, [Setting("coupled", 0.6), Setting("fixed", 0.6)])
     assert [plan.settings for plan in chosen["EAGLE-2", "coupled"]] == best[:2]
     limits = chosen["EAGLE-2", "coupled"][0].build().limits
     assert (limits.max_depth, limits.budget) == (plans.LIMITS.max_depth, 5)
     for untuned in (("EAGLE-2", "fixed"), ("static", "coupled")):
         assert len(chosen[untuned]) == NUM_TRIALS
-    assert len(finalists(checkpoint, plans.TABLE, [COUPLED], 1.0)["EAGLE-2", "coupled"]) == NUM_TRIALS
+    assert len(finalists(checkpoint, plans.TABLE, [Setting("coupled", 1.0)])["EAGLE-2", "coupled"]) == NUM_TRIALS
 
 
 def test_tuned_settings_of_another_policy_are_refused():
     checkpoint = with_tuned({"1": {"EAGLE-2": [{"depth": 3, "beam": 8}]}})
     with pytest.raises(InputError, match=r"holds settings .* for 'EAGLE-2', this build takes such as .*; retrain it"):
-        finalists(checkpoint, plans.TABLE, [COUPLED], 1.0)
+        finalists(checkpoint, plans.TABLE, [Setting("coupled", 1.0)])
 
 
 def test_a_row_holds_the_ratios_to_plain_by_domain_and_of_the_worst_requests():

@@ -146,8 +146,8 @@ def test_the_folder_itself_is_not_written_over(collected, capsys):
 
 
 def as_schema(version, folder, path):
-    """The folder as an earlier build wrote it: 8 with a "law" for the scheme, 7 with a rank under the trace's own scheme, 6 with n-grams that drafted
-    nothing, 5 without them, 4 with settings in float32, and no choice."""
+    """The folder as an earlier build wrote it: 8 with a "law" for the scheme, 7 with a rank under the trace's own
+    scheme, 6 with n-grams that drafted nothing, 5 without them, 4 with settings in float32, and no choice."""
     shutil.copytree(folder.path, path)
     types = {"temperature": pa.float32(), "top_p": pa.float32(), "seed": pa.int64()} if version == 4 else {}
     fields = [pa.field(field.name, types.get(field.name, field.type)) for field in TEXTS]

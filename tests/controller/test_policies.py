@@ -7,8 +7,7 @@ import plans
 import pytest
 from sklearn.metrics import roc_curve
 from trees import context, random_children, random_tree
-from treewright.controller.contract import FIXED
-from treewright.controller.plans.grids import NUM_TRIALS, policy_grids
+from treewright.controller.plans.grids import NUM_TRIALS
 from treewright.controller.policies.chains import FIRST_THRESHOLD, EmaChain, ThresholdChain, best_threshold
 from treewright.controller.policies.ltd import LtdPolicy
 from treewright.controller.trees.children import Children
@@ -74,9 +73,9 @@ def test_every_grid_has_the_same_number_of_trials_under_both_schemes():
 
 
 def test_a_fitted_family_appears_only_under_the_scheme_it_was_fitted_for():
-    checkpoint = plans.checkpoint()
-    baselines = checkpoint.baselines | {"c2t": {"coupled": plans.C2T}, "ltd": {"coupled": plans.STOP}}
-    grids = policy_grids(replace(checkpoint, baselines=baselines), plans.TABLE, [FIXED], 1.0)
+    selector = plans.selector()
+    baselines = replace(selector.baselines, c2t={"coupled": plans.C2T}, ltd={"coupled": plans.LTD})
+    grids = plans.policy_grids(replace(selector, baselines=baselines), plans.TABLE, ["fixed"], 1.0)
     assert not {"C2T", "LTD", "learned"} & {family for family, _ in grids}
 
 
@@ -175,27 +174,27 @@ def test_the_fit_equals_the_best_point_of_scikit_learns_roc_curve(miss_weight, s
 def test_the_stop_rule_looks_at_the_whole_last_level():
     tree = random_tree(np.random.default_rng(3), levels=2)
     probs = np.exp(tree.path_noisy_log_probs[0, tree.depths[0] == 2].astype(np.float64))
-    odds = np.dot(plans.STOP["weights"], [probs.max(), probs.sum(), 2]) + plans.STOP["bias"]
+    odds = np.dot(plans.LTD.weights, [probs.max(), probs.sum(), 2]) + plans.LTD.bias
     chance = 1 / (1 + np.exp(-odds))
     for gain, goes_on in ((chance * 0.999, True), (chance * 1.001, False)):
-        policy = LtdPolicy(plans.STOP, TreeLimits(), gain=gain, floor=1e-9)
+        policy = LtdPolicy(plans.LTD, TreeLimits(), gain=gain, floor=1e-9)
         assert (policy.begin(context()).frontier(tree).shape[1] > 0) == goes_on
 
 
 def test_the_stop_rule_verifies_no_node_below_its_floor():
     tree = random_tree(np.random.default_rng(3), levels=3)
     probs = np.exp(tree.path_noisy_log_probs[0])
-    policy = LtdPolicy(plans.STOP, TreeLimits(), gain=0.5, floor=0.2)
+    policy = LtdPolicy(plans.LTD, TreeLimits(), gain=0.5, floor=0.2)
     assert policy.begin(context()).keep(tree).tolist() == [np.nonzero(probs >= 0.2)[0].tolist()]
 
 
 def test_c2t_prunes_the_branches_it_doubts():
     (plan, *_) = plans.grids()["C2T", "coupled"]
-    tree, weights = random_tree(np.random.default_rng(8), levels=3), plans.C2T["weights"]
+    tree, weights = random_tree(np.random.default_rng(8), levels=3), plans.C2T.weights
     values = np.ones(int(tree.num_nodes[0]))
     for node in range(1, len(values)):
         joint = max(tree.path_noisy_log_probs[0, node], -12.0)
-        odds = np.dot(weights, [joint, tree.entropies[0, node], tree.depths[0, node]]) + plans.C2T["bias"]
+        odds = np.dot(weights, [joint, tree.entropies[0, node], tree.depths[0, node]]) + plans.C2T.bias
         values[node] = min(values[tree.parents[0, node]], 1 / (1 + np.exp(-odds)))
     likely = np.nonzero(values >= plan.settings["floor"])[0]
     kept = plan.build().begin(context()).keep(tree)[0]

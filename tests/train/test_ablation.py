@@ -1,7 +1,7 @@
 """The ablation: groups that cover the features once, networks that cannot see a group, time charged to every step."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict
 
 import numpy as np
 import plans
@@ -13,14 +13,18 @@ from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.learned.features import FEATURES, node_features
 from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
 from treewright.controller.learned.torch_model import SelectorModel
+from treewright.controller.plans.setting import Setting
+from treewright.controller.plans.tuned import TunedSettings
 from treewright.controller.policies.learned import learned_selector
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.objective import Objective
 from treewright.controller.scorers.siblings import among_siblings
 from treewright.train.data.stream import SelectorData
 from treewright.train.evaluate.ablation import NOTHING, ablate, feature_groups, with_model
-from treewright.train.evaluate.feature_cost import NotingScorer, StepCost
+from treewright.train.evaluate.feature_cost import RecordingScorer, StepCost
+from treewright.train.evaluate.reliability import Curve, Curves
 from treewright.train.fit.export import export_onnx
+from treewright.train.fit.fitted import with_baselines
 from treewright.train.fit.settings import FitConfig
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
@@ -44,16 +48,15 @@ def recordings(folder):
 
 @pytest.fixture(scope="module")
 def tuned():
-    """A checkpoint whose learned policy was tuned to the first theta scale, 1."""
-    checkpoint = plans.checkpoint()
-    ranked = {"coupled": {"0.8": {"learned": [{"theta_scale": 1.0}, {"theta_scale": 0.5}]}}}
-    return replace(checkpoint, baselines=checkpoint.baselines | {"tuned": ranked})
+    """A selector whose learned policy was tuned to the first theta scale, 1."""
+    ranked = {Setting("coupled", 0.8): {"learned": [{"theta_scale": 1.0}, {"theta_scale": 0.5}]}}
+    return with_baselines(plans.selector(), tuned=TunedSettings(ranked))
 
 
 @pytest.fixture(scope="module")
 def ablation(folder, recordings, tuned, tmp_path_factory):
     """Without the scheme's noise, beside a network that was never trained."""
-    torch.manual_seed(5)  # the one of `plans.checkpoint`
+    torch.manual_seed(5)  # the one of `plans.selector`
     model = SelectorModel(len(FEATURES), traces.WIDTH + 1).eval()
     data = SelectorData(folder, FIT, max_depth=4)
     logs = tmp_path_factory.mktemp("logs")
@@ -100,16 +103,16 @@ def test_the_replay_of_the_whole_is_that_of_the_tuned_policy(ablation, recording
     texts = recordings["coupled"]
     runs = replay(texts, learned_selector(tuned, plans.TABLE, theta_scale=1.0), plans.TABLE)
     total = ReplayStats.merged(runs)
-    whole, without = ablation["replays"]
-    assert (whole["without"], without["without"]) == (NOTHING, "scheme's noise")
-    assert whole["speed_up"] == round(total.speed_up, 3)
-    assert (whole["gain_of_whole"], whole["low"], whole["high"]) == (1.0, 1.0, 1.0)
-    cost_ms = 1e-3 * ablation["fits"][0]["cost_us"] * total.num_steps
+    whole, without = ablation.replays
+    assert (whole.without, without.without) == (NOTHING, "scheme's noise")
+    assert whole.speed_up == round(total.speed_up, 3)
+    assert (whole.gain_of_whole, whole.low, whole.high) == (1.0, 1.0, 1.0)
+    cost_ms = 1e-3 * ablation.fits[0].cost_us * total.num_steps
     charged = total.plain_ms / (total.priced_ms + cost_ms)
-    assert whole["speed_up_charged"] == pytest.approx(charged, abs=1e-3)  # both rounded
+    assert whole.speed_up_charged == pytest.approx(charged, abs=1e-3)  # both rounded
 
 
-def test_a_checkpoint_with_another_network_scores_as_that_network(tuned):
+def test_a_selector_with_another_network_scores_as_that_network(tuned):
     torch.manual_seed(6)
     other = SelectorModel(len(FEATURES), traces.WIDTH + 1).eval()
     tree = random_tree(np.random.default_rng(0), batch=1, levels=3)
@@ -121,12 +124,11 @@ def test_a_checkpoint_with_another_network_scores_as_that_network(tuned):
 
 
 def test_the_rows_are_json_and_the_report_shows_them(ablation):
-    assert json.loads(json.dumps(ablation, allow_nan=False)) == ablation
-    curve = {"name": "1", "rows": 3, "mean_predicted": 0.5, "observed": 0.4, "ece": 0.1, "points": [[0.5, 0.4]]}
-    curves = {"accept": [curve], "coverage": [curve]}
+    json.dumps(asdict(ablation), allow_nan=False)
+    curves = Curves(*[[Curve("1", 3, 0.5, 0.4, 0.1, [(0.5, 0.4)])]] * 2)
     page = report_page({}, curves, None, ablation=ablation)
     title = "Which features are worth their time?"
-    assert title in page and "scheme&#x27;s noise" in page
+    assert title in page and "scheme&#39;s noise" in page
     assert title not in report_page({}, curves, None)
 
 
@@ -138,11 +140,11 @@ def test_a_groups_cost_is_its_share_of_the_columns_and_what_a_narrower_network_s
     assert cost.of_columns(1) == pytest.approx(3.0)  # a narrower network that timed slower saves nothing
 
 
-def test_every_node_a_step_drafts_is_noted_once(recordings, tuned):
+def test_every_node_a_step_drafts_is_recorded_once(recordings, tuned):
     """At the text's last root nothing was recorded, and no score is asked for."""
-    noting = NotingScorer(tuned.scorer())
-    policy = Selector(noting, plans.LIMITS, objective=Objective(plans.TABLE))
+    recorder = RecordingScorer(tuned.scorer())
+    policy = Selector(recorder, plans.LIMITS, objective=Objective(plans.TABLE))
     text, drafted = recordings["coupled"][0], {}
     replay([text], policy, plans.TABLE, lambda step: drafted.update({step.root: int(step.drafted.num_nodes[0])}))
-    noted = sum(int(tree.num_nodes[0]) - first for tree, _, first in noting.calls)
-    assert noted == sum(count for root, count in drafted.items() if root in text.envelopes)
+    recorded = sum(int(tree.num_nodes[0]) - first for tree, _, first in recorder.calls)
+    assert recorded == sum(count for root, count in drafted.items() if root in text.envelopes)

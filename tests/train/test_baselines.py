@@ -28,7 +28,7 @@ def test_a_rank_table_is_the_shares_of_a_loop_over_rows(folders):
     tables = rank_tables(folders[1])
     for scheme in ("coupled", "fixed"):
         counts = [sum(row[f"{scheme}_rank"] == rank for row in rows) for rank in range(traces.WIDTH + 1)]
-        assert tables[scheme] == {"0.80": [(count + PRIOR_COUNT) / (len(rows) + 1) for count in counts]}
+        assert tables[scheme] == {0.8: [(count + PRIOR_COUNT) / (len(rows) + 1) for count in counts]}
 
 
 def test_greedy_text_has_the_same_ranks_under_every_scheme(tmp_path):

@@ -4,30 +4,36 @@ import numpy as np
 import pytest
 from treewright.train.evaluate.calibration import (
     NUM_BINS,
+    DepthScores,
+    Scores,
     by_depth,
     expected_calibration_error,
-    reliability,
     score_probs,
     skill_interval,
 )
+from treewright.train.evaluate.reliability import Curve
 
 
 def test_a_coin_that_is_said_to_be_fair():
-    assert score_probs(np.array([0.5, 0.5]), np.array([0, 1])) == {"brier": 0.25, "log_loss": 0.69315, "ece": 0.5}
+    assert score_probs(np.array([0.5, 0.5]), np.array([0, 1])) == Scores(brier=0.25, log_loss=0.69315, ece=0.5)
 
 
 def test_what_was_certain_and_wrong_costs_a_finite_loss():
-    assert score_probs(np.array([1.0]), np.array([0]))["log_loss"] == round(-np.log(1e-6), 5)
-    assert score_probs(np.array([0.0, 1.0]), np.array([0, 1])) == {"brier": 0.0, "log_loss": 0.0, "ece": 0.0}
+    assert score_probs(np.array([1.0]), np.array([0])).log_loss == round(-np.log(1e-6), 5)
+    assert score_probs(np.array([0.0, 1.0]), np.array([0, 1])) == Scores(0.0, 0.0, 0.0)
 
 
-def test_bins_hold_equal_counts_lowest_predictions_first():
-    probs = np.repeat([0.9, 0.2], 2 * NUM_BINS)  # as many as fill the bins with four rows each
-    taken = np.tile([1, 1, 1, 0], NUM_BINS)
-    bins = reliability(probs, taken)
-    assert [share for share, *_ in bins] == pytest.approx([1 / NUM_BINS] * NUM_BINS)
-    assert bins[0][1:] == (pytest.approx(0.2), 0.75)
-    assert bins[-1][1:] == (pytest.approx(0.9), 0.75)
+def test_a_curve_has_a_point_per_quantile_bin_lowest_predictions_first():
+    probs = np.repeat([0.9, 0.2], 2 * NUM_BINS + 2)
+    taken = np.tile([1, 1, 1, 0], NUM_BINS + 1)
+    curve = Curve.of("depth 1", probs, taken)
+    assert curve.points == [(pytest.approx(0.2), 0.75), (pytest.approx(0.9), 0.75)]  # equal predictions share a bin
+    assert (curve.rows, curve.mean_predicted, curve.observed) == (4 * NUM_BINS + 4, pytest.approx(0.55), 0.75)
+
+
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_a_curve_may_see_a_single_outcome(outcome):
+    assert Curve.of("rank 1", np.array([0.5, 1.0000001]), np.full(2, float(outcome))).observed == outcome
 
 
 def test_the_calibration_error_is_the_mean_distance_of_predicted_and_observed():
@@ -53,6 +59,6 @@ def test_a_reference_without_errors_leaves_no_skill():
 def test_each_depth_is_scored_alone():
     rows = by_depth(np.array([0.5, 1.0, 0.5]), np.array([1, 1, 0]), np.array([2, 1, 2]))
     assert rows == [
-        {"depth": 1, "edges": 1, "brier": 0.0, "log_loss": 0.0, "ece": 0.0},
-        {"depth": 2, "edges": 2, "brier": 0.25, "log_loss": 0.69315, "ece": 0.5},
+        DepthScores(depth=1, edges=1, brier=0.0, log_loss=0.0, ece=0.0),
+        DepthScores(depth=2, edges=2, brier=0.25, log_loss=0.69315, ece=0.5),
     ]

@@ -4,50 +4,49 @@ import checkpoints
 import pytest
 import traces
 from checkpoints import reseal
-from earlier_runs import metrics, run
+from earlier_runs import metrics, rows, run
 from treewright.controller.errors import InputError
-from treewright.train.evaluate.drafters import drafter_strength, earlier_rows, strength_rows
+from treewright.train.evaluate.drafters import DrafterStrength, drafter_rows, drafter_strength, earlier_rows
+from treewright.train.evaluate.reliability import Curve, Curves
 from treewright.train.report.document import report_page
 
-CURVES = {
-    head: [{"name": "depth 1", "rows": 3, "mean_predicted": 0.5, "observed": 0.4, "ece": 0.1, "points": [[0.5, 0.4]]}]
-    for head in ("accept", "coverage")
-}
+CURVES = Curves(*[[Curve("depth 1", 3, 0.5, 0.4, 0.1, [(0.5, 0.4)])]] * 2)
 
 
 def test_a_drafters_strength_is_that_of_a_loop_over_positions(tmp_path):
     folder = traces.write(tmp_path / "traces", count=3, draws=2)
-    rows = folder.read("positions").to_pylist()
-    (told,) = drafter_strength(folder)
-    assert told == {
-        "temperature": 0.8,
-        "positions": len(rows),
-        "overlap": round(sum(row["overlap"] for row in rows) / len(rows), 4),
-        "first_choice": round(sum(row["coupled_rank"] == 0 for row in rows) / len(rows), 4),
-        "first_choice_fixed": round(sum(row["fixed_rank"] == 0 for row in rows) / len(rows), 4),
-    }
+    positions = folder.positions().to_pylist()
+    num = len(positions)
+    (strength,) = drafter_strength(folder)
+    assert strength == DrafterStrength(
+        temperature=0.8,
+        positions=num,
+        overlap=round(sum(row["overlap"] for row in positions) / num, 4),
+        first_choice=round(sum(row["coupled_rank"] == 0 for row in positions) / num, 4),
+        first_choice_fixed=round(sum(row["fixed_rank"] == 0 for row in positions) / num, 4),
+    )
 
 
 def test_a_row_holds_the_best_static_tree_under_the_scheme_of_the_run():
-    cold, warm = strength_rows("late", "coupled", metrics())
-    assert (warm["run"], warm["temperature"], warm["first_choice"]) == ("late", 1.0, 0.6)
-    assert (warm["best static"], warm["which"]) == (1.3, "static")
-    assert (warm["learned"], warm["choice, confidence"], warm["oracle"]) == (1.5, 1.4, 2.5)
-    assert cold["learned"] == 2.0
+    cold, warm = drafter_rows("late", "coupled", *rows())
+    assert (warm.run, warm.temperature, warm.first_choice) == ("late", 1.0, 0.6)
+    assert (warm.best_static, warm.which) == (1.3, "static")
+    assert (warm.learned, warm.choice, warm.oracle) == (1.5, 1.4, 2.5)
+    assert cold.learned == 2.0
 
 
 def test_a_temperature_without_a_learned_policy_is_left_out():
-    assert strength_rows("late", "fixed", metrics()) == []
-    assert strength_rows("late", "coupled", {"drafter": metrics()["drafter"]}) == []
+    assert drafter_rows("late", "fixed", *rows()) == []
+    assert drafter_rows("late", "coupled", rows()[0], []) == []
 
 
 def test_earlier_runs_are_read_from_verified_folders(tmp_path):
     folders = [run(tmp_path / name, **metrics(share)) for name, share in (("early", 0.4), ("mid", 0.5))]
-    rows = earlier_rows(folders, checkpoints.CONFIG.tokenizer_sha256)
-    assert rows == [
+    found = earlier_rows(folders, checkpoints.CONFIG.tokenizer_sha256)
+    assert found == [
         row
         for folder, share in zip(folders, (0.4, 0.5), strict=True)
-        for row in strength_rows(str(folder), "coupled", metrics(share))
+        for row in drafter_rows(str(folder), "coupled", *rows(share))
     ]
     (folders[0] / "metrics.json").write_text("{}")
     with pytest.raises(InputError, match="SHA-256"):
@@ -71,8 +70,8 @@ def test_runs_that_cannot_stand_beside_are_refused(tmp_path):
 
 def test_the_report_draws_them_only_where_they_were_asked_for():
     title = "What does a stronger drafter bring?"
-    rows = strength_rows("<early>", "coupled", metrics(0.4)) + strength_rows("late", "coupled", metrics(0.6))
-    page = report_page({}, CURVES, None, drafters=rows)
+    early_and_late = drafter_rows("<early>", "coupled", *rows(0.4)) + drafter_rows("late", "coupled", *rows(0.6))
+    page = report_page({}, CURVES, None, drafters=early_and_late)
     assert title in page and "&lt;early&gt;" in page
     assert page.count("<svg") == 3
     assert title not in report_page({}, CURVES, None)

@@ -10,6 +10,7 @@ from earlier_runs import metrics, run
 from treewright import cli
 from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.checkpoint import Checkpoint
+from treewright.controller.plans.setting import Setting
 from treewright.train.evaluate.ablation import NOTHING, feature_groups
 
 TITLES = ("Which features are worth their time?", "What does a stronger drafter bring?")
@@ -121,6 +122,7 @@ def test_a_selector_of_the_fixed_scheme_is_tuned_and_compared_at_temperature_zer
     plans.TABLE.save(tmp_path / "traces" / "latency.json")
     assert cli.main(arguments(folder, tmp_path / "selector", "--report", "false")) == 0
     checkpoint = Checkpoint.from_pretrained(tmp_path / "selector")
-    assert checkpoint.tuned.at("fixed", 0.0, "learned") and not checkpoint.tuned.at("coupled", 0.0, "chain")
+    assert checkpoint.tuned.at(Setting("fixed", 0.0), "learned")
+    assert not checkpoint.tuned.at(Setting("coupled", 0.0), "chain")
     assert {row["scheme"] for row in checkpoint.metrics["replay"]} == {"fixed"}
     assert "learned" in {row["policy"] for row in checkpoint.metrics["replay"]}

@@ -1,6 +1,7 @@
-"""What a checkpoint's metrics say of its network on test documents."""
+"""The scores of a network on test documents."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from treewright.controller.learned.features import FEATURES
 from treewright.controller.learned.torch_model import SelectorModel
 from treewright.train.data.stream import SelectorData
 from treewright.train.evaluate.calibration import score_probs
-from treewright.train.evaluate.scores import coverage_scores, judge, test_probs
+from treewright.train.evaluate.scores import coverage_scores, evaluate, test_probs
 from treewright.train.fit.settings import FitConfig
 
 test_probs.__test__ = False  # no test, but the probabilities on the test documents
@@ -42,28 +43,28 @@ def test_a_network_of_zeros_shares_the_text_among_siblings_and_none(data, ignora
 
 def test_the_scores_are_those_of_the_test_edges(data, ignorant):
     edges, nodes = data.test
-    told = judge(ignorant, data)
+    found = evaluate(ignorant, data)
     accept, coverage = test_probs(ignorant, data)
-    assert told["scores"]["learned"] == score_probs(accept, edges.label)
-    assert told["scores"].keys() == {
+    assert found.scores["learned"] == score_probs(accept, edges.label)
+    assert found.scores.keys() == {
         "drafter confidence",
         "isotonic confidence",
         "logistic regression",
         "gradient boosting",
         "learned",
     }
-    assert [row["depth"] for row in told["by_depth"]] == [1, 2]
-    assert sum(row["edges"] for row in told["by_depth"]) == len(edges.label)
-    assert told["coverage"] == coverage_scores(coverage, nodes.label)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert [row.depth for row in found.by_depth] == [1, 2]
+    assert sum(row.edges for row in found.by_depth) == len(edges.label)
+    assert found.coverage == coverage_scores(coverage, nodes.label)
+    json.dumps(asdict(found), allow_nan=False)
 
 
 def test_coverage_is_scored_against_the_shares_of_the_ranks():
     """Two candidates; of four nodes the text goes on through the first twice, the second once, beyond them once."""
     probs = np.array([[0.5, 0.25], [0.5, 0.25], [0.5, 0.5], [0.25, 0.25]])
     labels = np.array([0, 0, 1, 2])
-    told = coverage_scores(probs, labels)
-    assert told["log_loss"] == round(-np.log([0.5, 0.5, 0.5, 0.5]).mean(), 5)
-    assert told["log_loss_of_shares"] == round(-np.log([0.5, 0.5, 0.25, 0.25]).mean(), 5)
+    found = coverage_scores(probs, labels)
+    assert found.log_loss == round(-np.log([0.5, 0.5, 0.5, 0.5]).mean(), 5)
+    assert found.log_loss_of_shares == round(-np.log([0.5, 0.5, 0.25, 0.25]).mean(), 5)
     # One node per bin, lowest predictions first.
-    assert told["ece_by_rank"] == [(0.25 + 0.5 + 0.5 + 0.5) / 4, (0.25 + 0.25 + 0.25 + 0.5) / 4]
+    assert found.ece_by_rank == [(0.25 + 0.5 + 0.5 + 0.5) / 4, (0.25 + 0.25 + 0.25 + 0.5) / 4]

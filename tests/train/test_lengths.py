@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from treewright.train.report.lengths import attainable_correlation, length_moments, lengths
-from treewright.train.report.steps import Run, Step
+from treewright.train.replay.lengths import attainable_correlation, length_fit, length_moments
+from treewright.train.replay.steps import Run, Step
 
 
 def run_of(*texts):
@@ -38,14 +38,14 @@ def test_certain_predictions_could_be_right_every_time_and_equal_ones_tell_nothi
 
 def test_kept_promises_have_slope_one_and_halved_ones_half():
     certain = [[((1.0,) * length, length) for length in (0, 1, 2, 3, 4)] * 4 for _ in range(3)]
-    assert lengths(run_of(*certain))["block_slope"] == pytest.approx([1.0, 1.0, 1.0])
+    assert length_fit(run_of(*certain)).block_slope == pytest.approx([1.0, 1.0, 1.0])
     halved = [[((1.0,) * (2 * length), length) for length in (0, 1, 2, 3, 4)] * 4 for _ in range(3)]
-    assert lengths(run_of(*halved))["block_slope"] == pytest.approx([0.5, 0.5, 0.5])
+    assert length_fit(run_of(*halved)).block_slope == pytest.approx([0.5, 0.5, 0.5])
 
 
 def test_texts_that_differ_widen_the_interval_of_the_slope():
     kept = [((1.0,) * length, length) for length in (0, 1, 2, 3, 4)] * 4
     broken = [(masses, 0) for masses, _ in kept]
-    slope, low, high = lengths(run_of(kept, kept, broken))["block_slope"]
+    slope, low, high = length_fit(run_of(kept, kept, broken)).block_slope
     assert low < slope < high
     assert slope == pytest.approx(2 / 3)

@@ -9,8 +9,7 @@ import pytest
 import traces
 from treewright import cli
 from treewright.collect.labels.envelopes import EnvelopeConfig
-from treewright.controller.contract import COUPLED, FIXED, RANKED_SCHEMES
-from treewright.controller.plans.grids import policy_grids
+from treewright.controller.contract import FIXED
 from treewright.train.data.split import SIDES, by_document, by_setting
 from treewright.train.data.stream import SelectorData
 from treewright.train.evaluate.ablation import feature_groups
@@ -64,12 +63,12 @@ def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
     data = SelectorData(folder, FitConfig(batch_size=64, row_share=1.0), max_depth=4)
     _, for_tuning, for_test = by_document(read_recordings(folder), data.split)
     wanted = []
-    for (scheme, temperature, texts), (*_, others) in zip(
-        *(by_setting(texts, "coupled") for texts in (for_tuning, for_test)), strict=True
-    ):
-        grids = policy_grids(plans.checkpoint(), plans.TABLE, [RANKED_SCHEMES[scheme]], temperature)
+    others = by_setting(for_test, "coupled")
+    for setting, texts in by_setting(for_tuning, "coupled").items():
+        grids = plans.policy_grids(plans.selector(), plans.TABLE, [setting.scheme], setting.temperature)
         settings = sum(len(grid) for grid in grids.values())
-        wanted.append((scheme, len(grids), settings, settings * len(texts) + len(grids) * len(others)))
+        replays = settings * len(texts) + len(grids) * len(others[setting])
+        wanted.append((setting.scheme, len(grids), settings, replays))
     names = ("scheme", "families", "settings", "replays")
     assert [tuple(row[name] for name in names) for row in plan["replays"]] == wanted
     assert [scheme for scheme, *_ in wanted] == ["coupled", "fixed"]
@@ -81,7 +80,7 @@ def test_greedy_texts_are_replayed_under_the_scheme_of_the_traces(tmp_path, caps
     folder = traces.write_enveloped(path, (0.0, 0.0, 0.0), max_tokens=8, scheme=FIXED)
     plans.TABLE.save(path / "latency.json")
     (row,) = plan_of(folder, tmp_path / "selector", capsys)["replays"]
-    learned = {family for family, scheme in policy_grids(plans.checkpoint(), plans.TABLE, [COUPLED], 0.0)}
+    learned = {family for family, scheme in plans.policy_grids(plans.selector(), plans.TABLE, ["coupled"], 0.0)}
     assert (row["scheme"], row["temperature"], row["families"]) == ("fixed", 0.0, len(learned))
 
 

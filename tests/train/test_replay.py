@@ -7,8 +7,10 @@ import tiny
 import traces
 from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.collect.trace import TraceFolder
+from treewright.controller.plans.setting import Setting
 from treewright.controller.plans.tuned import TunedSettings
 from treewright.runtime.schemes.ranked import get_ranked_scheme
+from treewright.train.fit.fitted import with_baselines
 from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
@@ -59,8 +61,8 @@ def test_a_policy_takes_the_same_steps_as_live(folder, key):
 
 def test_the_oracle_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
     recordings = {scheme: texts[:1] for scheme, texts in read_recordings(folder).items()}
-    tuned = tune(plans.checkpoint(), plans.TABLE, recordings)
-    rows = compare_tuned(plans.checkpoint(), plans.TABLE, recordings, tuned)
+    tuned = tune(plans.selector(), plans.TABLE, recordings)
+    rows = compare_tuned(with_baselines(plans.selector(), tuned=tuned), plans.TABLE, recordings)
     for scheme, texts in recordings.items():
         fastest = sum(oracle_ms(text, plans.TABLE) for text in texts)
         for (family, of_scheme), grid in plans.grids(TEMPERATURE).items():
@@ -68,14 +70,14 @@ def test_the_oracle_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(fo
                 continue
             priced = [ReplayStats.merged(replay(texts, plan.build(), plans.TABLE)).priced_ms for plan in grid]
             assert min(priced) >= fastest - 1e-9
-            assert tuned.at(scheme, TEMPERATURE, family)[0] == grid[int(np.argmin(priced))].settings
-    assert {row["policy"] for row in rows} == {key[0] for key in plans.grids()} | {"oracle"}
+            assert tuned.at(Setting(scheme, TEMPERATURE), family)[0] == grid[int(np.argmin(priced))].settings
+    assert {row.policy for row in rows} == {key[0] for key in plans.grids()} | {"oracle"}
 
 
 def test_texts_of_a_temperature_that_nothing_was_tuned_for_are_left_out_with_a_warning(folder, caplog):
     recordings = {"coupled": read_recordings(folder)["coupled"][:1]}
-    other = {"coupled": {0.3: {"learned": [{"theta_scale": 1.0}]}}}
-    assert compare_tuned(plans.checkpoint(), plans.TABLE, recordings, TunedSettings(other)) == []
+    other = TunedSettings({Setting("coupled", 0.3): {"learned": [{"theta_scale": 1.0}]}})
+    assert compare_tuned(with_baselines(plans.selector(), tuned=other), plans.TABLE, recordings) == []
     assert "so no policy was tuned for it" in caplog.text
 
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import pytest
+from treewright.controller.plans.setting import Setting
 from treewright.train.data.split import DocumentSplit, by_document, by_setting
 
 
@@ -18,26 +19,26 @@ TEXTS = {"coupled": [HOT, COLD, WARM], "fixed": [COLD, WARM]}
 @pytest.mark.parametrize("scheme", ["coupled", "fixed"])
 def test_greedy_texts_stand_under_the_checkpoints_own_scheme(scheme):
     groups = by_setting(TEXTS, scheme)
-    assert [group for group in groups if group[1] == 0.0] == [(scheme, 0.0, [COLD])]
-    assert [group for group in groups if group[1] > 0] == [
-        ("coupled", 0.6, [WARM]),
-        ("coupled", 1.0, [HOT]),
-        ("fixed", 0.6, [WARM]),
-    ]
+    assert groups == {
+        Setting(scheme, 0.0): [COLD],
+        Setting("coupled", 0.6): [WARM],
+        Setting("coupled", 1.0): [HOT],
+        Setting("fixed", 0.6): [WARM],
+    }
 
 
 def test_the_schemes_keep_their_order_and_temperatures_rise():
-    assert [group[:2] for group in by_setting(TEXTS, "coupled")] == [
-        ("coupled", 0.0),
-        ("coupled", 0.6),
-        ("coupled", 1.0),
-        ("fixed", 0.6),
+    assert list(by_setting(TEXTS, "coupled")) == [
+        Setting("coupled", 0.0),
+        Setting("coupled", 0.6),
+        Setting("coupled", 1.0),
+        Setting("fixed", 0.6),
     ]
 
 
 def test_temperatures_that_differ_in_their_storage_alone_are_one():
     almost = Text(4, 0.6000000238)
-    assert by_setting({"coupled": [WARM, almost]}, "coupled") == [("coupled", 0.6, [WARM, almost])]
+    assert by_setting({"coupled": [WARM, almost]}, "coupled") == {Setting("coupled", 0.6): [WARM, almost]}
 
 
 def test_every_side_gets_its_texts_by_scheme():

@@ -30,9 +30,7 @@ class Positions:
     history: Array  # [n, H] known before the position's token was written
     entropy: Array  # [n] of the drafter's row
     top_log_prob: Array  # [n]
-    ranks: dict[
-        str, Array
-    ]  # by scheme, [n, R] index of the target's token among that scheme's candidates, -1 if beyond
+    ranks: dict[str, Array]  # by scheme, [n, R] index of the target's token among its candidates, -1 if beyond
     log_probs: Array  # [n, R, W] of the candidates
     noisy_log_probs: Array  # [n, R, W]; -inf where the sampling cut the candidate, or the draw was not made
     ngram_log_probs: Array  # [n, R, W]

@@ -7,6 +7,7 @@ from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
+from ...controller.plans.setting import Setting
 from ...controller.trees.tree import Array
 
 SIDES = ("training", "validation", "test")
@@ -58,18 +59,17 @@ def by_document(
     return parts
 
 
-def by_setting(texts: Mapping[str, Sequence[AnyText]], own_scheme: str) -> list[tuple[str, float, list[AnyText]]]:
-    """(scheme, temperature, texts); greedy texts under the checkpoint's `own_scheme` only, for there all schemes are
-    the same.
+def by_setting(texts: Mapping[str, Sequence[AnyText]], own_scheme: str) -> dict[Setting, list[AnyText]]:
+    """Texts by setting, in the order of the schemes and of rising temperature.
 
-    `texts` are by scheme, greedy ones under every scheme.
+    `texts` are by scheme, greedy ones under every scheme. As all schemes draft the same for those, they are taken under
+    the selector's `own_scheme` only.
     """
-    groups: dict[tuple[str, float], list[AnyText]] = {}
+    groups: dict[Setting, list[AnyText]] = {}
     for scheme, of_scheme in texts.items():
         for text in of_scheme:
-            temperature = round(text.temperature, 3)
-            if temperature > 0 or scheme == own_scheme:
-                groups.setdefault((scheme, temperature), []).append(text)
+            setting = Setting(scheme, text.temperature)
+            if setting.temperature > 0 or scheme == own_scheme:
+                groups.setdefault(setting, []).append(text)
     schemes = list(texts)
-    ordered = sorted(groups.items(), key=lambda group: (schemes.index(group[0][0]), group[0][1]))
-    return [(scheme, temperature, of_group) for (scheme, temperature), of_group in ordered]
+    return dict(sorted(groups.items(), key=lambda group: (schemes.index(group[0].scheme), group[0].temperature)))

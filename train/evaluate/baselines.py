@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from ...collect.trace import TraceFolder
 from ...controller.contract import RANKED_SCHEMES
 from ...controller.learned.features import FEATURES
+from ...controller.plans.setting import Setting
 from ...controller.trees.tree import Array
 from ..data.positions import COLUMNS, Positions
 from ..data.rows import Rows
@@ -21,22 +22,23 @@ PRIOR_COUNT = 0.5
 FITTED = ("isotonic confidence", "logistic regression", "gradient boosting")
 
 
-def rank_tables(folder: TraceFolder) -> dict[str, dict[str, list[float]]]:
+def rank_tables(folder: TraceFolder) -> dict[str, dict[float, list[float]]]:
     """Share of positions at which rank w is taken, by scheme and temperature: the table of the best static trees."""
     width = folder.header.num_candidates
-    counts: dict[tuple[str, str], Array] = defaultdict(lambda: np.zeros(width + 1))
+    counts: dict[Setting, Array] = defaultdict(lambda: np.zeros(width + 1))
     for number in range(len(folder.shards)):
         positions = Positions.from_table(folder.shard("positions", number, COLUMNS), folder.header)
         made = np.isfinite(positions.noisy_log_probs[:, :, 0])
         for scheme, ranks in positions.ranks.items():
             for temperature in np.unique(positions.temperature):
-                chosen = ranks[positions.temperature == temperature][made[positions.temperature == temperature]]
-                counts[scheme, f"{temperature:.2f}"] += np.bincount(
+                here = positions.temperature == temperature
+                chosen = ranks[here][made[here]]
+                counts[Setting(scheme, temperature)] += np.bincount(
                     np.where(chosen < 0, width, chosen), minlength=width + 1
                 )
-    tables: dict[str, dict[str, list[float]]] = {scheme: {} for scheme in RANKED_SCHEMES}
-    for (scheme, temperature), taken in counts.items():
-        tables[scheme][temperature] = ((taken[:width] + PRIOR_COUNT) / (taken.sum() + 1)).tolist()
+    tables: dict[str, dict[float, list[float]]] = {scheme: {} for scheme in RANKED_SCHEMES}
+    for setting, taken in counts.items():
+        tables[setting.scheme][setting.temperature] = ((taken[:width] + PRIOR_COUNT) / (taken.sum() + 1)).tolist()
     return tables
 
 

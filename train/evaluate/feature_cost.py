@@ -1,4 +1,4 @@
-"""What the learned score's features cost a step here, in microseconds: making the columns, running the network on them.
+"""Microseconds per step of the learned score's features on this machine: computing the columns, running the network.
 
 Columns that need the models' rows cost more where a model runs; that part is not measured here.
 """
@@ -11,7 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
-from ...controller.checkpoint import Checkpoint
+from ...controller.checkpoint import SelectorBundle
 from ...controller.context import StepContext
 from ...controller.learned.features import FEATURES, node_features
 from ...controller.learned.numpy_model import PerceptronNetwork
@@ -24,7 +24,7 @@ from ...controller.trees.tree import Array, DraftTree
 from ..replay.recording import Recording
 from ..replay.replay import replay
 
-# The steps that are timed come from so many texts, and each is timed so often.
+# Texts whose steps are timed, and how often each step is.
 MOST_TEXTS = 3
 REPEATS = 15
 
@@ -47,7 +47,7 @@ class StepCost:
 
 
 def measure_step_cost(
-    checkpoint: Checkpoint,
+    selector: SelectorBundle,
     table: LatencyTable,
     recordings: Sequence[Recording],
     *,
@@ -56,18 +56,18 @@ def measure_step_cost(
     removed: Collection[int],
 ) -> StepCost:
     """On the calls of a replay of the first texts; `removed` are the column counts whose cost will be asked for."""
-    noting = NotingScorer(checkpoint.scorer())
-    policy = Selector(noting, checkpoint.config.limits, objective=Objective(table))
+    recorder = RecordingScorer(selector.scorer())
+    policy = Selector(recorder, selector.config.limits, objective=Objective(table))
     num_steps = sum(stats.num_steps for stats in replay(recordings[:MOST_TEXTS], policy, table))
-    rows = [node_features(*call).reshape(-1, len(FEATURES)) for call in noting.calls]
-    jobs: dict[int, Callable[[], object]] = {0: partial(_make, noting.calls)}
+    rows = [node_features(*call).reshape(-1, len(FEATURES)) for call in recorder.calls]
+    jobs: dict[int, Callable[[], object]] = {0: partial(_make, recorder.calls)}
     for count in {len(FEATURES), *(len(FEATURES) - count for count in removed)} - {0}:
         weights = {name: value.numpy() for name, value in SelectorModel(count, width, hidden_size).state_dict().items()}
         network = PerceptronNetwork.from_weights(weights, count)
         assert network is not None, "a selector's own weights"
         jobs[count] = partial(_run, network, [np.ascontiguousarray(each[:, :count]) for each in rows])
     seconds: dict[int, list[float]] = {count: [] for count in jobs}
-    # Interleaved, so that a busy moment of the machine meets all jobs alike.
+    # Interleaved, so that load on the machine affects all jobs alike.
     for _ in range(REPEATS):
         for count, job in jobs.items():
             started = perf_counter()
@@ -87,8 +87,8 @@ def _run(network: PerceptronNetwork, inputs: Sequence[Array]) -> None:
         network(features)
 
 
-class NotingScorer:
-    """A scorer that notes the nodes that are new at each question, as the learned score computes their features."""
+class RecordingScorer:
+    """A scorer that records the nodes that are new at each call, whose features the learned score computes."""
 
     reads_history = True
 

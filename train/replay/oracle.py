@@ -1,7 +1,7 @@
-"""The bound no selector can pass: one that knows the text that will follow.
+"""An upper bound on every policy: an oracle that knows the following text.
 
-Given the noise, the target's text is certain, so under the coupled scheme "true probabilities" are 0 and 1. A selector
-cannot know them; the gap to this bound is not all attainable.
+Given the noise, the target's text is certain, so under the coupled scheme the true probabilities are 0 and 1. No policy
+knows them, hence part of the gap to this bound cannot be closed.
 """
 
 import numpy as np
@@ -9,9 +9,11 @@ import numpy as np
 from ...controller.pricing.latency import LatencyTable
 from .recording import Recording
 
+ORACLE = "oracle"
+
 
 def oracle_ms(recording: Recording, table: LatencyTable) -> float:
-    """The least priced time to write the text: each step drafts and verifies only nodes the text runs through.
+    """The least priced time to generate the text: each step drafts and verifies only nodes the text runs through.
 
     Backward dynamic programme over the roots: V(i) = min over d of T(d levels of one node, d nodes) + V(i + d + 1).
     """
@@ -27,7 +29,7 @@ def oracle_ms(recording: Recording, table: LatencyTable) -> float:
 
 
 def _match_length(recording: Recording, root: int) -> int:
-    """How many tokens behind the root stand in its envelope, one below the other."""
+    """How many tokens after the root are on one path of its envelope."""
     envelope = recording.envelopes.get(root)
     if envelope is None:
         return 0

@@ -46,6 +46,14 @@ class ReplayStats:
     def block_efficiency(self) -> float:
         return 1.0 + self.num_accepted / self.num_steps if self.num_steps else 1.0
 
+    @property
+    def levels_per_step(self) -> float:
+        return self.num_levels / max(1, self.num_steps)
+
+    @property
+    def nodes_per_step(self) -> float:
+        return self.num_kept / max(1, self.num_steps)
+
     @classmethod
     def merged(cls, parts: Iterable[Self]) -> Self:
         whole = cls()
@@ -57,7 +65,7 @@ class ReplayStats:
 
 @dataclass(frozen=True)
 class StepTrace:
-    """One replayed step, for whoever watches."""
+    """One replayed step, as an observer receives it."""
 
     root: int
     drafted: DraftTree

@@ -3,20 +3,17 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from ...controller.checkpoint import Checkpoint
+from ...controller.checkpoint import SelectorBundle
 from ...controller.console import track
-from ...controller.contract import RANKED_SCHEMES
+from ...controller.intervals import Interval, ratio_interval
 from ...controller.plans.grids import policy_families
 from ...controller.plans.plan import PolicyPlan
-from ...controller.plans.tuned import Settings, TunedSettings
+from ...controller.plans.setting import Setting, temperature_title
+from ...controller.plans.tuned import PolicySettings, TunedSettings
 from ...controller.pricing.latency import LatencyTable
-from ...controller.trees.tree import Array
 from ..data.split import by_setting
-from .oracle import oracle_ms
+from .oracle import ORACLE, oracle_ms
 from .recording import Recording
 from .replay import ReplayStats, replay
 
@@ -38,13 +35,44 @@ class Trial:
         return ReplayStats.merged(self.runs)
 
 
-def tune(checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]) -> TunedSettings:
-    """Every policy's settings, best first; recordings by scheme, of documents that choose."""
-    ranked: dict[str, dict[float, dict[str, list[Settings]]]] = {}
-    for scheme, temperature, texts in by_setting(recordings, checkpoint.config.scheme):
-        families = policy_families(checkpoint, table, RANKED_SCHEMES[scheme], temperature)
-        best_first = ranked.setdefault(scheme, {}).setdefault(temperature, {})
-        for family in track(families, f"tune: {scheme}, T={temperature:g}"):
+@dataclass(frozen=True)
+class ReplayRow:
+    """A tuned policy on held-out texts of one setting."""
+
+    policy: str
+    scheme: str
+    temperature: float
+    settings: str
+    tokens_per_second: float
+    speed_up: float
+    block_efficiency: float
+    levels_per_step: float
+    nodes_per_step: float
+    outside: int  # nodes asked for that no envelope holds
+
+    @classmethod
+    def of(cls, family: str, setting: Setting, settings: str, stats: ReplayStats) -> "ReplayRow":
+        return cls(
+            policy=family,
+            scheme=setting.scheme,
+            temperature=setting.temperature,
+            settings=settings,
+            tokens_per_second=round(1e3 * stats.tokens_per_ms, 1),
+            speed_up=round(stats.speed_up, 3),
+            block_efficiency=round(stats.block_efficiency, 3),
+            levels_per_step=round(stats.levels_per_step, 2),
+            nodes_per_step=round(stats.nodes_per_step, 2),
+            outside=stats.num_outside,
+        )
+
+
+def tune(selector: SelectorBundle, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]) -> TunedSettings:
+    """Every policy's settings, best first; recordings by scheme, of validation documents."""
+    ranked: dict[Setting, dict[str, list[PolicySettings]]] = {}
+    for setting, texts in by_setting(recordings, selector.config.scheme).items():
+        best_first = ranked.setdefault(setting, {})
+        families = policy_families(selector, table, setting)
+        for family in track(families, f"tune: {setting.scheme}, {temperature_title(setting.temperature)}"):
             trials = _try([family.plan(settings) for settings in family.grid], texts[:MOST_TEXTS], table)
             trials.sort(key=lambda trial: -trial.total.tokens_per_ms)
             best_first[family.name] = [trial.plan.settings for trial in trials]
@@ -52,63 +80,41 @@ def tune(checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, S
 
 
 def compare_tuned(
-    checkpoint: Checkpoint, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]], tuned: TunedSettings
-) -> list[dict[str, Any]]:
-    """One row per tuned policy on recordings of other documents, and one for the oracle."""
+    selector: SelectorBundle, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]
+) -> list[ReplayRow]:
+    """One row per tuned policy on recordings of test documents, and one for the oracle."""
     rows = []
-    for scheme, temperature, texts in by_setting(recordings, checkpoint.config.scheme):
-        best = tuned_plans(checkpoint, table, scheme, temperature, tuned)
+    for setting, texts in by_setting(recordings, selector.config.scheme).items():
+        best = tuned_plans(selector, table, setting)
         if not best:
             log.warning(
-                "T = %g occurs among the texts of test documents only, so no policy was tuned for it and none is "
+                "%s occurs among the texts of test documents only, so no policy was tuned for it and none is "
                 "compared; collect on more documents",
-                temperature,
+                temperature_title(setting.temperature),
             )
             continue
         trials = _try(best, texts, table)
-        rows += [_row(trial.plan.family, scheme, temperature, trial.plan.text, trial.total) for trial in trials]
-        ideal_ms = sum(oracle_ms(text, table) for text in texts)
+        rows += [ReplayRow.of(trial.plan.family, setting, trial.plan.text, trial.total) for trial in trials]
         plain = trials[0].total
+        ideal_ms = sum(oracle_ms(text, table) for text in texts)
         ideal = ReplayStats(num_tokens=plain.num_tokens, priced_ms=ideal_ms, plain_ms=plain.plain_ms)
-        rows.append(_row("oracle", scheme, temperature, "", ideal))
+        rows.append(ReplayRow.of(ORACLE, setting, "", ideal))
     return rows
 
 
-def tuned_plans(
-    checkpoint: Checkpoint, table: LatencyTable, scheme: str, temperature: float, tuned: TunedSettings
-) -> list[PolicyPlan]:
-    """Of each policy that was tuned at this temperature the best plan."""
+def tuned_plans(selector: SelectorBundle, table: LatencyTable, setting: Setting) -> list[PolicyPlan]:
+    """Of each policy that was tuned under this setting the best plan."""
     return [
-        family.plan(settings[0])
-        for family in policy_families(checkpoint, table, RANKED_SCHEMES[scheme], temperature)
-        if (settings := tuned.at(scheme, temperature, family.name))
+        family.plan(best_first[0])
+        for family in policy_families(selector, table, setting)
+        if (best_first := selector.tuned.at(setting, family.name))
     ]
 
 
-def gain(runs: Sequence[ReplayStats], others: Sequence[ReplayStats], seed: int = 0) -> tuple[float, float, float]:
-    """Priced time of `others` over that of `runs` on the same texts, with a bootstrap 95 % interval over texts."""
-    ms: Array = np.array([[run.priced_ms for run in group] for group in (others, runs)])
-    picks = np.random.default_rng(seed).integers(ms.shape[1], size=(2000, ms.shape[1]))
-    drawn = ms[:, picks].sum(axis=2)
-    low, high = np.percentile(drawn[0] / drawn[1], [2.5, 97.5])
-    return float(ms[0].sum() / ms[1].sum()), float(low), float(high)
+def gain(runs: Sequence[ReplayStats], others: Sequence[ReplayStats]) -> Interval:
+    """Priced time of `others` over that of `runs` on the same texts, with its interval over texts."""
+    return ratio_interval([run.priced_ms for run in others], [run.priced_ms for run in runs])
 
 
 def _try(grid: Sequence[PolicyPlan], texts: Sequence[Recording], table: LatencyTable) -> list[Trial]:
     return [Trial(plan, replay(texts, plan.build(), table)) for plan in grid]
-
-
-def _row(family: str, scheme: str, temperature: float, settings: str, stats: ReplayStats) -> dict[str, Any]:
-    steps = max(1, stats.num_steps)
-    return {
-        "policy": family,
-        "scheme": scheme,
-        "temperature": temperature,
-        "settings": settings,
-        "tokens_per_second": round(1e3 * stats.tokens_per_ms, 1),
-        "speed_up": round(stats.speed_up, 3),
-        "block_efficiency": round(stats.block_efficiency, 3),
-        "levels_per_step": round(stats.num_levels / steps, 2),
-        "nodes_per_step": round(stats.num_kept / steps, 2),
-        "outside": stats.num_outside,
-    }

@@ -1,7 +1,7 @@
-"""Figures of the report as SVG text to stand inside an HTML page; ink takes the page's own colour."""
+"""Figures of the report as SVG for an HTML page; lines and text take the page's own colour."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from itertools import cycle
 from typing import Any
@@ -9,6 +9,15 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ...controller.intervals import Interval
+from ...controller.plans.setting import temperature_title
+from ...controller.policies.learned import LEARNED
+from ..evaluate.drafters import CHOICE, DrafterRow
+from ..evaluate.reliability import Curve
+from ..replay.machines import BudgetRow
+from ..replay.oracle import ORACLE
+from ..replay.study import TemperatureStudy
 
 # Replaced by `currentColor`, so that a figure is readable on a light and on a dark page.
 INK = "#010203"
@@ -29,7 +38,7 @@ STYLE: Any = {
 SIZE = (6.4, 4.2)  # inches; the page scales it
 
 
-def reliability_figure(name: str, curves: Sequence[dict[str, Any]]) -> str:
+def reliability_figure(name: str, curves: Sequence[Curve]) -> str:
     """Predicted against observed frequency, one line per curve."""
     with matplotlib.rc_context(STYLE):
         figure, (axes,) = _figure(1)
@@ -37,42 +46,44 @@ def reliability_figure(name: str, curves: Sequence[dict[str, Any]]) -> str:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="perfect")
         for number, curve in enumerate(curves):
             shade = shades(0.25 + 0.65 * number / max(1, len(curves) - 1))
-            axes.plot(*_columns(curve["points"]), color=shade, marker="o", markersize=3, label=curve["name"])
+            axes.plot(*_columns(curve.points), color=shade, marker="o", markersize=3, label=curve.name)
         axes.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(loc="upper left", ncols=2 if len(curves) > 4 else 1)
         return _svg(figure, name)
 
 
-def lengths_figure(name: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Expected against realised accepted length; one panel per temperature."""
+def lengths_figure(name: str, rows: Sequence[TemperatureStudy]) -> str:
+    """Expected against realised accepted length under the learned policy's scheme; one panel per temperature."""
+    scheme = next(policy for policy in rows[0].lengths if policy.startswith(LEARNED)).removeprefix(LEARNED)
     with matplotlib.rc_context(STYLE):
         figure, panels = _figure(len(rows), share_y=True)
         for axes, row in zip(panels, rows, strict=True):
             largest = 0.5
-            for colour, (policy, fit) in zip(cycle(COLOURS), row["lengths"].items(), strict=False):
-                expected, accepted = _columns(fit["bins"])
+            fits = {policy: fit for policy, fit in row.lengths.items() if policy.endswith(scheme)}
+            for colour, (policy, fit) in zip(cycle(COLOURS), fits.items(), strict=False):
+                expected, accepted = _columns(fit.bins)
                 largest = max(largest, *expected, *accepted)
                 axes.plot(expected, accepted, color=colour, marker="o", markersize=4, label=policy)
             axes.plot([0, largest], [0, largest], color=INK, linewidth=0.8, linestyle=":", label="perfect")
-            axes.set(xlabel="expected accepted tokens per step", title=f"T = {row['temperature']:g}")
+            axes.set(xlabel="expected accepted tokens per step", title=temperature_title(row.temperature))
         panels[0].set_ylabel("realised accepted tokens per step")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return _svg(figure, name)
 
 
 def intervals_figure(
-    name: str, groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[float]]]]], axis: str, highlight: str = ""
+    name: str, groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]], axis: str, highlight: str = ""
 ) -> str:
-    """Ratios with their intervals, (value, low, high) each, one panel per (title, rows); the line stands at 1."""
+    """Ratios with their intervals, one panel per (title, rows); the dotted line is at 1."""
     with matplotlib.rc_context(STYLE):
         heights = [0.75 + 0.26 * len(rows) for _, rows in groups]
         figure = Figure(figsize=(SIZE[0], sum(heights)), layout="constrained")
         panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
         for axes, (title, rows) in zip(panels, groups, strict=True):
-            for place, (label, (value, low, high)) in enumerate(reversed(rows)):
+            for height, (label, (value, low, high)) in enumerate(reversed(rows)):
                 colour = COLOURS[1] if highlight and label.startswith(highlight) else COLOURS[0]
-                axes.plot([low, high], [place, place], color=colour, linewidth=2)
-                axes.plot([value], [place], color=colour, marker="o", markersize=6)
+                axes.plot([low, high], [height, height], color=colour, linewidth=2)
+                axes.plot([value], [height], color=colour, marker="o", markersize=6)
             axes.set_yticks(range(len(rows)), [label for label, _ in reversed(rows)])
             axes.set_ylim(-0.7, len(rows) - 0.3)
             axes.axvline(1, color=INK, linewidth=0.8, linestyle=":")
@@ -82,44 +93,45 @@ def intervals_figure(
         return _svg(figure, name)
 
 
-def budgets_figure(name: str, rows: Sequence[dict[str, Any]], value: str, axis: str) -> str:
+def budgets_figure(name: str, rows: Sequence[BudgetRow], value: str, axis: str) -> str:
     """One column of the budget curves against the node budget, one panel per temperature."""
-    temperatures = sorted({row["temperature"] for row in rows})
+    temperatures = sorted({row.temperature for row in rows})
     with matplotlib.rc_context(STYLE):
         figure, panels = _figure(len(temperatures), share_y=True)
         for axes, temperature in zip(panels, temperatures, strict=True):
-            here = [row for row in rows if row["temperature"] == temperature]
-            for colour, score in zip(cycle(COLOURS), dict.fromkeys(row["score"] for row in here), strict=False):
-                points = [(row["budget"], row[value]) for row in here if row["score"] == score]
+            here = [row for row in rows if row.temperature == temperature]
+            for colour, score in zip(cycle(COLOURS), dict.fromkeys(row.score for row in here), strict=False):
+                points = [(row.budget, getattr(row, value)) for row in here if row.score == score]
                 axes.plot(*_columns(points), color=colour, marker="o", markersize=4, label=score)
-            sizes = sorted({row["budget"] for row in here})
+            sizes = sorted({row.budget for row in here})
             axes.set_xscale("log", base=2)
             axes.set_xticks(sizes, [str(size) for size in sizes], rotation=45)
             axes.minorticks_off()
             axes.grid(axis="y", color=INK, alpha=0.15)
-            axes.set(xlabel="node budget", title=f"T = {temperature:g}")
+            axes.set(xlabel="node budget", title=temperature_title(temperature))
         panels[0].set_ylabel(axis)
         panels[0].legend()
         return _svg(figure, name)
 
 
-def drafters_figure(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def drafters_figure(name: str, rows: Sequence[DrafterRow]) -> str:
     """Speed-ups against the share of first choices taken, one panel per temperature, one line per policy."""
-    temperatures = sorted({row["temperature"] for row in rows})
+    temperatures = sorted({row.temperature for row in rows})
     with matplotlib.rc_context(STYLE):
         figure, panels = _figure(len(temperatures), share_y=True)
         for axes, temperature in zip(panels, temperatures, strict=True):
-            here = sorted(
-                ((row["first_choice"], row) for row in rows if row["temperature"] == temperature),
-                key=lambda pair: pair[0],
-            )
-            for colour, policy in zip(COLOURS, ("learned", "choice, confidence", "best static"), strict=False):
-                points = [(share, row[policy]) for share, row in here]
+            here = sorted((row for row in rows if row.temperature == temperature), key=lambda row: row.first_choice)
+            lines = {
+                LEARNED: [(row.first_choice, row.learned) for row in here],
+                CHOICE: [(row.first_choice, row.choice) for row in here],
+                "best static": [(row.first_choice, row.best_static) for row in here],
+            }
+            for colour, (policy, points) in zip(COLOURS, lines.items(), strict=False):
                 axes.plot(*_columns(points), color=colour, marker="o", markersize=4, label=policy)
-            bound = [(share, row["oracle"]) for share, row in here]
-            axes.plot(*_columns(bound), color=INK, marker="o", markersize=3, linestyle=":", label="oracle")
+            bound = [(row.first_choice, row.oracle) for row in here]
+            axes.plot(*_columns(bound), color=INK, marker="o", markersize=3, linestyle=":", label=ORACLE)
             axes.grid(axis="y", color=INK, alpha=0.15)
-            axes.set(xlabel="first choice taken (share)", title=f"T = {temperature:g}")
+            axes.set(xlabel="first choice taken (share)", title=temperature_title(temperature))
         panels[0].set_ylabel("speed-up over plain decoding (times)")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         return _svg(figure, name)

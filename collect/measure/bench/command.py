@@ -10,11 +10,12 @@ import torch
 
 from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json
-from ....controller.contract import RANKED_SCHEMES, Scheme
+from ....controller.contract import RANKED_SCHEMES
 from ....controller.errors import InputError
 from ....controller.plans.grids import policy_families
 from ....controller.plans.plan import PolicyPlan
 from ....controller.plans.sampled_grids import verifier_grids
+from ....controller.plans.setting import Setting, temperature_key
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.build import load_checkpoint
 from ....runtime.machine.processor import processor_name
@@ -83,12 +84,8 @@ def bench(
         return
     reports = {}
     for temperature in measure.temperatures:
-        schemes = (
-            list(RANKED_SCHEMES.values())
-            if measure.fixed_scheme and temperature > 0
-            else [RANKED_SCHEMES[checkpoint.config.scheme]]
-        )
-        grids = finalists(checkpoint, table, schemes, temperature)
+        schemes = RANKED_SCHEMES if measure.fixed_scheme and temperature > 0 else (checkpoint.config.scheme,)
+        grids = finalists(checkpoint, table, [Setting(scheme, temperature) for scheme in schemes])
         if measure.verifiers and temperature > 0:
             grids |= verifier_grids()
         make = partial(planned_policy, models, table=table)
@@ -111,7 +108,7 @@ def bench(
         print(f"learned over {learned.fastest_other}: {learned.ratio:.3f} x, 95 % interval {learned.ratio_95}")
         fit = table_fit(runs)
         print(fit_sentence(fit))
-        reports[f"{temperature:g}"] = {
+        reports[temperature_key(temperature)] = {
             "repeated_four_grams": round(repeated, 3),
             "policies": [known(row) for row in rows],
             "learned_over_fastest_other": learned._asdict(),
@@ -132,28 +129,27 @@ def _side_by_side(
     """The report of many texts at a time."""
     reports = {}
     for temperature in measure.temperatures:
-        grids = finalists(checkpoint, table, [RANKED_SCHEMES[checkpoint.config.scheme]], temperature)
+        grids = finalists(checkpoint, table, [Setting(checkpoint.config.scheme, temperature)])
         ways = served_ways(pair, grids["learned", checkpoint.config.scheme][0], table)
         jobs = _jobs(pair, prompts, measure, temperature)
         rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
         rows = [row for of_number in rounds for row in of_number]
         print_concurrency(temperature, rows, jobs[0].max_tokens)
-        reports[f"{temperature:g}"] = [known(row) for row in rows]
+        reports[temperature_key(temperature)] = [known(row) for row in rows]
     return {"command": "bench", **_conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
 
 
 def finalists(
-    checkpoint: Checkpoint, table: LatencyTable, schemes: Sequence[Scheme], temperature: float
+    checkpoint: Checkpoint, table: LatencyTable, settings: Sequence[Setting]
 ) -> dict[tuple[str, str], Sequence[PolicyPlan]]:
-    """Of each policy, by (family, scheme), the settings that replay found best, best first; its whole grid where replay
-    has not ranked them at this temperature."""
+    """Of each policy, by (family, scheme), the plans that replay found best, best first; its whole grid where replay
+    has not ranked it under this setting."""
     return {
-        (family.name, scheme.name): [
-            family.plan(settings)
-            for settings in checkpoint.tuned.at(scheme.name, temperature, family.name)[:NUM_FINALISTS] or family.grid
+        (family.name, setting.scheme): [
+            family.plan(each) for each in checkpoint.tuned.at(setting, family.name)[:NUM_FINALISTS] or family.grid
         ]
-        for scheme in schemes
-        for family in policy_families(checkpoint, table, scheme, temperature)
+        for setting in settings
+        for family in policy_families(checkpoint, table, setting)
     }
 
 

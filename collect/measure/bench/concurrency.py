@@ -11,6 +11,7 @@ import numpy as np
 from ....controller.console import print_table, track
 from ....controller.contract import ALL_SCHEMES
 from ....controller.plans.plan import PolicyPlan
+from ....controller.plans.setting import temperature_title
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.build import plain_decoder, tree_decoder
 from ....runtime.decoder import Decoder, raise_first_error
@@ -111,7 +112,7 @@ def print_concurrency(temperature: float, rows: Sequence[ConcurrencyRow], max_to
         }
         for row in rows
     ]
-    print_table(f"T = {temperature:g}, about {max_tokens} tokens a text, texts join as others end", shown)
+    print_table(f"{temperature_title(temperature)}, about {max_tokens} tokens a text, texts join as others end", shown)
 
 
 def _variant(job: Job, number: int) -> Job:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from ....controller.console import track
+from ....controller.intervals import Interval, ratio_interval
 from ....controller.plans.plan import PolicyPlan
 from .policies import Job, Policy, Run
 
@@ -65,19 +65,10 @@ def tokens_per_second(runs: Sequence[Run]) -> float:
     return sum(len(run.tokens) for run in runs) / sum(run.seconds for run in runs)
 
 
-def speed_up(runs: Sequence[Run], plain: Sequence[Run]) -> tuple[float, float, float]:
-    """Ratio of tokens per second to `plain` on the same jobs, with its bootstrap 95 % interval over jobs."""
-
-    def ratio(plain_seconds, seconds, axis=-1):
-        return plain_seconds.sum(axis=axis) / seconds.sum(axis=axis)
-
-    samples = (np.array([run.seconds for run in plain]), np.array([run.seconds for run in runs]))
-    if samples[0] is samples[1] or len(runs) < 2:
-        return float(ratio(*samples)), float("nan"), float("nan")
-    interval = bootstrap(
-        samples, ratio, paired=True, vectorized=True, n_resamples=2000, method="percentile", rng=0
-    ).confidence_interval
-    return float(ratio(*samples)), float(interval.low), float(interval.high)
+def speed_up(runs: Sequence[Run], plain: Sequence[Run]) -> Interval:
+    """Ratio of tokens per second to `plain` on the same jobs, with its interval over jobs; NaN bounds for one job."""
+    ratio = ratio_interval([run.seconds for run in plain], [run.seconds for run in runs])
+    return ratio if len(runs) > 1 else Interval(ratio.value, float("nan"), float("nan"))
 
 
 def num_unlike(runs: Sequence[Run], plain: Sequence[Run]) -> int:

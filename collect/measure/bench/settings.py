@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ....controller.errors import InputError, named
+from ....controller.plans.setting import temperature_key
 from ....controller.ranges import require_at_least
 from ....runtime.sampling import Sampling
 from ...text import check_temperatures
@@ -42,7 +43,7 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         check_temperatures("measure.temperatures", self.temperatures)
-        if len({f"{temperature:g}" for temperature in self.temperatures}) < len(self.temperatures):
+        if len({*map(temperature_key, self.temperatures)}) < len(self.temperatures):
             raise InputError(f"measure.temperatures are distinct, got {list(self.temperatures)}")
         for name in ("max_tokens", "tune_tokens", "concurrency_rounds"):
             require_at_least(f"measure.{name}", getattr(self, name), 1)

@@ -1,4 +1,4 @@
-"""Every step of a replayed policy, kept one by one, so that it can be binned and priced anew."""
+"""Every step of a replayed policy, so that steps can be binned and priced by another table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.fused import FusedScorer
 from ...controller.trees.limits import TreeLimits
 from ...controller.trees.tree import Array, DraftTree
-from ..replay.recording import Recording
-from ..replay.replay import ReplayStats, StepTrace, replay
+from .recording import Recording
+from .replay import ReplayStats, StepTrace, replay
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,18 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The policy under its scheme, as figures and tables name it."""
-        return f"{self.plan.family} ({self.plan.scheme})"
+        return self.plan.label
 
     @property
     def total(self) -> ReplayStats:
         return ReplayStats.merged(self.stats)
 
     def text_ms(self, table: LatencyTable) -> Array:
-        """[texts] ms: the same steps on another machine; right for a policy that does not look at prices."""
+        """[texts] ms: the same steps on another machine; valid for a policy that does not use prices."""
         return np.array([sum(_price(step, table) for step in steps) for steps in self.steps])
 
     def token_ms(self, table: LatencyTable) -> Array:
-        """[tokens] ms of each written token, text after text; a step's time is shared evenly by its tokens."""
+        """[tokens] ms of each generated token, text after text; a step's time is shared evenly by its tokens."""
         return self.per_token([_price(step, table) / step.num_tokens for steps in self.steps for step in steps])
 
     def per_token(self, values: Sequence[float]) -> Array:
@@ -66,9 +65,9 @@ class Run:
         return np.repeat(values, [step.num_tokens for steps in self.steps for step in steps])
 
 
-def watch(plan: PolicyPlan, texts: Sequence[Recording], table: LatencyTable) -> Run:
-    """Replay the plan as `replay` does, one policy over all texts."""
-    policy = _Watched(plan.build())
+def replay_steps(plan: PolicyPlan, texts: Sequence[Recording], table: LatencyTable) -> Run:
+    """Replay the plan as `replay` does, one policy over all texts, and keep its steps."""
+    policy = _Recorded(plan.build())
     stats, steps = [], []
     for text in texts:
         seen: list[StepTrace] = []
@@ -91,8 +90,8 @@ def watch(plan: PolicyPlan, texts: Sequence[Recording], table: LatencyTable) -> 
     return Run(plan, texts, stats, steps)
 
 
-class _Watched:
-    """A policy that also notes the path probabilities it predicts for the nodes it keeps, added up by depth."""
+class _Recorded:
+    """A policy that also records the path probabilities it predicts for the nodes it keeps, summed by depth."""
 
     def __init__(self, policy: ShapePolicy):
         self._policy = policy

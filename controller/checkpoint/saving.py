@@ -1,0 +1,85 @@
+"""The checkpoint folder on disk: each file read whole within its bounds, the folder written whole or not at all."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..errors import InputError, first_line
+from ..files import atomic_write
+from .config import CONFIG_FILE, HASHED_FILES, SelectorConfig, config_json
+from .strict_json import parse_object
+
+CARD_FILE = "README.md"  # not hashed: people edit cards, and nothing reads them
+MAX_FILE_BYTES = 64 << 20
+MAX_JSON_BYTES = 4 << 20
+
+
+def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes], card: str) -> None:
+    """Write the folder whole or not at all: fill a temporary one beside it, then rename.
+
+    A folder cannot take another's place in one step. Killed between the two renames, the older checkpoint is
+    under `retired_name`, where whoever reads or writes the folder next looks for it.
+    """
+    assert set(files) == set(HASHED_FILES)
+    require_replaceable(folder)
+    folder = folder.resolve()
+    retired = retired_name(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}-", dir=folder.parent))
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        for name, content in {**files, CONFIG_FILE: config_json(config, files), CARD_FILE: card.encode()}.items():
+            atomic_write(temporary / name, content)
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+            folder.rename(retired)
+        temporary.rename(folder)
+        shutil.rmtree(retired, ignore_errors=True)
+    except OSError as error:
+        if retired.exists() and not folder.exists():
+            retired.rename(folder)
+        raise _cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def retired_name(folder: Path) -> Path:
+    """The name of the older checkpoint while `folder` is replaced."""
+    return folder.with_name(f".{folder.name[:100]}.replaced")
+
+
+def _cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(f"checkpoint {folder} cannot be written ({error.strerror or error}); choose another folder")
+
+
+def require_replaceable(folder: Path) -> None:
+    """InputError where something that is no checkpoint lies in the way; models have a `config.json` too."""
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        is_checkpoint = "feature_version" in parse_object(read_file(folder / CONFIG_FILE), CONFIG_FILE)
+    except InputError:
+        is_checkpoint = False
+    if not is_checkpoint:
+        raise InputError(f"{folder} exists and is no checkpoint folder; choose a new output folder")
+
+
+def read_file(path: Path) -> bytes:
+    """The whole file; InputError where it is missing or larger than a selector's can be."""
+    largest = MAX_JSON_BYTES if path.suffix in (".json", ".md") else MAX_FILE_BYTES
+    if not path.is_file():
+        raise InputError(f"{path.name} is missing; copy the folder again")
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read ({first_line(error)}); copy the folder again") from error
+    if len(content) > largest:
+        raise InputError(f"{path.name} is larger than {largest >> 20} MiB; this is no selector")
+    return content
