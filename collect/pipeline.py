@@ -41,7 +41,9 @@ def store_texts(
     if num_shards > num_texts:
         raise InputError(f"{num_texts} texts cannot be shared among {num_shards} machines; use fewer shards")
     command = source.settings | {"envelopes": asdict(run.envelopes), "batch": run.batch, "draws": run.draws}
-    command = json.loads(json.dumps(command | _identity(source, run.privacy)))
+    command |= {"num_texts": num_texts}  # with the hash, it identifies the texts to a resumed run and other machines
+    if run.privacy != "features":  # there the hash could confirm a guess
+        command |= {"texts_sha256": source.digest}
     names = _names(source.documents, run.privacy)
     models = load_pair(pair)
     take = source.open(models)
@@ -49,7 +51,7 @@ def store_texts(
     enveloped = set(np.random.default_rng(envelope_seed).permutation(num_texts)[: run.envelopes.texts].tolist())
     numbers = range(num_texts)[shard_number - 1 :: num_shards]
     kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy]}
-    header = trace_header(models, scheme=run.scheme, width=run.width, command=command, **kept)
+    header = trace_header(models, scheme=run.scheme, width=run.width, command=json.loads(json.dumps(command)), **kept)
     with TraceFolder.create(out, header) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was started with
             table = cached_table(models, profile)
@@ -60,12 +62,6 @@ def store_texts(
             folder.append(record_rows(models, texts, [number in enveloped for number in together], run))
         folder.finish()
     return folder
-
-
-def _identity(source: TextSource, privacy: str) -> dict[str, Any]:
-    """Lets a resumed run and the other machines check that their texts are the same ones."""
-    number = {"num_texts": len(source.documents)}
-    return number if privacy == "features" else number | {"texts_sha256": source.digest}  # a hash could confirm a guess
 
 
 def _names(documents: list[str], privacy: str) -> dict[str, str]:

@@ -41,6 +41,11 @@ class TextConfig:
             Sampling(seed=self.seed)
         require_at_least("texts.max_tokens", self.max_tokens, 1)
 
+    def sampling(self, number: int) -> Sampling:
+        """Of the text of prompt `number`."""
+        temperature = self.temperatures[number % len(self.temperatures)]
+        return Sampling(temperature, top_p=self.top_p, seed=self.seed + number)
+
 
 def record(
     out: Path,
@@ -73,29 +78,19 @@ def digest_of(prompts: Sequence[Prompt]) -> str:
 
 def _generator(prompts: Sequence[Prompt], texts: TextConfig, pair: Pair) -> Take:
     requests = [
-        prompt_request(
-            prompt,
-            pair,
-            texts.max_tokens,
-            Sampling(texts.temperatures[number % len(texts.temperatures)], top_p=texts.top_p, seed=texts.seed + number),
-        )
-        for number, prompt in enumerate(prompts)
+        prompt_request(prompt, pair, texts.max_tokens, texts.sampling(number)) for number, prompt in enumerate(prompts)
     ]
 
     def generate(numbers: Sequence[int]) -> list[TextRow]:
         started = perf_counter()
         streams, _ = plain_decoder(pair).generate([requests[number] for number in numbers])
         decode_ms = (perf_counter() - started) * 1e3 / len(numbers)
-        return [
-            text_row(
-                requests[number],
-                stream.token_ids,
-                text_id=f"{requests[number].sampling.seed:08d}",
-                domain=prompts[number].domain,
-                document=prompts[number].document,
-                decode_ms=decode_ms,
-            )
-            for number, stream in zip(numbers, streams, strict=True)
-        ]
+        rows = []
+        for number, stream in zip(numbers, streams, strict=True):
+            names = {"domain": prompts[number].domain, "document": prompts[number].document}
+            text_id = f"{requests[number].sampling.seed:08d}"
+            row = text_row(requests[number], stream.token_ids, text_id=text_id, **names)
+            rows.append(row._replace(decode_ms=decode_ms))
+        return rows
 
     return generate

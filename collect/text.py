@@ -10,16 +10,8 @@ from ..runtime.sampling import Sampling
 from .trace import TextRow
 
 
-def text_row(
-    request: Request,
-    token_ids: Sequence[int],
-    *,
-    text_id: str,
-    domain: str,
-    document: str,
-    decode_ms: float | None = None,
-) -> TextRow:
-    """The row of a text that is not labelled yet."""
+def text_row(request: Request, token_ids: Sequence[int], *, text_id: str, domain: str, document: str) -> TextRow:
+    """The row of a text that is neither timed nor labelled yet."""
     return TextRow(
         text_id=text_id,
         domain=domain,
@@ -28,7 +20,7 @@ def text_row(
         prompt_length=len(request.prompt_ids),
         **asdict(request.sampling),
         num_ties=None,
-        decode_ms=decode_ms,
+        decode_ms=None,
     )
 
 

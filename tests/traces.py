@@ -34,7 +34,8 @@ def rows_of(request: Request, token_ids, document: str, target, drafter, scheme=
 
 def row_of(request: Request, token_ids, document: str) -> TextRow:
     text_id = f"{request.sampling.seed:08d}"
-    return text_row(request, token_ids, text_id=text_id, domain="toy", document=document, decode_ms=1.0)
+    row = text_row(request, token_ids, text_id=text_id, domain="toy", document=document)
+    return row._replace(decode_ms=1.0)
 
 
 def envelopes_of(text: TextRow, drafter, config: EnvelopeConfig):
@@ -53,7 +54,7 @@ def write(
     scheme=COUPLED,
     enveloped=None,
 ) -> TraceFolder:
-    """A folder of `count` plainly written texts, one document each, in shards of two; all of them with envelopes if
+    """A folder of `count` plainly generated texts, one document each, in shards of two; all of them with envelopes if
     there are any, or those `enveloped` by number."""
     requests = tiny.requests(count, temperature, max_tokens)
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)

@@ -70,10 +70,8 @@ class Manifest:
 
     def verify(self, folder: Path) -> None:
         """Compare every file with its hash; InputError at the first that is missing or differs."""
-        hashes = self.files.items()
-        for shard in self.shards:
-            hashes = [*hashes, *shard.sha256.items()]
-        for name, expected in hashes:
+        listed = [self.files, *(shard.sha256 for shard in self.shards)]
+        for name, expected in (pair for hashes in listed for pair in hashes.items()):
             try:
                 intact = (folder / name).is_file() and sha256(folder / name) == expected
             except OSError as error:

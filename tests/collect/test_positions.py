@@ -13,7 +13,7 @@ from treewright.runtime.request import Request
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.02)
 
 
-def written(temperature, max_tokens=40, **sampling):
+def generated(temperature, max_tokens=40, **sampling):
     (request,) = tiny.requests(1, temperature, max_tokens, **sampling)
     (stream,), _ = tiny.decoder(TARGET).generate([request])
     return request, stream.token_ids
@@ -21,7 +21,7 @@ def written(temperature, max_tokens=40, **sampling):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_a_teacher_forced_pass_draws_the_text_again(temperature):
-    request, tokens = written(temperature)
+    request, tokens = generated(temperature)
     text, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER)
     assert text.num_ties == 0
     assert [row.emitted for row in rows] == tokens
@@ -29,9 +29,9 @@ def test_a_teacher_forced_pass_draws_the_text_again(temperature):
 
 @pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.9, "top_p": 0.9}], ids=str)
-def test_candidates_are_the_children_the_drafter_hangs_there(scheme, settings):
+def test_candidates_are_the_children_the_drafter_appends_there(scheme, settings):
     """A one-level tree per step drafts at every position what the labels say."""
-    request, tokens = written(**settings)
+    request, tokens = generated(**settings)
     _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, scheme)
     selector = Selector(ConfidenceScorer(), TreeLimits(1, traces.WIDTH, frontier=1, budget=0, ngrams=True))
     decoder = tiny.decoder(TARGET, DRAFTER, selector, scheme)
@@ -51,7 +51,7 @@ def test_candidates_are_the_children_the_drafter_hangs_there(scheme, settings):
 
 
 def test_the_rank_says_which_candidate_the_text_took():
-    request, tokens = written(0.8)
+    request, tokens = generated(0.8)
     _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER)
     for row in rows:
         if row.coupled_rank >= 0:
@@ -61,7 +61,7 @@ def test_the_rank_says_which_candidate_the_text_took():
 
 
 def test_a_drafter_equal_to_the_target_has_overlap_one_and_rank_zero():
-    request, tokens = written(0.8)
+    request, tokens = generated(0.8)
     _, rows = traces.rows_of(request, tokens, "doc", TARGET, TARGET)
     assert all(row.coupled_rank == 0 for row in rows)
     np.testing.assert_allclose([row.overlap for row in rows], 1.0, atol=1e-12)
@@ -69,7 +69,7 @@ def test_a_drafter_equal_to_the_target_has_overlap_one_and_rank_zero():
 
 def test_a_child_that_is_never_drafted_matches_no_token():
     """Where the n-grams expect nothing, their column holds no token, not token 0."""
-    request, tokens = written(1.5, max_tokens=200)
+    request, tokens = generated(1.5, max_tokens=200)
     _, fixed = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, FIXED)
     beyond = [row for row in fixed if row.emitted == 0 and 0 not in row.candidates and -1 in row.candidates]
     assert beyond
@@ -78,7 +78,7 @@ def test_a_child_that_is_never_drafted_matches_no_token():
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_either_scheme_records_the_ranks_under_both(temperature):
-    request, tokens = written(temperature)
+    request, tokens = generated(temperature)
     coupled, fixed = (
         traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, scheme, draws=3)[1] for scheme in (COUPLED, FIXED)
     )

@@ -91,7 +91,7 @@ def test_texts_of_one_prompt_are_one_document(tmp_path):
 
 
 def fail(record):
-    raise RuntimeError("this step was told to fail")
+    raise RuntimeError("this step fails on purpose")
 
 
 def test_a_text_that_did_not_end_is_not_kept(tmp_path):
@@ -100,16 +100,16 @@ def test_a_text_that_did_not_end_is_not_kept(tmp_path):
     assert texts_of(tmp_path / "served") == []
 
 
-def test_a_full_disk_is_told_once_and_every_request_is_answered(tmp_path, monkeypatch, caplog):
+def test_a_full_disk_is_logged_once_and_every_request_is_answered(tmp_path, monkeypatch, caplog):
     totals = Totals()
     with ServedTexts.open(tmp_path / "served", PAIR) as keep, serving(None, totals, keep) as (client, _):
         whole = complete(client).json()["choices"]
         monkeypatch.setattr(files, "os", faults.FailingOs(1, errno.ENOSPC))
         assert [complete(client).json()["choices"] for _ in range(3)] == [whole] * 3
     assert totals.texts_recorded == 1 and totals.texts_unrecorded == 3
-    (told,) = (record.getMessage() for record in caplog.records if record.name.startswith("treewright"))
-    assert told.startswith("texts are no longer recorded, while serving goes on: ")
-    assert "cannot be written (No space left on device)" in told
+    (logged,) = (record.getMessage() for record in caplog.records if record.name.startswith("treewright"))
+    assert logged.startswith("texts are no longer recorded, while serving goes on: ")
+    assert "cannot be written (No space left on device)" in logged
     monkeypatch.setattr(files, "os", faults.os)
     served(tmp_path / "served", {})
     assert len(texts_of(tmp_path / "served")) == 2

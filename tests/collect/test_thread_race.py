@@ -1,4 +1,4 @@
-"""Where nobody names a number of threads, a table is measured on torch's own, unless one thread is clearly faster."""
+"""Where no number of threads is configured, a table is measured on torch's own, unless one thread is clearly faster."""
 
 import logging
 
@@ -24,7 +24,7 @@ def restored():
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch, restored):
-    """The tiny pair, for which nobody has named a number of threads, on a machine of two cores with an empty cache."""
+    """The tiny pair, without a configured number of threads, on a machine of two cores with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
