@@ -15,7 +15,7 @@ CURVES = Curves(*[[Curve("depth 1", 3, 0.5, 0.4, 0.1, [(0.5, 0.4)])]] * 2)
 
 def test_a_drafters_strength_is_that_of_a_loop_over_positions(tmp_path):
     folder = traces.write(tmp_path / "traces", count=3, draws=2)
-    positions = folder.positions().to_pylist()
+    positions = folder.read("positions").to_pylist()
     num = len(positions)
     (strength,) = drafter_strength(folder)
     assert strength == DrafterStrength(
