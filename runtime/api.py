@@ -27,9 +27,7 @@ class Generation:
     block_efficiency: float  # tokens per step; 1 in plain decoding
 
 
-class Options(TypedDict, total=False):
-    """Keywords of `Model.generate`."""
-
+class Options(TypedDict, total=False):  # keywords of `Model.generate`
     max_tokens: int
     temperature: float
     top_k: int
