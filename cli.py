@@ -40,12 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"treewright {version('treewright')}")
         return 0
-    if words[0] == "completion":
-        if len(words) != 2 or words[1] not in SHELLS:
-            return complain(words[0], f"give one shell of {', '.join(SHELLS)}")
-        print(completion(words[1]))
-        return 0
-    if words[0] not in COMMANDS:
+    if words[0] not in (*COMMANDS, "completion"):
         print(f"treewright: no command is called {words[0]!r}; see treewright --help", file=sys.stderr)
         return 2
     return run(words[0], words[1:])
@@ -64,13 +59,17 @@ treewright COMMAND --help lists a command's options; configs/ holds ready-made f
 treewright completion {"|".join(SHELLS)} prints a completion script for that shell."""
 
 
-def completion(shell: str) -> str:
-    """A script for the shell that completes commands and their options."""
+def completion(words: list[str]) -> int:
+    """Print a script that completes commands and their options in the shell that `words` names."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        return complain("completion", f"give one shell of {', '.join(SHELLS)}")
     from jsonargparse import auto_parser
 
     functions = {name: load(name) for name in COMMANDS}
     functions["checkpoint"] = {"_help": COMMANDS["checkpoint"][0], **functions["checkpoint"]}
-    return auto_parser(functions, as_positional=False, prog="treewright").get_completion_script(f"shtab-{shell}")
+    parser = auto_parser(functions, as_positional=False, prog="treewright")
+    print(parser.get_completion_script(f"shtab-{words[0]}"))
+    return 0
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -106,6 +105,8 @@ def call(command: str, arguments: list[str]) -> int:
     """Parse the arguments and run the command; exceptions other than invalid input propagate."""
     from .controller.errors import InputError
 
+    if command == "completion":
+        return completion(arguments)
     try:
         function = load(command)
         from jsonargparse import auto_cli, set_parsing_settings
