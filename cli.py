@@ -1,4 +1,4 @@
-"""The roof: picks the command by its first word and imports it only then, so that help answers at once."""
+"""The command line: imports a command only when it is called, so that help answers at once."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 2 where the input is at fault, with one sentence on stderr."""
+    """Run one command; its exit code is 2, with one sentence on stderr, for invalid input."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -40,51 +40,46 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"treewright {version('treewright')}")
         return 0
-    if words[0] == "completion":
-        if len(words) != 2 or words[1] not in SHELLS:
-            return complain(words[0], f"give one shell of {', '.join(SHELLS)}")
-        print(completion(words[1]))
-        return 0
-    if words[0] not in COMMANDS:
+    if words[0] not in (*COMMANDS, "completion"):
         print(f"treewright: no command is called {words[0]!r}; see treewright --help", file=sys.stderr)
         return 2
     return run(words[0], words[1:])
 
 
 def usage() -> str:
-    """The bare help text."""
-    lines = [f"  {name:12}{text}" for name, (text, _) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: treewright COMMAND [--config FILE] [options]",
-            "",
-            "Learned draft trees for lossless speculative decoding.",
-            "",
-            *lines,
-            "",
-            "treewright COMMAND --help lists a command's options; configs/ holds ready-made files.",
-            f"treewright completion {'|'.join(SHELLS)} prints a completion script for that shell.",
-        ]
-    )
+    """The text of `treewright --help`."""
+    commands = "\n".join(f"  {name:12}{text}" for name, (text, _) in COMMANDS.items())
+    return f"""usage: treewright COMMAND [--config FILE] [options]
+
+Learned draft trees for lossless speculative decoding.
+
+{commands}
+
+treewright COMMAND --help lists a command's options; configs/ holds ready-made files.
+treewright completion {"|".join(SHELLS)} prints a completion script for that shell."""
 
 
-def completion(shell: str) -> str:
-    """A script for the shell that completes commands and their options."""
+def completion(words: list[str]) -> int:
+    """Print a script that completes commands and their options in the shell that `words` names."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        return complain("completion", f"give one shell of {', '.join(SHELLS)}")
     from jsonargparse import auto_parser
 
     functions = {name: load(name) for name in COMMANDS}
     functions["checkpoint"] = {"_help": COMMANDS["checkpoint"][0], **functions["checkpoint"]}
-    return auto_parser(functions, as_positional=False, prog="treewright").get_completion_script(f"shtab-{shell}")
+    parser = auto_parser(functions, as_positional=False, prog="treewright")
+    print(parser.get_completion_script(f"shtab-{words[0]}"))
+    return 0
 
 
 def run(command: str, arguments: list[str]) -> int:
     """Import the command, make its parser from its signature, call it; its exit code.
 
-    0 well, 2 where the input or the machine is at fault (one sentence on stderr), 130 after Ctrl-C, 141 where whoever
-    read the output has gone, 143 after SIGTERM.
+    0 on success, 2 for invalid input or a failed system call (one sentence on stderr), 130 after Ctrl-C, 141 where the
+    reader of the output is gone, 143 after SIGTERM.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ["MPLBACKEND"] = "Agg"  # figures are files; a notebook's own backend may be missing here
+    os.environ["MPLBACKEND"] = "Agg"  # figures are files; a backend set by a notebook may be missing here
     code = 0
     try:
         with standard_streams(), stopped_by_sigterm():
@@ -107,9 +102,11 @@ def run(command: str, arguments: list[str]) -> int:
 
 
 def call(command: str, arguments: list[str]) -> int:
-    """Parse and run; whatever is raised leaves."""
+    """Parse the arguments and run the command; exceptions other than invalid input propagate."""
     from .controller.errors import InputError
 
+    if command == "completion":
+        return completion(arguments)
     try:
         function = load(command)
         from jsonargparse import auto_cli, set_parsing_settings
@@ -125,19 +122,19 @@ def call(command: str, arguments: list[str]) -> int:
     except InputError as error:
         return complain(command, str(error))
     except UnicodeDecodeError as error:
-        return complain(command, f"a file is not UTF-8 text ({error}); check the one given as --config")
+        return complain(command, f"a file is not UTF-8 text ({error}); check the --config file")
     return 0
 
 
 def path_of(text: str) -> Path:
-    """A path as a configuration file or a shell gives it, with the user's folder in place of `~`."""
+    """A path from a configuration file or a shell, with `~` expanded."""
     if not text:
-        raise ValueError("a path holds at least one letter")
+        raise ValueError("a path has at least one character")
     return Path(os.path.expanduser(text))
 
 
 def complain(command: str, sentence: str) -> int:
-    """One line on stderr, if anybody listens there; 2."""
+    """Print one line on stderr, unless it is closed; returns exit code 2."""
     with suppress(OSError, ValueError):
         print(f"treewright {command}: {sentence}", file=sys.stderr, flush=True)
     return 2
@@ -145,7 +142,7 @@ def complain(command: str, sentence: str) -> int:
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Output that any terminal can show: what it has no letters for is escaped; a closed stream swallows."""
+    """Escape characters that a terminal cannot encode, and replace a missing stream by the null device."""
     missing = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
     for name in missing:
         setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -157,7 +154,7 @@ def standard_streams() -> Iterator[None]:
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does, but for its exit code; commands may take the signal over."""
+    """SIGTERM ends the command as Ctrl-C does, with another exit code; commands may set a handler of their own."""
 
     def stop(*_: object) -> None:
         raise SystemExit(143)
@@ -170,7 +167,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 
 def leave_output() -> None:
-    """Drop what nobody can take any more, or the interpreter would complain of it at its end."""
+    """Discard output that cannot be written any more, so that the interpreter does not report it at exit."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -178,14 +175,14 @@ def leave_output() -> None:
 
 
 def load(command: str) -> Any:
-    """The function behind a command, or functions by the word that follows it."""
+    """The function of a command, or functions by the word that follows the command."""
     module = import_module(f"{__package__}.{COMMANDS[command][1]}")
     if command == "checkpoint":
         return module.ACTIONS
     if command == "serve":
         from .collect.served import ServedTexts
 
-        return module.serve_command(ServedTexts.open)  # the server cannot import what records
+        return module.serve_command(ServedTexts.open)  # a floor below `collect`, it gets the recorder from here
     return getattr(module, command.replace("-", "_"))
 
 

@@ -27,9 +27,7 @@ class Generation:
     block_efficiency: float  # tokens per step; 1 in plain decoding
 
 
-class Options(TypedDict, total=False):
-    """Keywords of `Model.generate`."""
-
+class Options(TypedDict, total=False):  # keywords of `Model.generate`
     max_tokens: int
     temperature: float
     top_k: int
@@ -95,7 +93,6 @@ def load(
     drafter: str | os.PathLike[str] = REFERENCE,
     *,
     selector: str | os.PathLike[str] | None = None,
-    tree: str | None = None,
     dynamic: tuple[int, int, int] | None = None,
     dtype: str = PairConfig.dtype,
     device: str = PairConfig.device,
@@ -104,9 +101,9 @@ def load(
     """Load a pair by folders or hub ids, `reference` for the embedded one, and build its decoder.
 
     Trees come from a learned `selector` (a checkpoint folder, which needs this machine's latency table from `treewright
-    profile`), a static `tree` or a `dynamic` one, as in `--speculation.*`; without any of them decoding is plain.
+    profile`), or are `dynamic`, (depth, width, budget) as in `--speculation.dynamic`; without either decoding is plain.
     Raises InputError where a folder, a device or a table is missing, or parts do not fit together.
     """
     pair = PairConfig(os.fspath(target), os.fspath(drafter), dtype, device, threads)
     folder = None if selector is None else Path(os.path.expanduser(selector))
-    return Model(load_pair(pair, heads=True), SpeculationConfig(folder, tree, dynamic))
+    return Model(load_pair(pair, heads=True), SpeculationConfig(folder, dynamic=dynamic))

@@ -21,7 +21,6 @@ from .speculation import SpeculationConfig
 PACKAGES = {"treewright", "torch", "transformers", "tokenizers", "numpy", "onnxruntime", "onnx", "safetensors"}
 # Instructions that decide how fast matrix products of each number format are.
 CPU_FLAGS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"}
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
 
 
 def doctor(pair: PairConfig = PairConfig()) -> None:
@@ -43,12 +42,9 @@ def doctor(pair: PairConfig = PairConfig()) -> None:
             "flags": sorted(CPU_FLAGS & set(cpuinfo.read_text().split())) if cpuinfo.exists() else [],
         },
         "onnxruntime_providers": onnxruntime.get_available_providers(),
-        "cuda": {
-            "built_for": torch.version.cuda,
-            "devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        },
+        "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "threads": {"torch": torch.get_num_threads()}
-        | {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        | {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "GOMP_", "MKL_"))},
         "cache": {
             "folder": str(folder).replace(str(Path.home()), "~"),  # an issue need not name the user
             "writable": os.access(next(path for path in (folder, *folder.parents) if path.exists()), os.W_OK),

@@ -17,7 +17,7 @@ FIGURES = ROOT / "docs" / "figures"
 REFERENCE = ROOT / "configs" / "pairs" / "reference"
 PLOT = FIGURES / "speed.svg"
 BLOCK = re.compile(r"<!-- figures: (\w+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
-INTERVAL = re.compile(r"(\d) \[([\d.]+), ")  # a ratio and its interval stay on one line
+INTERVAL = re.compile(r"(\d(?: %)?) \[([\d.]+), ")  # a ratio and its interval stay on one line
 PLOTTED = {
     "transformers assisted": "transformers assisted",
     "chain": "best chain",

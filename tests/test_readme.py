@@ -9,6 +9,7 @@ import figures
 import pytest
 import treewright
 from treewright import cli
+from treewright.runtime.serve.protocol import CompletionRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -52,6 +53,11 @@ def test_every_option_in_a_sentence_is_one_of_a_command(capsys):
         known |= set(re.findall(r"--[\w.]+", capsys.readouterr().out))
     named = {option for span in re.findall(r"`(--[^`]+)`", TEXT) for option in re.findall(r"--[a-z][\w.]+", span)}
     assert named - known - {"--speculation.law"} == set()  # the change log names the former option
+
+
+def test_every_curl_sends_a_request_that_the_server_accepts():
+    bodies = re.findall(r"^curl http://127\.0\.0\.1:8000/v1/completions .*?-d '(.*?)'$", TEXT, re.MULTILINE | re.DOTALL)
+    assert [CompletionRequest.model_validate_json(body).prompt for body in bodies] == [["def main("]]
 
 
 def test_every_make_target_exists():

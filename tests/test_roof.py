@@ -96,5 +96,5 @@ def test_a_path_from_a_file_may_begin_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     assert cli.path_of("~/traces") == Path("/somewhere/traces")
     assert cli.path_of("a::b/c") == Path("a::b/c")
-    with pytest.raises(ValueError, match="at least one letter"):
+    with pytest.raises(ValueError, match="at least one character"):
         cli.path_of("")

@@ -70,4 +70,4 @@ def test_what_cannot_be_loaded_is_refused():
     with pytest.raises(treewright.InputError, match="dtype is one of"):
         treewright.load(dtype="int3")
     with pytest.raises(treewright.InputError, match="choose one"):
-        treewright.load(tree="[(0,)]", dynamic=(1, 1, 1))
+        treewright.load(selector="nowhere", dynamic=(1, 1, 1))
