@@ -11,6 +11,7 @@ import numpy as np
 from ..controller.console import print_json, print_table, track
 from ..controller.contract import FIXED
 from ..controller.errors import InputError
+from ..controller.plans.setting import rounded
 from ..runtime.pair import PairConfig, load_pair
 from ..runtime.schemes.ranked import get_ranked_scheme
 from .envelope import EnvelopeConfig
@@ -128,7 +129,7 @@ def _report(folder: TraceFolder, seconds: float) -> None:
         coverage, fixed = ([float((group[name] == rank).mean()) for rank in ranks] for name in columns)
         rows.append(
             {
-                "temperature": round(float(str(temperature)), 3),
+                "temperature": rounded(float(str(temperature))),
                 "positions": len(group),
                 "overlap": round(float(group["overlap"].mean()), 3),
                 "first choice taken": round(coverage[0], 3),

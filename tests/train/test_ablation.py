@@ -68,7 +68,7 @@ def test_every_feature_belongs_to_exactly_one_group():
     assert sorted(grouped) == sorted(FEATURES)
 
 
-def test_columns_of_no_known_group_stand_together():
+def test_columns_of_no_known_group_form_one_of_their_own():
     assert "other" not in feature_groups(("rank", "depth"))
     groups = feature_groups(("rank", "hidden_0", "depth", "hidden_1"))
     assert groups == {"rank": ["rank"], "depth": ["depth"], "other": ["hidden_0", "hidden_1"]}
