@@ -45,7 +45,7 @@ def write(folder, **changes):
 
 
 def reseal(folder, change=lambda config: None):
-    """Hash everything anew after a change, as whoever forges a checkpoint would."""
+    """Recompute all hashes after a change, as in a forged checkpoint."""
     config = json.loads((folder / "config.json").read_text())
     change(config)
     config["sha256"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in HASHED_FILES}

@@ -23,7 +23,7 @@ from .evaluate.drafters import drafter_rows, drafter_strength, earlier_rows
 from .evaluate.reliability import reliability_curves
 from .evaluate.scores import evaluate
 from .fit.fitted import fitted_bundle, with_baselines
-from .fit.resume import FitFolder, saying_where_it_stopped
+from .fit.resume import FitFolder, reporting_interruption
 from .fit.settings import FitConfig
 from .fit.trainer import fit_selector
 from .metrics import Metrics
@@ -61,7 +61,7 @@ def train(
         report: Study the policies on held-out texts and write OUT.logs/report.html
         plan: Write nothing, but print what the run would do and about how long its fits would take
         ablation: Fit again without each group of features, to measure what the group is worth and what it costs
-        compare: Checkpoint folders of runs on the same target with other drafters, to draw beside this one
+        compare: Checkpoint folders of runs on the same target with other drafters, to compare with this one
     """
     logs = _logs_folder(out)
     require_replaceable(out)
@@ -84,7 +84,7 @@ def train(
         print_json({"command": "train", "plan": planned})
         return
     states = FitFolder(logs)
-    with saying_where_it_stopped(states):
+    with reporting_interruption(states):
         model, epochs = fit_selector(data, logs)
         selector = fitted_bundle(model, data, limits)
         metrics = Metrics(epochs, int(data.num_edges[TRAINING]), data.num_positions)
@@ -130,9 +130,9 @@ def _save(out: Path, selector: SelectorBundle, metrics: Metrics) -> None:
 
 
 def _logs_folder(out: Path) -> Path:
-    """Where losses and states of the fit lie; InputError for a name that neither it nor a checkpoint can have."""
+    """The folder of the fit's losses and states; InputError for a name that cannot be used."""
     if out.name in ("", ".."):
-        raise InputError(f"a folder of its own becomes the checkpoint, but out is {str(out)!r}; add a name")
+        raise InputError(f"the checkpoint needs a folder of its own, but out is {str(out)!r}; add a name")
     if len(os.fsencode(out.name)) > MOST_NAME_BYTES:
         raise InputError(f"the checkpoint folder's name is longer than {MOST_NAME_BYTES} bytes; choose a shorter one")
     logs = out.with_name(f"{out.name}.logs")
@@ -144,7 +144,7 @@ def _logs_folder(out: Path) -> Path:
 
 
 def _require_fitting(limits: TreeLimits, header: TraceHeader) -> None:
-    """InputError where the traces cannot teach a selector of these limits, or no build would read it."""
+    """InputError where the traces do not fit these limits, or the limits exceed those of a checkpoint."""
     if limits.width != header.width or not limits.ngrams:
         raise InputError(
             f"the traces hold {header.width} candidates of the drafter per position and the n-grams' one, but "

@@ -1,4 +1,4 @@
-"""`baselines.json`: what policies other than the learned one were fitted or tuned to on the same traces."""
+"""`baselines.json`: rank tables, fitted rules and tuned settings from the traces of the selector."""
 
 import math
 from collections.abc import Mapping, Sequence

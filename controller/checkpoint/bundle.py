@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds, as values: of a selector in training, or of one that was read."""
+"""The contents of a checkpoint folder: of a selector in training, or of one that was read."""
 
 import json
 from collections.abc import Mapping

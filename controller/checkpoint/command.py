@@ -1,4 +1,4 @@
-"""The `checkpoint` command: look at a checkpoint folder, check it, and exchange it over the hub."""
+"""The `checkpoint` command: inspect and verify a checkpoint folder, exchange it over the hub."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def inspect(folder: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """Check a checkpoint folder whole: hashes, values, graph, golden vectors; exit code 2 where anything is off.
+    """Check a checkpoint folder: hashes, values, graph, golden vectors; exit code 2 where a check fails.
 
     Args:
         folder: Checkpoint folder
@@ -36,7 +36,7 @@ def verify(folder: Path) -> None:
 
 
 def push(folder: Path, repo: str, private: bool = False) -> None:
-    """Verify a checkpoint folder and upload it to a hub repository, which is made if need be.
+    """Verify a checkpoint folder and upload it to a hub repository, which is created if missing.
 
     Args:
         folder: Checkpoint folder
@@ -73,5 +73,5 @@ def _report(action: str, folder: Path, checkpoint: Checkpoint) -> dict[str, Any]
 
 
 def _shown(value: Any) -> str:
-    """One line of a table; what a stranger wrote goes through JSON, which escapes it."""
+    """One line of a table; untrusted strings go through JSON, which escapes them."""
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

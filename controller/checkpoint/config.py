@@ -39,7 +39,7 @@ def config_json(config: SelectorConfig, files: dict[str, bytes]) -> bytes:
 
 
 def seal(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with the hash that covers all the others, the files' hashes included."""
+    """The fields with a hash that covers all of them, the files' hashes included."""
     hashes = {name: digest for name, digest in fields["sha256"].items() if name != CONFIG_FILE}
     fields = {**fields, "sha256": hashes}
     own = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
@@ -47,7 +47,7 @@ def seal(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
-    """The config and the hash of each file; versions are looked at before anything that may have changed with them."""
+    """The config and the hash of each file; versions are checked before all fields that depend on them."""
     fields = parse_object(content, CONFIG_FILE)
     schema, features = fields.get("schema_version"), fields.get("feature_version")
     if not isinstance(schema, int) or not isinstance(features, int):

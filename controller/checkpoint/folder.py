@@ -35,7 +35,7 @@ class Checkpoint(SelectorBundle):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
-        """Read and verify a checkpoint; InputError in one sentence where anything is off.
+        """Read and verify a checkpoint; InputError in one sentence where a check fails.
 
         A `Path` is a folder. A string is a folder if there is one, else a hub id, of which `revision` is a commit,
         tag or branch.
@@ -47,7 +47,7 @@ class Checkpoint(SelectorBundle):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and verify a folder, or what stood there when its replacement was cut short."""
+        """Read and verify a folder, or the older checkpoint where a replacement was interrupted."""
         if not path.exists() and (retired := retired_name(path.resolve())).exists():
             path = retired
         if not (path / CONFIG_FILE).is_file():
@@ -83,7 +83,7 @@ class Checkpoint(SelectorBundle):
         save_checkpoint(Path(folder), self.config, self.files, self.card)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
-        """Upload what was verified, and nothing else, to a hub repository, made if need be; the commit's address."""
+        """Upload the verified files to a hub repository, created if missing; the commit's address."""
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(Path(scratch) / "checkpoint")
             return hub.upload(repo_id, Path(scratch) / "checkpoint", FILES, private=private)

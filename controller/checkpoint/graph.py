@@ -1,8 +1,8 @@
-"""What a selector's graph may be: a short run of arithmetic that answers its golden vectors.
+"""Checks that a selector's graph is a short sequence of arithmetic that reproduces its golden vectors.
 
-A checkpoint may come from anybody. The graph is therefore read as data first: listed operations of the standard domain
-only, no control flow, no functions, nothing outside its own bytes. Only then it runs, under a deadline and without
-optimisation, so that none of its work happens where no deadline holds.
+A checkpoint may come from an untrusted source. The graph is therefore read as data first: listed operations of the
+standard domain only, no control flow, no functions, nothing outside its own bytes. Only then is it run, under a
+deadline and without optimisation, because no deadline applies to the optimiser.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ MAX_OPERATIONS = 512
 MAX_GOLDEN = 4096
 GOLDEN_TOLERANCE = 1e-4
 DEADLINE_S = 10.0
-# What a C++ exception can become: Python's, or ONNX Runtime's own, which have no base in common.
+# Types of C++ exceptions in Python: built-in ones, and ONNX Runtime's own, which have no common base.
 RUNTIME_ERRORS = (
     RuntimeError,
     ValueError,
@@ -51,7 +51,7 @@ RUNTIME_ERRORS = (
         if isinstance(error, type) and issubclass(error, Exception)
     ),
 )
-SILENT = 4  # ONNX Runtime's log level: what is wrong becomes an exception, and that a sentence
+SILENT = 4  # ONNX Runtime's log level: faults are raised, not logged
 
 
 def check_graph(graph: bytes, weights: Mapping[str, Array], golden: Mapping[str, Array]) -> float:
@@ -64,7 +64,7 @@ def check_graph(graph: bytes, weights: Mapping[str, Array], golden: Mapping[str,
     _check_interface(model.graph)
     _check_weights(model.graph, weights)
     _check_golden(golden)
-    first = {name: values[:1] for name, values in golden.items()}  # a node's answer does not depend on its company
+    first = {name: values[:1] for name, values in golden.items()}  # a node's answer does not depend on the other rows
     try:
         session = _unoptimised_session(graph)
         answers = [_answers(session, golden), _answers(session, first), _answers(open_session(graph), golden)]
@@ -117,7 +117,7 @@ def _check_interface(graph: GraphProto) -> None:
 
 
 def _check_weights(graph: GraphProto, weights: Mapping[str, Array]) -> None:
-    """What the graph and `model.safetensors` both hold must be the same network."""
+    """InputError where the graph and `model.safetensors` hold different weights."""
     held = {tensor.name: tensor for tensor in graph.initializer}
     for name, weight in weights.items():
         if weight.dtype != np.float32 or not np.isfinite(weight).all():
@@ -146,7 +146,7 @@ def _check_golden(golden: Mapping[str, Array]) -> None:
 
 
 def _answers(session: onnxruntime.InferenceSession, golden: Mapping[str, Array]) -> list[Array]:
-    """What the graph says to the golden features; ONNX Runtime raises once the deadline has passed."""
+    """The graph's answers to the golden features; ONNX Runtime raises after the deadline."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = SILENT
     timer = Timer(DEADLINE_S, setattr, (options, "terminate", True))

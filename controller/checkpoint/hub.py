@@ -1,4 +1,4 @@
-"""The only talk with the Hugging Face hub: one repository per checkpoint, our file names and no others."""
+"""All access to the Hugging Face hub: one repository per checkpoint, only the files of a checkpoint."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +28,9 @@ def is_hub_id(name: str) -> bool:
 
 
 def download(repo_id: str, revision: str | None, files: Sequence[str], *, max_file_bytes: int) -> Path:
-    """The hub cache's folder of one commit, which its name is; sizes are looked at before anything is fetched.
+    """The hub cache's folder of one commit, which its name is; sizes are checked before anything is fetched.
 
-    Offline, a commit fetched before is found again.
+    Offline, a commit that was fetched before is taken from the cache.
     """
     with _as_sentences(repo_id, revision):
         if not constants.is_offline_mode():
@@ -59,7 +59,7 @@ def upload(repo_id: str, folder: Path, files: Sequence[str], *, private: bool) -
 
 @contextmanager
 def _as_sentences(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turns what the hub's client raises into one InputError."""
+    """Turns the exceptions of the hub's client into InputError."""
     if not is_hub_id(repo_id):
         raise InputError(f"{repo_id!r} is no hub id; give user/name")
     try:

@@ -17,8 +17,8 @@ MAX_JSON_BYTES = 4 << 20
 def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes], card: str) -> None:
     """Write the folder whole or not at all: fill a temporary one beside it, then rename.
 
-    A folder cannot take another's place in one step. Killed between the two renames, the older checkpoint is
-    under `retired_name`, where whoever reads or writes the folder next looks for it.
+    A folder cannot replace another in one step. After a kill between the two renames, the older checkpoint is at
+    `retired_name`, where the next read or write finds it.
     """
     assert set(files) == set(HASHED_FILES)
     require_replaceable(folder)
@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes
 
 
 def retired_name(folder: Path) -> Path:
-    """The name of the older checkpoint while `folder` is replaced."""
+    """The path of the older checkpoint while `folder` is replaced."""
     return folder.with_name(f".{folder.name[:100]}.replaced")
 
 
@@ -56,7 +56,7 @@ def _cannot_write(folder: Path, error: OSError) -> InputError:
 
 
 def require_replaceable(folder: Path) -> None:
-    """InputError where something that is no checkpoint lies in the way; models have a `config.json` too."""
+    """InputError where `folder` holds something that is no checkpoint; models have a `config.json` too."""
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return

@@ -1,7 +1,7 @@
 """The policies under comparison, each with a grid of settings; every grid has the same number of trials.
 
-Live runs and replay tune over these very plans. The first setting of a grid is what an untuned run takes. No policy
-drafts beyond the limits of the checkpoint, the learned one's own.
+Live runs and replay tune over these plans. An untuned run takes the first settings of a grid. No policy drafts beyond
+the limits of the selector.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +43,7 @@ THRESHOLDS = (  # depth, budget, min_prob, path_prob
     (4, 12, 0.1, 0.001),
     (4, 12, 0.2, 0.01),
 )
-# With size 0 Sequoia picks depth and size by price; else the size is given and it picks the depth.
+# With size 0 Sequoia chooses depth and size by price; else the size is given and it chooses the depth.
 SEQUOIA_SIZES = (0, 2, 4, 6, 8, 12, 16, 24)
 DELTAS_BUDGETS = ((0.4, 8), (0.2, 8), (0.6, 8), (0.1, 16), (0.2, 16), (0.4, 16), (0.6, 16), (0.8, 16))
 EMA_DECAYS_MARGINS = ((0.8, 1), (0.8, 0.5), (0.8, 0), (0.8, -0.5), (0.95, 1), (0.95, 0.5), (0.95, 0), (0.95, -0.5))
@@ -69,7 +69,7 @@ class Family(NamedTuple):
     grid: list[PolicySettings]
 
     def plan(self, settings: PolicySettings) -> PolicyPlan:
-        """The policy with some settings, of the grid or not; InputError where they are those of another policy."""
+        """The policy with some settings, of the grid or not; InputError where their names are another policy's."""
         if settings.keys() != self.grid[0].keys():
             raise InputError(
                 f"the checkpoint holds settings {settings} for {self.name!r}, this build takes such as {self.grid[0]}; "
@@ -93,7 +93,7 @@ def policy_families(selector: SelectorBundle, table: LatencyTable, setting: Sett
 
 
 def _rank_families(selector: SelectorBundle, table: LatencyTable, setting: Setting) -> Iterable[Family]:
-    """Shapes that are the same at every step, thresholds aside."""
+    """Shapes that are the same at every step, apart from thresholds."""
     scheme, largest, probs = setting.scheme, selector.config.limits, _rank_probs(selector, setting)
 
     def static_chain(depth: int) -> ShapePolicy:
@@ -117,7 +117,7 @@ def _rank_families(selector: SelectorBundle, table: LatencyTable, setting: Setti
 
 
 def _confidence_families(selector: SelectorBundle, table: LatencyTable, setting: Setting) -> Iterable[Family]:
-    """Shapes that follow the drafter's confidence, or what was lately accepted."""
+    """Shapes that depend on the drafter's confidence, or on recently accepted lengths."""
     scheme, largest = setting.scheme, selector.config.limits
     coverage = tuple(_rank_probs(selector, setting))
 
@@ -148,7 +148,7 @@ def _confidence_families(selector: SelectorBundle, table: LatencyTable, setting:
 
 
 def _fitted_families(selector: SelectorBundle, table: LatencyTable, scheme: str) -> Iterable[Family]:
-    """Shapes that follow something fitted on traces, under the scheme of those traces."""
+    """Shapes that depend on a rule or network fitted on traces, under the scheme it was fitted for."""
     largest = selector.config.limits
     c2t, ltd = selector.baselines.c2t.get(scheme), selector.baselines.ltd.get(scheme)
 

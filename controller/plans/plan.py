@@ -10,7 +10,7 @@ from .tuned import PolicySettings
 
 @dataclass(frozen=True)
 class PolicyPlan:
-    """A policy with its settings fixed; `build` makes a fresh one, so that nothing learnt leaks between runs."""
+    """A policy with its settings fixed; `build` makes a new one, so that runs share no state."""
 
     family: str
     scheme: str

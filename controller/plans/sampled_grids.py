@@ -1,7 +1,7 @@
 """The sampled trees under comparison: for every verifier and scheme that go together, a grid of (K, L1, L2).
 
-Like those of `grids`, with as many trials each. Replay knows recorded candidates and not draws, so these are only tuned
-live.
+Like those of `grids`, with as many trials each. Replay has recorded candidates and no draws, so these are tuned live
+only.
 """
 
 from functools import partial

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# Options are typed with no more; a trace stores float32, which differs further behind.
+# Options have no more in practice; a trace stores float32, whose error is smaller.
 DECIMALS = 3
 
 

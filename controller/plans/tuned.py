@@ -1,4 +1,4 @@
-"""Settings of policies, and those that replay found best, as values: what a grid holds may change."""
+"""Settings of policies, and those that replay found best: stored as values, because grids may change."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self

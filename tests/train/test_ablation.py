@@ -68,7 +68,7 @@ def test_every_feature_belongs_to_exactly_one_group():
     assert sorted(grouped) == sorted(FEATURES)
 
 
-def test_columns_of_no_known_group_stand_together():
+def test_columns_of_no_known_group_form_one_of_their_own():
     assert "other" not in feature_groups(("ranks", "depths"))
     groups = feature_groups(("ranks", "hidden_0", "depths", "hidden_1"))
     assert groups == {"rank": ["ranks"], "depth": ["depths"], "other": ["hidden_0", "hidden_1"]}

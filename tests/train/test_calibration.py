@@ -46,7 +46,7 @@ def test_half_the_errors_of_the_reference_is_a_skill_of_a_half_in_every_resample
 
 
 def test_whole_groups_are_resampled():
-    """With one document there is but one resample; with two, one alone may be drawn."""
+    """With one document all resamples are equal; with two, a resample may hold one of them twice."""
     errors, reference = np.array([0.0, 4.0]), np.array([4.0, 4.0])
     assert skill_interval(errors, reference, np.array([1, 1])) == (0.5, 0.5, 0.5)
     assert skill_interval(errors, reference, np.array([1, 2])) == (0.5, 0.0, 1.0)

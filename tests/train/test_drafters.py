@@ -1,4 +1,4 @@
-"""Drafters of one target side by side: what each run says of its drafter, and which runs may stand there."""
+"""Drafters of one target side by side: the strength each run measured, and which runs are comparable."""
 
 import checkpoints
 import pytest
@@ -53,7 +53,7 @@ def test_earlier_runs_are_read_from_verified_folders(tmp_path):
         earlier_rows(folders, checkpoints.CONFIG.tokenizer_sha256)
 
 
-def test_runs_that_cannot_stand_beside_are_refused(tmp_path):
+def test_runs_that_are_not_comparable_are_refused(tmp_path):
     whole = run(tmp_path / "whole", **metrics())
     with pytest.raises(InputError, match="another tokenizer"):
         earlier_rows([whole], "1" * 64)
@@ -68,7 +68,7 @@ def test_runs_that_cannot_stand_beside_are_refused(tmp_path):
             earlier_rows([folder], checkpoints.CONFIG.tokenizer_sha256)
 
 
-def test_the_report_draws_them_only_where_they_were_asked_for():
+def test_the_report_shows_them_only_where_they_were_asked_for():
     title = "What does a stronger drafter bring?"
     early_and_late = drafter_rows("<early>", "coupled", *rows(0.4)) + drafter_rows("late", "coupled", *rows(0.6))
     page = report_page({}, CURVES, None, drafters=early_and_late)

@@ -33,28 +33,28 @@ def refused(capsys, *words):
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_an_ablation_and_earlier_runs_stand_in_the_report(folder, tmp_path, capsys):
+def test_an_ablation_and_earlier_runs_are_in_the_report(folder, tmp_path, capsys):
     earlier, out = run(tmp_path / "earlier", **metrics()), tmp_path / "selector"
     assert cli.main(arguments(folder, out, "--ablation", "true", "--compare", f"[{earlier}]")) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     stored = Checkpoint.from_pretrained(out).metrics
-    assert stored == told["metrics"]
+    assert stored == summary["metrics"]
     assert [row["without"] for row in stored["ablation"]["fits"]] == [NOTHING, *feature_groups()]
     assert stored["ablation"]["replays"] == []  # no envelopes
-    assert {row["run"] for row in told["drafters"]} == {str(earlier)}
+    assert {row["run"] for row in summary["drafters"]} == {str(earlier)}
     page = (tmp_path / "selector.logs" / "report.html").read_text()
     assert all(title in page for title in TITLES)
     assert not [*(tmp_path / "selector.logs").rglob("*.ckpt")]
 
 
-def test_runs_to_compare_are_looked_at_before_anything_is_fitted(folder, tmp_path, capsys):
+def test_runs_to_compare_are_checked_before_anything_is_fitted(folder, tmp_path, capsys):
     older = checkpoints.write(tmp_path / "older")
     assert "cannot be compared" in refused(capsys, *arguments(folder, tmp_path / "selector", "--compare", f"[{older}]"))
     assert not (tmp_path / "selector.logs").exists()
 
 
 def test_a_fault_after_the_fit_loses_nothing(folder, tmp_path, capsys):
-    """Something lies where the ablation's fits belong; without an ablation the next run takes the fit as it is."""
+    """A file is in the place of the ablation's folder; without an ablation the next run takes the finished fit."""
     out, logs = tmp_path / "selector", tmp_path / "selector.logs"
     logs.mkdir()
     (logs / "ablation").write_text("in the way")

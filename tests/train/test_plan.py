@@ -51,14 +51,14 @@ def test_it_counts_the_rows_and_steps_of_training(folder, tmp_path, capsys):
 
 
 def test_an_epoch_takes_no_longer_than_the_planning_that_timed_one(folder, tmp_path, capsys):
-    """So many epochs that the tenths of a second they are told in tell them apart."""
+    """So many epochs that rounding to tenths of a second does not matter."""
     started = perf_counter()
     plan = plan_of(folder, tmp_path / "selector", capsys, "--fit.max_epochs", "100000")
     assert 0 < plan["about_fit_seconds_at_most"] < 100_000 * (perf_counter() - started)
     assert plan["steps_at_most"] == 100_000 * plan["batches_per_epoch"]
 
 
-def test_it_counts_the_replays_that_tuning_makes(folder, tmp_path, capsys):
+def test_it_counts_the_replays_of_tuning_and_comparing(folder, tmp_path, capsys):
     plan = plan_of(folder, tmp_path / "selector", capsys)
     data = SelectorData(folder, FitConfig(batch_size=64, row_share=1.0), max_depth=4)
     _, for_tuning, for_test = by_document(read_recordings(folder), data.split)

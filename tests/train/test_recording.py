@@ -54,7 +54,7 @@ def test_a_plan_counts_the_recordings_that_are_read(folder, mixed, tmp_path):
 
 
 def test_positions_of_a_shard_without_envelopes_are_not_read(tmp_path):
-    """Whatever stands there does not matter, so memory grows with what is replayed alone."""
+    """Rows of texts without envelopes are not read, so memory grows only with what is replayed."""
     folder = traces.write(tmp_path / "traces", 3, max_tokens=4, envelopes=EnvelopeConfig(1, 1, 1), enveloped={0})
     folder.shard_file("positions", 1).write_bytes(b"no Parquet file")
     assert [recording.document for recording in read_recordings(folder)["coupled"]] == [

@@ -1,4 +1,4 @@
-"""The report: its studied are those of a direct replay, and its page stands alone."""
+"""The report: its numbers are those of a direct replay, and its page needs no other file."""
 
 import json
 from html.parser import HTMLParser

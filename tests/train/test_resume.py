@@ -1,4 +1,4 @@
-"""A fit that was stopped goes on as if it never had been, and only where all it depends on is alike."""
+"""A stopped fit resumes with an equal result, and only where all that it depends on is equal."""
 
 import logging
 import os
@@ -141,7 +141,7 @@ def test_a_fit_of_other_settings_starts_anew(data, tmp_path, caplog, name):
 
 
 def refuse(path, identity, changed, name, caplog):
-    """States of `identity` are removed where the `changed` one begins, which says in what it differs."""
+    """States of `identity` are removed where the `changed` one begins, with a warning that names the difference."""
     states = FitFolder(path)
     states.begin(identity)
     for file in (states.best, states.last):
@@ -151,7 +151,7 @@ def refuse(path, identity, changed, name, caplog):
     assert not states.best.exists() and not states.last.exists()
 
 
-def test_an_identity_tells_apart_what_changes_data_features_or_network(folder, data, tmp_path):
+def test_identities_differ_in_what_changes_data_features_or_network(folder, data, tmp_path):
     def changed(other):
         return differences(*(asdict(FitIdentity.of(each, tmp_path)) for each in (data, other)))
 
@@ -163,7 +163,7 @@ def test_an_identity_tells_apart_what_changes_data_features_or_network(folder, d
     assert changed(SelectorData(fixed, FIT, max_depth=2)) == ["scheme", "shards"]
 
 
-def test_losses_of_an_earlier_run_do_not_stand_before_those_of_the_next(data, whole, tmp_path):
+def test_losses_of_an_earlier_run_are_not_in_the_file_of_the_next(data, whole, tmp_path):
     outcome(data, tmp_path)
     FitFolder(tmp_path).forget()
     assert outcome(data, tmp_path) == whole
@@ -187,6 +187,6 @@ def test_a_signal_leaves_a_state_a_sentence_and_its_exit_code(folder, tmp_path, 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
     sentence = f"treewright train: stopped after {states.epochs} epochs; the same command goes on from there\n"
     assert states.epochs > 0
-    told = (tmp_path / "stderr").read_text()
-    assert sentence in told and "Traceback" not in told
+    shown = (tmp_path / "stderr").read_text()
+    assert sentence in shown and "Traceback" not in shown
     assert not (tmp_path / "out").exists()

@@ -40,5 +40,5 @@ def test_a_setting_is_taken_up_to_its_edges_and_refused_beyond(name):
 
 def test_documents_to_train_on_are_left():
     FitConfig(validation_share=0.5, test_share=0.49)
-    with pytest.raises(InputError, match=r"together stay below 1, .* got 0\.5 and 0\.5"):
+    with pytest.raises(InputError, match=r"together must be below 1, .* got 0\.5 and 0\.5"):
         FitConfig(validation_share=0.5, test_share=0.5)

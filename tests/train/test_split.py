@@ -1,4 +1,4 @@
-"""Which texts are replayed together: by scheme and temperature, greedy ones under the checkpoint's own scheme."""
+"""Which texts are replayed together: by scheme and temperature, greedy ones under the selector's own scheme."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ TEXTS = {"coupled": [HOT, COLD, WARM], "fixed": [COLD, WARM]}
 
 
 @pytest.mark.parametrize("scheme", ["coupled", "fixed"])
-def test_greedy_texts_stand_under_the_checkpoints_own_scheme(scheme):
+def test_greedy_texts_are_grouped_under_the_selectors_own_scheme(scheme):
     groups = by_setting(TEXTS, scheme)
     assert groups == {
         Setting(scheme, 0.0): [COLD],

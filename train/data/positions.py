@@ -17,9 +17,9 @@ from ...controller.trees.tree import Array
 
 @dataclass(frozen=True)
 class Positions:
-    """The position rows of whole texts as arrays, texts one after the other, R noise draws side by side.
+    """The position rows of whole texts as arrays, text after text, with R noise draws each.
 
-    W are the columns of candidates, the last of them the n-grams'.
+    W candidates, the last of them the n-grams'.
     """
 
     scheme: str  # of the candidates
@@ -27,10 +27,10 @@ class Positions:
     document: Array  # [n] int64, see `document_number`
     temperature: Array  # [n]
     top_p: Array  # [n]
-    history: Array  # [n, H] known before the position's token was written
+    history: Array  # [n, H] known before the position's token was generated
     entropy: Array  # [n] of the drafter's row
     top_log_prob: Array  # [n]
-    ranks: dict[str, Array]  # by scheme, [n, R] index of the target's token among its candidates, -1 if beyond
+    ranks: dict[str, Array]  # by scheme, [n, R] index of the target's token among its candidates, -1 if it is none
     log_probs: Array  # [n, R, W] of the candidates
     noisy_log_probs: Array  # [n, R, W]; -inf where the sampling cut the candidate, or the draw was not made
     ngram_log_probs: Array  # [n, R, W]
@@ -44,14 +44,14 @@ class Positions:
         columns = {name: table[name].to_numpy()[own] for name in OWN_NUMBERS}
         every_text, _ = numbered_names(table["text_id"])
         text = every_text[own]
-        # A text's other draws stand behind its own rows, position by position as they do.
+        # Within a text by position, within a position by draw.
         order = np.lexsort((draws, table["position"].to_numpy(), every_text))
-        place = np.cumsum(draws[order] == 0) - 1
+        row = np.cumsum(draws[order] == 0) - 1
         shape = (len(own), int(draws.max(initial=0)) + 1)
 
         def spread(values: Array, empty: float) -> Array:
             grid = np.full((*shape, *values.shape[1:]), empty, dtype=values.dtype)
-            grid[place, draws[order]] = values[order]
+            grid[row, draws[order]] = values[order]
             return grid
 
         def candidates(name: str) -> Array:
@@ -76,7 +76,7 @@ class Positions:
 
     @property
     def rank(self) -> Array:
-        """[n, R] index of the target's token among the candidates, -1 if beyond; draw 0 is the text's own."""
+        """[n, R] index of the target's token among the candidates, -1 if it is none; draw 0 is the text's own."""
         return self.ranks[self.scheme]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Training rows from traces: every reachable node of the trees that could stand on recorded text."""
+"""Training rows from traces: every node that a walk along recorded text can reach."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from ...controller.trees.numbers import NodeNumbers
 from ...controller.trees.tree import Array
 from .positions import COLUMNS, Positions
 
-# Shards whose rows are mixed before they are cut into batches: memory stays flat however long the traces are.
+# Shards whose rows are mixed before they are cut into batches: memory does not grow with the traces.
 SHARDS_AT_ONCE = 2
 
 
@@ -22,11 +22,11 @@ class Rows:
     """Training rows [m], one per (root, node, noise draw)."""
 
     features: Array  # [m, F] float32
-    label: Array  # [m]: of an edge 1.0 where the text took it; of a node the rank of the token behind it, W if beyond
+    label: Array  # [m]: of an edge 1.0 if the text took it; of a node the rank of the next token, W if it has none
     document: Array  # [m] int64, see `document_number`
     depth: Array  # [m]
-    num_draws: Array  # [m] noise draws of the position, hence rows that are much alike
-    family: Array  # [m] int64 0, 1, ...: neighbours that leave one node under one draw are a family; a node is its own
+    num_draws: Array  # [m] noise draws of the position, hence correlated rows
+    family: Array  # [m] int64 0, 1, ...: adjacent edges of one parent and draw form a family; a node is its own
 
     @property
     def starts(self) -> Array:
@@ -58,7 +58,7 @@ def numbered(keys: Array) -> Array:
 
 
 def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
-    """Edges and nodes whose path is on the text: exactly what a walk can come to ask the two heads about."""
+    """Edges and nodes whose path is on the text: exactly those that a walk can reach."""
     reach = positions.reach(max_depth)
     width = positions.log_probs.shape[2]
     slots = np.arange(len(reach))
@@ -112,20 +112,20 @@ def _root_rows(positions: Positions) -> Rows:
 
 
 def _node_rows(positions: Positions, features: Array, following: Array, depth: int) -> Rows:
-    """Rows of nodes with `features` [k, F], whose next tokens stand at positions `following` [k], one per draw."""
+    """Rows of nodes with `features` [k, F], whose next tokens are at positions `following` [k], one per draw."""
     width = positions.log_probs.shape[2]
     made = np.isfinite(positions.noisy_log_probs[following, :, 0])  # [k, R]
     nodes, draws = np.nonzero(made)
     ranks = positions.rank[following[nodes], draws]
     label = np.where(ranks < 0, width, ranks).astype(np.int64)
-    behind = following[nodes]
+    next_rows = following[nodes]
     depths = np.full(len(nodes), depth)
     family = np.arange(len(nodes))
-    return Rows(features[nodes], label, positions.document[behind], depths, positions.num_draws[behind], family)
+    return Rows(features[nodes], label, positions.document[next_rows], depths, positions.num_draws[next_rows], family)
 
 
 def _shifted(sums: Array, values: Array, back: int) -> Array:
-    """Add to each position's path sum the value `back` tokens before it; meaningless where the reach is shorter."""
+    """Add to each position's path sum the value `back` tokens before it; undefined where the reach is shorter."""
     longer = sums.copy()
     longer[back:] += values[:-back]
     return longer

@@ -1,5 +1,4 @@
-"""Which documents fit the models, which choose among fits and settings, which only compare; and which recorded texts
-are replayed together."""
+"""The split of documents into training, validation and test, and the grouping of recorded texts for replay."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ AnyText = TypeVar("AnyText", bound=Text)
 
 @dataclass(frozen=True)
 class DocumentSplit:
-    """Numbers of the documents of the two later sides; all others are for training. See `positions.document_number`.
+    """Numbers of the validation and test documents; all others are for training. See `positions.document_number`.
 
-    A choice between fits or settings is made on `validation`, and what is reported is measured on `test`, so that no
-    number flatters whoever chose.
+    Fits and settings are chosen on `validation`, and results are measured on `test`, so that no result is biased by
+    the choice.
     """
 
     validation: Array
@@ -44,14 +43,14 @@ class DocumentSplit:
         return cls(numbers[num_test : num_test + num_validation], numbers[:num_test])
 
     def sides(self, documents: Array) -> Array:
-        """[n]: place in SIDES of each of `documents` [n]."""
+        """[n]: index in SIDES of each of `documents` [n]."""
         return np.isin(documents, self.validation) + 2 * np.isin(documents, self.test)
 
 
 def by_document(
     texts: Mapping[str, Sequence[AnyText]], split: DocumentSplit
 ) -> tuple[dict[str, list[AnyText]], dict[str, list[AnyText]], dict[str, list[AnyText]]]:
-    """Texts by scheme, of each side in the order of SIDES; schemes without any left out."""
+    """Texts by scheme, of each side in the order of SIDES; schemes without texts are left out."""
     parts: tuple[dict[str, list[AnyText]], dict[str, list[AnyText]], dict[str, list[AnyText]]] = ({}, {}, {})
     for scheme, of_scheme in texts.items():
         for side, text in zip(split.sides(np.array([text.document for text in of_scheme])), of_scheme, strict=True):

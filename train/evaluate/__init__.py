@@ -1,1 +1,1 @@
-"""How good a selector is, apart from replay."""
+"""Measurements of a selector and of its drafter, other than replay."""

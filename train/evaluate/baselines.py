@@ -1,4 +1,4 @@
-"""What the learned score is measured against: tables and calibrations fitted on the same rows."""
+"""What the learned score is compared with: tables and classifiers fitted on the same rows."""
 
 from collections import defaultdict
 
@@ -17,7 +17,7 @@ from ...controller.trees.tree import Array
 from ..data.positions import COLUMNS, Positions
 from ..data.rows import Rows
 
-# A rank that was never taken still gets a chance: half an observation.
+# Half an observation, so that a rank that was never taken has a probability above 0 (Jeffreys' prior).
 PRIOR_COUNT = 0.5
 FITTED = ("isotonic confidence", "logistic regression", "gradient boosting")
 
@@ -43,7 +43,7 @@ def rank_tables(folder: TraceFolder) -> dict[str, dict[float, list[float]]]:
 
 
 def baseline_probs(training: Rows, validation: Rows) -> dict[str, Array]:
-    """Probabilities that simpler models give the validation edges; fitted on a single outcome, they expect no other."""
+    """Simpler models' predictions for the validation edges; fitted on a single outcome, they are certain of it."""
     confidence = FEATURES.index("noisy_log_probs")
     raw, raw_validation = np.exp(training.features[:, confidence]), np.exp(validation.features[:, confidence])
     if len(np.unique(training.label)) == 1:

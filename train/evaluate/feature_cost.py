@@ -41,7 +41,7 @@ class StepCost:
         return self.features_us + self.network_us[len(FEATURES)]
 
     def of_columns(self, count: int) -> float:
-        """Of `count` columns: their even share of making all, and what the narrower network saves."""
+        """Of `count` columns: their even share of computing all, and what the narrower network saves."""
         saved = self.network_us[len(FEATURES)] - self.network_us[len(FEATURES) - count]
         return self.features_us * count / len(FEATURES) + max(0.0, saved)
 
@@ -55,7 +55,7 @@ def measure_step_cost(
     hidden_size: int,
     removed: Collection[int],
 ) -> StepCost:
-    """On the calls of a replay of the first texts; `removed` are the column counts whose cost will be asked for."""
+    """On the calls of a replay of the first texts; `removed` are the column counts that `of_columns` is called with."""
     recorder = RecordingScorer(selector.scorer())
     policy = Selector(recorder, selector.config.limits, objective=Objective(table))
     num_steps = sum(stats.num_steps for stats in replay(recordings[:MOST_TEXTS], policy, table))

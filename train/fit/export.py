@@ -17,12 +17,11 @@ OPSET = 20
 def export_onnx(model: SelectorModel, num_features: int) -> bytes:
     """The graph `features [nodes, F] -> accept_log_probs [nodes], coverage_log_probs [nodes, W]`, self-contained.
 
-    Node metadata is stripped: the exporter stamps nodes with stack traces that hold the author's paths, which do not
-    belong in a published file.
+    Node metadata is stripped: the exporter adds stack traces that hold the author's paths.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore")  # the exporter warns about its own internals
+        warnings.filterwarnings("ignore")  # about the exporter's own internals
         program = torch.onnx.export(
             model.eval(),
             (torch.zeros(3, num_features),),
@@ -47,13 +46,13 @@ def export_onnx(model: SelectorModel, num_features: int) -> bytes:
 
 
 def golden_vectors(model: SelectorModel, graph: bytes, features: Array) -> dict[str, Array]:
-    """Inputs and the answers every loader must reproduce; asserts that torch and the graph agree on them."""
+    """Inputs and the answers that every loader must reproduce; asserts that torch and the graph agree on them."""
     with torch.inference_mode():
         answers = [answer.numpy() for answer in model(torch.from_numpy(features))]
     exported = open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features})
     for ours, theirs in zip(answers, exported, strict=True):
         assert np.abs(np.asarray(theirs) - ours).max() < 1e-4, "the exported graph differs from the trained model"
-    # safetensors writes the memory as it lies, so transposed answers have to be laid out first.
+    # safetensors writes raw memory, so transposed answers have to be made contiguous.
     return {INPUT_NAME: features} | {
         name: np.ascontiguousarray(answer) for name, answer in zip(OUTPUT_NAMES, answers, strict=True)
     }

@@ -16,12 +16,12 @@ class Batch(NamedTuple):
     taken: Tensor  # [e] 0 or 1
     family: Tensor  # [e] int64, numbers edges that leave one node
     node_features: Tensor  # [k, F]
-    next_rank: Tensor  # [k] int64, W where the text goes on beyond the candidates
+    next_rank: Tensor  # [k] int64, W where the next token is no candidate
 
 
 class SelectorModule(lightning.LightningModule):
-    """Cross-entropy of which drafted child the text takes, if any, plus that of the rank behind reachable nodes, in
-    nats per node."""
+    """Cross-entropy of the drafted child that the text takes, if any, plus that of the next token's rank at reachable
+    nodes, in nats per node."""
 
     def __init__(self, model: SelectorModel, learning_rate: float, num_steps: int):
         super().__init__()
@@ -40,10 +40,10 @@ class SelectorModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=self._learning_rate, weight_decay=0.01)
-        pace = torch.optim.lr_scheduler.OneCycleLR(
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self._learning_rate, total_steps=self._num_steps, pct_start=0.1
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": pace, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         log_odds, _ = self.model.logits(batch.edge_features)
@@ -51,6 +51,6 @@ class SelectorModule(lightning.LightningModule):
         accept, none = among_siblings(log_odds, batch.family)
         free = 1.0 - torch.zeros_like(none).index_add(0, batch.family, batch.taken)
         total = (batch.taken * accept).sum() + (free * none).sum()
-        # A pass may draw no row at all, of which there is nothing to learn.
+        # A batch without rows has loss 0.
         surprise = cross_entropy(coverage, batch.next_rank, reduction="sum")
         return -total / max(1, len(none)), surprise / max(1, len(coverage))

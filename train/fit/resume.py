@@ -1,4 +1,4 @@
-"""What a fit leaves in its folder while it runs, and whether the next run may go on from there."""
+"""The states that a fit saves while it runs, and whether the next run may resume from them."""
 
 import json
 import logging
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FitIdentity:
-    """All that a fit's data, features and network depend on: only a fit that is alike in all of it may go on."""
+    """All that a fit's data, features and network depend on: only a fit with an equal identity may resume."""
 
-    logs: str  # where its states lie: they hold their own paths
+    logs: str  # folder of its states: they hold their own paths
     fit: FitConfig
     max_depth: int
     held: tuple[int, ...]
@@ -63,7 +63,7 @@ class FitIdentity:
 
 
 class FitFolder:
-    """The states of the best and of the last epoch, and whose they are; losses stand beside them."""
+    """The states of the best and of the last epoch with the fit's identity; its losses are in the same folder."""
 
     def __init__(self, path: Path):
         self.path = path.resolve()
@@ -72,15 +72,15 @@ class FitFolder:
 
     @property
     def epochs(self) -> int:
-        """Whole epochs of the last state, 0 where there is none that can be read."""
+        """Finished epochs of the last state, 0 where none can be read."""
         if not self.last.exists() or _damage(self.last):
             return 0
         return int(torch.load(self.last, weights_only=True)["epoch"]) + 1
 
     def begin(self, identity: FitIdentity) -> int | None:
-        """How many epochs a finished fit of this identity took; None where the fit starts or goes on.
+        """How many epochs a finished fit of this identity took; None where the fit starts or resumes.
 
-        What another fit left is removed, and with a word what is damaged.
+        States of another fit and damaged ones are removed with a warning.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         wanted = json.loads(json.dumps(asdict(identity)))
@@ -97,7 +97,7 @@ class FitFolder:
         return None
 
     def finish(self, epochs: int) -> None:
-        """The fit is over: the next run of the same command takes the best state as it is."""
+        """Mark the fit as finished: the next run of the same command takes its best state."""
         self._write_about(self._read_about()["identity"], epochs=epochs)
 
     def forget(self) -> None:
@@ -106,7 +106,7 @@ class FitFolder:
             file.unlink()
 
     def _problem(self, wanted: dict[str, Any], about: dict[str, Any]) -> str | None:
-        """Why the states that lie here are none of the `wanted` fit's, if so."""
+        """Why the saved states do not belong to the `wanted` fit; None where they do."""
         if "identity" not in about:
             return f"{self._about.name} is damaged, missing or of an older version"
         if differing := differences(wanted, about["identity"]):
@@ -125,14 +125,14 @@ class FitFolder:
 
 
 def differences(identity: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of the parts in which two identities differ, options as they are typed."""
+    """Names of the fields in which two identities differ; options by their full names."""
     names = [name for name in identity if name != "fit" and identity[name] != other.get(name)]
     fit, other_fit = identity["fit"], other.get("fit", {})
     return names + [f"fit.{name}" for name in fit if fit[name] != other_fit.get(name)]
 
 
 def _damage(file: Path) -> str | None:
-    """Why a state cannot be used, if so; a state holds tensors and plain values, nothing that runs when it is read."""
+    """Why a state cannot be used, if so. Only tensors and plain values are loaded, never code."""
     try:
         with ZipFile(file) as archive:
             broken = archive.testzip()
@@ -147,8 +147,8 @@ def _damage(file: Path) -> str | None:
 
 
 @contextmanager
-def saying_where_it_stopped(folder: FitFolder) -> Iterator[None]:
-    """Of a run that is interrupted or ended from outside, one sentence on stderr about what the next run finds."""
+def reporting_interruption(folder: FitFolder) -> Iterator[None]:
+    """Where a run is interrupted, print one sentence on stderr that says from where the next run resumes."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):

@@ -22,19 +22,19 @@ class FitConfig:
     max_epochs: int = 16
     """Passes at most"""
     row_share: float = 0.25
-    """Share of the training rows that one pass looks at, others each time"""
+    """Share of the training rows that one epoch samples"""
     patience: int = 4
     """Epochs without a better validation loss before stopping"""
     validation_share: float = 0.2
-    """Share of the documents that choose the epoch and tune the policies"""
+    """Share of the documents by which the epoch is chosen and the policies are tuned"""
     test_share: float = 0.2
-    """Share of the documents that measure the outcome"""
+    """Share of the documents on which results are measured"""
     tensorboard: bool = False
     """Log to TensorBoard too (the package tensorboard has to be installed)"""
     threads: int = 1
-    """CPU threads; more only wait for each other at this size"""
+    """CPU threads; more are slower for so small a network"""
     seed: int = 0
-    """Seed of the weights and the order"""
+    """Seed of the initial weights and of the order of rows"""
 
     def __post_init__(self) -> None:
         require_between("fit.hidden_size", self.hidden_size, 1, LARGEST_HIDDEN_SIZE)
@@ -46,8 +46,8 @@ class FitConfig:
             require_between(f"fit.{name}", getattr(self, name), 0, 1)
         if self.validation_share + self.test_share >= 1:
             raise InputError(
-                "fit.validation_share and fit.test_share together stay below 1, so that documents to train on are "
-                f"left, got {self.validation_share} and {self.test_share}"
+                "fit.validation_share and fit.test_share together must be below 1, to leave documents to train on; "
+                f"got {self.validation_share} and {self.test_share}"
             )
         require_between("fit.threads", self.threads, 1, MOST_THREADS)
         require_between("fit.seed", self.seed, 0, LARGEST_SEED)

@@ -1,4 +1,4 @@
-"""Fits the network with Lightning: logs beside the checkpoint, early stopping, and a killed run goes on."""
+"""Fits the network with Lightning: logs beside the checkpoint, early stopping, and resuming after a kill."""
 
 import csv
 import logging
@@ -30,8 +30,8 @@ def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
     """The model of the best validation epoch, and how many epochs ran.
 
     `logs` keeps the losses (metrics.csv) and, until `FitFolder.forget`, the fit's best and last states: a fit of the
-    same settings on the same traces goes on from its last epoch, or is there already. InputError where a loss is not
-    finite. See `run` for signals.
+    same settings on the same traces resumes from its last epoch, or is taken as it is if finished. InputError where a
+    loss is not finite. See `run` for signals.
     """
     module, folder = new_module(data), FitFolder(logs)
     epochs = folder.begin(FitIdentity.of(data, logs))
@@ -43,7 +43,7 @@ def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
 
 
 def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> int:
-    """Epochs in all, those of the run it goes on from included."""
+    """Epochs in total, those of a resumed run included."""
     best = ModelCheckpoint(folder.path, filename="best", monitor="val_loss", enable_version_counter=False)
     state = ModelCheckpoint(folder.path, filename="last", enable_version_counter=False)
     stopping = EarlyStopping("val_loss", patience=data.fit.patience)
@@ -67,21 +67,21 @@ def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> i
 
 
 def new_module(data: SelectorData) -> SelectorModule:
-    """An untrained network that knows the features' scales, with its schedule."""
+    """An untrained network that standardises its features, with its schedule."""
     config = data.fit
     torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
     model = SelectorModel(len(FEATURES), data.folder.header.num_candidates, config.hidden_size)
     edges, nodes = data.training
     model.standardise(torch.from_numpy(np.concatenate((edges.features, nodes.features))), data.held)
-    # The data module counts its batches roughly; the schedule must not end before the last of them.
+    # The data module only estimates its number of batches; the schedule must not end before the last of them.
     num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + data.num_extra_batches * config.max_epochs
     return SelectorModule(model, config.learning_rate, num_steps)
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Lightning without its advice."""
+    """Suppresses Lightning's log and warnings."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
@@ -97,7 +97,7 @@ def _tensorboard(logs: Path) -> Logger:
 
 
 class EpochLosses(Callback):
-    """A file of every epoch's losses; its rows are part of the fit's state, so that a fit that goes on loses none."""
+    """A file of every epoch's losses; its rows are part of the fit's state, so that a resumed fit keeps them."""
 
     def __init__(self, file: Path):
         self._file = file
@@ -119,7 +119,7 @@ class EpochLosses(Callback):
 
 
 class EpochProgress(Callback):
-    """Epochs on stderr; Lightning's own bars write to stdout, which belongs to the result."""
+    """Epochs on stderr; Lightning's own bars write to stdout, which is for results."""
 
     def __init__(self) -> None:
         self._display = progress()

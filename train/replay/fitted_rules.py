@@ -42,7 +42,7 @@ def fit_rules(recordings: Mapping[str, Sequence[Recording]], limits: TreeLimits)
 
 
 def grown_levels(recording: Recording, limits: TreeLimits) -> Iterator[list[Level]]:
-    """Of each envelope the levels of a beam that expands the `limits.width` likeliest nodes of a level."""
+    """Of each envelope the levels of a beam search that expands the `limits.width` likeliest nodes of a level."""
     for root, envelope in recording.envelopes.items():
         following = recording.tokens[root + 1 :]
         paths, on_text = np.zeros(len(envelope.tokens)), np.arange(len(envelope.tokens)) == 0

@@ -1,4 +1,4 @@
-"""Recorded texts with their envelopes: what a policy would have seen, without a language model."""
+"""Recorded texts with their envelopes: all information that a policy has, without a language model."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Recording:
     prompt_length: int
     temperature: float
     top_p: float
-    history: Array  # [n - prompt_length, H] before each written token
+    history: Array  # [n - prompt_length, H] before each generated token
     envelopes: dict[int, Envelope]  # by the root's index in the text
 
 
@@ -57,18 +57,18 @@ class PlannedRecording(NamedTuple):
 
 
 class RecordedDrafter:
-    """Hangs recorded children under the nodes of a growing tree, as the drafter did."""
+    """Appends recorded children to the nodes of a growing tree, as the drafter did."""
 
     def __init__(self, envelope: Envelope):
         self._envelope = envelope
-        self._places = np.zeros(1, dtype=np.int64)  # [N] envelope node of each node of the tree
+        self._nodes = np.zeros(1, dtype=np.int64)  # [N] envelope node of each node of the tree
         self.num_outside = 0  # nodes asked for that the envelope does not expand
 
     def expand(self, tree: DraftTree, frontier: Array, limits: TreeLimits) -> DraftTree:
         """The one tree with the children that `limits` allow under each node of `frontier` [1, F]; a node the envelope
         does not expand stays a leaf."""
         envelope = self._envelope
-        above = self._places[frontier[0]]
+        above = self._nodes[frontier[0]]
         self.num_outside += int((~envelope.expanded[above]).sum())
         nodes = envelope.drafted(above, limits)
         drafted = nodes >= 0
@@ -82,14 +82,14 @@ class RecordedDrafter:
             ngram_log_probs=envelope.ngram_log_probs[nodes][None] if limits.ngrams else None,
             ngram_top_log_probs=envelope.ngram_top_log_probs[some_child][None] if limits.ngrams else None,
         )
-        self._places = np.concatenate((self._places, nodes[drafted]))
+        self._nodes = np.concatenate((self._nodes, nodes[drafted]))
         return tree.extend(frontier, children)
 
 
 def read_recordings(folder: TraceFolder) -> dict[str, list[Recording]]:
-    """By scheme, every text that was recorded with envelopes of that scheme; greedy ones stand under every scheme.
+    """By scheme, every text that was recorded with envelopes of that scheme; greedy ones are listed under every scheme.
 
-    Shard by shard: of texts without envelopes nothing stays in memory.
+    Texts without envelopes are not kept in memory.
     """
     recordings: dict[str, list[Recording]] = {scheme: [] for scheme in RANKED_SCHEMES}
     for number, schemes in enveloped_texts(folder):
@@ -126,7 +126,7 @@ def planned_recordings(folder: TraceFolder) -> dict[str, list[PlannedRecording]]
 
 
 def enveloped_texts(folder: TraceFolder) -> Iterator[tuple[int, dict[str, list[str]]]]:
-    """(shard, schemes of the envelopes by text) of each shard that holds envelopes; a text stands in one shard."""
+    """(shard, schemes of the envelopes by text) of each shard that holds envelopes; a text is in one shard."""
     if not holds_recordings(folder):
         return
     for number in range(len(folder.shards)):
@@ -159,7 +159,7 @@ def _texts(
 
 
 def _histories(folder: TraceFolder, shard: int, wanted: Collection[str]) -> dict[str, Array]:
-    """[n, H] before each written token of the `wanted` texts."""
+    """[n, H] before each generated token of the `wanted` texts."""
     table = folder.shard("positions", shard, ("text_id", "draw", "target_log_prob", "target_entropy"))
     text, names = numbered_names(table["text_id"])
     is_wanted = np.array([name in wanted for name in names])

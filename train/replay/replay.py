@@ -1,8 +1,8 @@
 """Replay: what a policy would have done on recorded text, exactly, without a language model.
 
-Under the walk a step's accepted path depends on the recorded text alone: the target takes a drafted node exactly where
-the text goes on through it. So running the very selector of the decode loop over the envelopes gives its steps, nodes
-and tokens; a latency table prices them. No draws, no coins.
+Under the walk a step's accepted path depends on the recorded text alone: the target takes a drafted node exactly if
+the text continues with it. Running the policy of the decode loop over the envelopes therefore gives its steps, nodes
+and tokens; a latency table prices them. Nothing is sampled.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -76,16 +76,16 @@ class StepTrace:
 
 def replay(
     recordings: Sequence[Recording],
-    selector: ShapePolicy,
+    policy: ShapePolicy,
     table: LatencyTable,
     observer: Callable[[StepTrace], None] | None = None,
 ) -> list[ReplayStats]:
-    """Run `selector` over each recording in turn; one entry per text. The selector keeps its state in between."""
-    return [_replay_text(recording, selector, table, observer) for recording in recordings]
+    """Run `policy` over each recording in turn; one entry per text. The policy keeps its state from text to text."""
+    return [_replay_text(recording, policy, table, observer) for recording in recordings]
 
 
 def _replay_text(
-    recording: Recording, selector: ShapePolicy, table: LatencyTable, observer: Callable[[StepTrace], None] | None
+    recording: Recording, policy: ShapePolicy, table: LatencyTable, observer: Callable[[StepTrace], None] | None
 ) -> ReplayStats:
     stats = ReplayStats()
     tokens, root = recording.tokens, recording.prompt_length - 1
@@ -97,8 +97,8 @@ def _replay_text(
             top_ps=np.array([recording.top_p], dtype=np.float32),
             history=recording.history[root - recording.prompt_length + 1][None],
         )
-        step = selector.begin(context)
-        tree, widths, outside = _draft(recording, root, step, selector.limits)
+        step = policy.begin(context)
+        tree, widths, outside = _draft(recording, root, step, policy.limits)
         kept = tree.subtree(step.keep(tree))
         accepted = walk_text(kept, tokens[root + 1 :])
         step.record(kept, widths, np.array([accepted + 1]))
@@ -119,7 +119,7 @@ def _replay_text(
 
 
 def _draft(recording: Recording, root: int, step: Step, limits: TreeLimits) -> tuple[DraftTree, list[int], int]:
-    """The tree the selector grows, the widths of its levels, and how often it asked beyond the envelope."""
+    """The tree the policy grows, the widths of its levels, and how many nodes outside the envelope it asked for."""
     tree = DraftTree.from_roots(recording.tokens[root : root + 1])
     envelope = recording.envelopes.get(root)
     widths: list[int] = []
@@ -130,13 +130,13 @@ def _draft(recording: Recording, root: int, step: Step, limits: TreeLimits) -> t
         widths.append(frontier.shape[1])
         num_nodes = tree.num_nodes[0]
         tree = drafter.expand(tree, frontier, limits)
-        if tree.num_nodes[0] == num_nodes:  # all of it beyond the envelope: the policy would ask the same again
+        if tree.num_nodes[0] == num_nodes:  # all outside the envelope: the policy would ask for the same again
             break
     return tree, widths, drafter.num_outside
 
 
 def walk_text(tree: DraftTree, following: Array) -> int:
-    """How many nodes of the one tree the text walks through, where `following` [m] is what comes behind the root."""
+    """How many nodes of the one tree are on the text, whose tokens after the root are `following` [m]."""
     node, length = 0, 0
     parents, tokens, count = tree.parents[0], tree.tokens[0], int(tree.num_nodes[0])
     while length < len(following):
