@@ -1,4 +1,4 @@
-"""What a run of decode steps came to: counts first, rates from the counts."""
+"""Statistics of decode steps: counts, and rates from the counts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields

@@ -1,6 +1,6 @@
 """Whether a latency table still fits: what the parts of finished steps took, over what the table says they take.
 
-The choice rule weighs prices against each other, so a table that is wrong by one factor misleads nobody. One whose
+The choice rule weighs prices against each other, so a table that is wrong by one factor misleads no choice. One whose
 drafter levels are wrong by another factor than its target steps does.
 """
 

@@ -61,10 +61,7 @@ def draft(
 
 
 def propose(
-    scores: Tensor,
-    noise: Tensor | None,
-    width: int,
-    ngrams: Callable[[Array], NgramProposals] | None = None,
+    scores: Tensor, noise: Tensor | None, width: int, ngrams: Callable[[Array], NgramProposals] | None = None
 ) -> Children:
     """The `width` best children of each row of warped drafter `scores` [B, F, V] plus `noise` (same shape) if any, and
     behind them the one that `ngrams` names, asked with their tokens [B, F, W]."""

@@ -46,7 +46,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             port: Port to listen on; 0 takes a free one
             max_batch: Texts decoded side by side
             max_queue: Requests that may wait behind those; more are answered with 503
-            record: Folder to keep every text in that was written to its end, for `treewright collect --relabel`
+            record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
         """
         if min(max_batch, max_queue) < 1:
             raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
@@ -72,13 +72,8 @@ def scales_text(scales: Mapping[float, float]) -> str:
 
 
 def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:
-    """Answer what comes in on the socket until the server is told to stop."""
-    app = create_app(
-        worker,
-        pair.encode,
-        vocabulary_size=pair.target.vocabulary_size,
-        model_name=pair.config.target,
-    )
+    """Answer what comes in on the socket until the server is asked to stop."""
+    app = create_app(worker, pair.encode, vocabulary_size=pair.target.vocabulary_size, model_name=pair.config.target)
     server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
     print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
     server.run(sockets=[listener])
@@ -112,7 +107,7 @@ def url(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Ends the texts in work when it is told to stop; uvicorn by itself would first wait for them."""
+    """Ends the texts in work when it is asked to stop; uvicorn by itself would first wait for them."""
 
     def __init__(self, config: uvicorn.Config, worker: Worker):
         super().__init__(config)

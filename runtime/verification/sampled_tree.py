@@ -14,7 +14,7 @@ class SampledTree:
     """Tree `slot` of a batch.
 
     A node's draws are the children that a scheme drew, in draw order and as often as they were drawn; its other
-    children are free, whoever chose them.
+    children are free, however they were chosen.
     """
 
     def __init__(

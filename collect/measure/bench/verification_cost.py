@@ -24,7 +24,7 @@ from ....controller.trees.children import Children
 from ....controller.trees.tree import DraftTree
 from ....runtime.pair import Pair
 from ....runtime.sampling import Sampling, TokenSampler
-from ....runtime.schemes.sampled import hang_draws
+from ....runtime.schemes.sampled import append_draws
 from ....runtime.verification import get_verifier
 from ..profile import ProfileConfig, measure
 
@@ -120,7 +120,7 @@ def _drawn(
     context = _context(sampler)
     while (frontier := policy.frontier(tree, context)).shape[1]:
         rows = log_probs[np.maximum(frontier, 0)]
-        tree, of_level = hang_draws(tree, frontier, rows, scheme, sampler, roots)
+        tree, of_level = append_draws(tree, frontier, rows, scheme, sampler, roots)
         draft_rows |= of_level[0]
     return tree, [draft_rows]
 
