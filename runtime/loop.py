@@ -100,7 +100,7 @@ class Batch:
 
     @torch.inference_mode()
     def _step(self) -> StepRecord | None:
-        clock, slots = self._clock, self._slots  # the clock goes on through steps that only read
+        clock, slots = self._clock, self._slots  # one clock, also for steps that only read
         clock.start()
         self._read_prompts()
         clock.charge("read")

@@ -15,7 +15,7 @@ class Request:
     max_tokens: int
     sampling: Sampling
     stop: tuple[str, ...] = ()
-    ignore_end: bool = False  # go on past the end-of-text token
+    ignore_end: bool = False  # continue past the end-of-text token
 
 
 def check_request(request: Request, context_length: int, vocabulary_size: int) -> None:

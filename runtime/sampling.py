@@ -24,7 +24,7 @@ SMALL_TEMPERATURE = 0.01
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one text is sampled: a function of (target, these fields) alone, whatever tree was verified.
+    """How one text is sampled: a function of (target, these fields) alone, whichever tree was verified.
 
     Raises InputError for a field out of range.
     """
@@ -179,7 +179,7 @@ def _cut(scores: Tensor, top_k: int, top_p: float) -> Tensor:
             ordered = scores.topk(count).values
             probs = (ordered - total).exp()
             is_cut = probs.cumsum(dim=-1) - probs >= top_p
-            is_cut[..., 0] = False  # whatever mass is asked for: in the format it may be 0
+            is_cut[..., 0] = False  # even if the mass asked for rounds to 0
             if is_cut[..., -1].all():
                 break
         least = ordered.masked_fill(is_cut, torch.inf).amin(dim=-1, keepdim=True)

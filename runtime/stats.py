@@ -62,7 +62,7 @@ class Clock:
 
 @dataclass
 class DecodeStats:
-    """Sums over steps; a step of one request counts once, whatever the batch."""
+    """Sums over steps; a step of one request counts once in a batch of any size."""
 
     num_steps: int = 0
     num_tokens: int = 0

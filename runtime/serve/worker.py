@@ -1,4 +1,4 @@
-"""The decode thread: takes texts from a bounded queue, decodes them side by side and sends them to the event loop."""
+"""The decode thread: takes texts from a bounded queue, decodes them together and sends them to the event loop."""
 
 import logging
 from collections import deque

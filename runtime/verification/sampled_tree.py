@@ -104,7 +104,7 @@ class SampledTree:
         return path[::-1]
 
     def land(self, joint: Tensor) -> None:
-        """Let the walk go on wherever `joint` ([N, V] ends of a verification) emits the token of a child; in place."""
+        """Continue the walk wherever `joint` ([N, V] ends of a verification) emits the token of a child; in place."""
         for node in range(self.num_nodes):  # parents come first
             for token, child in self.children(node).items():
                 joint[child] += joint[node, token] * self.target_probs(child)

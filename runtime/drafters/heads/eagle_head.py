@@ -40,7 +40,7 @@ class EagleConfig:
     draft_vocabulary_size: int
     norm_before_residual: bool
     norm_before_fc: bool  # the features are normed together
-    fc_norm: bool  # each of the target's hidden states is normed by itself
+    fc_norm: bool  # each of the target's hidden states is normalised separately
     norm_output: bool  # inside the tree, a normed output is handed on
 
     @classmethod
@@ -133,7 +133,7 @@ class EagleHead(LlamaPreTrainedModel):
         self.token_ids: Tensor | None = None  # [draft vocabulary] of the target's tokens; None: they are the same
 
     def fuse(self, hidden: Tensor) -> Tensor:
-        """[n, H] features from the target's hidden states [n, states * width], side by side."""
+        """[n, H] features from the target's hidden states [n, states * width], concatenated."""
         if self.fc_norm:
             states = hidden.chunk(len(self.fc_norm), dim=-1)
             hidden = torch.cat([norm(state) for norm, state in zip(self.fc_norm, states, strict=True)], dim=-1)
@@ -181,7 +181,7 @@ def load_eagle_head(folder: Path, settings: dict[str, Any], target: Transformers
     with torch.device("meta"):
         head = EagleHead(config)
     fill(head, {name: weights[name] for name in weights if name not in NOT_OF_THE_NETWORK}, folder, embedding)
-    # Its frequencies stay in float32 whatever the weights are, so it is no part of what is cast.
+    # Its frequencies stay in float32 in any format of the weights, so it is not cast.
     head.rotary_emb = LlamaRotaryEmbedding(config.layer).to(embedding.device)
     head.token_ids = None if token_ids is None else token_ids.to(embedding.device)
     return config, head

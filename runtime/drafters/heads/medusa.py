@@ -1,7 +1,7 @@
 """Medusa heads as drafter (arXiv:2401.10774): all depths from one hidden state of the target, in one pass.
 
 Head d reads the target's hidden state of the token before the root and predicts the token d positions behind the root,
-whatever comes between: a marginal distribution, the same for every node of a level.
+for any tokens between them: a marginal distribution, the same for every node of a level.
 """
 
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ def tree_attention(
     """[B, n, H, D] for queries [B, H, n, D] over keys and values [B, G, rows, D]; transformers' own `sdpa` otherwise.
 
     With a mask, transformers repeats keys and values for every head of a group, a copy of the whole cache per layer.
-    CPU kernels take the groups as they are; CUDA's fused ones do not, so there it stays as it was.
+    CPU kernels accept grouped heads; CUDA's fused ones do not, so there transformers' own function is used.
 
     With `groups`, queries and result are packed rows, [1, H, M, D] and [1, M, H, D], and the masks are theirs.
 

@@ -19,7 +19,7 @@ from ..base import Session
 from .graph import CapturedFunction
 from .model import TransformersModel
 
-# Slots, rows and logits of a forward; larger ones run as they are.
+# Slots, rows and logits of a forward; larger ones are not padded.
 MENU = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 # Forwards of more rows take the device longer than their launches take the host.
 MOST_CAPTURED_ROWS = 128
@@ -58,7 +58,7 @@ class StaticModel(TransformersModel):
     def _whole_forward(
         self, tokens: Array, positions: Array, parents: Array, num_logits: int, first_slot: int, features: Tensor | None
     ) -> Tensor:
-        assert features is None and not self.hidden_layers, "graphs hand out logits alone"
+        assert features is None and not self.hidden_layers, "graphs return logits alone"
         visible = self._cache.add_tree_rows(parents, first_slot)
         num_slots, num_rows, num_seen = visible.shape
         num_logits = num_logits or num_rows
@@ -72,7 +72,7 @@ class StaticModel(TransformersModel):
         )
         inputs = self._padded(shape, tokens, np.clip(positions, 0, self.context_length - 1), visible, num_logits)
         logits = self._run(shape, *(to_device(part, self.device) for part in inputs))
-        return logits[:num_slots, :num_logits].clone()  # the next forward writes there
+        return logits[:num_slots, :num_logits].clone()  # the next forward overwrites them
 
     def _padded(
         self, shape: Shape, tokens: Array, positions: Array, visible: Array, num_logits: int
