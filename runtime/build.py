@@ -1,4 +1,4 @@
-"""From a configuration to a decoder: which policy drafts and which verifier judges, if any."""
+"""From a configuration to a decoder: the drafting policy and the verifier."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,8 @@ from .drafters.language_model import LanguageModelDrafter
 from .drafters.lookup import LookupDrafter, read_datastore
 from .drafters.ngrams.datastore import Datastore
 from .loop import Observer
-from .pair import REFERENCE, Pair, reference_folder
+from .pair import Pair
+from .pair_config import REFERENCE, reference_folder
 from .schemes.ranked import get_ranked_scheme
 from .schemes.sampled import get_sampled_scheme
 from .speculation import SpeculationConfig, refuse_idle_options
@@ -40,10 +41,10 @@ log = logging.getLogger(__name__)
 def build_decoder(
     pair: Pair, config: SpeculationConfig, fit: FitTotals | None = None, *, max_batch: int = 1
 ) -> Decoder:
-    """The decoder a configuration asks for; InputError where it cannot be built or would not be lossless.
+    """The decoder of a configuration; InputError where it cannot be built or would not be lossless.
 
-    Where it goes by a latency table, it watches whether the table fits, and counts that in `fit`; it says at once where
-    the table knows nothing of batches as large as `max_batch`.
+    If it uses a latency table, it counts in `fit` how well the table predicts, and warns at once if the table does not
+    cover batches of `max_batch`.
     """
     refuse_idle_options(config)
     sources = {
@@ -108,8 +109,7 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
 
 
 def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
-    """The loop under a static or dynamic tree, which needs no latency table; the guard looks into one, if there is
-    one."""
+    """The loop under a static or dynamic tree, which needs no latency table; the guard uses one if there is one."""
     selector = _selector_by_hand(config)
     if config.lookup:
         policy = Guard(selector) if config.guard else selector
@@ -148,7 +148,7 @@ def _watched(
     max_batch: int,
     theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
-    """The loop behind the guard, if there is to be one, with an eye on the table, if there is one."""
+    """The loop behind the guard, if asked for, watching how well the table predicts, if there is one."""
     if table is not None and max_batch > table.batches[-1]:
         log.warning(
             "the latency table was measured for batches up to %d and guesses the price of larger ones; run `treewright "
@@ -178,7 +178,7 @@ def tree_decoder(
     datastore: Datastore | None = None,
     theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
-    """The loop with the pair's drafter under `scheme`, or another `drafter`; a `datastore` stands beside the text's own
+    """The loop with the pair's drafter under `scheme`, or another `drafter`; a `datastore` adds to the sequence's own
     n-grams."""
     head = pair.head if drafter is None else None
     target = Target(pair.target, head.hidden_layers if head is not None else ())

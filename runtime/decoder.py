@@ -1,4 +1,4 @@
-"""The decoder: a loop that is sound, and the batches of texts that run through it."""
+"""The decoder: a loop that is lossless, and the batches of requests that it runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -45,13 +45,13 @@ class Decoder:
                     f"{leaves}; ask for fewer children per node or a smaller budget"
                 )
         self._loop = Loop(target, verifier, drafter, selector, observer)
-        self.theta_scales = dict(theta_scales or {})  # that the choice rule goes by, by temperature, if there is one
+        self.theta_scales = dict(theta_scales or {})  # of the choice rule, by temperature, if there is one
         self._detokeniser = detokeniser
         self._end_tokens = end_tokens
         self._special = detokeniser.special_tokens
 
     def generate(self, requests: Sequence[Request]) -> tuple[list[TextStream], DecodeStats]:
-        """Run the requests to their ends, together; raises as `steps` does."""
+        """Decode the requests together to their ends; raises as `steps` does."""
         streams = self.open_streams(requests)
         stats = DecodeStats()
         for record in self.steps(requests, streams):
@@ -78,7 +78,7 @@ class Decoder:
     def steps(self, requests: Sequence[Request], sinks: Sequence[TokenSink]) -> Iterator[StepRecord]:
         """Decode step by step into `sinks`; ends when every request has ended. A caller may stop asking earlier.
 
-        Where a request fails, the others are brought to their ends before its error is raised.
+        If a request fails, the others are decoded to their ends before its error is raised.
         """
         batch = self.open_batch()
         for request, sink in zip(requests, sinks, strict=True):
@@ -90,12 +90,12 @@ class Decoder:
         raise_first_error(requests, sinks)
 
     def open_batch(self) -> Batch:
-        """An empty batch, for texts that come and go; it ends the one before, whose texts the models forget."""
+        """An empty batch, which requests join and leave; it ends the batch before, whose rows the models drop."""
         return Batch(self._loop)
 
 
 def raise_first_error(requests: Sequence[Request], sinks: Sequence[TokenSink]) -> None:
-    """Raise what a request failed with, saying which one it was."""
+    """Raise the first request's error, with a note that identifies the request."""
     for number, (request, sink) in enumerate(zip(requests, sinks, strict=True), start=1):
         if sink.error is not None:
             sink.error.add_note(f"raised by request {number} of {len(requests)}, whose seed is {request.sampling.seed}")

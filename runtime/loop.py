@@ -1,14 +1,13 @@
-"""The batch: texts that are decoded together, each in a slot of its own; they join and leave between two steps.
+"""The batch: requests decoded together, each in its own slot; they join and leave between two steps.
 
-A step is: draft, select, verify, commit, for all slots at once. Slots in use are always the first ones. Behind them
-stands at most one text whose prompt is still being read, a piece at every step, so that a long prompt does not hold up
-the others; whoever else has joined waits for it. The last piece is read by the forward that scores the first tree. What
-a text becomes does not depend on its neighbours: under the walk it is the plain text of its own seed, and other
-verifiers draw their coins from it.
+A step drafts, selects, verifies and commits, for all slots at once. Slots in use are always the first ones. At most one
+request behind them is reading its prompt, a chunk per step, so that a long prompt does not delay the others; further
+requests wait for it. The forward that scores its first tree reads the last chunk. A request's tokens do not depend on
+its neighbours: under the walk they are the plain text of its seed, and other verifiers take their coins from the seed.
 
-A request that fails, say for want of memory, fails alone. Where it joins or its prompt is read, the others know
-nothing of it. Where a step of several fails, nothing was emitted, and each goes on by itself, one after another: it
-stands where it stood, so its text is the same, and only the one that fails again ends with the error.
+A request that fails, for example for lack of memory, fails alone. A failure while it joins or reads its prompt does not
+affect the others. If a step of several requests fails, none has emitted a token; each is decoded alone, one after
+another, with the same result, and only the one that fails again ends with the error.
 """
 
 import logging
@@ -32,7 +31,7 @@ from .stats import Clock, StepRecord
 from .target import Target
 from .verification.base import DraftRows, Verifier
 
-# Prompt tokens read in a row where no text is held up by it.
+# Prompt tokens read in a row while no request waits for a step.
 FIRST_READ = 8 * CHUNK
 
 Observer = Callable[[StepRecord], None]
@@ -51,7 +50,7 @@ class Loop(NamedTuple):
 
 
 class Batch:
-    """The texts under way in a `Loop`; the loop's models hold the texts of one batch at a time."""
+    """The requests of a `Loop`, whose models hold the rows of one batch at a time."""
 
     def __init__(self, loop: Loop):
         self._loop = loop
@@ -65,29 +64,29 @@ class Batch:
         self._clock = Clock()
 
     def __len__(self) -> int:
-        """Texts that have joined and not yet left."""
+        """Requests that have joined and not yet left."""
         return len(self._slots.entries) + len(self._joining)
 
     def join(self, request: Request, sink: TokenSink) -> None:
-        """Decode `request` into `sink` from one of the next steps on, until the text has ended or failed."""
+        """Decode `request` into `sink` from one of the next steps on, until it has ended or failed."""
         self._joining.append(Entry(request, sink))
 
     def leave(self, sink: TokenSink) -> None:
-        """Give up a text that has not ended."""
+        """Stop a request that has not ended."""
         if sink in self._slots.sinks:
             stays = [other is not sink for other in self._slots.sinks]
             self._slots.keep(stays, num_read=int(self._is_reading))
             return
-        place = next(place for place, entry in enumerate(self._joining) if entry.sink is sink)
-        del self._joining[place]
-        if place == 0 and self._is_reading:
+        index = next(index for index, entry in enumerate(self._joining) if entry.sink is sink)
+        del self._joining[index]
+        if index == 0 and self._is_reading:
             self._is_reading = False
             self._slots.drop_newcomer()
 
     def step(self) -> StepRecord | None:
-        """Read a piece of what joins, then decode one step of the others.
+        """Read a chunk of a joining prompt, then decode one step of the other requests.
 
-        None where there are no others yet, and where the step failed: no text has grown then.
+        None where there are no others yet, and where the step failed; no tokens were emitted then.
         """
         self._slots.require_open()
         try:
@@ -101,7 +100,7 @@ class Batch:
 
     @torch.inference_mode()
     def _step(self) -> StepRecord | None:
-        clock, slots = self._clock, self._slots  # the clock goes on through steps that only read
+        clock, slots = self._clock, self._slots  # one clock, also for steps that only read
         clock.start()
         self._read_prompts()
         clock.charge("read")
@@ -114,7 +113,7 @@ class Batch:
         return record
 
     def _part(self, error: Exception) -> None:
-        """After a step that failed: end the text that was alone in it, or let each of several go on alone."""
+        """After a failed step: end the request that was alone in it, or decode each of several alone."""
         entries = [entry for entry in self._slots.entries if entry.sink.remaining]
         self._open()
         if not entries:
@@ -122,7 +121,7 @@ class Batch:
         if len(entries) == 1:
             entries[0].sink.fail(error)
             return
-        log.warning("a step of %d texts failed; each goes on by itself", len(entries), exc_info=error)
+        log.warning("a step of %d requests failed; each is decoded alone", len(entries), exc_info=error)
         self._joining.extendleft(entry.going_on_alone() for entry in reversed(entries))
 
     def _read_prompts(self) -> None:
@@ -141,13 +140,13 @@ class Batch:
                 self._slots.drop_newcomer()
 
     def _may_join(self) -> bool:
-        """Whether it is the turn of the first of those joining."""
+        """Whether the first of the joining requests may join now."""
         others = self._slots.entries
         return bool(self._joining) and not (others and (self._joining[0].is_alone or others[0].is_alone))
 
     def _read(self, entry: Entry, budget: int, together: int) -> int:
-        """Let a text join, if it has not, and read of its prompt, all but the last tokens, which are read `together`
-        with its first tree; how many tokens it takes of the `budget`."""
+        """Join a request and read its prompt up to the `budget`, all but the last tokens, which are read `together`
+        with its first tree; tokens of the budget that it used."""
         target, slot = self._loop.target, len(self._slots.entries)
         if not self._is_reading:
             self._slots.join(entry, max(self._most_rows, CHUNK))
@@ -182,7 +181,7 @@ class Batch:
                 draft_rows = drafter.draft_rows
                 nodes = step.keep(drafted)
                 kept = drafted.subtree(nodes)
-                # The walk may verify any part of a drawn tree; the others count on the places of `draft_rows`.
+                # The walk may verify any part of a sampled tree; the others use the node indices of `draft_rows`.
                 is_whole = verifier.terms is WALK or (kept.num_nodes == drafted.num_nodes).all()
                 assert is_whole, "a sampled token is never dropped"
             clock.charge("controller", "keep")

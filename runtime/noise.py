@@ -1,4 +1,4 @@
-"""The product's random number generator: keyed Gumbel noise, a pure function of where a token stands.
+"""The product's random number generator: keyed Gumbel noise, a pure function of a token's position.
 
 Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) in 64-bit integer tensor ops,
 so that CPU and CUDA give the same bits. The counter is (token block, position, choice index), the key is the seed.
@@ -55,12 +55,7 @@ def gumbel(seed: int, choice: int, positions: Tensor, vocabulary_size: int) -> T
     blocks = torch.arange((vocabulary_size + 3) // 4, device=positions.device)
     place = positions[:, None]
     words = philox(
-        (
-            blocks[None, :] + 0 * place,
-            place & MASK,
-            (place >> 32) + 0 * blocks,
-            torch.full_like(place, choice),
-        ),
+        (blocks[None, :] + 0 * place, place & MASK, (place >> 32) + 0 * blocks, torch.full_like(place, choice)),
         (seed & MASK, (seed >> 32) & MASK),
     )
     return _standard_gumbel(torch.stack(words, dim=-1).flatten(1)[:, :vocabulary_size])

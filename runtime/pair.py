@@ -16,9 +16,7 @@ from .engines.transformers.model import TransformersModel
 from .engines.transformers.pair import load_models, no_model
 from .machine.processor import processor_name
 from .machine.threads import is_undecided, stored_fastest
-from .pair_config import DTYPES, REFERENCE, PairConfig, reference_folder
-
-__all__ = ["DTYPES", "REFERENCE", "Pair", "PairConfig", "load_pair", "reference_folder"]
+from .pair_config import REFERENCE, PairConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Pair:
 
     @cached_property
     def tokenizer_sha256(self) -> str:
-        """Says whether another folder's tokens mean the same: a hash of the vocabulary."""
+        """A hash of the vocabulary, the same where token ids mean the same."""
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
@@ -54,7 +52,7 @@ class Pair:
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt; InputError for what is no Unicode text.
 
-        Where a locale knows no UTF-8, Python hands over the bytes of a command line as surrogates; they are read anew.
+        Where the locale is not UTF-8, Python passes the bytes of a command line as surrogates; they are decoded here.
         """
         try:
             text = text.encode(errors="surrogateescape").decode()
@@ -64,19 +62,19 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """What latency tables and checkpoints call this pair."""
+        """Its name in latency tables and checkpoints."""
         if self.config.target == self.config.drafter == REFERENCE:
             return REFERENCE
         return f"{Path(self.config.target).name}+{Path(self.config.drafter).name}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells this pair from others of the same names: a hash of both configurations and weights."""
+        """A hash of both configurations and weights, different for another pair of the same name."""
         return hashlib.sha256((self.target.fingerprint + self.source.fingerprint).encode()).hexdigest()
 
     @property
     def latency_key(self) -> dict[str, str]:
-        """Where a latency table of this pair holds."""
+        """The conditions under which a latency table of this pair is valid."""
         return {
             "pair": self.name,
             "fingerprint": self.fingerprint,
@@ -89,8 +87,8 @@ class Pair:
 
 
 def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
-    """Load both models; InputError in one sentence where one is missing or the tokenizers differ, and, unless `heads`
-    will do, where the drafter is one."""
+    """Load both models; InputError in one sentence where one is missing or the tokenizers differ, and where the drafter
+    is a head, unless `heads` are allowed."""
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
     if config.threads:

@@ -11,12 +11,7 @@ from ..controller.errors import InputError
 from ..controller.ranges import MOST_THREADS, require_between
 
 REFERENCE = "reference"
-DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)

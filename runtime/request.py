@@ -1,4 +1,4 @@
-"""What is asked of the decode loop: one text to continue."""
+"""A request to the decode loop: one prompt to continue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from .sampling import Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """One text to continue. The prompt holds at least one token."""
+    """One prompt to continue, of at least one token."""
 
     prompt_ids: Sequence[int]
     max_tokens: int
     sampling: Sampling
     stop: tuple[str, ...] = ()
-    ignore_end: bool = False  # go on past the end-of-text token
+    ignore_end: bool = False  # continue past the end-of-text token
 
 
 def check_request(request: Request, context_length: int, vocabulary_size: int) -> None:

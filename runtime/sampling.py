@@ -1,4 +1,4 @@
-"""Sampling: the only place that warps logits, and the only place that draws a token."""
+"""Sampling: all warping of logits and all drawing of tokens is done here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..controller.trees.tree import Array
 from .machine.transfer import to_device, to_host
 from .noise import KeyedNoise, StepNoise
 
-# Tokens that a mass is looked for among, before all are ordered.
+# Tokens that are searched for a mass before all are ordered.
 FEW = 1024
 # Below it, the best float32 logits of a row lie further apart than noise reaches, unless they are equal; and far below
 # it, logits over the temperature leave the number format.
@@ -24,7 +24,7 @@ SMALL_TEMPERATURE = 0.01
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one text is drawn: a function of (target, these fields) alone, whatever tree was verified.
+    """How one text is sampled: a function of (target, these fields) alone, whichever tree was verified.
 
     Raises InputError for a field out of range.
     """
@@ -54,7 +54,10 @@ class Sampling:
 
 
 class TokenSampler:
-    """Draws tokens for a batch of texts by the Gumbel-max rule: argmax of warped logits plus keyed noise."""
+    """Samples tokens for a batch of requests by the Gumbel-max rule: argmax of warped logits plus keyed noise.
+
+    A token depends on its request's `Sampling`, row and position alone, so a sampler of one request gives the same.
+    """
 
     def __init__(self, samplings: Sequence[Sampling], vocabulary_size: int, device: torch.device):
         self.device = device
@@ -176,7 +179,7 @@ def _cut(scores: Tensor, top_k: int, top_p: float) -> Tensor:
             ordered = scores.topk(count).values
             probs = (ordered - total).exp()
             is_cut = probs.cumsum(dim=-1) - probs >= top_p
-            is_cut[..., 0] = False  # whatever mass is asked for: in the format it may be 0
+            is_cut[..., 0] = False  # even if the mass asked for rounds to 0
             if is_cut[..., -1].all():
                 break
         least = ordered.masked_fill(is_cut, torch.inf).amin(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The slots of a batch: one per text, the same in target, drafter, sampler and history; in use are the first ones."""
+"""The slots of a batch: one per request, the same in target, drafter, sampler and history; those in use come first."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
 
     request: Request
     sink: TokenSink
-    is_alone: bool = False  # shares the batch with nobody
+    is_alone: bool = False  # to be the only one of its batch
 
     def going_on_alone(self) -> "Entry":
         """The rest of the request, to be decoded alone."""
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 class Slots:
-    """What is known of each text, of which target and drafter know one more while its prompt is being read."""
+    """The state of each request. Target and drafter hold one more while its prompt is being read."""
 
     def __init__(self, target: Target, drafter: Drafter | None):
         self._sessions = [target.open(), drafter.open() if drafter is not None else None]
@@ -55,7 +55,7 @@ class Slots:
 
     @property
     def context(self) -> StepContext:
-        """What the next step is about."""
+        """Of the next step."""
         return StepContext(
             positions=self.positions,
             remaining=np.array([sink.remaining for sink in self.sinks]),
@@ -65,7 +65,7 @@ class Slots:
         )
 
     def join(self, entry: Entry, num_rows: int) -> None:
-        """One more text in target and drafter, whose prompt is still to be read; a step takes up to `num_rows` rows."""
+        """Add a request to target and drafter, its prompt unread; a step takes up to `num_rows` cache rows."""
         text = np.asarray(entry.request.prompt_ids, dtype=np.int64)
         capacity = len(text) + entry.request.max_tokens + num_rows
         self._target.join(text, capacity)
@@ -73,7 +73,7 @@ class Slots:
             self._drafter.join(text, capacity)
 
     def begin(self, entry: Entry) -> None:
-        """Decode the text that has joined, from the end of its prompt on."""
+        """Decode the request that has joined, from the end of its prompt on."""
         prompt_ids = entry.request.prompt_ids
         self.sampler.join(entry.request.sampling)
         self.history.join()
@@ -87,18 +87,18 @@ class Slots:
         self.positions = self.positions + accepted_lengths + 1
 
     def keep(self, stays: Sequence[bool], *, num_read: int) -> None:
-        """Let the texts of the other slots leave; the last ones that stay take their places. Behind them `num_read`
-        texts, 0 or 1, are being read, and stay."""
+        """Remove the requests that do not stay; the last ones that stay move to their slots. The `num_read` requests,
+        0 or 1, whose prompts are being read stay behind them."""
         if all(stays):
             return
         count = sum(stays)
-        spare = [slot for slot in range(count, len(stays)) if stays[slot]]
-        slots = [slot if stays[slot] else spare.pop() for slot in range(count)]
+        movable = [slot for slot in range(count, len(stays)) if stays[slot]]
+        slots = [slot if stays[slot] else movable.pop() for slot in range(count)]
         self._keep_models([*slots, *range(len(stays), len(stays) + num_read)])
         self._keep_texts(slots)
 
     def drop_newcomer(self) -> None:
-        """Be as before the last text began to join, wherever that has failed."""
+        """Restore the state before the last request began to join, at whatever point that has failed."""
         slots = range(len(self.entries))
         self._target.forget_forward()
         self._keep_models(slots)

@@ -1,4 +1,4 @@
-"""What is asked of speculation: a selector or a tree, and how it is drafted."""
+"""The configuration of speculation: a selector or a tree, and how it is drafted."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,12 @@ class SpeculationConfig:
     `width` surest nodes by as many children, and the `budget` surest of all are verified"""
     sampled: tuple[int, int, int] | None = None
     """A sampled tree instead, (K, L1, L2): a trunk of L1 tokens, then K branches of L2; under the hybrid scheme L2 is
-    0, and K - 1 candidates stand beside each token of the trunk"""
+    0, and each token of the trunk has K - 1 candidates as siblings"""
     scheme: str | None = None
     """Drafting scheme of a static or dynamic tree, coupled (where none is given) or fixed, or of a sampled one:
     iid-paths, without-replacement, greedy-plus-one or hybrid; a selector brings its own"""
     verifier: str = "walk"
-    """Who judges a sampled tree; all but the walk keep the distribution of the text, but not the text of a seed"""
+    """Verifier of a sampled tree; all but the walk keep the distribution of the text, but not the text of a seed"""
     lookup: bool = False
     """Draft a static tree from what followed the same tokens before, in the text or the datastore, without the drafter
     model (prompt lookup)"""

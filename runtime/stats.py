@@ -1,4 +1,4 @@
-"""What a run of decode steps came to: counts first, rates from the counts."""
+"""Statistics of decode steps: counts, and rates from the counts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -62,7 +62,7 @@ class Clock:
 
 @dataclass
 class DecodeStats:
-    """Sums over steps; a step of one request counts once, whatever the batch."""
+    """Sums over steps; a step of one request counts once in a batch of any size."""
 
     num_steps: int = 0
     num_tokens: int = 0

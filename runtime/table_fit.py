@@ -1,6 +1,6 @@
 """Whether a latency table still fits: what the parts of finished steps took, over what the table says they take.
 
-The choice rule weighs prices against each other, so a table that is wrong by one factor misleads nobody. One whose
+The choice rule weighs prices against each other, so a table that is wrong by one factor misleads no choice. One whose
 drafter levels are wrong by another factor than its target steps does.
 """
 
@@ -55,7 +55,7 @@ class StepRatios:
 
     def __init__(self, table: LatencyTable):
         self._table = table
-        self._next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
+        self._next_positions = np.zeros(0, dtype=np.int64)  # [B] of the next step, if it has the same requests
         self._drafted = False  # in the step before
 
     def of(self, record: StepRecord) -> PartRatios | None:

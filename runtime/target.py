@@ -12,12 +12,12 @@ from .machine.transfer import to_device
 
 
 class Target:
-    """Scores trees behind committed texts, which stand in the slots of its model.
+    """Scores trees behind the sequences committed to the slots of its model.
 
-    Of a prompt, all but the last token, which is the first root, waits in `_unread` until it is read. What is left of
-    it when the first tree comes is read by the same forward: one forward less for a text that is alone.
+    A prompt waits in `_unread` until it is read, all but the last token, which is the first root. The forward that
+    scores the first tree reads what is left of it, which saves a request that is alone one forward.
 
-    With `hidden_layers` (see `CachedModel`), the hidden states of committed tokens wait for a drafter that reads them.
+    With `hidden_layers` (see `CachedModel`), the hidden states of committed tokens are kept for the drafter.
     """
 
     def __init__(self, model: CachedModel, hidden_layers: tuple[int, ...] = ()):
@@ -27,20 +27,20 @@ class Target:
         self._hidden: list[list[Tensor]] = []  # per slot, [n, features] each, of tokens committed and not yet taken
 
     def open(self) -> Session:
-        """Forget all texts."""
+        """Empty all slots."""
         self._session = Session(self.model)
         self.model.hidden_layers = self._hidden_layers
         self._unread, self._hidden = [], []
         return self._session
 
     def join(self, text: Array, capacity: int) -> None:
-        """One more text [n] int64, behind the others, that will take at most `capacity` rows of the cache."""
+        """Add a sequence [n] int64 behind the others; it will take at most `capacity` rows of the cache."""
         self._session.model.join(capacity)
         self._unread.append(text[:-1])
         self._hidden.append([])
 
     def keep(self, slots: Sequence[int]) -> None:
-        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
         self._session.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
         self._hidden = [self._hidden[slot] for slot in slots]
@@ -68,7 +68,6 @@ class Target:
     def score(self, tree: DraftTree) -> Tensor:
         """[B, N, V]: logits after each node of the trees of the first B slots, given its path."""
         num_trees, size = tree.tokens.shape
-        # What is unread stands right before its tree.
         unread, is_unread = ending_together(self._unread[:num_trees])
         width = unread.shape[1]
         real = np.concatenate((is_unread, tree.valid), axis=1)
@@ -99,9 +98,9 @@ class Target:
         for slot, kept in enumerate(rows):
             self._remember(slot, slot, kept[kept >= 0])
 
-    def _remember(self, slot: int, place: int, rows: Array) -> None:
-        """Keep the hidden states of committed `rows` [n] of the last forward, where the slot was at `place`."""
+    def _remember(self, slot: int, index: int, rows: Array) -> None:
+        """Keep the hidden states of committed `rows` [n] of the last forward, in which the slot had this `index`."""
         if self._hidden_layers:
             assert self.model.hidden is not None
             # A copy: a view would keep all rows of the forward alive.
-            self._hidden[slot].append(self.model.hidden[place, to_device(rows, self.model.device)])
+            self._hidden[slot].append(self.model.hidden[index, to_device(rows, self.model.device)])

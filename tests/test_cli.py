@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from treewright import cli
 from treewright.collect.trace import TABLES, TraceFolder
 from treewright.controller import files
-from treewright.runtime.pair import PairConfig, load_pair, reference_folder
+from treewright.runtime.pair import PairConfig, load_pair
+from treewright.runtime.pair_config import reference_folder
 
 FEW = ["--pair.threads", "1", "--prompts.limit", "6", "--texts.max_tokens", "12", "--profile.repeats", "1"]
 

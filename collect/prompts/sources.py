@@ -9,7 +9,7 @@ from typing import Any
 
 from ...controller.errors import InputError, first_line
 from ...controller.ranges import require_at_least
-from ...runtime.pair import REFERENCE, reference_folder
+from ...runtime.pair_config import REFERENCE, reference_folder
 from .files import READERS, read_rows, require_content
 from .prompt import CONTENT_KEYS, Prompt, read_prompt
 

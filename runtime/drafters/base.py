@@ -1,4 +1,4 @@
-"""The drafter: hangs candidate tokens under chosen nodes, under a declared scheme."""
+"""The drafter: appends candidate tokens to chosen nodes, under a declared scheme."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,31 +15,32 @@ class Drafter(Protocol):
 
     @property
     def draft_rows(self) -> DraftRows:
-        """Of the step under way, the log-probabilities that each node's children were drawn from; nothing under the
+        """Of the current step, the log-probabilities that each node's children were sampled from; empty under the
         walk's schemes."""
         ...
 
     def open(self) -> Session | None:
-        """Forget all texts; the session of its model, if it has one."""
+        """Empty all slots; the session of its model, if it has one."""
         ...
 
     def join(self, text: Array, capacity: int) -> None:
-        """One more text [n] int64, in a slot behind the others; its last token is the first root. It will take at most
+        """Add a sequence [n] int64 in a slot behind the others; its last token is the first root. It will take at most
         `capacity` rows of a cache."""
         ...
 
     def keep(self, slots: Sequence[int]) -> None:
-        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
         ...
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         """The trees of the first B slots with up to `width` children under each node of `frontier` ([B, F], -1 padded).
 
-        Under a sampled scheme a node stands in `frontier` once for each child it is to get, and `width` says nothing.
+        Under a sampled scheme `frontier` names a node once for each child it is to get, and `width` is not used.
         The first call of a step expands the roots; later calls expand nodes of the deepest level.
         """
         ...
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
-        """The texts went along `path` ([B, A] nodes of the drafted tree, -1 padded), then to `next_tokens` [B]."""
+        """The sequences continue along `path` ([B, A] nodes of the drafted tree, -1 padded), then by `next_tokens`
+        [B]."""
         ...

@@ -13,7 +13,7 @@ from ..engines.base import CHUNK, CachedModel, Session, append_text, append_text
 from ..machine.transfer import to_device
 from ..sampling import TokenSampler
 from ..schemes.ranked import draft
-from ..schemes.sampled import hang_draws
+from ..schemes.sampled import append_draws
 from ..verification.base import DraftRows
 from .ngrams.datastore import Datastore
 from .ngrams.model import NgramModel
@@ -24,9 +24,9 @@ from .tree_rows import TreeRows
 class LanguageModelDrafter:
     """Drafts with a `CachedModel`; a `Drafter` (see `base`).
 
-    Committed tokens the model has not read yet wait in `_unread`, the root last. They are read by the first expand of
-    a step, so a step that drafts nothing costs the drafter nothing until it is asked again. With `ngrams`, the text's
-    own n-grams draft one more child of every node, and those of a `datastore` where the text's have nothing to say.
+    Committed tokens that the model has not read are in `_unread`, the root last. The first expand of a step reads them,
+    so a step that drafts nothing runs no forward. With `ngrams`, the sequence's own n-grams draft one more child of
+    every node, and those of a `datastore` where the sequence's expect nothing.
     """
 
     def __init__(self, model: CachedModel, scheme: Scheme, *, ngrams: bool = False, datastore: Datastore | None = None):
@@ -47,7 +47,7 @@ class LanguageModelDrafter:
     def open(self) -> Session:
         self._session = Session(self.model)
         self._unread, self._ngrams = [], []
-        self.forget_tree(0)  # a step may have failed in its midst
+        self.forget_tree(0)  # of a step that has failed
         return self._session
 
     def join(self, text: Array, capacity: int) -> None:
@@ -86,7 +86,7 @@ class LanguageModelDrafter:
             return tree.extend(frontier, draft(self.scheme, logits, positions, width, sampler, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         log_probs = sampler.log_probs(logits)[rows, to_device(entries, logits.device)]
-        grown, draft_rows = hang_draws(tree, frontier, log_probs, self.scheme, sampler, root_positions)
+        grown, draft_rows = append_draws(tree, frontier, log_probs, self.scheme, sampler, root_positions)
         for known, new in zip(self._draft_rows, draft_rows, strict=True):
             known.update(new)
         return grown
@@ -101,8 +101,8 @@ class LanguageModelDrafter:
         return self._session.model.forward(tokens, positions, parents, real=frontier >= 0)
 
     def _without_long_reads(self, frontier: Array) -> Array:
-        """[B, 1]: the roots to expand, without those of texts with more to read than the others should wait for, which
-        get on by a piece. Drawn trees are always drafted: their texts would else depend on who is beside them."""
+        """[B, 1]: the roots to expand, without those of sequences with more than a chunk to read, of which one chunk is
+        read. Sampled trees are always drafted: else their tokens would depend on the other sequences."""
         if len(frontier) == 1:
             return frontier
         ready = frontier.copy()
@@ -113,7 +113,7 @@ class LanguageModelDrafter:
         return ready
 
     def _root_logits(self, frontier: Array) -> Tensor:
-        """[B, 1, V] after the roots; reads what was committed since the last draft, the root last."""
+        """[B, 1, V] after the roots; reads the tokens committed since the last draft, the root last."""
         drafting = frontier[:, 0] >= 0
         unread = [self._unread[slot] if wanted else self._unread[slot][:0] for slot, wanted in enumerate(drafting)]
         last_rows = append_texts(self._session.model, unread)
@@ -128,15 +128,15 @@ class LanguageModelDrafter:
         self._session.model.commit(path_rows)
         for slot in range(len(path)):
             missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
-            news = np.append(tree.tokens[slot, missed], next_tokens[slot])
-            self._unread[slot] = np.concatenate((self._unread[slot], news))
+            added = np.append(tree.tokens[slot, missed], next_tokens[slot])
+            self._unread[slot] = np.concatenate((self._unread[slot], added))
             if self._drafts_ngrams:
                 accepted = tree.tokens[slot, path[slot][on_path[slot]]].tolist()
                 self._ngrams[slot].extend([*accepted, int(next_tokens[slot])])
         self.forget_tree(len(path))
 
     def forget_tree(self, num_trees: int) -> None:
-        """Begin a step of `num_trees` trees, whatever was drafted before."""
+        """Begin a step of `num_trees` trees."""
         self._rows = TreeRows(num_trees)
         self._draft_rows = [{} for _ in range(num_trees)]
 
@@ -146,9 +146,9 @@ def distinct(frontier: Array) -> tuple[Array, Array]:
     last), and which of them each entry is ([B, F], 0 where it is none)."""
     repeated = np.tril(frontier[:, :, None] == frontier[:, None, :], -1)
     is_first = (frontier >= 0) & ~repeated.any(axis=2)
-    places = is_first.cumsum(axis=1) - 1
+    order = is_first.cumsum(axis=1) - 1
     nodes = np.full((len(frontier), max(1, int(is_first.sum(axis=1).max()))), -1)
     slots, entries = np.nonzero(is_first)
-    nodes[slots, places[slots, entries]] = frontier[slots, entries]
+    nodes[slots, order[slots, entries]] = frontier[slots, entries]
     first_mention = np.where(repeated.any(axis=2), repeated.argmax(axis=2), np.arange(frontier.shape[1]))
-    return nodes, np.where(frontier >= 0, np.take_along_axis(places, first_mention, axis=1), 0)
+    return nodes, np.where(frontier >= 0, np.take_along_axis(order, first_mention, axis=1), 0)

@@ -1,7 +1,7 @@
 """Drafts without a model: what followed the text's last tokens before, in itself or in a datastore.
 
 Prompt lookup (Saxena 2023) as a tree, and retrieval from a user's texts (REST, arXiv:2311.08252). Every node is looked
-up anew behind its own path, so a copied suffix unrolls level by level.
+up by its own path, so a copied suffix grows level by level.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,15 @@ from .ngrams.proposals import path_to
 
 
 class LookupDrafter:
-    """A `Drafter` (see `base`) under the fixed scheme: candidates are ranked by the length of what they follow, then by
-    how often they did. The entropy of a row is over its candidates alone, for nothing is known of others."""
+    """A `Drafter` (see `base`) under the fixed scheme: candidates are ranked by the length of the context they
+    followed, then by how often. The entropy of a row is over its candidates alone; others have no estimate."""
 
     scheme = FIXED
+    draft_rows: DraftRows = ()
 
     def __init__(self, datastore: Datastore | None = None):
         self._datastore = datastore
         self._texts: list[NgramModel] = []
-
-    @property
-    def draft_rows(self) -> DraftRows:
-        return [{} for _ in self._texts]
 
     def open(self) -> None:
         self._texts = []
@@ -50,11 +47,11 @@ class LookupDrafter:
         top_log_probs = np.zeros(frontier.shape, dtype=np.float32)
         for row, nodes in enumerate(frontier.tolist()):
             of_tree = tree.tokens[row].tolist(), tree.parents[row].tolist()
-            for place, node in enumerate(nodes):
+            for entry, node in enumerate(nodes):
                 found, expected = self._texts[row].candidates(path_to(node, *of_tree), width)
-                tokens[row, place, : len(found)] = found
-                log_probs[row, place, : len(found)] = expected.log_probs[: len(found)]
-                top_log_probs[row, place] = expected.top_log_prob
+                tokens[row, entry, : len(found)] = found
+                log_probs[row, entry, : len(found)] = expected.log_probs[: len(found)]
+                top_log_probs[row, entry] = expected.top_log_prob
         entropies = -(np.exp(log_probs) * np.maximum(log_probs, -1e4)).sum(axis=-1)
         return tree.extend(frontier, Children(tokens, log_probs, log_probs, entropies, top_log_probs))
 

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ...controller.trees.tree import Array
 
-# Tokens of plain text read by one forward: bounds the attention mask, and the spare rows a cache must have.
+# Tokens of plain text read by one forward: bounds the attention mask and the extra rows of a cache.
 CHUNK = 256
-# Tokens that a batch of texts is padded to, when it is read at once, whatever is wasted: what a step commits.
+# Up to so many tokens, about what a step commits, sequences are read in one padded block however uneven they are.
 FEW = 16
 
 
 class CachedModel(Protocol):
-    """A causal language model with a slot of committed rows per text.
+    """A causal language model with a slot of committed rows per sequence.
 
     Between two commits, forwards append *tree rows*, numbered 0, 1, ... in the order they were given, to the same
     slots. A row attends to the committed text, to its ancestors and to itself; each engine derives its own mask.
@@ -32,10 +32,10 @@ class CachedModel(Protocol):
     max_leaves: int | None
     """The most leaves that the tree of the rows since the last commit may have, per slot; None: any number."""
     hidden_layers: tuple[int, ...]
-    """Which of its hidden states a forward keeps in `hidden`: 0 is the embedding, j what layer j - 1 makes, and the
-    last one is normed; none unless somebody asks."""
+    """Which hidden states a forward keeps in `hidden`: 0 is the embedding, j the output of layer j - 1, and the last is
+    normalised; none by default"""
     hidden: Tensor | None
-    """[B, n, features] those of all n rows of the last forward, side by side"""
+    """[B, n, features] those of all n rows of the last forward, concatenated"""
 
     @property
     def lengths(self) -> Array:
@@ -51,7 +51,7 @@ class CachedModel(Protocol):
         ...
 
     def keep(self, slots: Sequence[int]) -> None:
-        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
+        """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
         ...
 
     def forward(
@@ -79,7 +79,7 @@ class CachedModel(Protocol):
 
 
 class Session:
-    """The slots of a model, empty at first, until somebody else opens the model."""
+    """The slots of a model, empty at first, until the model is opened again."""
 
     def __init__(self, model: CachedModel):
         self._model = model
@@ -87,7 +87,7 @@ class Session:
 
     @property
     def model(self) -> CachedModel:
-        """The model; AssertionError where its slots are another session's by now."""
+        """The model; AssertionError where it has been opened again."""
         assert self._model.session is self, "a model was opened for another batch, which ended this one"
         return self._model
 
@@ -95,7 +95,7 @@ class Session:
 def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
     """Commit `tokens` [n] int64 as plain text of one slot; [V] logits after the last, None for no tokens.
 
-    Works through `CHUNK` tokens at a time, so that a long prompt never needs a mask of its own size squared.
+    Reads `CHUNK` tokens per forward, so that the mask of a long prompt is not quadratic in its length.
     """
     last_row: Tensor | None = None
     for start in range(0, len(tokens), CHUNK):
@@ -108,8 +108,8 @@ def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
 
 
 def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
-    """The same for the first slots at once; a prompt by itself where the padding of the others would be half the work,
-    or for longer than a chunk."""
+    """The same for the first slots at once; sequences longer than a chunk, or that would pad the others to twice the
+    work, are first read alone."""
     last_rows: list[Tensor | None] = [None] * len(tokens)
     counts = np.array([len(text) for text in tokens])
     is_even = model.packs or counts.max() * len(tokens) <= 2 * counts.sum()
@@ -118,7 +118,6 @@ def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]
         counts[slot] = 0
     if not counts.any():
         return last_rows
-    # Logits are asked of the last row alone.
     block, real = ending_together([text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)])
     positions = model.lengths[: len(tokens), None] + real.cumsum(axis=1) - 1
     logits = model.forward(block, positions, chain(real), num_logits=1, real=real)
@@ -130,7 +129,7 @@ def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]
 
 
 def ending_together(texts: Sequence[Array]) -> tuple[Array, Array]:
-    """Texts side by side as a block of tokens [B, n], padded in front, and [B, n] bool where it is theirs."""
+    """A block of tokens [B, n], padded in front, and [B, n] bool, false at padding."""
     counts = np.array([len(text) for text in texts])
     real = np.arange(counts.max()) >= (counts.max() - counts)[:, None]
     block = np.zeros(real.shape, dtype=np.int64)

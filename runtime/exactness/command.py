@@ -62,7 +62,7 @@ def check(
         {
             "scheme": one.name,
             "verifier": terms.name,
-            "decisions look at": information.words,
+            "decisions use": information.words,
             "together": reason or "sound",
         }
         for one in schemes
@@ -71,7 +71,7 @@ def check(
         for reason in [unsound_reason(one, information, terms)]
     ]
     if scheme is None and verifier is None:
-        print_table("What a shape decision may look at, by verifier and drafting scheme", _overview())
+        print_table("What a shape decision may use, by verifier and drafting scheme", _overview())
     else:
         print_table("Drafting schemes, verifiers and shape decisions", reasons)
     if not proofs:

@@ -116,7 +116,7 @@ class Drafting:
         return self.prefixes.index(prefix)
 
     def draft(self, keep: Callable[[int], bool] = lambda node: True) -> ToyDraft:
-        """The draft as it stands, of the nodes to `keep` whose ancestors are all kept."""
+        """The current draft, of the nodes to `keep` whose ancestors are all kept."""
         kept: list[Prefix] = [()]
         for node, prefix in enumerate(self.prefixes):
             if node and prefix[:-1] in kept and keep(node):

@@ -124,7 +124,7 @@ GROWTHS = {
 
 
 def drafts_under(scheme: Scheme, growth: str) -> bool:
-    """Whether a rule says anything under a scheme: one without draws has no earlier siblings to look at, and the noise
+    """Whether a rule says anything under a scheme: one without draws has no earlier siblings to use, and the noise
     of the coupled scheme is not enumerable."""
     if scheme is COUPLED:
         return False
@@ -134,7 +134,7 @@ def drafts_under(scheme: Scheme, growth: str) -> bool:
 
 
 def program(scheme: Scheme, growth: Growth, shape: Shape, drafter: TableModel) -> Callable[[Choose], ToyDraft]:
-    """What drafts one tree; side branches, where the scheme has them, come last and look at everything."""
+    """What drafts one tree; side branches, where the scheme has them, come last and use everything."""
 
     def run(choose: Choose) -> ToyDraft:
         drafting = Drafting(drafter, scheme, choose)

@@ -1,4 +1,4 @@
-"""How many CPU threads a pair runs on where nobody has said: small models run best on few."""
+"""How many CPU threads a pair runs on where no number is given: small models run best on few."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ CLEARLY_FASTER = 0.8
 
 
 def is_undecided(threads: int, device: str) -> bool:
-    """Whether nobody has said how many CPU threads to run on; `threads` is the setting of that name."""
+    """Whether no number of CPU threads is given; `threads` is the setting of that name."""
     return threads == 0 and device == "cpu" and "OMP_NUM_THREADS" not in os.environ
 
 

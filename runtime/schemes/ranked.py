@@ -4,7 +4,7 @@ Coupled: rank by `draft_logit / T + g(position)`, with the very noise g the targ
 drafter and target agree far more often than two independent draws (drafter-invariant coupling, arXiv:2408.07978).
 Fixed: rank by the drafter's probability. At T = 0 the two are the same.
 
-One more child may come from the text's own n-grams: the walk is exact whatever the tree was built from.
+One more child may come from the text's own n-grams: the walk is exact for any tree.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,10 +61,7 @@ def draft(
 
 
 def propose(
-    scores: Tensor,
-    noise: Tensor | None,
-    width: int,
-    ngrams: Callable[[Array], NgramProposals] | None = None,
+    scores: Tensor, noise: Tensor | None, width: int, ngrams: Callable[[Array], NgramProposals] | None = None
 ) -> Children:
     """The `width` best children of each row of warped drafter `scores` [B, F, V] plus `noise` (same shape) if any, and
     behind them the one that `ngrams` names, asked with their tokens [B, F, W]."""

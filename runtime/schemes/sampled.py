@@ -1,7 +1,7 @@
 """The sampled drafting schemes: children drawn from the drafter's own rows, with fresh noise of the step.
 
 A frontier names a node once for each child it is to get. Under i.i.d. paths every entry is a draw of its own, and equal
-draws become one node that stands in `DraftTree.paths` as often as it was drawn. Without replacement, the entries of a
+draws become one node, which is in `DraftTree.paths` as often as it was drawn. Without replacement, the entries of a
 node are its first draws, in Gumbel order. Greedy-plus-one gives a node of k entries the drafter's best k - 1 tokens
 behind one draw among all others. Under the hybrid scheme, too, a node's first entry is a draw, but from the whole row,
 and the others are free: the best tokens besides it.
@@ -34,22 +34,17 @@ def get_sampled_scheme(name: str) -> Scheme:
 
 
 class Draws(NamedTuple):
-    """What stands behind each entry of a frontier."""
+    """The child that each entry of a frontier gets."""
 
     tokens: Tensor  # [B, F] int64
     is_draw: Tensor  # [B, F] bool: drawn, and not a free candidate
     scheme: Tensor  # [B, F, V] log of the scheme that the draws of the entry's node came from
 
 
-def hang_draws(
-    tree: DraftTree,
-    frontier: Array,
-    log_probs: Tensor,
-    scheme: Scheme,
-    sampler: TokenSampler,
-    root_positions: Array,
+def append_draws(
+    tree: DraftTree, frontier: Array, log_probs: Tensor, scheme: Scheme, sampler: TokenSampler, root_positions: Array
 ) -> tuple[DraftTree, list[dict[int, Tensor]]]:
-    """The tree with the draws of `frontier` [B, F] hung in, and per slot the row [V] of each node drawn from.
+    """The tree with the draws of `frontier` [B, F] appended, and per slot the row [V] of each node drawn from.
 
     `log_probs` [B, F, V] are the drafter's rows of the entries' nodes; `root_positions` [B] the roots' text indices.
     The rows handed over are logarithms as well, of what the draws came from.
@@ -101,13 +96,13 @@ def _draw(
         case IID_PATHS.name:
             return Draws((log_probs + noise).argmax(-1), turns >= 0, log_probs)
         case WITHOUT_REPLACEMENT.name:
-            # The later draws are told apart by what is small beside the first one's logarithm.
+            # Float64: later draws differ by less than the rounding of the first one's logarithm.
             return Draws(_in_order(log_probs.double() + noise, turns), turns >= 0, log_probs)
         case GREEDY_PLUS_ONE.name:
             best = log_probs.topk(min(int(counts.max()), log_probs.shape[-1])).indices
-            places = torch.arange(best.shape[-1], device=best.device)
+            ranks = torch.arange(best.shape[-1], device=best.device)
             taken = torch.zeros_like(log_probs, dtype=torch.bool)
-            rest = log_probs.masked_fill(taken.scatter_(-1, best, places < (counts - 1)[..., None]), -torch.inf)
+            rest = log_probs.masked_fill(taken.scatter_(-1, best, ranks < (counts - 1)[..., None]), -torch.inf)
             total = rest.logsumexp(-1, keepdim=True)
             rest_log_probs = torch.where(total.isfinite(), rest - total, -torch.inf)
             is_draw = turns == 0
@@ -133,22 +128,22 @@ def _noise(sources: Array, sampler: TokenSampler, root_positions: Array, level: 
     numbers = FIRST_DRAFTING_NUMBER + level * MAX_PATHS + entries
     rows = step_gumbel(steps, numbers.tolist(), like.shape[-1])
     noise = torch.zeros_like(like)
-    places = np.zeros_like(sources)
-    places[slots, entries] = np.arange(len(slots))
+    numbered = np.zeros_like(sources)
+    numbered[slots, entries] = np.arange(len(slots))
     named = sources >= 0
-    picked = np.take_along_axis(places, np.maximum(sources, 0), axis=1)[named]
+    picked = np.take_along_axis(numbered, np.maximum(sources, 0), axis=1)[named]
     noise[to_device(named, like.device)] = rows[to_device(picked, like.device)].to(like.dtype)
     return noise
 
 
 def _in_order(scores: Tensor, turns: Tensor) -> Tensor:
-    """[B, F] token at place `turns` [B, F] of the scores [B, F, V] of each entry, best first."""
+    """[B, F] token of rank `turns` [B, F] of the scores [B, F, V] of each entry, best first."""
     most = min(int(turns.max()) + 1, scores.shape[-1])
     return scores.topk(most).indices.gather(-1, turns.clamp_max(most - 1)[..., None])[..., 0]
 
 
 def _first_equal(keys: Array, valid: Array) -> Array:
-    """[B, F] place of the first valid entry with the same key, of `keys` [B, F, n]; -1 where not `valid` [B, F]."""
+    """[B, F] index of the first valid entry with the same key, of `keys` [B, F, n]; -1 where not `valid` [B, F]."""
     same = (keys[:, :, None] == keys[:, None, :]).all(axis=-1) & valid[:, None, :]
     return np.where(valid, same.argmax(axis=2), -1)
 

@@ -26,7 +26,7 @@ OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
 
 def serve_command(open_record: OpenRecord) -> Callable[..., None]:
     """The command. `open_record` makes of a folder what keeps texts there: recording is the business of a floor above,
-    and whoever imports both hands it down."""
+    and the caller that imports both passes it in."""
 
     def serve(
         pair: PairConfig = PairConfig(),
@@ -44,9 +44,9 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             speculation: Which trees are drafted
             host: Loopback address to listen on
             port: Port to listen on; 0 takes a free one
-            max_batch: Texts decoded side by side
+            max_batch: Texts decoded together
             max_queue: Requests that may wait behind those; more are answered with 503
-            record: Folder to keep every text in that was written to its end, for `treewright collect --relabel`
+            record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
         """
         if min(max_batch, max_queue) < 1:
             raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
@@ -72,13 +72,8 @@ def scales_text(scales: Mapping[float, float]) -> str:
 
 
 def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:
-    """Answer what comes in on the socket until the server is told to stop."""
-    app = create_app(
-        worker,
-        pair.encode,
-        vocabulary_size=pair.target.vocabulary_size,
-        model_name=pair.config.target,
-    )
+    """Answer what comes in on the socket until the server is asked to stop."""
+    app = create_app(worker, pair.encode, vocabulary_size=pair.target.vocabulary_size, model_name=pair.config.target)
     server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
     print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
     server.run(sockets=[listener])
@@ -102,7 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise InputError(
-            f"port {port} on {host} cannot be had ({reason}); stop what listens there or choose another port"
+            f"port {port} on {host} is not available ({reason}); stop what listens there or choose another port"
         ) from error
 
 
@@ -112,7 +107,7 @@ def url(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Ends the texts in work when it is told to stop; uvicorn by itself would first wait for them."""
+    """Ends the requests being decoded when it is asked to stop; uvicorn alone would first wait for them."""
 
     def __init__(self, config: uvicorn.Config, worker: Worker):
         super().__init__(config)

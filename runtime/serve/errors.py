@@ -1,4 +1,4 @@
-"""Every error leaves in one envelope, OpenAI's, whoever raised it."""
+"""Every error leaves in one envelope, OpenAI's, wherever it was raised."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

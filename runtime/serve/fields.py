@@ -1,7 +1,7 @@
-"""Fields of OpenAI's and other servers' completions that are not done here: what may be sent all the same.
+"""Fields of OpenAI's and other servers' completions that are not supported: which of them may still be sent.
 
-Whatever would change the answer is refused by name, so that no text is drawn as if it had not been asked for. A field
-may still be sent with the value that changes nothing, and null means that a field is not given.
+A field that would change the answer is refused by name and not ignored. A field may still be sent with the value that
+changes nothing, and null means that a field is not given.
 """
 
 import json
@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 NOT_SUPPORTED = "not_supported"
 MAX_CHOICES = 8  # texts for one prompt
 
-# Cannot change the text, whatever their values.
+# Cannot change the text with any value.
 WITHOUT_EFFECT = frozenset({"user", "metadata", "service_tier", "store", "safety_identifier", "prompt_cache_key"})
 
 # The one value of each that changes nothing. `best_of` may be what `n` is.
@@ -82,6 +82,6 @@ def _is_same(value: Any, neutral: Any) -> bool:
 
 
 def _refused(name: str, message: str) -> ValidationError:
-    # In braces, pydantic would look for values of ours.
+    # pydantic would substitute values for braces.
     error = PydanticCustomError(NOT_SUPPORTED, "{message}", {"message": message})
     return ValidationError.from_exception_data(name, [InitErrorDetails(type=error, loc=(name,), input=None)])

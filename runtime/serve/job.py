@@ -40,7 +40,7 @@ class Job:
 
     def send(self, event: Piece | ServeError | None) -> None:
         """Hand over a piece, or how the job ended (None: well); called on the decode thread."""
-        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so no client waits any more
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 

@@ -18,7 +18,7 @@ def _as_prompts(prompt: Any) -> Any:
 
 
 def _prompt_kind(prompts: Any) -> str | None:
-    """The one member of the union to check, so that an error speaks of what was sent."""
+    """The one member of the union to check, so that an error names what was sent."""
     match prompts:
         case [str(), *_]:
             return "texts"
@@ -92,7 +92,7 @@ class CompletionRequest(Fields):
     seed: Annotated[Whole, Field(ge=-1, lt=2**63)] = -1  # -1 takes a random one
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    ignore_eos: bool = False  # ours: go on past the end-of-text token
+    ignore_eos: bool = False  # ours: continue past the end-of-text token
 
 
 class Choice(BaseModel):

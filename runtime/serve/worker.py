@@ -1,4 +1,4 @@
-"""The decode thread: takes texts from a bounded queue, decodes them side by side and sends them to the event loop."""
+"""The decode thread: takes texts from a bounded queue, decodes them together and sends them to the event loop."""
 
 import logging
 from collections import deque
@@ -39,13 +39,7 @@ class Worker:
     """
 
     def __init__(
-        self,
-        decoder: Decoder,
-        *,
-        max_batch: int,
-        max_queue: int,
-        totals: Totals,
-        keep_text: KeepText | None = None,
+        self, decoder: Decoder, *, max_batch: int, max_queue: int, totals: Totals, keep_text: KeepText | None = None
     ):
         self._decoder = decoder
         self._max_batch = max_batch
@@ -82,7 +76,7 @@ class Worker:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether no more jobs are taken: told to stop, or no longer able to decode."""
+        """Whether no more jobs are taken: asked to stop, or no longer able to decode."""
         return self._stopping
 
     def stop(self) -> None:
@@ -96,7 +90,7 @@ class Worker:
             self._decode_jobs()
         except Exception:
             log.exception("the server can decode no more; start it again")
-        finally:  # nobody may be left to wait
+        finally:  # no job may be left waiting
             self.stop()
             self._end_all(_stopping())
             for job in self._waiting:

@@ -9,8 +9,8 @@ from typing import Protocol
 
 # What decoders show for bytes that are no character, or not yet one.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-# Tokens that wait for the rest of a character, before it is looked for where they can be parted: a character has at
-# most four bytes, so a longer run is none, and to decode it anew with each token would take longer and longer.
+# Tokens that may wait for the rest of a character before they are split: a character has at most four bytes, so a
+# longer run is none, and decoding all of it again for each token would take ever longer.
 MOST_WAITING = 8
 
 
@@ -33,9 +33,9 @@ class IncrementalDetokeniser:
 
     For byte-level tokenizers the joined pieces are exact for every sequence of bytes. Tokenizers with byte fallback
     show a run of bytes as replacement characters throughout if one of them is wrong, be it the last; here a character
-    that was shown stays, for nobody can take it back, and the bytes since then are decoded by themselves.
+    that was shown stays, and the bytes since then are decoded by themselves.
 
-    `silent` tokens are known to show nothing, which spares decoding them.
+    `silent` tokens are known to show nothing and are not decoded.
     """
 
     def __init__(self, detokeniser: Detokeniser, prompt_ids: Sequence[int] = (), silent: Collection[int] = ()):
@@ -64,7 +64,7 @@ class IncrementalDetokeniser:
         return self._show(self._waiting(len(self._ids)), len(self._ids))
 
     def _end_of(self, prompt_ids: Sequence[int]) -> list[int]:
-        """As few of the last tokens as show a character, behind which no token stands at the beginning any more."""
+        """As few of the last tokens as show a character, so that later ones do not begin a text."""
         count = 4
         while count < len(prompt_ids) and not self._decode(prompt_ids[-count:]).strip(REPLACEMENT):
             count *= 2
@@ -78,11 +78,11 @@ class IncrementalDetokeniser:
         return 0
 
     def _num_certain(self) -> int:
-        """How many of the tokens no later one can change, where the last ones may be part of a character."""
+        """Number of tokens that no later one can change, where the last ones may be part of a character."""
         ids = self._ids
         if len(ids) - self._num_shown <= MOST_WAITING:
             return self._num_shown
-        # Tokens that would show something else if they stood alone go on with what is before them.
+        # A split is possible where both parts, decoded alone, show the same.
         whole = self._decode(ids)
         for count in range(len(ids) - 1, self._num_shown, -1):
             if self._decode(ids[:count]) + self._decode(ids[count:]) == whole:
@@ -109,5 +109,5 @@ class IncrementalDetokeniser:
 
 def _num_common(one: str, other: str) -> int:
     """How many characters both begin with."""
-    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    differing = (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(differing, min(len(one), len(other)))

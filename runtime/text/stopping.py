@@ -55,7 +55,7 @@ class TextStream:
         self.token_ids: list[int] = []
         self.text = ""
         self.finish_reason: str | None = None  # "stop" or "length" once the text has ended
-        self.error: Exception | None = None  # why it never will
+        self.error: Exception | None = None
         self._max_tokens = max_tokens
         self._end_tokens = frozenset(end_tokens)
         self._stop = tuple(stop)
@@ -85,14 +85,14 @@ class TextStream:
             self._finish("length")
 
     def fail(self, error: Exception) -> None:
-        """Give the text up."""
-        clear_frames(error.__traceback__)  # what failed for want of memory must not hold on to it
+        """End the text with an error."""
+        clear_frames(error.__traceback__)  # for lack of memory; its frames would hold that memory
         self.error = error
 
     def _append_text(self, piece: str) -> None:
         searched = max(0, len(self.text) - max(map(len, self._stop), default=0))
         self.text += piece
-        found = [place for place in (self.text.find(stop, searched) for stop in self._stop) if place >= 0]
+        found = [index for index in (self.text.find(stop, searched) for stop in self._stop) if index >= 0]
         if found:
             self.text = self.text[: min(found)]
             self.finish_reason = "stop"

@@ -27,7 +27,7 @@ def walk_acceptance(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -
 
 
 def naive_acceptance(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> Tensor:
-    """Sum of min(p, q): only the first draw is looked at."""
+    """Sum of min(p, q): only the first draw is used."""
     return torch.minimum(target_probs, draft_probs).sum(-1)
 
 
@@ -92,7 +92,7 @@ def spectr_shares(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> 
 
 def spectr_rho(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> Tensor:
     """[..., 1] the division factor in [1, k] with 1 - (1 - beta)^k = rho beta, where beta = sum of min(p / rho, q):
-    the factor is the number of draws that are looked at in the mean.
+    the factor is the mean number of draws that are tried.
 
     It is approached from above, where the residual of every token stays at least 0.
     """
@@ -107,7 +107,7 @@ def spectr_rho(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> Ten
 
 
 def expected_tries(beta: Chance, num_draws: int) -> Chance:
-    """(1 - (1 - beta)^k) / beta, k at 0: how many of k draws are looked at, until one is taken with chance beta."""
+    """(1 - (1 - beta)^k) / beta, k at 0: how many of k draws are tried, until one is taken with chance beta."""
     tries = 0.0 * beta + 1.0
     for _ in range(num_draws - 1):
         tries = 1.0 + (1.0 - beta) * tries

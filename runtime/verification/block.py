@@ -5,7 +5,7 @@ draw at depth i < L with S_i / (S_i + 1 - w_i), where S_i = sum (w_i p - q)+ ove
 ends the verification there, with a token of norm((w_i p - q)+), of p at the end. At least as many accepted tokens as
 naive verification of the same chain, and the most of any lossless verifier of one path.
 Cost: two numbers per draw, then one O(V) residual per failed test.
-Soundness class: average-lossless, sequential. Only first draws are looked at, so all other nodes may be anything.
+Soundness class: average-lossless, sequential. It uses first draws only, so all other nodes may be anything.
 """
 
 from ...controller.contract import VERIFIERS

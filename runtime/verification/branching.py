@@ -51,7 +51,7 @@ def greedy_plus_one_branching(target_probs: Tensor, draft_probs: Tensor, draws: 
 
 
 def walk_branching(target_probs: Tensor, draft_probs: Tensor, draws: Tensor) -> Tensor:
-    """[..., V]: the target's row, whatever was drafted."""
+    """[..., V]: the target's row, for any draft."""
     return target_probs
 
 

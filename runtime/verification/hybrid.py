@@ -6,7 +6,7 @@ however the side branches were chosen, with knowledge of the whole trunk even. D
 refused have no residual, so y is none of them. Expected accepted length: sum over X of P(trunk ends at X) (depth(X) +
 sum over side children c of p_res(c) (1 + what the walk expects below c)).
 Cost: the trunk's, and one row and draw per side node passed.
-Soundness class: the trunk's for its draws (`paths` says which nodes those are); side branches may look at anything.
+Soundness class: the trunk's for its draws (`paths` says which nodes those are); side branches may use any information.
 """
 
 from torch import Tensor

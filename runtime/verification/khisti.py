@@ -2,7 +2,7 @@
 
 A tournament: the winner so far, of distribution r, meets the next draw, of distribution q, and one of the two is
 selected, which gives a winner of another distribution r'. At the end the winner is accepted with min(1, p / r), and
-refused, the residual norm((p - r)+) may land on any draw. The selection may be anything that looks at the two tokens
+refused, the residual norm((p - r)+) may land on any draw. The selection may be anything that uses the two tokens
 alone, so long as r' is truly its distribution. A linear programme chooses it for the largest overlap sum min(p, r'). It
 is the paper's for the `NUM_SINGLE` tokens of largest p - r q; all others are pooled by their ratio p / r, and of two
 tokens of one pool the first wins. Where the pools spoil the gain, the first wins always, so another draw never costs

@@ -2,7 +2,7 @@
 
 Accept x with min(1, p(x) / q(x)); refused, emit a token of norm((p - q)+). A node accepts with sum min(p, q).
 Cost: two numbers per accepted token, one O(V) residual per step.
-Soundness class: average-lossless, sequential. Only first draws are looked at, so all other nodes may be anything.
+Soundness class: average-lossless, sequential. It uses first draws only, so all other nodes may be anything.
 """
 
 from ...controller.contract import VERIFIERS

@@ -2,7 +2,7 @@
 
 The draw has probability above 0 in `draft_probs` [V], or it could not have been made, but the target's may be 0 in the
 number format: such a draw is never accepted. Where rounding leaves no residual, the target's row itself is emitted
-from: only rounding can have refused the draw, and whatever is emitted must be a token that the target can write.
+from: only rounding can have refused the draw, and the emitted token must be one that the target can generate.
 """
 
 from torch import Tensor

@@ -3,7 +3,7 @@
 In a tree of K i.i.d. paths, what a verifier does below a node on the text depends on the text's rows and on how many
 of the K paths run through the node. Along a text that the target wrote, the chance of each multiplicity is a small
 vector, and its sum after d tokens, over the text's own probability, is the chance that at least d draft tokens are
-accepted *given that this is the text that will stand there*. Its mean over texts is the exact block efficiency of
+accepted *given that this will be the text*. Its mean over texts is the exact block efficiency of
 every (K, L1, L2), from one teacher-forced pass of each model. The texts have to be drawn at the sampling settings the
 labels are for. Each entry lies in [0, 1]. There is no such form for Traversal; a chain of it is block verification.
 """

@@ -14,7 +14,7 @@ class SampledTree:
     """Tree `slot` of a batch.
 
     A node's draws are the children that a scheme drew, in draw order and as often as they were drawn; its other
-    children are free, whoever chose them.
+    children are free, however they were chosen.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class SampledTree:
         return path[::-1]
 
     def land(self, joint: Tensor) -> None:
-        """Let the walk go on wherever `joint` ([N, V] ends of a verification) emits the token of a child; in place."""
+        """Continue the walk wherever `joint` ([N, V] ends of a verification) emits the token of a child; in place."""
         for node in range(self.num_nodes):  # parents come first
             for token, child in self.children(node).items():
                 joint[child] += joint[node, token] * self.target_probs(child)

@@ -1,4 +1,4 @@
-"""The verifier of drawn trees: one method judges a tree with coins, and tells the distribution of what it might have
+"""The verifier of sampled trees: one method judges a tree with coins, and gives the distribution of what it might have
 said."""
 
 from typing import Protocol

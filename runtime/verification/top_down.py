@@ -2,8 +2,8 @@
 
 At a node a solver offers the draws one after another, each with the probability that it is accepted given that the
 earlier ones were refused, and returns the residual distribution for when all were refused. A token of the residual that
-is itself a child lands there: the text goes on at that child, which may be a later draw or a free child of any origin,
-because the residual is drawn without looking at it. `judge` flips a coin per offer and stops asking at the first
+is itself a child lands there: the text continues at that child, which may be a later draw or a free child of any
+origin, because the residual is drawn without using it. `judge` flips a coin per offer and stops asking at the first
 success; `distribution` hears the same solver out and adds up.
 """
 

@@ -30,7 +30,7 @@ def integrated_efficiency(tree: SampledTree, distribution: StopDistribution, acc
     deepest inner nodes count by their expectation alone: the least variance of these, and no need for their rows.
     """
     reach = distribution.stop.tolist()
-    for node in range(tree.num_nodes - 1, 0, -1):  # whoever stops below a node came through it
+    for node in range(tree.num_nodes - 1, 0, -1):  # a walk that stops below a node went through it
         reach[tree.parent(node)] += reach[node]
     inner = [node for node in range(tree.num_nodes) if tree.draws(node)]
     rows = ((tree.target_probs(node), tree.draft_probs(node), len(tree.draws(node))) for node in inner)
@@ -43,7 +43,7 @@ def traversal_chances(tree: SampledTree) -> list[float]:
 
     The chance g(X) w(X) that the node's test is arrived at by ancestors and earlier siblings along its path, and
     succeeds at the node or below: w is the weight it is visited with, g multiplies the failures (1 - w) of the earlier
-    siblings on the way. It looks at nothing below the node, and under merged paths only at paths before the node's
+    siblings on the way. It uses nothing below the node, and under merged paths only at paths before the node's
     first. So one tree of K paths, trunk L1 and branches L2 labels every smaller one: sum over the nodes whose first
     path is among the first k, and which lie no deeper than L1 + l.
     """

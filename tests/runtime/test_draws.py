@@ -14,7 +14,7 @@ from treewright.controller.trees.tree import DraftTree
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter, distinct
 from treewright.runtime.sampling import Sampling, TokenSampler
-from treewright.runtime.schemes.sampled import hang_draws
+from treewright.runtime.schemes.sampled import append_draws
 from treewright.runtime.target import Target
 from treewright.runtime.verification import get_verifier
 
@@ -124,7 +124,7 @@ def first_draws(scheme, count, num_steps):
     roots = DraftTree.from_roots(np.zeros(num_steps, dtype=np.int64))
     frontier = np.zeros((num_steps, count), dtype=np.int64)
     rows = probs.log().expand(num_steps, count, 4)
-    tree, _ = hang_draws(roots, frontier, rows, scheme, sampler, root_positions=np.arange(num_steps))
+    tree, _ = append_draws(roots, frontier, rows, scheme, sampler, root_positions=np.arange(num_steps))
     if scheme == IID_PATHS:
         assert tree.paths is not None
         return tree.tokens[np.arange(num_steps)[:, None], tree.paths[:, :, 0]], probs.numpy()
@@ -177,7 +177,7 @@ def test_behind_a_sure_token_the_others_are_drawn_by_their_own_ratios(scheme):
     sampler = TokenSampler([Sampling(seed=5)] * num_steps, 4, torch.device("cpu"))
     roots = DraftTree.from_roots(np.zeros(num_steps, dtype=np.int64))
     log_probs = torch.tensor([0.0, -3e7, -3e7, -3e7]).expand(num_steps, 2, 4)
-    tree, draft_rows = hang_draws(
+    tree, draft_rows = append_draws(
         roots, np.zeros((num_steps, 2), dtype=np.int64), log_probs, scheme, sampler, np.arange(num_steps)
     )
     sure, other = (tree.tokens[:, 1], tree.tokens[:, 2]) if scheme == WITHOUT_REPLACEMENT else tree.tokens[:, [2, 1]].T

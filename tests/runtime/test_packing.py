@@ -8,7 +8,7 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import FEW, append_texts
-from treewright.runtime.engines.transformers.model import LEAST_SPARED
+from treewright.runtime.engines.transformers.model import LEAST_SKIPPED
 from treewright.runtime.engines.transformers.packing import Packing, parts
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -72,7 +72,7 @@ def test_rows_that_count_have_the_logits_and_hidden_states_of_the_whole_block(fa
 def test_a_block_with_little_padding_is_run_whole(monkeypatch):
     model = tiny.llama()
     model.open(2, 40)
-    runs, num_rows = num_rows_run(model, monkeypatch), LEAST_SPARED + 2
+    runs, num_rows = num_rows_run(model, monkeypatch), LEAST_SKIPPED + 2
     parents = np.full((2, num_rows), -1)
     tokens, positions = np.ones((2, num_rows), dtype=np.int64), np.zeros((2, num_rows), dtype=np.int64)
     for num_real in (3, 2):

@@ -132,3 +132,12 @@ def test_tokens_equally_good_are_drawn_equally_often_however_small_the_temperatu
     at_one = TokenSampler([Sampling(1.0, seed=seed) for seed in range(1000)], 2, torch.device("cpu"))
     noise = at_one.noise(np.zeros((1000, 1), dtype=np.int64))[:, 0]
     assert drawn.tolist() == noise.argmax(-1).tolist()
+
+
+def test_a_sampler_of_one_request_gives_the_tokens_of_a_batch():
+    samplings = [Sampling(0.0), Sampling(0.7, top_p=0.9, seed=3), Sampling(1.2, top_k=5, seed=4, choice=1)]
+    rows, positions = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)), np.array([4, 70, 9])
+    batch = TokenSampler(samplings, 40, torch.device("cpu")).draw(rows, positions)
+    for slot, sampling in enumerate(samplings):
+        alone = TokenSampler([sampling], 40, torch.device("cpu"))
+        assert alone.draw(rows[slot : slot + 1], positions[slot : slot + 1]).tolist() == [batch[slot]]

@@ -24,7 +24,7 @@ from ....controller.trees.children import Children
 from ....controller.trees.tree import DraftTree
 from ....runtime.pair import Pair
 from ....runtime.sampling import Sampling, TokenSampler
-from ....runtime.schemes.sampled import hang_draws
+from ....runtime.schemes.sampled import append_draws
 from ....runtime.verification import get_verifier
 from ..profile import ProfileConfig, measure
 
@@ -131,7 +131,7 @@ def _drawn(
     step = policy.begin(_context(sampler))
     while (frontier := step.frontier(tree)).shape[1]:
         rows = log_probs[np.maximum(frontier, 0)]
-        tree, of_level = hang_draws(tree, frontier, rows, scheme, sampler, roots)
+        tree, of_level = append_draws(tree, frontier, rows, scheme, sampler, roots)
         draft_rows |= of_level[0]
     return tree, [draft_rows]
 

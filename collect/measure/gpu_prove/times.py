@@ -17,7 +17,8 @@ from ....controller.learned.torch_model import SelectorModel
 from ....runtime.engines.transformers.model import TransformersModel
 from ....runtime.engines.transformers.static import StaticModel
 from ....runtime.machine.transfer import to_device, to_host
-from ....runtime.pair import DTYPES, Pair, PairConfig, reference_folder
+from ....runtime.pair import Pair
+from ....runtime.pair_config import DTYPES, PairConfig, reference_folder
 from ..workbench import Workbench
 
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")

@@ -1,4 +1,4 @@
-"""Draft heads: small networks that read the target's hidden states, told by the config.json of their folder."""
+"""Draft heads: small networks that read the target's hidden states; config.json of a folder names its kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ class DraftHead(NamedTuple):
     """A head that fits a target."""
 
     kind: str
-    fingerprint: str  # tells it from others: a hash of its files
+    fingerprint: str  # a hash of its files
     hidden_layers: tuple[int, ...]  # what it reads, see `CachedModel`
     max_depth: int | None  # of the trees it can fill, if there is a limit
     make_drafter: Callable[[Target, Scheme], Drafter]

@@ -1,8 +1,8 @@
-"""An EAGLE-3 head as drafter (arXiv:2503.01840): it reads what the target made of the text, and grows the tree.
+"""An EAGLE-3 head as drafter (arXiv:2503.01840): a decoder layer over the target's hidden states.
 
-Its row for token i reads the target's hidden states at i and the embedding of token i + 1, and says what follows that
-one. So the row before the root gives the root's children, and a node's row, which stands one place behind its parent's,
-reads its parent's output. What is accepted is read anew, with the target's hidden states.
+Its row for token i reads the target's hidden states at i and the embedding of token i + 1, and predicts the token after
+that one. So the row before the root gives the root's children, and a node's row reads its parent's output in place of
+hidden states. Accepted tokens are read again with the target's hidden states.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,11 @@ from .eagle_head import EagleHead
 class EagleDrafter:
     """A `Drafter` (see `base`) under a scheme of the walk.
 
-    Per slot it holds the tokens its rows still have to be made for, and the features that are there for them. Where the
-    target has yet to read the end of a prompt, features are missing, and nothing is drafted for that text.
+    Per slot it holds the tokens it has not read, and their features as far as the target has computed them. Nothing is
+    drafted for a sequence whose prompt the target has not read to its end.
     """
+
+    draft_rows: DraftRows = ()
 
     def __init__(self, head: EagleHead, target: Target, scheme: Scheme):
         self.scheme = scheme
@@ -42,10 +44,6 @@ class EagleDrafter:
         self._features: list[Tensor] = []  # [n, H] each, for the first n of the tokens
         self._rows = TreeRows(0)
         self._outputs = torch.empty(0)  # [B, 1 + rows, H] of the roots, then of the rows of the trees
-
-    @property
-    def draft_rows(self) -> DraftRows:
-        return [{} for _ in self._tokens]
 
     def open(self) -> Session:
         self._tokens, self._features = [], []
@@ -87,12 +85,12 @@ class EagleDrafter:
                 self._features[slot] = torch.cat((self._features[slot], self._head.fuse(hidden)))
 
     def _is_ready(self, num_slots: int) -> Array:
-        """[B] bool: features are there for every token up to the root."""
+        """[B] bool: every token up to the root has its features."""
         of_slots = zip(self._tokens[:num_slots], self._features, strict=False)
         return np.array([0 < len(tokens) == len(features) for tokens, features in of_slots])
 
     def _root_logits(self, drafting: Array) -> Tensor:
-        """[B, 1, V] after the roots of the slots that are `drafting` [B]; reads all they have been committed."""
+        """[B, 1, V] after the roots of the slots that are `drafting` [B]; reads all their committed tokens."""
         slots = np.nonzero(drafting)[0].tolist()
         for slot in slots:
             self._read_alone(slot, len(self._tokens[slot]) - FEW)
@@ -113,7 +111,7 @@ class EagleDrafter:
         return _at(logits, last)
 
     def _read_alone(self, slot: int, num_tokens: int) -> None:
-        """Read so many of one slot's tokens, which the others would be padded to."""
+        """Read so many of one slot's tokens, to which the others would be padded."""
         for start in range(0, num_tokens, CHUNK):
             rows = np.arange(min(CHUNK, num_tokens - start))[None]
             self.model.forward(
@@ -145,6 +143,6 @@ class EagleDrafter:
         return self.model.hidden
 
 
-def _at(rows: Tensor, places: Tensor) -> Tensor:
-    """[B, n, H]: of `rows` [B, m, H] those at `places` [B, n]."""
-    return rows.gather(1, places[..., None].expand(*places.shape, rows.shape[-1]))
+def _at(rows: Tensor, indices: Tensor) -> Tensor:
+    """[B, n, H]: of `rows` [B, m, H] those at `indices` [B, n]."""
+    return rows.gather(1, indices[..., None].expand(*indices.shape, rows.shape[-1]))

@@ -40,26 +40,27 @@ class EagleConfig:
     draft_vocabulary_size: int
     norm_before_residual: bool
     norm_before_fc: bool  # the features are normed together
-    fc_norm: bool  # each of the target's hidden states is normed by itself
+    fc_norm: bool  # each of the target's hidden states is normalised separately
     norm_output: bool  # inside the tree, a normed output is handed on
 
     @classmethod
     def parse(cls, settings: dict[str, Any], folder: Path, target: TransformersModel) -> "EagleConfig":
         """InputError for a head that is not supported or was made for another target."""
-        told = settings.get("transformer_layer_config")
-        if not isinstance(told, dict):
+        given = settings.get("transformer_layer_config")
+        if not isinstance(given, dict):
             raise InputError(f"head {folder} has no transformer_layer_config in its config.json; copy it again")
-        if told.get("model_type", "llama") != "llama" or told.get("num_hidden_layers", 1) != 1:
+        if given.get("model_type", "llama") != "llama" or given.get("num_hidden_layers", 1) != 1:
             raise InputError(
-                f"head {folder} is made of {told.get('num_hidden_layers', 1)} {told.get('model_type', 'llama')!r} "
+                f"head {folder} is made of {given.get('num_hidden_layers', 1)} {given.get('model_type', 'llama')!r} "
                 "layers, but one 'llama' layer is supported; use such a head"
             )
-        told = {name: value for name, value in told.items() if not name.startswith("_")}
+        given = {name: value for name, value in given.items() if not name.startswith("_")}
         try:
-            layer = LlamaConfig(**told | {"num_hidden_layers": 1, "attn_implementation": "sdpa"})
+            layer = LlamaConfig(**given | {"num_hidden_layers": 1, "attn_implementation": "sdpa"})
         except (StrictDataclassError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"head {folder}: its transformer_layer_config is no layer ({reason}); mend it") from error
+            problem = f"head {folder}: its transformer_layer_config is no layer ({reason}); correct it"
+            raise InputError(problem) from error
         of_target = target.model.config
         num_layers, size = of_target.num_hidden_layers, settings.get("target_hidden_size") or layer.hidden_size
         if size != of_target.hidden_size:
@@ -67,7 +68,7 @@ class EagleConfig:
                 f"head {folder} reads hidden states of {size} numbers, but the target's have {of_target.hidden_size}; "
                 "use a head made for this target"
             )
-        # Layer j stands for what reaches layer j, so for the output of the one before it.
+        # Layer j means the input of layer j, so the output of the one before it.
         usual = (2, num_layers // 2, num_layers - 3)
         hidden_layers = tuple(settings.get("eagle_aux_hidden_state_layer_ids") or usual)
         if not all(isinstance(layer_id, int) and 0 <= layer_id < num_layers for layer_id in hidden_layers):
@@ -132,7 +133,7 @@ class EagleHead(LlamaPreTrainedModel):
         self.token_ids: Tensor | None = None  # [draft vocabulary] of the target's tokens; None: they are the same
 
     def fuse(self, hidden: Tensor) -> Tensor:
-        """[n, H] features from the target's hidden states [n, states * width], side by side."""
+        """[n, H] features from the target's hidden states [n, states * width], concatenated."""
         if self.fc_norm:
             states = hidden.chunk(len(self.fc_norm), dim=-1)
             hidden = torch.cat([norm(state) for norm, state in zip(self.fc_norm, states, strict=True)], dim=-1)
@@ -180,7 +181,7 @@ def load_eagle_head(folder: Path, settings: dict[str, Any], target: Transformers
     with torch.device("meta"):
         head = EagleHead(config)
     fill(head, {name: weights[name] for name in weights if name not in NOT_OF_THE_NETWORK}, folder, embedding)
-    # Its frequencies stay in float32 whatever the weights are, so it is no part of what is cast.
+    # Its frequencies stay in float32 in any format of the weights, so it is not cast.
     head.rotary_emb = LlamaRotaryEmbedding(config.layer).to(embedding.device)
     head.token_ids = None if token_ids is None else token_ids.to(embedding.device)
     return config, head

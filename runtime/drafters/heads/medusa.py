@@ -1,7 +1,7 @@
 """Medusa heads as drafter (arXiv:2401.10774): all depths from one hidden state of the target, in one pass.
 
-Head d reads what the target made of the token before the root, and says which token stands d places behind the root,
-whatever stands between: a marginal scheme, the same for every node of a level.
+Head d reads the target's hidden state of the token before the root and predicts the token d positions behind the root,
+for any tokens between them: a marginal distribution, the same for every node of a level.
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,10 @@ class ResidualBlock(nn.Module):
 class MedusaDrafter:
     """A `Drafter` (see `base`) under a scheme of the walk; `heads` has one network [H] to [V] per depth.
 
-    Where the target has yet to read the end of a prompt, nothing is drafted for that text.
+    Nothing is drafted for a sequence whose prompt the target has not read to its end.
     """
+
+    draft_rows: DraftRows = ()
 
     def __init__(self, heads: nn.ModuleList, target: Target, scheme: Scheme):
         self.scheme = scheme
@@ -47,11 +49,7 @@ class MedusaDrafter:
         self._root_positions: list[int] = []
         self._num_read: list[int] = []  # tokens whose hidden states have been taken
         self._last: list[Tensor | None] = []  # [H] of the last of them
-        self._logits = torch.empty(0)  # [B, depths, V] of the step under way
-
-    @property
-    def draft_rows(self) -> DraftRows:
-        return [{} for _ in self._last]
+        self._logits = torch.empty(0)  # [B, depths, V] of the current step
 
     def open(self) -> None:
         self._root_positions, self._num_read, self._last = [], [], []

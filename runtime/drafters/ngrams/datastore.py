@@ -15,19 +15,19 @@ ORDER = 3
 class Datastore:
     """The n-grams of many texts as a trie in sorted arrays, a level per length.
 
-    An n-gram is written as the number of its first n - 1 tokens on their level, times the vocabulary size, plus its
-    last token. So what follows a context stands side by side on the next level, and a million tokens take a second.
+    An n-gram is coded as the number of its first n - 1 tokens on their level, times the vocabulary size, plus its
+    last token. So the followers of a context are adjacent on the next level, and a million tokens take a second.
     """
 
     def __init__(self, levels: Sequence[tuple[Array, Array]], vocabulary_size: int):
-        # Of 1, 2, ... tokens: the different n-grams, ascending, and how often each stands there. A view of memory is
+        # Of 1, 2, ... tokens: the different n-grams, ascending, and how often each occurs. A view of memory is
         # searched for one number in a tenth of the time that numpy takes.
         self._levels = [(grams.data, counts.data) for grams, counts in levels]
         self._vocabulary_size = vocabulary_size
 
     @classmethod
     def of(cls, texts: Iterable[Sequence[int]]) -> Self:
-        """Of texts of tokens, none of which goes on in the next."""
+        """Of texts of tokens, none of which continues in the next."""
         parts = [np.asarray(text, dtype=np.int64) for text in texts]
         tokens = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
         places = np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(len(part)) for part in parts)])

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from .datastore import ORDER, Datastore
 
-# The chance of a token before any count is looked at.
+# The chance of a token before any count is used.
 UNSEEN = 1e-4
 
 
 class NgramModel:
     """Counts of one text, kept up to date token by token.
 
-    Where a context has never been followed in this text, the counts of a `datastore` stand in.
+    Where a context has never been followed in this text, the counts of a `datastore` are used.
 
     P_k(t) = (n_k(t) + d_k P_{k-1}(t)) / (n_k + d_k), where n_k(t) says how often t followed the text's last k tokens
     before, n_k is their sum over t, d_k the number of different followers, and P_{-1} = UNSEEN.

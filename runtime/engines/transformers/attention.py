@@ -2,8 +2,8 @@
 
 Models on a device attend in two parts: to the committed rows, which every tree row sees, and to the tree rows, behind a
 mask as large as the tree. Either part gives its output and the logarithm of its softmax's denominator, by which the two
-are weighted (Milakov & Gimelshein 2018, arXiv:1805.02867). So no mask spans the context, and how long each text is lies
-on the device, where a captured graph reads it.
+are weighted (Milakov & Gimelshein 2018, arXiv:1805.02867). So no mask spans the context, and a captured graph reads the
+lengths of the slots on the device.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def tree_attention(
     """[B, n, H, D] for queries [B, H, n, D] over keys and values [B, G, rows, D]; transformers' own `sdpa` otherwise.
 
     With a mask, transformers repeats keys and values for every head of a group, a copy of the whole cache per layer.
-    CPU kernels take the groups as they are; CUDA's fused ones do not, so there it stays as it was.
+    CPU kernels accept grouped heads; CUDA's fused ones do not, so there transformers' own function is used.
 
     With `groups`, queries and result are packed rows, [1, H, M, D] and [1, M, H, D], and the masks are theirs.
 
@@ -104,7 +104,7 @@ def dense_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, s
     broadcastable to [B, H, n, m]; a row that sees nothing gets 0 and -inf. At least in float32."""
     num_texts, num_heads, num_rows, size = query.shape
     wide = torch.promote_types(query.dtype, torch.float32)
-    of_groups = query.to(wide).reshape(num_texts, keys.shape[2], -1, size)  # heads of a group stand side by side
+    of_groups = query.to(wide).reshape(num_texts, keys.shape[2], -1, size)  # heads of a group are adjacent
     scores = of_groups @ keys.to(wide).permute(0, 2, 3, 1) * scale
     scores = scores.view(num_texts, num_heads, num_rows, -1).masked_fill(~seen, -torch.inf)
     sums = scores.logsumexp(dim=-1)
@@ -137,7 +137,7 @@ def flash_prefix(
     assert isinstance(attended, tuple)
     output, sums = attended[0].view(num_texts, num_rows, num_heads, size).transpose(1, 2), attended[1]
     sums = sums.view(num_heads, num_texts, num_rows).transpose(0, 1)
-    # What kernels say of a text without any committed row differs.
+    # Kernels differ in their output for a slot without committed rows.
     is_empty = (prefix_lengths == 0)[:, None, None]
     return output.float().masked_fill(is_empty[..., None], 0.0), sums.masked_fill(is_empty, -torch.inf)
 

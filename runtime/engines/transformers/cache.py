@@ -1,8 +1,8 @@
-"""The key-value cache of a tree decoder: preallocated, one slot per text, each with its own length.
+"""The key-value cache of a tree decoder: preallocated, one slot per sequence, each with its own length.
 
-A slot holds its committed rows first; the rows of the tree under verification follow. Committing a path moves its
-few rows up behind the committed ones and forgets the rest. Slots in use are the first ones of the storage, so that a
-forward reads a view of it: when a text leaves, another slot's rows move to its place, and nothing else is ever copied.
+A slot holds its committed rows, then its tree rows. A commit moves the rows of the accepted path behind the committed
+ones and drops the rest. Slots in use are the first ones of the storage, so that a forward reads a view of it: when a
+sequence leaves, another slot's rows move to its slot, and nothing else is copied.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class TreeCacheLayer(CacheLayerMixin):
         pass  # the storage exists from the start
 
     def view(self, keys: Tensor, values: Tensor) -> None:
-        """Look at the storage's part for this layer, [slots, capacity, H, D] each."""
+        """Use this layer's part of the storage, [slots, capacity, H, D] each."""
         self.keys, self.values = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ class TreeCache(Cache):
         return self.storage.shape[3]
 
     def open(self, num_slots: int, capacity: int) -> None:
-        """Begin with empty slots; stale rows stay behind, finite and never attended to."""
+        """Begin with empty slots; stale rows remain, finite and never attended to."""
         self.lengths = np.zeros(0, dtype=np.int64)
         self.reserve(num_slots, capacity)
         self.lengths = np.zeros(num_slots, dtype=np.int64)
@@ -92,13 +92,13 @@ class TreeCache(Cache):
 
     def join(self, capacity: int) -> None:
         """One more empty slot, behind the others; all have room for `capacity` rows at least."""
-        assert self.num_tree_rows == 0, "texts join between two steps"
+        assert self.num_tree_rows == 0, "sequences join between two steps"
         self.reserve(len(self.lengths) + 1, capacity)
         self.lengths = np.append(self.lengths, 0)
 
     def keep(self, slots: Sequence[int]) -> None:
-        """Slot i becomes what `slots[i]`, never a smaller number, was; the others leave."""
-        assert self.num_tree_rows == 0, "texts leave between two steps"
+        """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
+        assert self.num_tree_rows == 0, "sequences leave between two steps"
         for slot, source in enumerate(slots):
             assert source >= slot, "a slot that is still to move would be overwritten"
             if source != slot:
@@ -132,23 +132,23 @@ class TreeCache(Cache):
         return visible
 
     def commit(self, rows: Array) -> None:
-        """Keep tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots that the last forwards
-        were about as committed; drop the others."""
+        """Commit tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots of the last forwards;
+        drop the others."""
         self.seen = NO_ROWS
         counts = (rows >= 0).sum(axis=1)
-        if not counts.any():  # there may have been no forward about these slots
+        if not counts.any():  # there may have been no forward of these slots
             return
         slots = np.arange(self.slots.start, self.slots.start + len(rows))
         moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
         if len(moved[0]):
             flat = self.storage.flatten(4).flatten(2, 3).flatten(0, 1)  # [layers * 2, slots * capacity, H * D]
             starts = slots[moved[0]] * self.capacity + self.lengths[slots[moved[0]]]
-            old, new = (to_device(starts + places, flat.device) for places in (rows[moved], moved[1]))
+            old, new = (to_device(starts + offsets, flat.device) for offsets in (rows[moved], moved[1]))
             flat.index_copy_(1, new, flat.index_select(1, old))
         self.lengths[slots] += counts
 
     def reserve(self, num_slots: int, capacity: int) -> None:
-        """Room for so many slots and rows, what is there being kept. It grows by doubling, so seldom."""
+        """Room for so many slots and rows; rows in use are kept. It grows by doubling, so that it seldom grows."""
         old = self.storage
         if num_slots <= old.shape[2] and capacity <= self.capacity:
             return

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-# Numbers looked at of each weight, evenly spread: a fine-tune moves nearly all of them.
+# Numbers hashed of each weight, evenly spaced: fine-tuning changes nearly all of them.
 SAMPLES = 64
 # What a configuration says of its file, not of the model; how the model is run is named beside a fingerprint.
 VOLATILE = frozenset(("transformers_version", "dtype", "torch_dtype"))

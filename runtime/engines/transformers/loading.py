@@ -1,4 +1,4 @@
-"""Other people's folders: whatever transformers, or a library below it, finds wrong with one becomes a sentence."""
+"""Loading model folders: an error of transformers, or of a library below it, becomes one sentence."""
 
 import json
 import logging

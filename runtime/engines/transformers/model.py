@@ -20,13 +20,13 @@ from .loading import load_weights
 from .packing import Group, Packing, parts
 from .support import PLAIN_ATTENTION, tree_error, unsupported_reason
 
-# Rows of padding in a block: to run over fewer costs less than to pick out the others, layer by layer.
-LEAST_SPARED = 16
+# Rows of padding in a block: running over fewer costs less than gathering the other rows in every layer.
+LEAST_SKIPPED = 16
 
 
 class TransformersModel:
-    """A `CachedModel` (see `base`), run over the rows of a block that count alone. Attention is `sdpa` with a 4-D mask;
-    `eager` rounds its softmax to float32."""
+    """A `CachedModel` (see `base`) that skips the padding of a block. Attention is `sdpa` with a 4-D mask; `eager`
+    rounds its softmax to float32."""
 
     packs = True
     max_leaves: int | None = None
@@ -70,7 +70,7 @@ class TransformersModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells this model from others, see `fingerprint`."""
+        """Identifies the model, see `fingerprint`."""
         return fingerprint(self.model)
 
     @property
@@ -108,20 +108,13 @@ class TransformersModel:
         features: Tensor | None = None,
     ) -> Tensor:
         """As in `base`; a head reads `features` [B, n, F] beside its tokens."""
-        assert self.model.config._attn_implementation == TREE_ATTENTION, "the model was released, and not opened since"
-        if self.packs and real is not None and real.size - real.sum() >= LEAST_SPARED:
+        if self.packs and real is not None and real.size - real.sum() >= LEAST_SKIPPED:
             assert features is None, "heads run over whole blocks"
             return self._packed_forward(tokens, positions, parents, real, num_logits or real.shape[1], first_slot)
         return self._whole_forward(tokens, positions, parents, num_logits, first_slot, features)
 
     def _whole_forward(
-        self,
-        tokens: Array,
-        positions: Array,
-        parents: Array,
-        num_logits: int,
-        first_slot: int,
-        features: Tensor | None,
+        self, tokens: Array, positions: Array, parents: Array, num_logits: int, first_slot: int, features: Tensor | None
     ) -> Tensor:
         """Over all rows of the block."""
         visible = self._cache.open_rows(parents, first_slot)
@@ -164,11 +157,11 @@ class TransformersModel:
 
     @property
     def _lengths(self) -> Array:
-        """[B] committed rows of the slots that the running forward is about."""
+        """[B] committed rows of the slots of this forward."""
         return self._cache.lengths[self._cache.slots]
 
     def _sees_all(self, visible: Array) -> bool:
-        """Whether every row of the cache is seen, as in plain decoding."""
+        """Whether all cache rows are attended to, as in plain decoding."""
         ends = self._lengths + self._cache.num_tree_rows
         return visible.shape[1] == 1 and bool(visible.all() and (ends == self._cache.end).all())
 
@@ -176,16 +169,16 @@ class TransformersModel:
         groups, num_packed = [], 0
         for slots, columns in parts(real):
             packing = Packing.of(real[slots, columns], self.device)
-            packed = slice(num_packed, num_packed + len(packing.places))
+            packed = slice(num_packed, num_packed + len(packing.indices))
             groups.append(Group(slots, packed, packing, self._mask(visible[slots, columns], self._lengths[slots])))
             num_packed = packed.stop
         return groups
 
     def _mask(self, visible: Array, lengths: Array) -> Tensor:
-        """[B, 1, n, rows] to be added to the scores of all cache rows, 0 where one is seen and -inf elsewhere: of texts
-        with `lengths` [B] committed rows, and of the tree rows what is `visible` [B, n, m + n].
+        """[B, 1, n, rows] mask to add to the scores of all cache rows, 0 or -inf: attention to the `lengths` [B]
+        committed rows, and to the tree rows that are `visible` [B, n, m + n].
 
-        Kernels would turn a bool mask into this one in every layer.
+        Kernels would convert a bool mask to this one in every layer.
         """
         cache = self._cache
         mask = np.zeros((*visible.shape[:2], cache.end), dtype=bool)

@@ -1,7 +1,7 @@
-"""Rows that count, side by side: what of a block of rows a model has to run over.
+"""A block of rows without its padding, packed into one sequence.
 
-All but attention looks at one row after another. Attention looks at groups of texts, so that a prompt read beside trees
-does not pad them to its own length.
+All of a model but attention works row by row. Attention works on groups of slots, so that a prompt read together with
+trees does not pad them to its length.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from ..base import FEW
 
 
 class Packing(NamedTuple):
-    """The M rows of a block [B, n] that count, as one row of M tokens."""
+    """The M rows of a block [B, n] that are no padding, as one row of M tokens."""
 
-    real: Array  # [B, n] bool: which of them count
-    places: Tensor  # [M] int64, in the flattened block
+    real: Array  # [B, n] bool, false at padding
+    indices: Tensor  # [M] int64, in the flattened block
 
     @classmethod
     def of(cls, real: Array, device: torch.device) -> Self:
@@ -29,33 +29,33 @@ class Packing(NamedTuple):
     def pack(self, block: Tensor) -> Tensor:
         """[1, M, ...] of a block [B, n, ...]."""
         rows = block.flatten(0, 1)
-        return (rows if len(rows) == len(self.places) else rows.index_select(0, self.places))[None]
+        return (rows if len(rows) == len(self.indices) else rows.index_select(0, self.indices))[None]
 
     def unpack(self, packed: Tensor) -> Tensor:
-        """[B, n, ...] of packed rows [1, M, ...], 0 where none counts."""
+        """[B, n, ...] of packed rows [1, M, ...], 0 at padding."""
         rows = packed[0]
         if len(rows) < self.real.size:
-            rows = rows.new_zeros((self.real.size, *rows.shape[1:])).index_copy_(0, self.places, rows)
+            rows = rows.new_zeros((self.real.size, *rows.shape[1:])).index_copy_(0, self.indices, rows)
         return rows.unflatten(0, self.real.shape)
 
     def last(self, count: int) -> tuple[Tensor, "Packing"]:
-        """Which of the packed rows are among each text's last `count`, and those of them that count as a packing."""
-        num_rows, device = self.real.shape[1], self.places.device
+        """Indices of the packed rows among each slot's last `count` block rows, and their packing."""
+        num_rows, device = self.real.shape[1], self.indices.device
         is_last = np.nonzero(self.real)[1] >= num_rows - count
         return to_device(np.nonzero(is_last)[0], device), Packing.of(self.real[:, num_rows - count :], device)
 
 
 class Group(NamedTuple):
-    """Neighbouring texts that attend together, and what they see."""
+    """Neighbouring slots that attend together, and their mask."""
 
     slots: slice  # of the block
     packed: slice  # of the packed rows
-    packing: Packing  # of these slots and of the columns in which any of their rows count
+    packing: Packing  # of these slots and of the columns in which any of their rows is real
     mask: Tensor  # [b, 1, columns, rows of the cache]
 
 
 def parts(real: Array) -> Iterator[tuple[slice, slice]]:
-    """Slots and columns of the groups of a block [B, n]: each text of many rows is one by itself."""
+    """Slots and columns of the groups of a block [B, n]: a slot of many rows is a group of its own."""
     counts = real.sum(axis=1)
     is_wide = counts > FEW
     edges = np.nonzero(is_wide[1:] | is_wide[:-1])[0] + 1

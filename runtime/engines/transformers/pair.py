@@ -28,8 +28,8 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     tokenizer = load_tokenizer(target_name)
     if kind is None:
         _check_tokens(config, tokenizer, load_tokenizer(drafter_name))
-    # On a device every launch costs, so shapes are few and captured; a CPU pays for padding instead, and a head reads
-    # hidden states, which graphs do not hand out.
+    # On a device kernel launches cost most, so shapes are few and captured; on a CPU padding does. A head reads hidden
+    # states, which graphs do not return.
     model = TransformersModel if config.device == "cpu" or kind is not None else StaticModel
     how: dict[str, Any] = {"dtype": DTYPES[config.dtype], "device": config.device}
     target = model.from_pretrained(target_name, **how)
@@ -67,12 +67,12 @@ def _check_rows(config: PairConfig, target: TransformersModel, drafter: Transfor
 
 
 def no_model(name: str, kind: str) -> InputError:
-    """What to say where a drafter model is needed and a head was given."""
+    """The error where a drafter model is needed and a head was given."""
     return InputError(f"drafter {name!r} is {kind}, which drafts in `generate` and `serve` only; give a drafter model")
 
 
 def _end_tokens(name: str, target: TransformersModel, tokenizer: Any) -> frozenset[int]:
-    """Where transformers looks: the generation's configuration, else the model's; else what the tokenizer calls so."""
+    """In transformers' order: of the generation configuration, else of the model's, else of the tokenizer."""
     config, generation = target.model.config, target.model.generation_config
     for source in (generation, config, config.get_text_config(), tokenizer):
         ends = getattr(source, "eos_token_id", None)

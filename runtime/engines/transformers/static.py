@@ -1,9 +1,8 @@
 """A transformers model whose forwards have few shapes; on CUDA each is captured as a graph when it is first met.
 
-A forward of a small batch is a thousand launches of a few microseconds' work; a graph is one. It wants fixed shapes and
-addresses, so trees and batches are padded to the next size of a menu, and all that a forward reads besides weights and
-cache comes in two tensors. The cache's rows stay where they are: where each text ends is among the numbers. The same
-code runs on the CPU, where nothing is captured and padding only costs, for tests.
+A forward of a small batch is a thousand kernel launches of a few microseconds each; a graph is one launch. It needs
+fixed shapes and addresses, so trees and batches are padded to the next size of a menu, and all inputs besides weights
+and cache are two tensors, the length of each slot included. The same code runs on the CPU without capture, for tests.
 """
 
 from functools import partial
@@ -20,9 +19,9 @@ from ..base import Session
 from .graph import CapturedFunction
 from .model import TransformersModel
 
-# Slots, rows and logits of a forward; larger ones run as they are.
+# Slots, rows and logits of a forward; larger ones are not padded.
 MENU = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-# Forwards of more rows keep the device busy for longer than their launches take.
+# Forwards of more rows take the device longer than their launches take the host.
 MOST_CAPTURED_ROWS = 128
 
 
@@ -32,7 +31,7 @@ class Shape(NamedTuple):
     first_slot: int
     num_slots: int
     num_rows: int  # of this forward, per slot
-    num_seen: int  # tree rows it may look at, its own included
+    num_seen: int  # tree rows that it may attend to, its own included
     num_logits: int  # rows whose logits are wanted, per slot
 
 
@@ -57,41 +56,35 @@ class StaticModel(TransformersModel):
         super().join(capacity)
 
     def _whole_forward(
-        self,
-        tokens: Array,
-        positions: Array,
-        parents: Array,
-        num_logits: int,
-        first_slot: int,
-        features: Tensor | None,
+        self, tokens: Array, positions: Array, parents: Array, num_logits: int, first_slot: int, features: Tensor | None
     ) -> Tensor:
-        assert features is None and not self.hidden_layers, "graphs hand out logits alone"
+        assert features is None and not self.hidden_layers, "graphs return logits alone"
         visible = self._cache.add_tree_rows(parents, first_slot)
         num_slots, num_rows, num_seen = visible.shape
         num_logits = num_logits or num_rows
         num_padded = _menu_size(num_rows)
         shape = Shape(
             first_slot,
-            num_slots if first_slot else _menu_size(num_slots),  # behind the first slot stands a text by itself
+            num_slots if first_slot else _menu_size(num_slots),  # elsewhere a slot is run alone
             num_padded,
             _menu_size(num_seen - num_rows + num_padded),
             _menu_size(num_logits),
         )
         inputs = self._padded(shape, tokens, np.clip(positions, 0, self.context_length - 1), visible, num_logits)
         logits = self._run(shape, *(to_device(part, self.device) for part in inputs))
-        return logits[:num_slots, :num_logits].clone()  # the next forward writes there
+        return logits[:num_slots, :num_logits].clone()  # the next forward overwrites them
 
     def _padded(
         self, shape: Shape, tokens: Array, positions: Array, visible: Array, num_logits: int
     ) -> tuple[Array, Array]:
         """What `compute` reads.
 
-        Padding sees itself alone. It is written behind the rows that count, or behind the text of a slot that is not
-        meant: the next forward writes there anew.
+        Padding attends to itself alone. It is stored behind the real rows, or behind the committed rows of a slot that
+        is not part of the forward; the next forward overwrites it.
         """
         cache, (num_slots, num_rows, num_seen) = self._cache, visible.shape
-        ids, places = np.zeros((2, shape.num_slots, shape.num_rows), dtype=np.int64)
-        ids[:num_slots, :num_rows], places[:num_slots, :num_rows] = tokens, positions
+        ids, position_ids = np.zeros((2, shape.num_slots, shape.num_rows), dtype=np.int64)
+        ids[:num_slots, :num_rows], position_ids[:num_slots, :num_rows] = tokens, positions
         lengths = np.zeros(shape.num_slots, dtype=np.int64)
         known = cache.lengths[shape.first_slot :][: shape.num_slots]
         lengths[: len(known)] = known
@@ -101,7 +94,9 @@ class StaticModel(TransformersModel):
         seen[:, np.arange(shape.num_rows), rows] = True
         seen[:num_slots, :num_rows, :num_seen] = visible
         assert lengths.max() + shape.num_seen <= cache.capacity, "a forward reaches behind its cache"
-        return np.concatenate([part.ravel() for part in (ids, places, lengths[:, None] + rows, lengths, kept)]), seen
+        return np.concatenate(
+            [part.ravel() for part in (ids, position_ids, lengths[:, None] + rows, lengths, kept)]
+        ), seen
 
     def _run(self, shape: Shape, numbers: Tensor, seen: Tensor) -> Tensor:
         if self._pool is None or shape.num_rows > MOST_CAPTURED_ROWS:
@@ -122,20 +117,20 @@ class StaticModel(TransformersModel):
         return self._logits[:needed].view(size)
 
     def compute(self, shape: Shape, numbers: Tensor, seen: Tensor) -> Tensor:
-        """Logits [B, k, V] by what lies on the device alone.
+        """Logits [B, k, V], from tensors on the device alone.
 
-        numbers: tokens, positions and cache columns of B * n rows, lengths of B texts, and the places of k rows whose
+        numbers: tokens, positions and cache columns of B * n rows, lengths of B texts, and the indices of k rows whose
         logits are wanted, int64. seen: [B, n, m] bool.
         """
         area = shape.num_slots * shape.num_rows
-        ids, places, columns, lengths, kept = numbers.split([area, area, area, shape.num_slots, shape.num_logits])
+        ids, position_ids, columns, lengths, kept = numbers.split([area, area, area, shape.num_slots, shape.num_logits])
         cache, slots = self._cache, self._cache.slots
         cache.slots, cache.end = slice(shape.first_slot, shape.first_slot + shape.num_slots), cache.capacity
-        meant = torch.arange(cache.slots.start, cache.slots.stop, device=numbers.device)
-        cache.write = (meant[:, None], columns.view(shape.num_slots, -1))
+        slot_indices = torch.arange(cache.slots.start, cache.slots.stop, device=numbers.device)
+        cache.write = (slot_indices[:, None], columns.view(shape.num_slots, -1))
         output = self.model(
             input_ids=ids.view(shape.num_slots, -1),
-            position_ids=places.view(shape.num_slots, -1),
+            position_ids=position_ids.view(shape.num_slots, -1),
             attention_mask=seen[:, None],
             past_key_values=cache,
             use_cache=True,

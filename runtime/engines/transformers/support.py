@@ -1,10 +1,11 @@
-"""Which models can be decoded as a tree: by what their configuration says, and by a look at what their forwards give.
+"""Which models can be decoded as a tree, by their configuration and by a comparison of forwards.
 
-transformers' models differ in how they find positions, keep their caches and mask. One that does not do as it is told
-would not fail but generate another text, so each is compared with itself once, when it is loaded.
+transformers' models differ in how they compute positions, caches and masks. A model that ignores an argument would not
+fail but generate another text, so each is compared with its own plain forwards when it is loaded.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ PLAIN_ATTENTION = "sdpa"
 # mostly padding and runs packed (see `packing`), where a model can.
 TEXT_LENGTHS = (5, 3)
 TREE_SIZES = ((6, 4), (24, 4))
-# Rows looked at of each tree, from its last on.
+# The last rows of each tree, which are compared.
 NUM_COMPARED = 6
 # Largest difference of logits that is rounding, relative to the largest logit; half precision is judged by most rows,
 # for a mixture of experts may route a row otherwise by rounding alone.
@@ -47,17 +48,9 @@ def unsupported_reason(model: PreTrainedModel) -> str | None:
     return None
 
 
-class PlainForward(Protocol):
-    def __call__(self, *, input_ids: Tensor, use_cache: bool) -> "HasLogits": ...
-
-
-class HasLogits(Protocol):
-    logits: Tensor
-
-
-def tree_error(model: CachedModel, plain: PlainForward) -> str | None:
-    """How ragged forwards over trees of two texts differ from `plain` forwards over their paths, in words; None where
-    they agree. The model forgets the texts it held."""
+def tree_error(model: CachedModel, plain: Callable[..., Any]) -> str | None:
+    """How ragged forwards over two trees differ from `plain` forwards over their paths, in words; None where they
+    agree. The model's slots are lost."""
     for sizes in TREE_SIZES:
         found, expected = _rows(model, plain, sizes)
         tolerance, share = TOLERANCES.get(found.dtype, HALF_TOLERANCE)
@@ -68,7 +61,7 @@ def tree_error(model: CachedModel, plain: PlainForward) -> str | None:
     return None
 
 
-def _rows(model: CachedModel, plain: PlainForward, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _rows(model: CachedModel, plain: Callable[..., Any], sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """[n, V] logits behind some nodes, by the forward over both trees and by plain ones."""
     generator = np.random.default_rng(0)
     num_rows = max(sizes)
@@ -92,8 +85,8 @@ def _rows(model: CachedModel, plain: PlainForward, sizes: tuple[int, int]) -> tu
 
 
 @torch.inference_mode()
-def _plain_rows(plain: PlainForward, paths: list[list[int]], device: torch.device) -> Tensor:
-    """[n, V] logits behind each path; what pads the shorter ones stands behind them, where nothing looks."""
+def _plain_rows(plain: Callable[..., Any], paths: list[list[int]], device: torch.device) -> Tensor:
+    """[n, V] logits behind each path; the shorter ones are padded behind their end, which causal attention ignores."""
     ends = np.array([len(path) for path in paths])
     block: Array = np.zeros((len(paths), ends.max()), dtype=np.int64)
     for row, path in enumerate(paths):
