@@ -54,10 +54,12 @@ gpu-prove: $(READY)
 prove-long: $(READY)
 	$(BIN)/python -m pytest -q -m slow tests/prove
 
+# The link is the type checker's: it reads `import treewright` in tests without running the installation's finder.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
+	ln -sfn .. $(VENV)/treewright
 	touch $(READY)
 
 $(VENV)/.docs-ready: $(READY)

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from treewright.controller.checkpoint import HASHED_FILES, SelectorConfig, save_checkpoint
 from treewright.controller.checkpoint.config import seal
 from treewright.controller.learned.features import FEATURES
-from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES
+from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
 from treewright.controller.learned.torch_model import SelectorModel
 from treewright.controller.trees.limits import TreeLimits
 from treewright.train.fit.export import export_onnx, golden_vectors
@@ -52,7 +52,9 @@ def reseal(folder, change=lambda config: None):
     (folder / "config.json").write_text(json.dumps(seal(config)))
 
 
-def graph(nodes, *, inputs=(INPUT_NAME,), outputs=OUTPUT_NAMES, rows="nodes", number=TensorProto.FLOAT, **parts):
+def graph(
+    nodes, *, inputs=(INPUT_NAME,), outputs=OUTPUT_NAMES, rows: str | int = "nodes", number=TensorProto.FLOAT, **parts
+):
     """An ONNX graph made by hand: features [nodes, F] to answers, [nodes] of the first head, [nodes, 1] of others."""
     taken = [helper.make_tensor_value_info(name, number, [rows, len(FEATURES)]) for name in inputs]
     shapes = [[rows], *([rows, 1] for _ in outputs[1:])]
@@ -92,6 +94,11 @@ def golden_of(answers_of, num=5):
 def mean_golden():
     """The golden vectors of `mean_of_features`."""
     return golden_of(lambda features: -(features**2).mean(axis=1))
+
+
+def answers(graph: bytes, features: np.ndarray) -> list[np.ndarray]:
+    """What an exported graph answers to features [n, F], head by head."""
+    return [np.asarray(answer) for answer in open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features})]
 
 
 def serialised(model) -> bytes:

@@ -1,33 +1,36 @@
 """A model whose forwards fail for one of the texts, which is known by the room it asks for."""
 
-from treewright.runtime.engines.base import CHUNK
+from torch import Tensor
+from treewright.runtime.engines.base import CHUNK, CachedModel, Session
 
 
 class FailingModel:
     """A `CachedModel` around another one. A text of prompt and `max_tokens` of `marked` tokens cannot get beyond
     `max_length` committed rows, or cannot even join where that is negative. `crowded` texts side by side fail too."""
 
-    def __init__(self, model, *, marked=0, max_length=0, crowded=1000):
+    def __init__(self, model: CachedModel, *, marked=0, max_length=0, crowded=1000):
         self._model = model
+        self.vocabulary_size = model.vocabulary_size
+        self.context_length = model.context_length
+        self.device = model.device
+        self.packs = model.packs
+        self.max_leaves: int | None = model.max_leaves
+        self.hidden_layers: tuple[int, ...] = model.hidden_layers
+        self.session: Session | None = None
+        self.hidden: Tensor | None = None
         self._marked = marked
         self._max_length = max_length
         self._crowded = crowded
         self._rooms: list[int] = []  # of the slots
 
-    def __getattr__(self, name):
-        return getattr(self._model, name)
-
     @property
-    def hidden_layers(self):
-        return self._model.hidden_layers
-
-    @hidden_layers.setter
-    def hidden_layers(self, layers):
-        self._model.hidden_layers = layers
+    def lengths(self):
+        return self._model.lengths
 
     def open(self, num_slots, capacity, session=None):
         self._rooms = []
         self._model.open(num_slots, capacity, session)
+        self.session = session
 
     def join(self, capacity):
         self._model.join(capacity)
@@ -40,10 +43,15 @@ class FailingModel:
         self._rooms = [self._rooms[slot] for slot in slots]
 
     def forward(self, tokens, positions, parents, *, first_slot=0, **options):
+        self._model.hidden_layers = self.hidden_layers
         logits = self._model.forward(tokens, positions, parents, first_slot=first_slot, **options)
+        self.hidden = self._model.hidden
         for slot in range(first_slot, first_slot + len(tokens)):
             if self._rooms[slot] == self._marked and self._model.lengths[slot] > self._max_length:
                 raise RuntimeError("this text was told to fail")
         if len(tokens) >= self._crowded:
             raise MemoryError("there is no room for so many texts")
         return logits
+
+    def commit(self, rows):
+        self._model.commit(rows)

@@ -39,7 +39,7 @@ class Hub:
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
 
-    def log_message(self, *_):
+    def log_message(self, format, *args):
         pass
 
     def answer(self, body, *, status=200, headers=()):

@@ -26,6 +26,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
             in_flight += max(0, resumed - acknowledged)
             acknowledged = reached
     resumed, reached = life(folder, None)
+    assert resumed is not None
     lost += max(0, acknowledged - resumed)
     print(json.dumps({"kills": kills, "texts": reached, "lost": lost, "written_but_unacknowledged": in_flight}))
 
@@ -59,6 +60,8 @@ def collect(folder: Path, pipe: int, finish: bool) -> None:
 
 if __name__ == "__main__":
     spec = spec_from_file_location("treewright", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec is not None
+    assert spec.loader is not None
     sys.modules["treewright"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["treewright"])
     import rows

@@ -1,6 +1,7 @@
 """A selector that was never trained, a small latency table, and every plan over them."""
 
 from functools import cache
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from treewright.controller.contract import RANKED_SCHEMES
 from treewright.controller.learned.features import FEATURES
 from treewright.controller.learned.torch_model import SelectorModel
 from treewright.controller.plans.grids import policy_families
+from treewright.controller.plans.plan import PolicyPlan
 from treewright.controller.plans.setting import Setting
 from treewright.controller.pricing.latency import LatencyTable
 from treewright.controller.scorers.logistic import LogisticRule
@@ -40,8 +42,21 @@ def selector() -> SelectorBundle:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     golden = golden_vectors(model, graph, np.ones((2, len(FEATURES)), dtype=np.float32))
     config = SelectorConfig("tiny", "coupled", "0" * 64, LIMITS, {})
-    baselines = Baselines(*(dict.fromkeys(RANKED_SCHEMES, each) for each in (RANK_PROBS, C2T, LTD)))
+    baselines = Baselines(
+        rank_probs=dict.fromkeys(RANKED_SCHEMES, RANK_PROBS),
+        c2t=dict.fromkeys(RANKED_SCHEMES, C2T),
+        ltd=dict.fromkeys(RANKED_SCHEMES, LTD),
+    )
     return SelectorBundle(config, graph, weights, golden, baselines, {})
+
+
+def toy(**settings: float) -> PolicyPlan:
+    """A plan whose policy is never made."""
+
+    def build() -> NoReturn:
+        raise AssertionError("a toy plan has no policy")
+
+    return PolicyPlan("toy", "coupled", settings, build)
 
 
 def policy_grids(of: SelectorBundle, table: LatencyTable, schemes, temperature: float):

@@ -2,19 +2,22 @@
 
 import numpy as np
 import torch
+from treewright.runtime.engines.base import Session
 
 
 class RememberingModel:
     """A `CachedModel` around a transformers model, with texts in place of a cache."""
 
     packs = False
-    max_leaves = None
+    max_leaves: int | None = None
 
     def __init__(self, model, vocabulary_size):
         self.vocabulary_size = vocabulary_size
         self.context_length = model.config.max_position_embeddings
         self.device = torch.device("cpu")
-        self.session = None
+        self.session: Session | None = None
+        self.hidden_layers: tuple[int, ...] = ()
+        self.hidden: torch.Tensor | None = None
         self._model = model.eval()
         self._known = {}  # prefix -> row of `_table`
         self._table = torch.zeros((0, model.config.vocab_size), dtype=model.dtype)

@@ -15,7 +15,7 @@ import tiny
 import torch
 from remembering import RememberingModel
 from scipy.stats import power_divergence
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from treewright.controller.contract import HYBRID, SAMPLED_SCHEMES
 from treewright.controller.plans.sampled_grids import CHAIN_VERIFIERS, verifier_grids
 from treewright.controller.policies.delayed import sampled_shape
@@ -70,10 +70,8 @@ def _llama(noise: float) -> LlamaForCausalLM:
     torch.manual_seed(9)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     tokens = {"vocab_size": 6, "bos_token_id": None, "eos_token_id": None}
-    config = LlamaConfig(
-        **sizes, **tokens, max_position_embeddings=16, initializer_range=0.16, attn_implementation="sdpa"
-    )
-    llama = LlamaForCausalLM(config).double()
+    config = LlamaConfig(**sizes, **tokens, max_position_embeddings=16, initializer_range=0.16)
+    llama = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").double()
     with torch.no_grad():
         for weight in llama.parameters():
             weight += noise * torch.randn(weight.shape, dtype=torch.float64)

@@ -138,7 +138,9 @@ def documented():
     block = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
     folder, paths = ROOT, []
     for line in block.strip().splitlines():
-        indent, names = re.match(r"(\s*)([^\s,]+(?:, [^\s,]+)*)", line).groups()
+        match = re.match(r"(\s*)([^\s,]+(?:, [^\s,]+)*)", line)
+        assert match is not None, line
+        indent, names = match.groups()
         base = folder if indent else ROOT
         paths += [base / name for name in names.split(", ")]
         if not indent and names.endswith("/"):

@@ -1,5 +1,7 @@
 """Tiny random models: exact in float64, quick, and sharing enough to accept some drafts."""
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -9,7 +11,6 @@ from transformers import (
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
-    LlamaForCausalLM,
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -20,6 +21,7 @@ from treewright.controller.policies.base import ShapePolicy
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.base import Drafter
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.engines.base import CachedModel
 from treewright.runtime.engines.transformers.detokeniser import TokenizerDetokeniser
 from treewright.runtime.engines.transformers.model import TransformersModel
 from treewright.runtime.engines.transformers.static import StaticModel
@@ -30,7 +32,7 @@ from treewright.runtime.target import Target
 from treewright.runtime.verification import get_verifier
 
 VOCABULARY_SIZE = 40
-SIZES = {
+SIZES: dict[str, Any] = {  # a configuration's other fields have other types
     "vocab_size": VOCABULARY_SIZE,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -50,9 +52,9 @@ def llama(
 ) -> TransformersModel:
     """A random two-layer Llama with grouped-query attention; `noise` perturbs the weights of the same seed."""
     torch.manual_seed(seed)
-    sizes = SIZES | {"max_position_embeddings": positions}
-    config = LlamaConfig(**sizes, num_key_value_heads=2, eos_token_id=None, attn_implementation="sdpa")
-    model = LlamaForCausalLM(config).to(dtype)
+    sizes: dict[str, Any] = {**SIZES, "max_position_embeddings": positions}
+    config = LlamaConfig(**sizes, num_key_value_heads=2, eos_token_id=None)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(dtype)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for weight in model.parameters():
@@ -96,7 +98,7 @@ def pair(drafter_noise: float = 0.02, name: str = "tiny") -> Pair:
 
 
 def decoder(
-    target: TransformersModel,
+    target: CachedModel,
     drafter: TransformersModel | Drafter | None = None,
     selector: ShapePolicy | None = None,
     scheme=COUPLED,

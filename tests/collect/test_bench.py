@@ -31,7 +31,6 @@ from treewright.collect.measure.bench.transformers_loops import (
 )
 from treewright.controller.errors import InputError
 from treewright.controller.plans.grids import NUM_TRIALS
-from treewright.controller.plans.plan import PolicyPlan
 from treewright.controller.plans.sampled_grids import verifier_grids
 from treewright.controller.plans.setting import Setting
 from treewright.controller.plans.tuned import TunedSettings
@@ -41,7 +40,7 @@ from treewright.runtime.sampling import Sampling
 from treewright.runtime.stats import DecodeStats
 from treewright.runtime.table_fit import PartRatios
 
-GRID = [PolicyPlan("toy", "coupled", {"price": price}, lambda: None) for price in (3.0, 1.0, 2.0)]
+GRID = [plans.toy(price=price) for price in (3.0, 1.0, 2.0)]
 JOBS = [Job([1], 10, Sampling(), domain) for domain in ("code", "code", "prose")]
 
 

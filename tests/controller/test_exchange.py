@@ -3,6 +3,7 @@
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -43,8 +44,8 @@ def hub(online, monkeypatch):
         yield hub
 
 
-def run(arguments, capsys):
-    """Exit code, the last line of stdout as JSON, stderr."""
+def run(arguments, capsys) -> tuple[int, Any, str]:
+    """Exit code, the last line of stdout as JSON, None for no output, and stderr."""
     code = cli.main([str(argument) for argument in arguments])
     output = capsys.readouterr()
     return code, json.loads(output.out.splitlines()[-1]) if output.out else None, output.err

@@ -151,9 +151,8 @@ def test_reading_the_prompt_counts_for_neither_side():
 
 def test_temperatures_are_judged_apart():
     clockwork = Clockwork()
-    for _ in range(20):
-        _, cold = clockwork.run(100, **WINNING, temperature=0.0)
-        _, warm = clockwork.run(100, **LOSING, temperature=1.0)
+    requests = [(WINNING, 0.0), (LOSING, 1.0)] * 20
+    *_, cold, warm = (clockwork.run(100, **pace, temperature=temperature)[1] for pace, temperature in requests)
     assert cold.mean() > 0.9 and not warm.any()
 
 

@@ -21,8 +21,14 @@ def weights():
     return {name: value.numpy().copy() for name, value in model().state_dict().items()}
 
 
+def network(held) -> PerceptronNetwork:
+    made = PerceptronNetwork.from_weights(held)
+    assert made is not None
+    return made
+
+
 def test_it_answers_as_torch_does():
-    accept, coverage = PerceptronNetwork.from_weights(weights())(FEATURE_ROWS)
+    accept, coverage = network(weights())(FEATURE_ROWS)
     with torch.inference_mode():
         expected = model()(torch.from_numpy(FEATURE_ROWS))
     np.testing.assert_allclose(accept, expected.accept.numpy(), atol=1e-5)
@@ -30,9 +36,9 @@ def test_it_answers_as_torch_does():
 
 
 def test_a_node_is_answered_alike_alone_and_in_company():
-    network = PerceptronNetwork.from_weights(weights())
-    alone = [network(row[None])[0][0] for row in FEATURE_ROWS]
-    np.testing.assert_allclose(alone, network(FEATURE_ROWS)[0], atol=1e-5)
+    answers = network(weights())
+    alone = [answers(row[None])[0][0] for row in FEATURE_ROWS]
+    np.testing.assert_allclose(alone, answers(FEATURE_ROWS)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -56,5 +62,5 @@ def test_strange_weights_give_strange_numbers_without_a_warning():
     held = weights()
     held["trunk.0.weight"] *= np.float32(1e38)
     held["scale"] *= 0
-    accept, _ = PerceptronNetwork.from_weights(held)(FEATURE_ROWS)
+    accept, _ = network(held)(FEATURE_ROWS)
     assert not np.isfinite(accept).all()

@@ -77,8 +77,10 @@ def test_a_candidate_that_sampling_cut_is_never_drafted():
 
 def test_the_paths_of_a_drawn_tree_follow_its_nodes():
     whole = drawn.tree_of_paths([(5, 1), (5, 2), (7, 1)])
+    assert whole.paths is not None
     assert whole.paths.tolist() == [[[1, 2], [1, 3], [4, 5]]]
     child = random_children(np.random.default_rng(0), 1, 1, width=1)
     assert whole.extend(np.array([[3]]), child).paths is whole.paths
     smaller = whole.subtree(np.array([[0, 1, 3, 4]]))
+    assert smaller.paths is not None
     assert smaller.paths.tolist() == [[[1, -1], [1, 2], [3, -1]]]

@@ -28,6 +28,7 @@ def server(folder):
     """The process, and where it listens."""
     arguments = [sys.executable, "-c", SERVE, str(ROOT), str(folder)]
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("listening on "):
             return process, line.split()[-1]

@@ -46,7 +46,7 @@ def test_plain_text_attends_to_all_before_it_and_padding_to_itself():
 class ChainModel(TransformersModel):
     """An engine that verifies one path at a time."""
 
-    max_leaves = 1
+    max_leaves: int | None = 1
 
 
 @pytest.mark.parametrize("limits", [TreeLimits(3, 2, 2, 6), TreeLimits(3, 1, 1, 3, ngrams=True)])

@@ -35,10 +35,15 @@ def test_two_parts_are_the_whole(num_heads, num_groups):
 
 
 def test_two_parts_in_half_precision_are_summed_in_float32():
-    given = tensors(4, 2)
-    exact = whole_attention(*given)
+    query, keys, values, seen = tensors(4, 2)
+    exact = whole_attention(query, keys, values, seen)
     narrow = merged_attention(
-        *(part.bfloat16() for part in given[:3]), given[3], torch.tensor(LENGTHS, dtype=torch.int32), 8**-0.5
+        query.bfloat16(),
+        keys.bfloat16(),
+        values.bfloat16(),
+        seen,
+        torch.tensor(LENGTHS, dtype=torch.int32),
+        8**-0.5,
     )
     assert narrow.dtype == torch.bfloat16
     torch.testing.assert_close(narrow.double(), exact, rtol=0, atol=0.03)

@@ -136,6 +136,7 @@ def test_texts_that_end_leave_their_slots_to_others():
     sizes = []
     while len(batch):
         record = batch.step()
+        assert record is not None
         sizes.append(len(record.num_emitted))
     assert sizes == [5, 5, 5]
     assert batch.step() is None
@@ -160,10 +161,13 @@ def test_a_text_of_33000_tokens_is_its_plain_text_beside_a_short_one():
 def test_a_batch_whose_model_another_batch_has_opened_says_so(shared):
     common = {"target": tiny.llama(), "drafter": tiny.llama(noise=0.02)}
     pairs = [{"target": tiny.llama(), "drafter": tiny.llama(noise=0.02)} for _ in range(2)]
-    first, second = ((pair | {shared: common[shared]}).values() for pair in pairs)
+    models = [pair | {shared: common[shared]} for pair in pairs]
     selectors = [Selector(ConfidenceScorer(), TreeLimits(max_depth=2, width=2, frontier=2, budget=4)) for _ in range(2)]
     (request,) = tiny.requests(1, 0.8)
-    decoders = [tiny.decoder(*models, selector) for models, selector in zip((first, second), selectors, strict=True)]
+    decoders = [
+        tiny.decoder(pair["target"], pair["drafter"], selector)
+        for pair, selector in zip(models, selectors, strict=True)
+    ]
     batches = []
     for decoder in decoders:
         batch = decoder.open_batch()

@@ -12,7 +12,15 @@ REPLACEMENT = "\ufffd"
 # Letters, spaces, beginnings and ends of characters of two to four bytes, and those of the replacement character.
 KINDS = [*"a \N{GRINNING FACE}é\ufffd".encode(), 0xE2]
 BYTE_LEVEL, BYTE_FALLBACK = byte_level(), byte_fallback()
-HELLO, WORLD, SPACE, A, START, TURN = map(BYTE_FALLBACK.token_to_id, ("▁hello", "▁world", "▁", "a", "<s>", "<turn>"))
+
+
+def token_of(piece) -> int:
+    token = BYTE_FALLBACK.token_to_id(piece)
+    assert token is not None
+    return token
+
+
+HELLO, WORLD, SPACE, A, START, TURN = map(token_of, ("▁hello", "▁world", "▁", "a", "<s>", "<turn>"))
 
 
 def pieces(tokenizer, tokens, prompt=()):

@@ -149,10 +149,11 @@ class PlainHead:
         """[V] behind a text, its root the last token, and a drafted path."""
         features = self.features(text)[:-1]
         tokens = list(text[1:])
-        for token in [*path, None]:
-            outputs = self.layer(tokens, features)
+        outputs = self.layer(tokens, features)
+        for token in path:
             last = self.norm("norm", outputs[-1:]) if "norm_output" in self.norms else outputs[-1:]
             features, tokens = torch.cat((features, last)), [*tokens, token]
+            outputs = self.layer(tokens, features)
         rows = torch.full((tiny.VOCABULARY_SIZE,), -torch.inf, dtype=torch.float64)
         rows[TOKENS] = self.weights["lm_head.weight"] @ self.norm("norm", outputs[-1])
         return rows

@@ -63,6 +63,7 @@ def test_rows_that_count_have_the_logits_and_hidden_states_of_the_whole_block(fa
             assert runs[-1] == real.sum()
             expected = whole.forward(tokens, positions, parents, num_logits=kept)
             torch.testing.assert_close(rows[real[:, -kept:]], expected[real[:, -kept:]], **TOLERANCE)
+            assert model.hidden is not None and whole.hidden is not None
             torch.testing.assert_close(model.hidden[real], whole.hidden[real], **TOLERANCE)
         committed = np.stack([np.append(np.nonzero(row)[0], [-1, -1])[:2] for row in known])
         for each in (model, whole):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 
 import pytest
 import tiny
@@ -17,7 +18,7 @@ from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 
 
-def words(ids=range(tiny.VOCABULARY_SIZE), **special):
+def words(ids: Iterable[int] = range(tiny.VOCABULARY_SIZE), **special):
     vocabulary = Tokenizer(models.WordLevel({f"w{token}": token for token in ids}, unk_token="w0"))
     vocabulary.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=vocabulary, **special)

@@ -6,6 +6,7 @@ import socket
 import threading
 from contextlib import contextmanager
 from time import sleep
+from typing import Any
 
 import httpx
 import pytest
@@ -37,8 +38,8 @@ def text_of(client, **fields):
     return complete(client, **fields).json()["choices"][0]["text"]
 
 
-def events(answer):
-    """What a streamed answer's events carry; `[DONE]`, the last, stays text."""
+def events(answer) -> list[Any]:
+    """The JSON of a streamed answer's events; `[DONE]`, the last, stays text."""
     lines = answer.text.split("\n\n")
     assert lines.pop() == ""
     contents = [line.removeprefix("data: ") for line in lines]
@@ -303,7 +304,7 @@ def test_health_and_the_model_are_told(client):
 @pytest.mark.parametrize("path", ["/v1/models/models/of/somebody", "/v1/models/models%2Fof%2Fsomebody"])
 def test_a_model_whose_name_is_a_path_is_told_by_it(path):
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
-    app = create_app(worker, str.split, vocabulary_size=1, model_name="models/of/somebody")
+    app = create_app(worker, lambda text: [0], vocabulary_size=1, model_name="models/of/somebody")
     assert TestClient(app).get(path).json()["id"] == "models/of/somebody"
 
 
@@ -382,6 +383,7 @@ def test_a_request_that_fails_ends_alone_with_its_own_error(max_length):
         assert_refused(complete(client, **MARKED), 500)
         assert text_of(client) == decoded().text
     (_, error), innocent_ended = ended.pop(1), ended
+    assert error is not None
     cause = "MemoryError: there is no room for this text" if max_length < 0 else "RuntimeError: this text was told"
     assert error.status == 500 and cause in error.envelope.error.message
     for requests, (texts, no_error) in zip(innocent, innocent_ended, strict=True):
@@ -407,7 +409,7 @@ def test_a_server_told_to_stop_while_texts_go_on_alone_ends_them_all():
     with serving(observe, model=FailingModel(tiny.llama(), crowded=2)) as (_, worker):
         workers.append(worker)
         ((_, error),) = ask_all(worker, [[Request([number], 250, Sampling()) for number in range(6)]])
-    assert "stopping" in error.envelope.error.message
+    assert error is not None and "stopping" in error.envelope.error.message
     assert sizes == [1]
 
 

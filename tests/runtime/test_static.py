@@ -1,5 +1,7 @@
 """Forwards of static shapes, as a device captures them, are those of any shape; here without a device."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tiny
@@ -111,7 +113,8 @@ class FromTheDevice(TorchDispatchMode):
 def test_a_forward_reads_nothing_from_the_host_and_nothing_back(family):
     """What a graph cannot capture fails on the meta device: it has no values."""
     model = static(tiny.model_of(family))
-    on_device = StaticModel(model.model.to("meta"), model.vocabulary_size)
+    network: Any = model.model  # transformers' decorator hides the signature of `to`
+    on_device = StaticModel(network.to("meta"), model.vocabulary_size)
     on_device.open(2, 60)
     shape = Shape(first_slot=0, num_slots=2, num_rows=4, num_seen=8, num_logits=3)
     numbers = torch.zeros(2 * 4 * 3 + 2 + 3, dtype=torch.int64, device="meta")

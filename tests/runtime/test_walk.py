@@ -14,8 +14,11 @@ from treewright.runtime.verification.walk import WalkVerifier, walk
 VOCABULARY_SIZE = 3
 
 
-class ForcedSampler:
-    """Draws the token that is written, as one-hot logits, at each node."""
+class ForcedSampler(TokenSampler):
+    """Samples the token that the one-hot logits of a node name."""
+
+    def __init__(self):
+        super().__init__([], VOCABULARY_SIZE, torch.device("cpu"))
 
     def draw(self, logits, positions):
         return logits.argmax(-1).numpy()

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from checkpoints import answers
 from treewright.controller.learned.features import FEATURES
-from treewright.controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
 from treewright.controller.learned.torch_model import SelectorModel
 from treewright.train.fit.export import export_onnx
 
@@ -27,15 +27,14 @@ def graph(model):
 @pytest.mark.parametrize("nodes", [1, 2, 37, 500])
 def test_graph_and_model_agree_for_any_number_of_nodes(model, graph, nodes, spread):
     features = spread * torch.randn(nodes, len(FEATURES), generator=torch.Generator().manual_seed(nodes))
-    answers = open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features.numpy()})
     with torch.inference_mode():
-        for head, expected in zip(answers, model(features), strict=True):
+        for head, expected in zip(answers(graph, features.numpy()), model(features), strict=True):
             np.testing.assert_allclose(head, expected.numpy(), rtol=1e-5, atol=2e-5)
 
 
 def test_answers_are_log_probabilities(graph):
     features = np.random.default_rng(0).normal(size=(200, len(FEATURES))).astype(np.float32) * 50
-    accept, coverage = open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features})
+    accept, coverage = answers(graph, features)
     assert (accept <= 0).all()
     assert (np.exp(coverage).sum(axis=1) <= 1 + 1e-6).all()
 

@@ -10,11 +10,10 @@ import traces
 from treewright.controller.learned.features import FEATURES
 from treewright.controller.learned.torch_model import SelectorModel
 from treewright.train.data.stream import SelectorData
+from treewright.train.evaluate import scores  # by its module: pytest would take `test_probs` for a test
 from treewright.train.evaluate.calibration import score_probs
-from treewright.train.evaluate.scores import coverage_scores, evaluate, test_probs
+from treewright.train.evaluate.scores import coverage_scores, evaluate
 from treewright.train.fit.settings import FitConfig
-
-test_probs.__test__ = False  # no test, but the probabilities on the test documents
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def ignorant():
 
 def test_a_network_of_zeros_shares_the_text_among_siblings_and_none(data, ignorant):
     edges, nodes = data.test
-    accept, coverage = test_probs(ignorant, data)
+    accept, coverage = scores.test_probs(ignorant, data)
     siblings = np.bincount(edges.family)[edges.family]
     np.testing.assert_allclose(accept, 1 / (siblings + 1), rtol=1e-6)
     np.testing.assert_allclose(coverage, np.full((len(nodes.label), traces.WIDTH + 1), 1 / (traces.WIDTH + 2)))
@@ -44,7 +43,7 @@ def test_a_network_of_zeros_shares_the_text_among_siblings_and_none(data, ignora
 def test_the_scores_are_those_of_the_test_edges(data, ignorant):
     edges, nodes = data.test
     found = evaluate(ignorant, data)
-    accept, coverage = test_probs(ignorant, data)
+    accept, coverage = scores.test_probs(ignorant, data)
     assert found.scores["learned"] == score_probs(accept, edges.label)
     assert found.scores.keys() == {
         "drafter confidence",

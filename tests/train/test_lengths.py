@@ -1,6 +1,7 @@
 """Expected against accepted length: moments by hand, and what exact predictions could reach."""
 
 import numpy as np
+import plans
 import pytest
 from treewright.train.replay.lengths import attainable_correlation, length_fit, length_moments
 from treewright.train.replay.steps import Run, Step
@@ -9,7 +10,7 @@ from treewright.train.replay.steps import Run, Step
 def run_of(*texts):
     """A run of texts given as (masses, accepted length) per step."""
     steps = [[Step(0, (1,), 1, accepted, accepted + 1, masses) for masses, accepted in text] for text in texts]
-    return Run(None, [None] * len(texts), [None] * len(texts), steps)
+    return Run(plans.toy(), [], [], steps)
 
 
 def test_moments_are_those_of_the_enumerated_lengths():
@@ -28,7 +29,8 @@ def test_exact_predictions_reach_the_attainable_correlation():
     generator = np.random.default_rng(0)
     masses = np.sort(generator.uniform(size=(40_000, 3)), axis=1)[:, ::-1]
     accepted = (generator.uniform(size=(40_000, 1)) < masses).sum(axis=1)  # one draw per step: depths are nested
-    assert attainable_correlation(masses) == pytest.approx(np.corrcoef(masses.sum(axis=1), accepted)[0, 1], abs=0.015)
+    realised = np.corrcoef(masses.sum(axis=1), accepted)[0, 1]
+    assert attainable_correlation(masses.tolist()) == pytest.approx(realised, abs=0.015)
 
 
 def test_certain_predictions_could_be_right_every_time_and_equal_ones_tell_nothing():

@@ -113,7 +113,8 @@ def test_a_confident_policy_expects_the_path_probabilities_of_its_nodes(selector
     expected = [np.exp(trace.kept.path_noisy_log_probs[0, 1:].astype(float)).sum() for trace in seen]
     run = replay_steps(plan, texts, TABLE)
     steps = [step for steps in run.steps for step in steps]
-    np.testing.assert_allclose([step.expected for step in steps], expected, rtol=1e-6)  # float32 path sums
+    lengths = np.array([step.expected for step in steps], dtype=np.float64)
+    np.testing.assert_allclose(lengths, expected, rtol=1e-6)  # float32 path sums
     assert [step.num_accepted for step in steps] == [trace.accepted_length for trace in seen]
 
 

@@ -27,6 +27,7 @@ class StoppedData(SelectorData):
     stop_at = 2
 
     def train_dataloader(self):
+        assert self.trainer is not None
         if self.trainer.current_epoch == self.stop_at:
             raise KeyboardInterrupt
         return super().train_dataloader()

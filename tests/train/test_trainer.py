@@ -1,5 +1,7 @@
 """Fitting: in this process alone wherever it runs, to its end however the rows fall, and never to a useless network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rows
@@ -32,9 +34,8 @@ def folder(tmp_path_factory):
 
 
 def data_of(folder, **settings):
-    return SelectorData(
-        folder, FitConfig(**{"hidden_size": 4, "max_epochs": 2, "batch_size": 32} | settings), max_depth=2
-    )
+    fit = FitConfig(hidden_size=4, max_epochs=2, batch_size=32)
+    return SelectorData(folder, replace(fit, **settings), max_depth=2)
 
 
 def weights_of(folder, logs, **settings):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ....controller.checkpoint import Checkpoint
+from ....controller.checkpoint import Checkpoint, SelectorBundle
 from ....controller.console import print_json
 from ....controller.contract import RANKED_SCHEMES
 from ....controller.errors import InputError
@@ -140,7 +140,7 @@ def _side_by_side(
 
 
 def finalists(
-    checkpoint: Checkpoint, table: LatencyTable, settings: Sequence[Setting]
+    checkpoint: SelectorBundle, table: LatencyTable, settings: Sequence[Setting]
 ) -> dict[tuple[str, str], Sequence[PolicyPlan]]:
     """Of each policy, by (family, scheme), the plans that replay found best, best first; its whole grid where replay
     has not ranked it under this setting."""

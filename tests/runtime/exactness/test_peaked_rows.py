@@ -18,6 +18,7 @@ from treewright.runtime.exactness.models import TableModel, ToyPair
 from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.verification import get_verifier
 from treewright.runtime.verification.sampled_tree import single_tree
+from treewright.runtime.verification.sampled_verifier import SampledVerifier
 
 # How far the emitted text may be from the target's: rounding.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6}
@@ -133,15 +134,16 @@ def test_the_text_stays_the_targets(scheme, verifier, kind):
 @pytest.mark.parametrize(("scheme", "verifier"), [(scheme, name) for scheme, name in ALLOWED if name != "walk"])
 def test_coins_end_where_the_distribution_says_and_never_on_a_token_that_the_target_cannot_write(scheme, verifier):
     """Under every draft, even those that no run of a program would ever meet."""
-    method = get_verifier(verifier).method
+    judge = get_verifier(verifier)
+    assert isinstance(judge, SampledVerifier)
     for kind in HAND_MADE:
         for draft in drafts_of(kind, torch.float32, scheme, "three draws"):
             target_rows = torch.from_numpy(np.stack([toy(kind, torch.float32).target.row(of) for of in draft.prefixes]))
             rows = {node: torch.tensor(row) for node, row in draft.draft_log_probs}
             view = single_tree(draft.tree, target_rows, [rows])
             joint, counted = torch.zeros_like(target_rows), torch.zeros_like(target_rows)
-            method.distribution(view, joint)
-            judged(method, view, counted)
+            judge.method.distribution(view, joint)
+            judged(judge.method, view, counted)
             torch.testing.assert_close(counted, joint, rtol=0, atol=1e-6)
             for node, token in counted.nonzero().tolist():
                 passed = view.path(node)

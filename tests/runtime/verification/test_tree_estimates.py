@@ -35,7 +35,7 @@ TARGET, DRAFTER = TableModel(1, 3), TableModel(2, 3, num_zeros=1)
 
 
 def drafted_trees(num_paths, trunk_length, branch_length):
-    """Every delayed tree with its probability, the target's rows [N, V] and its draft rows."""
+    """Every delayed tree with its probability, and with the target's rows [N, V] and its draft rows."""
     for trunk, trunk_weight in draws(DRAFTER, (), trunk_length):
         branches = list(draws(DRAFTER, trunk, branch_length))
         for chosen in itertools.product(branches, repeat=num_paths):
@@ -43,20 +43,20 @@ def drafted_trees(num_paths, trunk_length, branch_length):
             for _, prob in chosen:
                 weight *= prob
             tree = drawn.tree_of_paths([trunk + path for path, _ in chosen], trunk_length)
-            prefixes = [()]
+            prefixes: list[tuple[int, ...]] = [()]
             for node in range(1, int(tree.num_nodes[0])):
                 prefixes.append((*prefixes[tree.parents[0, node]], int(tree.tokens[0, node])))
             target_rows, draft_rows = (
                 torch.stack([model(prefix) for prefix in prefixes]) for model in (TARGET, DRAFTER)
             )
-            yield weight, tree, target_rows, drawn.inner_rows(tree, draft_rows)
+            yield weight, tree, (target_rows, drawn.inner_rows(tree, draft_rows))
 
 
 def mean_efficiency(verifier, shape):
     """By the verifier's own scheme, over all trees."""
     return sum(
         weight * drafted_efficiency(get_verifier(verifier).distribution(tree, *rows), tree.depths[0])
-        for weight, tree, *rows in drafted_trees(*shape)
+        for weight, tree, rows in drafted_trees(*shape)
     )
 
 
@@ -64,7 +64,7 @@ def mean_efficiency(verifier, shape):
 @pytest.mark.parametrize("name", ["walk", "naive", "naive-tree", "specinfer", "spectr"])
 def test_integrating_the_last_level_out_keeps_the_mean(name, shape):
     mean, verifier = 0.0, get_verifier(name)
-    for weight, tree, *rows in drafted_trees(*shape):
+    for weight, tree, rows in drafted_trees(*shape):
         view, scheme = single_tree(tree, *rows), verifier.distribution(tree, *rows)
         mean += weight * integrated_efficiency(view, scheme, ACCEPTANCES[name])
     # SpecTr's rho is bracketed to 1e-9 where its scheme is told, and to rounding where its acceptance is.
@@ -75,8 +75,9 @@ def test_integrating_the_last_level_out_keeps_the_mean(name, shape):
 def test_one_tree_labels_every_smaller_one_under_traversal(trunk_length):
     most_paths, most_branch = 3, 2 - trunk_length
     sums = dict.fromkeys(itertools.product(range(1, most_paths + 1), range(1, most_branch + 1)), 1.0)
-    for weight, tree, *rows in drafted_trees(most_paths, trunk_length, most_branch):
+    for weight, tree, rows in drafted_trees(most_paths, trunk_length, most_branch):
         chances = traversal_chances(single_tree(tree, *rows))
+        assert tree.paths is not None
         first = first_paths(single_tree(tree, *rows), tree.paths[0])
         for num_paths, branch in sums:
             for node in range(1, int(tree.num_nodes[0])):
@@ -89,15 +90,16 @@ def test_one_tree_labels_every_smaller_one_under_traversal(trunk_length):
 
 def test_a_chain_of_traversal_chances_is_block_verification():
     mean = sum(
-        weight * sum(traversal_chances(single_tree(tree, *rows))) for weight, tree, *rows in drafted_trees(1, 3, 0)
+        weight * sum(traversal_chances(single_tree(tree, *rows))) for weight, tree, rows in drafted_trees(1, 3, 0)
     )
     assert mean == pytest.approx(mean_efficiency("block", (1, 3, 0)), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", BRANCHINGS)
 def test_branching_is_what_the_verifier_does_to_one_node(name):
-    for weight, tree, target_rows, draft_rows in drafted_trees(3, 0, 1):
+    for weight, tree, (target_rows, draft_rows) in drafted_trees(3, 0, 1):
         scheme = get_verifier(name).distribution(tree, target_rows, draft_rows)
+        assert tree.paths is not None
         tokens = torch.from_numpy(tree.tokens[0, tree.paths[0, :, 0]])
         emitted = scheme.joint[0].clone()
         for child in range(1, int(tree.num_nodes[0])):
