@@ -36,11 +36,6 @@ class StopDistribution:
         """[N] probability that the verification ends at a node; 1 + sum(stop * depth) is the block efficiency."""
         return self.joint.sum(dim=-1)
 
-    def next_token(self, node: int) -> Tensor:
-        """[V] distribution of the token emitted at `node`, given that the verification ends there; it must be able
-        to."""
-        return self.joint[node] / self.joint[node].sum()
-
 
 class Verifier(Protocol):
     terms: VerifierTerms
