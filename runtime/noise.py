@@ -85,13 +85,9 @@ class StepNoise:
         high, low = philox((_step_word(number), *self._step), self._key)[:2]
         return ((high << 20 | low >> 12) + 0.5) * 2.0**-52
 
-    def gumbel(self, number: int, vocabulary_size: int) -> Tensor:
-        """[V] float32 standard Gumbel noise."""
-        return step_gumbel([self], [number], vocabulary_size)[0]
-
 
 def step_gumbel(noises: Sequence[StepNoise], numbers: Sequence[int], vocabulary_size: int) -> Tensor:
-    """[n, V] the `gumbel` of many steps, or of many numbers of one, in one go."""
+    """[n, V] float32 standard Gumbel noise of many steps, or of many numbers of one, in one go."""
     device = noises[0]._device
     rows = [(_step_word(number), *noise._step, *noise._key) for noise, number in zip(noises, numbers, strict=True)]
     first, low, high, choice, key0, key1 = torch.tensor(rows, device=device).T[:, :, None]

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..console import print_json, print_table
 from ..learned.scorer import OUTPUT_NAMES
-from .folder import Checkpoint, download
+from .folder import Checkpoint
+from .hub import download
 from .saving import require_replaceable
 
 

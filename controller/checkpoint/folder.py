@@ -19,10 +19,8 @@ from .baselines import Baselines
 from .bundle import SelectorBundle
 from .config import CONFIG_FILE, HASHED_FILES, parse_config
 from .graph import check_graph
-from .saving import CARD_FILE, MAX_FILE_BYTES, read_file, retired_name, save_checkpoint
+from .saving import CARD_FILE, read_file, retired_name, save_checkpoint
 from .strict_json import parse_object
-
-FILES = (*HASHED_FILES, CONFIG_FILE, CARD_FILE)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Checkpoint(SelectorBundle):
         """
         path = Path(name)
         if isinstance(name, str) and not path.exists() and hub.is_hub_id(name):
-            path = download(name, revision)
+            path = hub.download(name, revision)
         return cls.read(path)
 
     @classmethod
@@ -86,12 +84,7 @@ class Checkpoint(SelectorBundle):
         """Upload the verified files to a hub repository, created if missing; the commit's address."""
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(Path(scratch) / "checkpoint")
-            return hub.upload(repo_id, Path(scratch) / "checkpoint", FILES, private=private)
-
-
-def download(repo_id: str, revision: str | None) -> Path:
-    """The hub's folder of one commit, not verified yet; its name is the commit."""
-    return hub.download(repo_id, revision, FILES, max_file_bytes=MAX_FILE_BYTES)
+            return hub.upload(repo_id, Path(scratch) / "checkpoint", private=private)
 
 
 def _parse_tensors(files: dict[str, bytes], name: str) -> dict[str, Array]:

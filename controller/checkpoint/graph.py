@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, TensorProto
 
 from ..errors import InputError, first_line
 from ..learned.features import FEATURES
-from ..learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
+from ..learned.scorer import INPUT_NAME, OUTPUT_NAMES, SILENT, open_session
 from ..trees.tree import Array
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -51,7 +51,6 @@ RUNTIME_ERRORS = (
         if isinstance(error, type) and issubclass(error, Exception)
     ),
 )
-SILENT = 4  # ONNX Runtime's log level: faults are raised, not logged
 
 
 def check_graph(graph: bytes, weights: Mapping[str, Array], golden: Mapping[str, Array]) -> float:
@@ -66,7 +65,7 @@ def check_graph(graph: bytes, weights: Mapping[str, Array], golden: Mapping[str,
     _check_golden(golden)
     first = {name: values[:1] for name, values in golden.items()}  # a node's answer does not depend on the other rows
     try:
-        session = _unoptimised_session(graph)
+        session = open_session(graph, trusted=False)
         answers = [_answers(session, golden), _answers(session, first), _answers(open_session(graph), golden)]
     except RUNTIME_ERRORS as error:
         raise InputError(f"model.onnx does not run ({first_line(error)}); the folder is damaged") from error
@@ -87,16 +86,14 @@ def _check_operations(model: onnx.ModelProto) -> None:
             raise InputError(f"model.onnx has the operation {name!r}, which no selector needs; do not use it")
         if any(attribute.type not in PLAIN_ATTRIBUTES for attribute in node.attribute):
             raise InputError(f"an operation {node.op_type} of model.onnx holds a graph of its own; do not use it")
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+    constants = [
+        attribute.t
+        for node in model.graph.node
+        for attribute in node.attribute
+        if attribute.type == AttributeProto.TENSOR
+    ]
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in (*model.graph.initializer, *constants)):
         raise InputError("model.onnx keeps values in another file, which a checkpoint never does; do not use it")
-
-
-def _tensors(graph: GraphProto) -> list[TensorProto]:
-    return [*graph.initializer, *(tensor for node in graph.node for tensor in _constants(node))]
-
-
-def _constants(node: NodeProto) -> list[TensorProto]:
-    return [attribute.t for attribute in node.attribute if attribute.type == AttributeProto.TENSOR]
 
 
 def _check_interface(graph: GraphProto) -> None:
@@ -166,11 +163,3 @@ def golden_miss(answers: Sequence[Array], golden: Mapping[str, Array]) -> float:
             return np.inf
         largest = max(largest, float(np.abs(values - golden[name]).max()))
     return largest
-
-
-def _unoptimised_session(graph: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = SILENT
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)

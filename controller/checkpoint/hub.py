@@ -1,21 +1,16 @@
 """All access to the Hugging Face hub: one repository per checkpoint, only the files of a checkpoint."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InputError, first_line
+from .saving import FILES, MAX_FILE_BYTES
 
 
 def is_hub_id(name: str) -> bool:
@@ -27,8 +22,8 @@ def is_hub_id(name: str) -> bool:
     return "/" in name
 
 
-def download(repo_id: str, revision: str | None, files: Sequence[str], *, max_file_bytes: int) -> Path:
-    """The hub cache's folder of one commit, which its name is; sizes are checked before anything is fetched.
+def download(repo_id: str, revision: str | None) -> Path:
+    """The hub cache's folder of one commit, which its name is, not verified yet; sizes are checked before any fetch.
 
     Offline, a commit that was fetched before is taken from the cache.
     """
@@ -37,21 +32,21 @@ def download(repo_id: str, revision: str | None, files: Sequence[str], *, max_fi
             repository = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
             sizes = {file.rfilename: file.size or 0 for file in repository.siblings or ()}
             revision = repository.sha
-            for name in files:
-                if sizes.get(name, 0) > max_file_bytes:
-                    raise InputError(f"{name} of {repo_id!r} is larger than {max_file_bytes >> 20} MiB: no selector")
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
+            for name in FILES:
+                if sizes.get(name, 0) > MAX_FILE_BYTES:
+                    raise InputError(f"{name} of {repo_id!r} is larger than {MAX_FILE_BYTES >> 20} MiB: no selector")
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES)))
 
 
-def upload(repo_id: str, folder: Path, files: Sequence[str], *, private: bool) -> str:
-    """One commit with the named files; its address."""
+def upload(repo_id: str, folder: Path, *, private: bool) -> str:
+    """One commit with the files of a checkpoint folder; its address."""
     with _as_sentences(repo_id, None):
         api = HfApi()
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            allow_patterns=list(files),
+            allow_patterns=list(FILES),
             commit_message="Upload treewright selector",
         )
     return str(commit.commit_url)
@@ -72,15 +67,8 @@ def _as_sentences(repo_id: str, revision: str | None) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise InputError(f"the hub's {repo_id!r} has no revision {revision!r}; give a commit, tag or branch") from error
-    except OfflineModeIsEnabled as error:
-        raise _offline(repo_id) from error
     except (OSError, ValueError, HTTPError) as error:  # ValueError: a login page where JSON should be
         if constants.is_offline_mode():
-            raise _offline(repo_id) from error
+            problem = f"the hub cannot be asked for {repo_id!r} because HF_HUB_OFFLINE is set, and no copy is cached"
+            raise InputError(f"{problem}; unset it") from error
         raise InputError(f"the hub does not answer for {repo_id!r} ({first_line(error)}); try again later") from error
-
-
-def _offline(repo_id: str) -> InputError:
-    return InputError(
-        f"the hub cannot be asked for {repo_id!r} because HF_HUB_OFFLINE is set, and no copy is cached; unset it"
-    )

@@ -10,6 +10,7 @@ from .config import CONFIG_FILE, HASHED_FILES, SelectorConfig, config_json
 from .strict_json import parse_object
 
 CARD_FILE = "README.md"  # not hashed: people edit cards, and nothing reads them
+FILES = (*HASHED_FILES, CONFIG_FILE, CARD_FILE)
 MAX_FILE_BYTES = 64 << 20
 MAX_JSON_BYTES = 4 << 20
 

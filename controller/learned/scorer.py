@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 INPUT_NAME = "features"
 OUTPUT_NAMES = ("accept_log_probs", "coverage_log_probs")
+SILENT = 4  # ONNX Runtime's log level: faults are raised, not logged
 
 # Features [n, F] float32 to log-probabilities [n] of acceptance, each node without siblings, and [n, W] of coverage.
 Network = Callable[[Array], tuple[Array, Array]]
@@ -83,11 +84,15 @@ def _strange(scores: Array) -> Array:
     return ~((scores <= 0.0) & (scores > -np.inf))
 
 
-def open_session(graph: bytes) -> onnxruntime.InferenceSession:
-    """A CPU session for an exported selector graph: one thread, no spinning, for the target needs the cores."""
+def open_session(graph: bytes, *, trusted: bool = True) -> onnxruntime.InferenceSession:
+    """A CPU session for an exported selector graph: one thread, no spinning, for the target needs the cores. One that
+    is not `trusted` is not optimised."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; its warnings are about how the graph was exported
+    if not trusted:
+        options.log_severity_level = SILENT
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without a fallback it raises; with one it first prints to stdout, which belongs to the result.

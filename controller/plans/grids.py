@@ -20,6 +20,7 @@ from ..policies.selector import Selector
 from ..policies.sequoia import cheapest_tree, static_selector
 from ..pricing.latency import LatencyTable
 from ..pricing.objective import Objective, nearest
+from ..scorers.base import Scorer
 from ..scorers.c2t import c2t_selector
 from ..scorers.confidence import ConfidenceScorer
 from ..scorers.fused import FusedScorer
@@ -133,18 +134,15 @@ def _confidence_families(selector: SelectorBundle, table: LatencyTable, setting:
     def least_gain(delta: float, budget: int) -> ShapePolicy:
         return opt_tree(_within(largest, largest.max_depth, budget, largest.width), delta)
 
-    def confident_choice(theta_scale: float) -> ShapePolicy:
-        return Selector(ConfidenceScorer(coverage), largest, objective=Objective(table, scale=theta_scale))
-
-    def fused_choice(theta_scale: float) -> ShapePolicy:
-        return Selector(FusedScorer(coverage), largest, objective=Objective(table, scale=theta_scale))
+    def choice(scorer: Scorer) -> Callable[[float], ShapePolicy]:
+        return lambda theta_scale: Selector(scorer, largest, objective=Objective(table, scale=theta_scale))
 
     yield Family("EMA length", scheme, ema, _grid(("decay", "margin"), EMA_DECAYS_MARGINS))
     yield Family("online threshold", scheme, threshold, _grid(("depth", "miss_weight"), DEPTHS_MISS_WEIGHTS))
     yield Family("EAGLE-2", scheme, confident, _grid(("depth", "budget"), DEPTHS_BUDGETS))
     yield Family("OPT-Tree", scheme, least_gain, _grid(("delta", "budget"), DELTAS_BUDGETS))
-    yield Family("choice, confidence", scheme, confident_choice, THETA_GRID)
-    yield Family("choice, fused", scheme, fused_choice, THETA_GRID)
+    yield Family("choice, confidence", scheme, choice(ConfidenceScorer(coverage)), THETA_GRID)
+    yield Family("choice, fused", scheme, choice(FusedScorer(coverage)), THETA_GRID)
 
 
 def _fitted_families(selector: SelectorBundle, table: LatencyTable, scheme: str) -> Iterable[Family]:

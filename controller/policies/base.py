@@ -1,5 +1,6 @@
 """The shape policy: which nodes to expand next, and which drafted nodes the target verifies."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,21 +21,18 @@ class Step(Protocol):
 
         Under a sampled scheme a node appears once for each child it is to get.
         """
-        ...
 
     def keep(self, tree: DraftTree) -> Array:
         """[B, K]: nodes to verify, ascending, the root first, -1 behind each tree's last; parent-closed.
 
         A guest in another loop may ask this alone, of trees drafted elsewhere.
         """
-        ...
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
         """The step with the kept `tree` committed `num_tokens` [B] (accepted length + 1) per request.
 
         `level_widths` are the nodes expanded by each drafter level.
         """
-        ...
 
 
 class ShapePolicy(Protocol):
@@ -43,50 +41,36 @@ class ShapePolicy(Protocol):
     @property
     def information(self) -> Information:
         """What its decisions use; the contract of scheme and verifier depends on it."""
-        ...
 
     @property
     def reads_history(self) -> bool:
         """Whether `context.history` has to be kept up to date."""
-        ...
 
     @property
     def limits(self) -> TreeLimits:
         """The largest tree it drafts."""
-        ...
 
     def begin(self, context: StepContext) -> Step:
         """The next step of the requests that `context` describes."""
-        ...
 
 
-class StatelessRules(Protocol):
-    """A policy that remembers nothing within a step: the rules of `Step` as functions of its context too."""
-
-    def frontier(self, tree: DraftTree, context: StepContext) -> Array: ...
-
-    def keep(self, tree: DraftTree, context: StepContext) -> Array: ...
-
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None: ...
+def learn_nothing(tree: DraftTree, num_tokens: Array) -> None:
+    """For a step whose outcome changes nothing."""
 
 
 @dataclass(frozen=True)
-class StatelessStep:
-    """The `Step` of such a policy."""
+class WholeTreeStep:
+    """The `Step` of a policy that remembers nothing within a step and verifies every drafted node."""
 
-    rules: StatelessRules
     context: StepContext
+    choose: Callable[[DraftTree, StepContext], Array]
+    learn: Callable[[DraftTree, Array], None] = learn_nothing
 
     def frontier(self, tree: DraftTree) -> Array:
-        return self.rules.frontier(tree, self.context)
+        return self.choose(tree, self.context)
 
     def keep(self, tree: DraftTree) -> Array:
-        return self.rules.keep(tree, self.context)
+        return np.where(tree.valid, np.arange(tree.tokens.shape[1]), -1)
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        self.rules.record(tree, self.context, level_widths, num_tokens)
-
-
-def keep_all(tree: DraftTree) -> Array:
-    """[B, N]: every drafted node."""
-    return np.where(tree.valid, np.arange(tree.tokens.shape[1]), -1)
+        self.learn(tree, num_tokens)

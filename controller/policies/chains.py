@@ -13,7 +13,7 @@ from ..context import StepContext
 from ..contract import Information
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
-from .base import StatelessStep, keep_all
+from .base import WholeTreeStep
 
 # Accepted tokens assumed before any step was seen; a few steps forget it.
 FIRST_AVERAGE = 1.0
@@ -43,16 +43,13 @@ class EmaChain:
         """Tokens the next chain drafts."""
         return int(np.clip(np.floor(self.average + self.margin + 0.5), 0, self.limits.max_depth))
 
-    def begin(self, context: StepContext) -> StatelessStep:
-        return StatelessStep(self, context)
+    def begin(self, context: StepContext) -> WholeTreeStep:
+        return WholeTreeStep(context, self.frontier, self.learn)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         return chain_frontier(tree, context, np.full(len(tree.num_nodes), self.depth))
 
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        return keep_all(tree)
-
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
+    def learn(self, tree: DraftTree, num_tokens: Array) -> None:
         drafted, accepted = tree.num_nodes - 1, num_tokens - 1
         to_the_end = accepted == drafted
         # A chain that the text's end cut short and that was accepted whole says nothing about the next one.
@@ -65,6 +62,7 @@ class ThresholdChain:
     """Drafts on while the last drafted token's probability (read through the scheme) is at least `threshold`.
 
     `miss_weight` is the weight of an acceptable token refused; that of a rejected token let through is the rest.
+    The unsure token that ended a chain is verified too: without it nothing below the threshold is learnt.
     """
 
     information = Information.ANYTHING
@@ -76,8 +74,8 @@ class ThresholdChain:
         self.threshold = FIRST_THRESHOLD
         self._pairs: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
 
-    def begin(self, context: StepContext) -> StatelessStep:
-        return StatelessStep(self, context)
+    def begin(self, context: StepContext) -> WholeTreeStep:
+        return WholeTreeStep(context, self.frontier, self.learn)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         last = tree.num_nodes - 1
@@ -85,11 +83,7 @@ class ThresholdChain:
         sure = (last == 0) | (probs >= self.threshold)  # the root was not drafted
         return chain_frontier(tree, context, np.where(sure, self.limits.max_depth, 0))
 
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        """The unsure token that ended a chain is verified too: without it nothing below the threshold is learnt."""
-        return keep_all(tree)
-
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
+    def learn(self, tree: DraftTree, num_tokens: Array) -> None:
         for row in range(len(num_tokens)):
             # The first rejected token is judged, the ones behind it are not.
             judged = min(int(num_tokens[row]), int(tree.num_nodes[row]) - 1)

@@ -12,7 +12,7 @@ from ..contract import HYBRID, Information, Scheme
 from ..errors import InputError
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
-from .base import StatelessStep, keep_all
+from .base import WholeTreeStep
 
 # What a step has random numbers for.
 MAX_PATHS = 64
@@ -37,8 +37,8 @@ class DelayedTree:
         budget = trunk_length + num_paths * branch_length
         self.limits = TreeLimits(depth, 1, num_paths, budget)
 
-    def begin(self, context: StepContext) -> StatelessStep:
-        return StatelessStep(self, context)
+    def begin(self, context: StepContext) -> WholeTreeStep:
+        return WholeTreeStep(context, self.frontier)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         level = int(tree.depths.max())
@@ -46,13 +46,6 @@ class DelayedTree:
         if level == self.trunk_length:
             ends = np.repeat(ends[:, :1], self.num_paths, axis=1)
         return growing(ends, level, self.limits.max_depth, context)
-
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        """Every sampled token is verified."""
-        return keep_all(tree)
-
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
-        pass
 
 
 class TrunkWithSides:
@@ -70,19 +63,13 @@ class TrunkWithSides:
         self.num_sides = num_sides
         self.limits = TreeLimits(length, 1, 1 + num_sides, length * (1 + num_sides))
 
-    def begin(self, context: StepContext) -> StatelessStep:
-        return StatelessStep(self, context)
+    def begin(self, context: StepContext) -> WholeTreeStep:
+        return WholeTreeStep(context, self.frontier)
 
     def frontier(self, tree: DraftTree, context: StepContext) -> Array:
         level = int(tree.depths.max())
         trunk = np.repeat(last_nodes(tree, level)[:, :1], 1 + self.num_sides, axis=1)
         return growing(trunk, level, self.limits.max_depth, context)
-
-    def keep(self, tree: DraftTree, context: StepContext) -> Array:
-        return keep_all(tree)
-
-    def record(self, tree: DraftTree, context: StepContext, level_widths: list[int], num_tokens: Array) -> None:
-        pass
 
 
 def sampled_shape(

@@ -1,6 +1,7 @@
 """The guard: speculation that loses is switched off, and probed again at growing intervals (see `ledger`)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -71,36 +72,28 @@ class Guard:
         return self._ledgers[key]
 
 
+@dataclass(frozen=True)
 class GuardedStep:
     """A `Step` (see `base`); without a step of the policy inside it is plain: nothing is drafted, the root is kept."""
 
-    def __init__(
-        self,
-        guard: Guard,
-        context: StepContext,
-        ledger: Ledger,
-        started: float,  # seconds, by the guard's clock
-        is_first: bool,  # of its requests
-        inside: Step | None,
-    ):
-        self._guard = guard
-        self._context = context
-        self._ledger = ledger
-        self._started = started
-        self._is_first = is_first
-        self._inside = inside
+    guard: Guard
+    context: StepContext
+    ledger: Ledger
+    started: float  # seconds, by the guard's clock
+    is_first: bool  # of its requests
+    inside: Step | None
 
     def frontier(self, tree: DraftTree) -> Array:
-        return np.zeros((len(tree.tokens), 0), dtype=np.int64) if self._inside is None else self._inside.frontier(tree)
+        return np.zeros((len(tree.tokens), 0), dtype=np.int64) if self.inside is None else self.inside.frontier(tree)
 
     def keep(self, tree: DraftTree) -> Array:
-        return np.zeros((len(tree.tokens), 1), dtype=np.int64) if self._inside is None else self._inside.keep(tree)
+        return np.zeros((len(tree.tokens), 1), dtype=np.int64) if self.inside is None else self.inside.keep(tree)
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        cost = (self._guard.clock() - self._started) * 1e3 / self._guard.plain_price(self._context)
-        self._guard.expect(self._context.positions + num_tokens)
-        if self._inside is not None:
-            self._inside.record(tree, level_widths, num_tokens)
-            self._ledger.add_speculative(float(num_tokens.mean()), cost, counts=not self._is_first)
-        elif not self._is_first:
-            self._ledger.add_plain(cost)
+        cost = (self.guard.clock() - self.started) * 1e3 / self.guard.plain_price(self.context)
+        self.guard.expect(self.context.positions + num_tokens)
+        if self.inside is not None:
+            self.inside.record(tree, level_widths, num_tokens)
+            self.ledger.add_speculative(float(num_tokens.mean()), cost, counts=not self.is_first)
+        elif not self.is_first:
+            self.ledger.add_plain(cost)

@@ -5,6 +5,8 @@ depth rule is a logistic one, fitted on grown trees, and the size rule a floor u
 node.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..context import StepContext
@@ -49,24 +51,24 @@ class LtdPolicy:
         return float(1.0 / (1.0 + np.exp(-self._rule.log_odds(ltd_features(probs, level)))))
 
 
+@dataclass(frozen=True)
 class LtdStep:
     """A `Step` (see `base`); nothing is learnt while decoding."""
 
-    def __init__(self, policy: LtdPolicy, inside: SelectorStep):
-        self._policy = policy
-        self._inside = inside
+    policy: LtdPolicy
+    inside: SelectorStep
 
     def frontier(self, tree: DraftTree) -> Array:
-        nodes = self._inside.frontier(tree)
+        nodes = self.inside.frontier(tree)
         level = int(tree.depths.max())
         if level == 0:
             return nodes
-        chances = [self._policy.gain_chance(tree, row, level) for row in range(len(nodes))]
-        nodes = np.where((np.array(chances) >= self._policy.gain)[:, None], nodes, -1)
+        chances = [self.policy.gain_chance(tree, row, level) for row in range(len(nodes))]
+        nodes = np.where((np.array(chances) >= self.policy.gain)[:, None], nodes, -1)
         return nodes[:, : int((nodes >= 0).sum(axis=1).max(initial=0))]
 
     def keep(self, tree: DraftTree) -> Array:
-        return self._inside.keep(tree)
+        return self.inside.keep(tree)
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        self._inside.record(tree, level_widths, num_tokens)
+        self.inside.record(tree, level_widths, num_tokens)

@@ -4,6 +4,7 @@ Every tree policy is a scorer and a way to choose how many nodes: a fixed budget
 re-rank), a least gain per level (OPT-Tree's delta), or the choice rule over a latency table.
 """
 
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +20,7 @@ LOWEST = float(np.finfo(np.float32).min)  # below every finite log-probability
 NO_NODES = np.zeros(0, dtype=np.int64)
 
 
+@dataclass(frozen=True, eq=False)
 class Selector:
     """A shape policy; see the module's docstring for what the arguments turn it into.
 
@@ -27,24 +29,14 @@ class Selector:
     accepted tokens than this; `objective` prices nodes and levels (the budget stays the upper limit).
     """
 
+    scorer: Scorer
+    limits: TreeLimits
+    _: KW_ONLY
+    min_prob: float = 0.0
+    path_prob: float = 0.0
+    delta: float = 0.0
+    objective: Objective | None = None
     information = Information.ANYTHING
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        limits: TreeLimits,
-        *,
-        min_prob: float = 0.0,
-        path_prob: float = 0.0,
-        delta: float = 0.0,
-        objective: Objective | None = None,
-    ):
-        self.scorer = scorer
-        self.limits = limits
-        self.min_prob = min_prob
-        self.path_prob = path_prob
-        self.delta = delta
-        self.objective = objective
 
     @property
     def reads_history(self) -> bool:

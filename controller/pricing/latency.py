@@ -99,25 +99,22 @@ class LatencyTable:
     def load(cls, path: Path) -> Self:
         """Read a table; InputError where the file is missing, damaged or of another schema."""
         try:
-            return cls._from_document(json.loads(path.read_bytes()))
+            document = json.loads(path.read_bytes())
+            if not isinstance(document, dict):
+                raise ValueError("it holds no JSON object")
+            values = {name: _tuples(value) for name, value in document.items()}
+            version = values.pop("schema_version", None)
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"it has schema {version}, this build reads {SCHEMA_VERSION}")
+            names = {field.name for field in fields(cls)}
+            if values.keys() != names:
+                raise ValueError(f"its fields are {', '.join(sorted(values))}, not {', '.join(sorted(names))}")
+            return cls(**values)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"no latency table can be read from {path} ({error}); run `treewright profile`, or for a trace "
                 "folder's table `treewright collect`"
             ) from error
-
-    @classmethod
-    def _from_document(cls, document: Any) -> Self:
-        if not isinstance(document, dict):
-            raise ValueError("it holds no JSON object")
-        values = {name: _tuples(value) for name, value in document.items()}
-        version = values.pop("schema_version", None)
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"it has schema {version}, this build reads {SCHEMA_VERSION}")
-        names = {field.name for field in fields(cls)}
-        if values.keys() != names:
-            raise ValueError(f"its fields are {', '.join(sorted(values))}, not {', '.join(sorted(names))}")
-        return cls(**values)
 
 
 def require_sizes(name: str, sizes: object) -> None:

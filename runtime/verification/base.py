@@ -36,11 +36,6 @@ class StopDistribution:
         """[N] probability that the verification ends at a node; 1 + sum(stop * depth) is the block efficiency."""
         return self.joint.sum(dim=-1)
 
-    def next_token(self, node: int) -> Tensor:
-        """[V] distribution of the token emitted at `node`, given that the verification ends there; it must be able
-        to."""
-        return self.joint[node] / self.joint[node].sum()
-
 
 class Verifier(Protocol):
     terms: VerifierTerms
@@ -52,8 +47,6 @@ class Verifier(Protocol):
 
         A row is warped only when the verification comes to its node.
         """
-        ...
 
     def distribution(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopDistribution:
         """What `verify` does to one tree (B = 1), in the dtype of the target's probabilities `target_rows` [N, V]."""
-        ...

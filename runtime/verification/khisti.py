@@ -33,9 +33,9 @@ def tournament(tree: SampledTree, node: int) -> Offers:
     target_probs = tree.target_probs(node)
     draws = tree.draws(node)
     children = {tree.token(child): child for child in draws}
-    winners, winner_probs = _winners(target_probs, tree.draft_probs(node), [tree.token(child) for child in draws])
-    chances, refused = [*winners.values()], 0.0
-    for place, (token, chance) in enumerate(winners.items()):
+    selected, winner_probs = winners(target_probs, tree.draft_probs(node), [tree.token(child) for child in draws])
+    chances, refused = [*selected.values()], 0.0
+    for place, (token, chance) in enumerate(selected.items()):
         accepted = chance * acceptance(target_probs, winner_probs, token)
         if accepted > 0:
             yield children[token], accepted / (refused + sum(chances[place:]))
@@ -43,38 +43,21 @@ def tournament(tree: SampledTree, node: int) -> Offers:
     return residual(target_probs, winner_probs)
 
 
-def khisti_branching(target_probs: Tensor, draft_probs: Tensor, draws: Sequence[int]) -> Tensor:
-    """[V] distribution of the token emitted given the draws, from one row each (see `branching`)."""
-    winners, winner_probs = _winners(target_probs, draft_probs, draws)
-    chances = torch.zeros_like(target_probs)
-    for token, chance in winners.items():
-        chances[token] = chance * acceptance(target_probs, winner_probs, token)
-    return chances + (1.0 - chances.sum()) * residual(target_probs, winner_probs)
-
-
-def khisti_overlap(target_probs: Tensor, draft_probs: Tensor, num_draws: int) -> float:
-    """Sum of min(p, r): the chance that the winner is accepted. That any draw is, by landing too, is at least this."""
-    _, winner_probs = _winners(
-        target_probs, draft_probs, [0] * num_draws
-    )  # the distribution does not depend on the draws
-    return float(torch.minimum(target_probs, winner_probs).sum())
-
-
-def _winners(target_probs: Tensor, draft_probs: Tensor, tokens: Sequence[int]) -> tuple[dict[int, float], Tensor]:
+def winners(target_probs: Tensor, draft_probs: Tensor, tokens: Sequence[int]) -> tuple[dict[int, float], Tensor]:
     """The chance of each of the drawn `tokens` to be selected, and the distribution [V] of the winner over all
     lists."""
     first, *others = tokens
-    winner_probs, winners = draft_probs, {first: 1.0}
+    winner_probs, selected = draft_probs, {first: 1.0}
     for token in others:
         match = Match.between(winner_probs, draft_probs, target_probs)
         winner_probs = match.winner_probs
         beaten = 0.0
-        for old, chance in winners.items():
+        for old, chance in selected.items():
             loses = chance * (1.0 - match.first_wins(old, token))
-            winners[old] = chance - loses
+            selected[old] = chance - loses
             beaten += loses
-        winners[token] = winners.get(token, 0.0) + beaten
-    return winners, winner_probs
+        selected[token] = selected.get(token, 0.0) + beaten
+    return selected, winner_probs
 
 
 class Match(NamedTuple):

@@ -5,7 +5,7 @@ import pytest
 from checkpoints import reseal, write
 from trees import context, random_tree
 from treewright.controller.checkpoint import Checkpoint
-from treewright.controller.checkpoint.folder import FILES
+from treewright.controller.checkpoint.saving import FILES
 from treewright.controller.errors import InputError
 
 TREE = random_tree(np.random.default_rng(0), batch=2, levels=3)

@@ -11,7 +11,7 @@ from checkpoints import write
 from hub import Hub
 from treewright import cli
 from treewright.controller.checkpoint import Checkpoint
-from treewright.controller.checkpoint.folder import FILES
+from treewright.controller.checkpoint.saving import FILES
 from treewright.controller.errors import InputError
 
 DOWNLOAD = "/{repo_id}/resolve/{revision}/{filename}"

@@ -19,7 +19,8 @@ from treewright.runtime.verification.branching import (
     spectr_branching,
     walk_branching,
 )
-from treewright.runtime.verification.khisti import khisti_branching, khisti_overlap
+from treewright.runtime.verification.khisti import winners
+from treewright.runtime.verification.rejection import acceptance, residual
 
 BRANCHINGS = {
     "walk": walk_branching,
@@ -96,6 +97,22 @@ def test_acceptance_and_distribution_are_those_of_all_lists_of_draws(name, num_d
     emitted, accepted = outcomes(name, target_probs, draft_probs, num_draws)
     torch.testing.assert_close(emitted, target_probs, **EXACT)
     torch.testing.assert_close(ACCEPTANCES[name](target_probs, draft_probs, num_draws), accepted, **EXACT)
+
+
+def khisti_branching(target_row, draft_row, draws):
+    """[V] distribution of the token emitted given the draws, from one row each."""
+    selected, winner_probs = winners(target_row, draft_row, draws)
+    chances = torch.zeros_like(target_row)
+    for token, chance in selected.items():
+        chances[token] = chance * acceptance(target_row, winner_probs, token)
+    return chances + (1.0 - chances.sum()) * residual(target_row, winner_probs)
+
+
+def khisti_overlap(target_row, draft_row, num_draws):
+    """Sum of min(p, r): the chance that the winner, whose distribution r does not depend on the draws, is accepted.
+    That any draw is, by landing too, is at least this."""
+    _, winner_probs = winners(target_row, draft_row, [0] * num_draws)
+    return float(torch.minimum(target_row, winner_probs).sum())
 
 
 @pytest.mark.parametrize("num_draws", [1, 2, 3])

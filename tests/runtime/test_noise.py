@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2_contingency, kstest, power_divergence
-from treewright.runtime.noise import NUM_DRAWS, KeyedNoise, StepNoise, gumbel, philox
+from treewright.runtime.noise import NUM_DRAWS, KeyedNoise, StepNoise, gumbel, philox, step_gumbel
 from treewright.runtime.sampling import Sampling, TokenSampler
 
 # A correct generator falls below this once in ten thousand seeds; the seeds here are fixed.
@@ -139,20 +139,20 @@ def test_a_coin_is_strictly_between_zero_and_one():
 
 
 def test_a_steps_gumbel_noise_is_standard():
-    sample = torch.stack([step(position).gumbel(1024, 500) for position in range(100)]).flatten().numpy()
+    sample = step_gumbel([step(position) for position in range(100)], [1024] * 100, 500).flatten().numpy()
     assert kstest(sample, "gumbel_r").pvalue > LEAST_P_VALUE
 
 
-def drawn(noises):
-    return (LOGITS + torch.stack(noises)).argmax(-1).numpy()
+def drawn(steps, number):
+    return (LOGITS + step_gumbel(steps, [number] * len(steps), len(LOGITS))).argmax(-1).numpy()
 
 
 def test_draws_of_a_step_are_independent_of_each_other_of_the_next_step_and_of_the_text():
     steps = [step(position) for position in range(4_000)]
-    first = drawn([noise.gumbel(7, 8) for noise in steps])
+    first = drawn(steps, 7)
     others = [
-        drawn([noise.gumbel(8, 8) for noise in steps]),
-        drawn([step(position + 1).gumbel(7, 8) for position in range(4_000)]),
+        drawn(steps, 8),
+        drawn([step(position + 1) for position in range(4_000)], 7),
         draw([3], range(4_000))[0],
         draw([3], range(1, 4_001))[0],
         np.array([int(8 * noise.uniform(6)) for noise in steps]),
@@ -162,12 +162,10 @@ def test_draws_of_a_step_are_independent_of_each_other_of_the_next_step_and_of_t
 
 
 def test_every_part_of_a_steps_key_counts():
-    noises = [
-        step(*key).gumbel(number, 8)
-        for *key, number in ((1, 1, 0, 0), (1, 1, 0, 1), (1, 1, 1, 0), (1, 1 + 2**32, 0, 0), (1 + 2**32, 1, 0, 0))
-    ]
-    assert len({tuple(noise.tolist()) for noise in noises}) == len(noises)
-    assert step(1).gumbel(3, 5).tolist() == step(1).gumbel(3, 8)[:5].tolist()
+    keys = ((1, 1, 0, 0), (1, 1, 0, 1), (1, 1, 1, 0), (1, 1 + 2**32, 0, 0), (1 + 2**32, 1, 0, 0))
+    noises = step_gumbel([step(*key) for *key, _ in keys], [number for *_, number in keys], 8)
+    assert len({tuple(noise) for noise in noises.tolist()}) == len(keys)
+    assert torch.equal(step_gumbel([step(1)], [3], 5), step_gumbel([step(1)], [3], 8)[:, :5])
 
 
 def test_a_step_may_run_out_of_numbers_but_never_reuse_one():
