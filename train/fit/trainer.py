@@ -23,7 +23,7 @@ from ...controller.learned.torch_model import SelectorModel
 from ...controller.lightning_run import new_trainer, run
 from ..data.stream import SelectorData
 from .module import SelectorModule
-from .resume import FitFolder, FitIdentity
+from .resume import FitFolder, fit_identity
 
 
 def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
@@ -34,7 +34,7 @@ def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
     loss is not finite. See `run` for signals.
     """
     module, folder = new_module(data), FitFolder(logs)
-    epochs = folder.begin(FitIdentity.of(data, logs))
+    epochs = folder.begin(fit_identity(data, logs))
     if epochs is None:
         epochs = _run_fit(module, data, folder)
         folder.finish(epochs)
