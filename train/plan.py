@@ -26,7 +26,7 @@ from .data.positions import document_number
 from .data.split import SIDES, by_document, by_setting
 from .data.stream import SelectorData
 from .evaluate.baselines import rank_tables
-from .fit.trainer import new_module, quiet_lightning
+from .fit.trainer import new_module
 from .replay.recording import planned_recordings
 from .replay.tuning import MOST_TEXTS
 
@@ -116,17 +116,16 @@ def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> lis
 def measure_epoch_seconds(data: SelectorData) -> float:
     """About how long an epoch takes here, from the first batches of a fit that is thrown away."""
     clock = Clock()
-    with quiet_lightning():
-        trainer = new_trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            limit_train_batches=NUM_TIMED,
-            num_sanity_val_steps=0,
-            callbacks=[clock],
-            logger=False,
-            enable_checkpointing=False,
-        )
-        run(trainer, new_module(data), data)
+    trainer = new_trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=NUM_TIMED,
+        num_sanity_val_steps=0,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+    )
+    run(trainer, new_module(data), data)
     return data.survey_seconds + data.num_batches * median(clock.batch_seconds) + clock.validation_seconds
 
 
