@@ -60,20 +60,12 @@ def record(
     An unfinished folder of the same settings is resumed. InputError where there are no prompts, one does not fit the
     target's context, or `out` holds anything else.
     """
-    return store_texts(out, prompted_texts(prompts, texts), pair, run, profile, envelope_seed=texts.seed)
-
-
-def prompted_texts(prompts: PromptConfig, texts: TextConfig) -> TextSource:
-    """Texts that the target generates, one per prompt; InputError in one sentence where there are no prompts."""
     chosen = load_prompts(prompts)
     settings = {"prompts": asdict(prompts), "texts": asdict(texts)}
+    digest = sha256_of(prompt.identity for prompt in chosen)
     documents = [prompt.document for prompt in chosen]
-    return TextSource(settings, documents, digest_of(chosen), partial(_generator, chosen, texts))
-
-
-def digest_of(prompts: Sequence[Prompt]) -> str:
-    """A hash of all that texts depend on besides the settings: the prompts, wherever they are stored."""
-    return sha256_of(prompt.identity for prompt in prompts)
+    source = TextSource(settings, documents, digest, partial(_generator, chosen, texts))
+    return store_texts(out, source, pair, run, profile, envelope_seed=texts.seed)
 
 
 def _generator(prompts: Sequence[Prompt], texts: TextConfig, pair: Pair) -> Take:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
 import numpy as np
@@ -26,7 +26,7 @@ from .data.positions import document_number
 from .data.split import SIDES, by_document, by_setting
 from .data.stream import SelectorData
 from .evaluate.baselines import rank_tables
-from .fit.trainer import new_module, quiet_lightning
+from .fit.trainer import new_module
 from .replay.recording import planned_recordings
 from .replay.tuning import MOST_TEXTS
 
@@ -42,8 +42,7 @@ def training_plan(
     """A JSON document. `num_fits` networks are fitted one after the other; `data` has read the whole folder once."""
     names = set(folder.read("texts", ["document"])["document"].to_pylist())
     numbers = np.array([document_number(name) for name in names])
-    batch_seconds, validation_seconds = time_fit(data)
-    epoch_seconds = data.survey_seconds + data.num_batches * batch_seconds + validation_seconds
+    fit_seconds = num_fits * data.fit.max_epochs * measure_epoch_seconds(data)
     return {
         "traces": str(folder.path),
         "out": str(out),
@@ -55,7 +54,7 @@ def training_plan(
         "fits": num_fits,
         "batches_per_epoch": data.num_batches,
         "steps_at_most": data.num_batches * data.fit.max_epochs,
-        "about_fit_seconds_at_most": round(num_fits * data.fit.max_epochs * epoch_seconds, 1),
+        "about_fit_seconds_at_most": round(fit_seconds, 1),
         "replays": _replays(folder, data, limits),
     }
 
@@ -114,26 +113,20 @@ def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> lis
     return rows
 
 
-class FitTimes(NamedTuple):
-    batch_seconds: float
-    validation_seconds: float
-
-
-def time_fit(data: SelectorData) -> FitTimes:
-    """What a training batch and a validation take here, from the first batches of a fit that is thrown away."""
+def measure_epoch_seconds(data: SelectorData) -> float:
+    """About how long an epoch takes here, from the first batches of a fit that is thrown away."""
     clock = Clock()
-    with quiet_lightning():
-        trainer = new_trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            limit_train_batches=NUM_TIMED,
-            num_sanity_val_steps=0,
-            callbacks=[clock],
-            logger=False,
-            enable_checkpointing=False,
-        )
-        run(trainer, new_module(data), data)
-    return FitTimes(median(clock.batch_seconds), clock.validation_seconds)
+    trainer = new_trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=NUM_TIMED,
+        num_sanity_val_steps=0,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+    )
+    run(trainer, new_module(data), data)
+    return data.survey_seconds + data.num_batches * median(clock.batch_seconds) + clock.validation_seconds
 
 
 class Clock(Callback):

@@ -17,7 +17,7 @@ from ...controller.trees.children import Children
 from ...controller.trees.tree import Array
 from ...runtime.drafters.ngrams.model import NgramModel
 from ...runtime.engines.base import CHUNK, CachedModel
-from ...runtime.sampling import Sampling, TokenSampler
+from ...runtime.sampling import TokenSampler
 from ...runtime.schemes.ranked import NgramProposals, propose
 from ..text import sampling_of
 from ..trace.schema import PositionRow, TextRow, rank_column
@@ -70,7 +70,10 @@ def label_text(
     num_ties = 0
     for draw in range(1 if sampling.is_greedy else num_draws):
         own = draw == 0
-        noise = sampler.noise(positions[None]) if own else _other_noise(sampling, draw, target, positions)
+        # Further draws are those of other choices of the same seed, which no text of the run uses.
+        choice = sampling.choice if own else OTHER_CHOICES + draw
+        of_draw = TokenSampler([replace(sampling, choice=choice)], target.vocabulary_size, target.device)
+        noise = of_draw.noise(positions[None])
         drawn = (target_scores if noise is None else target_scores + noise[0]).argmax(dim=-1).cpu().numpy()
         if own:
             num_ties = int((drawn != emitted).sum())
@@ -86,12 +89,6 @@ def label_text(
         by_row = zip(*lists.values(), strict=True)
         rows += [PositionRow(**shared, **dict(zip(lists, values, strict=True))) for values in by_row]
     return TextLabels(rows, num_ties)
-
-
-def _other_noise(sampling: Sampling, draw: int, model: CachedModel, positions: Array) -> Tensor | None:
-    """The noise of another choice of the same seed, which no text of the run uses."""
-    other = replace(sampling, choice=OTHER_CHOICES + draw)
-    return TokenSampler([other], model.vocabulary_size, model.device).noise(positions[None])
 
 
 def _columns(target_scores: Tensor, draft_scores: Tensor, emitted: Array, candidates: Children) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ...runtime.machine.threads import require_threads
 from .corpus import Document, read_documents
 from .held_out import cut_prompts
 from .language_model import fit_model, save_model
-from .provenance import WINDOW, Provenance, measure_pair, pair_card
+from .provenance import WINDOW, measure_pair, pair_card
 from .settings import EPOCH_STEPS, CutConfig, PairFitConfig, PairShape
 from .tokenizer import encode_documents, train_tokenizer
 
@@ -75,11 +75,12 @@ def make_pair(
     (out / "prompts.jsonl").write_text("".join(json.dumps(row._asdict()) + "\n" for row in rows))
     minutes = round((perf_counter() - started) / 60, 1)
     measured = measure_pair(target, drafter, tokenizer, held_out_tokens, rows)
-    provenance = Provenance(len(tokens), len(held_out_tokens), shape, fit, minutes, measured)
-    (out / "provenance.json").write_text(json.dumps(provenance.as_json(), indent=1) + "\n")
-    (out / "README.md").write_text(pair_card(provenance))
+    lengths = {"training_tokens": len(tokens), "held_out_tokens": len(held_out_tokens)}
+    provenance = {**lengths, "shape": asdict(shape), "fit": asdict(fit), "minutes": minutes, **asdict(measured)}
+    (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
+    (out / "README.md").write_text(pair_card(shape, fit, measured, len(tokens)))
     shutil.rmtree(scratch)
-    print_json({"command": "make-pair", "out": str(out), **provenance.as_json()})
+    print_json({"command": "make-pair", "out": str(out), **provenance})
 
 
 def _begin(scratch: Path, shape: PairShape, fit: PairFitConfig, documents: list[Document]) -> None:

@@ -25,20 +25,19 @@ class Document:
 
     @property
     def held_out(self) -> bool:
-        return _percentile(self.module) < HELD_OUT_PERCENT
+        """Chosen by the name alone, hence alike on every machine."""
+        return int.from_bytes(hashlib.sha256(self.module.encode()).digest()[:4]) % 100 < HELD_OUT_PERCENT
 
 
 def read_documents(library: Path) -> list[Document]:
     """Every module of a standard library folder in its three domains; InputError where there is none."""
-    documents = [document for file in _modules(library) for document in _of_module(library, file)]
+    modules = [
+        file for file in sorted(library.rglob("*.py")) if not LEFT_OUT.intersection(file.relative_to(library).parts)
+    ]
+    documents = [document for file in modules for document in _of_module(library, file)]
     if not documents:
         raise InputError(f"{library} holds no Python modules; give the folder of a standard library")
     return documents
-
-
-def _modules(library: Path) -> list[Path]:
-    files = sorted(library.rglob("*.py"))
-    return [file for file in files if not LEFT_OUT.intersection(file.relative_to(library).parts)]
 
 
 def _of_module(library: Path, file: Path) -> Iterator[Document]:
@@ -48,10 +47,8 @@ def _of_module(library: Path, file: Path) -> Iterator[Document]:
         tree = ast.parse(source)
     except (ValueError, SyntaxError):
         return  # templates, and files in other encodings or with null bytes
-    topics = _topics(tree) if name == "pydoc_data/topics.py" else {}
-    for topic, text in topics.items():
-        yield Document(f"{name}#{topic}", "prose", text)
-    if topics:
+    if name == "pydoc_data/topics.py" and (topics := _topics(tree)):
+        yield from (Document(f"{name}#{topic}", "prose", text) for topic, text in topics.items())
         return
     for domain, text in (("code", source), ("prose", _prose(tree)), ("tables", _table(tree))):
         if len(text) >= LEAST_LETTERS:
@@ -82,8 +79,3 @@ def _table(tree: ast.Module) -> str:
             arguments = ", ".join(argument.arg for argument in node.args.args if argument.arg != "self")
             rows.append(f"| {node.name} | {arguments} | {len(node.body)} | {first_line} |")
     return "\n".join(["| function | arguments | statements | purpose |", "|---|---|---|---|", *rows])
-
-
-def _percentile(name: str) -> int:
-    """0 … 99, the same for a name on every machine."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % 100

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import warnings
 from pathlib import Path
 from typing import Any, cast
 from zipfile import is_zipfile
@@ -107,7 +106,6 @@ def fit_model(
     snapshots: dict[Path, int] | None = None,
 ) -> None:
     """Train `model` in place; a killed run is resumed from its last epoch in `scratch`."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = LanguageModule(model, tokens, num_steps, config, teacher)
     state = ModelCheckpoint(scratch, filename="last", enable_version_counter=False)
     trainer = new_trainer(
@@ -123,10 +121,7 @@ def fit_model(
     if last.exists() and not is_zipfile(last):
         log.warning("%s was cut off by an interruption; this model is trained from its beginning", last)
         last.unlink()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        run(trainer, module, ckpt_path=last if last.exists() else None, weights_only=False)
+    run(trainer, module, ckpt_path=last if last.exists() else None, weights_only=False)
     model.eval()
 
 

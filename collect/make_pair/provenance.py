@@ -1,7 +1,7 @@
 """A pair measured on held-out text, and the page that reports the measurements."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,6 @@ class PairMeasurements:
     overlap: float  # sum over tokens of the smaller probability
     repeated_4_grams: dict[str, float]  # share in sampled text, by temperature
     parameters: dict[str, int]  # by model
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a pair was made and what it does: `provenance.json`."""
-
-    training_tokens: int
-    held_out_tokens: int
-    shape: PairShape
-    fit: PairFitConfig
-    minutes: float
-    measured: PairMeasurements
-
-    def as_json(self) -> dict[str, Any]:
-        facts = asdict(self)
-        return facts | facts.pop("measured")
 
 
 @torch.inference_mode()
@@ -98,13 +82,13 @@ def _repetition(target: Any, tokenizer: Any, prompts: Sequence[str], temperature
     return repeated_four_grams(texts)
 
 
-def pair_card(facts: Provenance) -> str:
+def pair_card(shape: PairShape, fit: PairFitConfig, measured: PairMeasurements, training_tokens: int) -> str:
     """Markdown for the pair's README."""
     return CARD.read_text(encoding="utf-8").format(
-        shape=facts.shape,
-        fit=facts.fit,
-        measured=facts.measured,
-        training_millions=facts.training_tokens / 1e6,
-        millions={name: f"{count / 1e6:.1f} M" for name, count in facts.measured.parameters.items()},
-        repeated=facts.measured.repeated_4_grams,
+        shape=shape,
+        fit=fit,
+        measured=measured,
+        training_millions=training_tokens / 1e6,
+        millions={name: f"{count / 1e6:.1f} M" for name, count in measured.parameters.items()},
+        repeated=measured.repeated_4_grams,
     )

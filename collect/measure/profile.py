@@ -53,7 +53,14 @@ def profile(
         threads: CPU threads to measure a table for each; the pair then runs on the fastest, unless configured (none,
             and no pair.threads: torch's own choice, or one thread where that is clearly faster)
     """
-    _check_threads(threads, pair.threads)
+    for count in threads:
+        require_threads("threads", count)
+    if len(set(threads)) < len(threads):
+        raise InputError(f"threads are distinct numbers, got {list(threads)}")
+    if threads and pair.threads:
+        raise InputError(
+            f"threads {list(threads)} and pair.threads {pair.threads} are both given; leave one of them out"
+        )
     default = torch.get_num_threads()
     models = load_pair(pair)
     tables = [renew_table(models, sizes, count) for count in threads] or [renew_on_fastest(models, sizes, default)]
@@ -75,15 +82,6 @@ def profile(
         ]
         print_table(title, rows)
     print_json({"command": "profile", "file": str(cache_path(table.key)), **table.as_dict()})
-
-
-def _check_threads(threads: tuple[int, ...], fixed: int) -> None:
-    for count in threads:
-        require_threads("threads", count)
-    if len(set(threads)) < len(threads):
-        raise InputError(f"threads are distinct numbers, got {list(threads)}")
-    if threads and fixed:
-        raise InputError(f"threads {list(threads)} and pair.threads {fixed} are both given; leave one of them out")
 
 
 def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> LatencyTable:

@@ -67,9 +67,7 @@ def _dataset(config: PromptConfig) -> Any:
     from datasets.exceptions import DatasetGenerationError, DatasetsError
 
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(
-        datasets.logging.CRITICAL
-    )  # the InputError below reports the failure in one sentence
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the InputError below reports the failure
     failures = (OSError, ValueError, RuntimeError, DatasetsError)
     try:
         rows: Any = datasets.load_dataset(config.source, split=config.split)

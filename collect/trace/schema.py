@@ -120,9 +120,8 @@ class TraceHeader:
     tokenizer_sha256: str
     width: int  # the drafter's candidates per position, 0 where only texts are recorded
     command: dict[str, Any]  # the resolved configuration of the run
-    target_sha256: str = (
-        ""  # which weights generated and labelled the texts, see `runtime.engines.transformers.fingerprint`
-    )
+    # Which weights generated and labelled the texts, see `runtime.engines.transformers.fingerprint`.
+    target_sha256: str = ""
     drafter_sha256: str = ""
     dtype: str = ""  # the number format both models ran in
     shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n

@@ -5,8 +5,8 @@ import tiny
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerFast
+from treewright.collect.pipeline import sha256_of
 from treewright.collect.prompts.prompt import Prompt, prompt_ids, prompt_request, read_prompt
-from treewright.collect.record import digest_of
 from treewright.controller.errors import InputError
 from treewright.runtime.sampling import Sampling
 
@@ -78,6 +78,6 @@ def test_one_with_a_token_that_the_models_have_no_row_for_is_refused_by_name():
 
 
 def test_texts_of_a_chat_differ_by_its_messages_in_the_digest_and_texts_by_their_text_alone():
-    assert digest_of([chat(("user", "w5"))]) != digest_of([chat(("user", "w6"))])
+    assert sha256_of([chat(("user", "w5")).identity]) != sha256_of([chat(("user", "w6")).identity])
     elsewhere = Prompt("w5", "text", "line 3", "/other/p.jsonl line 3", split="tune")
-    assert digest_of([prompt("w5")]) == digest_of([elsewhere])
+    assert sha256_of([prompt("w5").identity]) == sha256_of([elsewhere.identity])

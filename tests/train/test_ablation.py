@@ -144,6 +144,8 @@ def test_every_node_a_step_drafts_is_recorded_once(recordings, tuned):
     recorder = RecordingScorer(tuned.scorer())
     policy = Selector(recorder, plans.LIMITS, objective=Objective(plans.TABLE))
     text, drafted = recordings["coupled"][0], {}
-    replay([text], policy, plans.TABLE, lambda step: drafted.update({step.root: int(step.drafted.num_nodes[0])}))
+    replay(
+        [text], policy, plans.TABLE, lambda step: drafted.update({step.context.positions[0]: step.drafted.num_nodes[0]})
+    )
     recorded = sum(int(tree.num_nodes[0]) - first for tree, _, first in recorder.calls)
     assert recorded == sum(count for root, count in drafted.items() if root in text.envelopes)

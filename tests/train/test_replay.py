@@ -40,12 +40,11 @@ def live(plan):
 
 def replayed(plan, recordings):
     steps = []
-    replay(
-        recordings,
-        plan.build(),
-        plans.TABLE,
-        lambda step: steps.append((step.widths, step.kept.tokens[0].tolist(), step.accepted_length)),
-    )
+
+    def add(step):
+        steps.append((step.widths, step.drafted.subtree(step.kept).tokens[0].tolist(), step.num_accepted))
+
+    replay(recordings, plan.build(), plans.TABLE, add)
     return steps
 
 

@@ -110,12 +110,13 @@ def test_a_confident_policy_expects_the_path_probabilities_of_its_nodes(selector
     texts, plan = at(recordings["coupled"], 0.8), plans(selector, "coupled", 0.8)["EAGLE-2"]
     seen = []
     replay(texts, plan.build(), TABLE, seen.append)
-    expected = [np.exp(trace.kept.path_noisy_log_probs[0, 1:].astype(float)).sum() for trace in seen]
+    kept = [trace.drafted.subtree(trace.kept) for trace in seen]
+    expected = [np.exp(tree.path_noisy_log_probs[0, 1:].astype(float)).sum() for tree in kept]
     run = replay_steps(plan, texts, TABLE)
     steps = [step for steps in run.steps for step in steps]
     lengths = np.array([step.expected for step in steps], dtype=np.float64)
     np.testing.assert_allclose(lengths, expected, rtol=1e-6)  # float32 path sums
-    assert [step.num_accepted for step in steps] == [trace.accepted_length for trace in seen]
+    assert [step.num_accepted for step in steps] == [trace.num_accepted for trace in seen]
 
 
 def test_steps_priced_anew_cost_what_a_replay_at_those_prices_costs(selector, recordings):

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from zipfile import ZipFile
 
 import pytest
@@ -14,7 +14,7 @@ import traces
 from treewright import cli
 from treewright.controller.contract import FIXED
 from treewright.train.data.stream import SelectorData
-from treewright.train.fit.resume import FitFolder, FitIdentity, differences
+from treewright.train.fit.resume import FitFolder, differences, fit_identity
 from treewright.train.fit.settings import FitConfig
 from treewright.train.fit.trainer import fit_selector
 
@@ -128,17 +128,17 @@ def other(value):
     raise AssertionError(value)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(FitIdentity) if field.name != "fit"])
-def test_a_fit_that_differs_in_anything_starts_anew(folder, data, tmp_path, caplog, name):
-    identity = FitIdentity.of(data, tmp_path)
-    refuse(tmp_path, identity, replace(identity, **{name: other(getattr(identity, name))}), name, caplog)
+def test_a_fit_that_differs_in_anything_starts_anew(folder, data, tmp_path, caplog):
+    identity = fit_identity(data, tmp_path)
+    for name in identity.keys() - {"fit"}:
+        refuse(tmp_path, identity, identity | {name: other(identity[name])}, name, caplog)
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(FitConfig)])
 def test_a_fit_of_other_settings_starts_anew(data, tmp_path, caplog, name):
-    identity = FitIdentity.of(data, tmp_path)
-    fit = replace(identity.fit, **{name: other(getattr(identity.fit, name))})
-    refuse(tmp_path, identity, replace(identity, fit=fit), f"fit.{name}", caplog)
+    identity = fit_identity(data, tmp_path)
+    fit = identity["fit"] | {name: other(identity["fit"][name])}
+    refuse(tmp_path, identity, identity | {"fit": fit}, f"fit.{name}", caplog)
 
 
 def refuse(path, identity, changed, name, caplog):
@@ -154,7 +154,7 @@ def refuse(path, identity, changed, name, caplog):
 
 def test_identities_differ_in_what_changes_data_features_or_network(folder, data, tmp_path):
     def changed(other):
-        return differences(*(asdict(FitIdentity.of(each, tmp_path)) for each in (data, other)))
+        return differences(*(fit_identity(each, tmp_path) for each in (data, other)))
 
     assert changed(SelectorData(folder, FIT, max_depth=2)) == []
     assert changed(SelectorData(folder, FIT, max_depth=3)) == ["max_depth"]

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...collect.trace import TraceHeader, rank_column
+from ...collect.trace.schema import PositionRow
 from ...controller.context import stack_conditions
 from ...controller.contract import RANKED_SCHEMES
 from ...controller.learned.history import histories
@@ -41,7 +42,6 @@ class Positions:
         """Of rows with at least COLUMNS, from a folder with this `header`."""
         draws = table["draw"].to_numpy()
         own = np.nonzero(draws == 0)[0]
-        columns = {name: table[name].to_numpy()[own] for name in OWN_NUMBERS}
         every_text, _ = numbered_names(table["text_id"])
         text = every_text[own]
         # Within a text by position, within a position by draw.
@@ -54,6 +54,9 @@ class Positions:
             grid[row, draws[order]] = values[order]
             return grid
 
+        def numbers(name: str) -> Array:
+            return table[name].to_numpy()[own]
+
         def candidates(name: str) -> Array:
             return table[name].combine_chunks().flatten().to_numpy().reshape(-1, header.num_candidates)
 
@@ -62,16 +65,16 @@ class Positions:
             scheme=header.scheme,
             text=text,
             document=np.array([document_number(name) for name in names], dtype=np.int64)[document[own]],
-            temperature=columns["temperature"],
-            top_p=columns["top_p"],
-            history=text_histories(text, columns["target_log_prob"], columns["target_entropy"]),
-            entropy=columns["draft_entropy"],
-            top_log_prob=columns["draft_top_log_prob"],
+            temperature=numbers("temperature"),
+            top_p=numbers("top_p"),
+            history=text_histories(text, numbers("target_log_prob"), numbers("target_entropy")),
+            entropy=numbers("draft_entropy"),
+            top_log_prob=numbers("draft_top_log_prob"),
             ranks={scheme: spread(table[rank_column(scheme)].to_numpy(), -1) for scheme in RANKED_SCHEMES},
             log_probs=spread(candidates("candidate_log_probs"), 0.0),
             noisy_log_probs=spread(candidates("candidate_noisy_log_probs"), -np.inf),
             ngram_log_probs=spread(candidates("candidate_ngram_log_probs"), 0.0),
-            ngram_top_log_prob=columns["ngram_top_log_prob"],
+            ngram_top_log_prob=numbers("ngram_top_log_prob"),
         )
 
     @property
@@ -113,26 +116,8 @@ def text_histories(text: Array, log_probs: Array, entropies: Array) -> Array:
 
 
 # What training reads of the position rows; no token ids, so that it works without them.
-OWN_NUMBERS = (
-    "temperature",
-    "top_p",
-    "target_log_prob",
-    "target_entropy",
-    "draft_entropy",
-    "draft_top_log_prob",
-    "ngram_top_log_prob",
-)
-COLUMNS = (
-    *OWN_NUMBERS,
-    "text_id",
-    "document",
-    "position",
-    "draw",
-    *map(rank_column, RANKED_SCHEMES),
-    "candidate_log_probs",
-    "candidate_noisy_log_probs",
-    "candidate_ngram_log_probs",
-)
+UNREAD = ("emitted", "draft_log_prob", "overlap", "candidates")
+COLUMNS = tuple(name for name in PositionRow._fields if name not in UNREAD)
 
 
 def document_number(name: str) -> int:

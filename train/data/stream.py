@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from time import perf_counter
-from typing import Self
+from typing import Any, Self
 
 import lightning
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from ...collect.trace import TraceFolder
 from ...controller.errors import InputError
@@ -44,29 +44,10 @@ class RowStream(IterableDataset[Batch]):
             yield from batches(edges, nodes, data.fit.batch_size)
 
 
-class BatchList(Dataset[Batch]):
-    """Batches that are the same at every epoch."""
-
-    def __init__(self, batches: Sequence[Batch]):
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self._batches[index]
-
-
 class SelectorData(lightning.LightningDataModule):
     """Batches of reachable edges and nodes, and a sample of each side of the split by documents."""
 
-    def __init__(
-        self,
-        folder: TraceFolder,
-        fit: FitConfig,
-        *,
-        max_depth: int,
-    ):
+    def __init__(self, folder: TraceFolder, fit: FitConfig, *, max_depth: int):
         super().__init__()
         self.folder, self.fit, self.max_depth = folder, fit, max_depth
         names = set(folder.read("texts", ["document"])["document"].to_pylist())
@@ -124,7 +105,8 @@ class SelectorData(lightning.LightningDataModule):
         return DataLoader(RowStream(self, epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(BatchList(list(batches(*self.validation, 8 * self.fit.batch_size))), batch_size=None)
+        same_every_epoch: Any = list(batches(*self.validation, 8 * self.fit.batch_size))
+        return DataLoader(same_every_epoch, batch_size=None)
 
 
 def batches(edges: Rows, nodes: Rows, batch_size: int) -> Iterator[Batch]:

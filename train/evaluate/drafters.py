@@ -1,6 +1,6 @@
 """How strong a drafter is, and every policy's speed-up with it: training runs on one target with several drafters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,9 @@ def earlier_rows(folders: Sequence[Path], tokenizer_sha256: str) -> list[Drafter
         if checkpoint.config.tokenizer_sha256 != tokenizer_sha256:
             raise InputError(f"{path} was trained for another tokenizer; compare runs of one target")
         try:
-            of_run = drafter_rows(str(path), checkpoint.config.scheme, *_parsed(checkpoint.metrics))
+            drafter = [DrafterStrength(**row) for row in checkpoint.metrics["drafter"]]
+            replays = [ReplayRow(**row) for row in checkpoint.metrics.get("replay", ())]
+            of_run = drafter_rows(str(path), checkpoint.config.scheme, drafter, replays)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"the metrics of {path} cannot be compared ({first_line(error)}); train it again"
@@ -109,8 +111,3 @@ def earlier_rows(folders: Sequence[Path], tokenizer_sha256: str) -> list[Drafter
             raise InputError(f"{path} replayed no held-out texts; train it on traces with envelopes.texts above 0")
         rows += of_run
     return rows
-
-
-def _parsed(metrics: Mapping[str, Any]) -> tuple[list[DrafterStrength], list[ReplayRow]]:
-    strengths = [DrafterStrength(**row) for row in metrics["drafter"]]
-    return strengths, [ReplayRow(**row) for row in metrics.get("replay", ())]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ...controller.policies.selector import Selector
 from ...controller.pricing.latency import LatencyTable
 from ...controller.pricing.objective import Objective
 from ...controller.scorers.base import Scorer, Scores
-from ...controller.trees.tree import Array, DraftTree
+from ...controller.trees.tree import DraftTree
 from ..replay.recording import Recording
 from ..replay.replay import replay
 
@@ -60,12 +61,12 @@ def measure_step_cost(
     policy = Selector(recorder, selector.config.limits, objective=Objective(table))
     num_steps = sum(stats.num_steps for stats in replay(recordings[:MOST_TEXTS], policy, table))
     rows = [node_features(*call).reshape(-1, len(FEATURES)) for call in recorder.calls]
-    jobs: dict[int, Callable[[], object]] = {0: partial(_make, recorder.calls)}
+    jobs: dict[int, Callable[[], object]] = {0: partial(_call_all, node_features, recorder.calls)}
     for count in {len(FEATURES), *(len(FEATURES) - count for count in removed)} - {0}:
         weights = {name: value.numpy() for name, value in SelectorModel(count, width, hidden_size).state_dict().items()}
         network = PerceptronNetwork.from_weights(weights, count)
         assert network is not None, "a selector's own weights"
-        jobs[count] = partial(_run, network, [np.ascontiguousarray(each[:, :count]) for each in rows])
+        jobs[count] = partial(_call_all, network, [(np.ascontiguousarray(each[:, :count]),) for each in rows])
     seconds: dict[int, list[float]] = {count: [] for count in jobs}
     # Interleaved, so that load on the machine affects all jobs alike.
     for _ in range(REPEATS):
@@ -77,14 +78,9 @@ def measure_step_cost(
     return StepCost(us[0], us | {0: 0.0})
 
 
-def _make(calls: Sequence[tuple[DraftTree, StepContext, int]]) -> None:
-    for call in calls:
-        node_features(*call)
-
-
-def _run(network: PerceptronNetwork, inputs: Sequence[Array]) -> None:
-    for features in inputs:
-        network(features)
+def _call_all(function: Callable[..., object], calls: Sequence[tuple[Any, ...]]) -> None:
+    for arguments in calls:
+        function(*arguments)
 
 
 class RecordingScorer:

@@ -4,7 +4,6 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
-from ...collect.trace import TraceFolder
 from ...controller.checkpoint import Baselines, SelectorBundle, SelectorConfig
 from ...controller.learned.features import FEATURES
 from ...controller.learned.torch_model import SelectorModel
@@ -12,7 +11,6 @@ from ...controller.trees.limits import TreeLimits
 from ..data.stream import SelectorData
 from ..evaluate.baselines import rank_tables
 from .export import export_onnx, golden_vectors
-from .settings import FitConfig
 
 NUM_GOLDEN = 32
 
@@ -27,7 +25,15 @@ def fitted_bundle(model: SelectorModel, data: SelectorData, limits: TreeLimits) 
             scheme=header.scheme,
             tokenizer_sha256=header.tokenizer_sha256,
             limits=limits,
-            provenance=_provenance(data.folder, data.fit),
+            provenance={
+                "traces": header.command,
+                "trace_shards": [shard.sha256 for shard in data.folder.shards],
+                "target_sha256": header.target_sha256,
+                "drafter_sha256": header.drafter_sha256,
+                "dtype": header.dtype,
+                "fit": asdict(data.fit),
+                "versions": {name: version(name) for name in ("treewright", "torch", "lightning", "onnx")},
+            },
         ),
         graph=graph,
         weights={name: value.numpy() for name, value in model.state_dict().items()},
@@ -40,15 +46,3 @@ def fitted_bundle(model: SelectorModel, data: SelectorData, limits: TreeLimits) 
 def with_baselines(selector: SelectorBundle, **parts: Any) -> SelectorBundle:
     """The selector with other parts of its `Baselines`."""
     return replace(selector, baselines=replace(selector.baselines, **parts))
-
-
-def _provenance(folder: TraceFolder, fit: FitConfig) -> dict[str, Any]:
-    return {
-        "traces": folder.header.command,
-        "trace_shards": [shard.sha256 for shard in folder.shards],
-        "target_sha256": folder.header.target_sha256,
-        "drafter_sha256": folder.header.drafter_sha256,
-        "dtype": folder.header.dtype,
-        "fit": asdict(fit),
-        "versions": {name: version(name) for name in ("treewright", "torch", "lightning", "onnx")},
-    }

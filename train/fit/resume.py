@@ -7,59 +7,41 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from ...collect.trace.manifest import Shard
 from ...controller.errors import first_line
 from ...controller.files import atomic_write
 from ...controller.learned.features import FEATURE_VERSION, FEATURES
 from ..data.rows import SHARDS_AT_ONCE
 from ..data.stream import MOST_SAMPLED, SelectorData
-from .settings import FitConfig
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FitIdentity:
-    """All that a fit's data, features and network depend on: only a fit with an equal identity may resume."""
-
-    logs: str  # folder of its states: they hold their own paths
-    fit: FitConfig
-    max_depth: int
-    held: tuple[int, ...]
-    scheme: str
-    num_candidates: int
-    shards: list[Shard]
-    features: tuple[str, ...]
-    feature_version: int
-    shards_at_once: int
-    most_sampled: int
-    versions: dict[str, str]
-
-    @classmethod
-    def of(cls, data: SelectorData, logs: Path) -> Self:
-        header = data.folder.header
-        return cls(
-            logs=str(logs.resolve()),
-            fit=data.fit,
-            max_depth=data.max_depth,
-            held=data.held,
-            scheme=header.scheme,
-            num_candidates=header.num_candidates,
-            shards=data.folder.shards,
-            features=FEATURES,
-            feature_version=FEATURE_VERSION,
-            shards_at_once=SHARDS_AT_ONCE,
-            most_sampled=MOST_SAMPLED,
-            versions={name: version(name) for name in ("treewright", "torch", "lightning")},
-        )
+def fit_identity(data: SelectorData, logs: Path) -> dict[str, Any]:
+    """All that a fit's data, features and network depend on, as JSON: only a fit with an equal identity may resume."""
+    header = data.folder.header
+    identity = {
+        "logs": str(logs.resolve()),  # the states hold their own paths
+        "fit": asdict(data.fit),
+        "max_depth": data.max_depth,
+        "held": data.held,
+        "scheme": header.scheme,
+        "num_candidates": header.num_candidates,
+        "shards": [asdict(shard) for shard in data.folder.shards],
+        "features": FEATURES,
+        "feature_version": FEATURE_VERSION,
+        "shards_at_once": SHARDS_AT_ONCE,
+        "most_sampled": MOST_SAMPLED,
+        "versions": {name: version(name) for name in ("treewright", "torch", "lightning")},
+    }
+    return json.loads(json.dumps(identity))  # with lists for tuples, as it is read back
 
 
 class FitFolder:
@@ -77,23 +59,22 @@ class FitFolder:
             return 0
         return int(torch.load(self.last, weights_only=True)["epoch"]) + 1
 
-    def begin(self, identity: FitIdentity) -> int | None:
+    def begin(self, identity: dict[str, Any]) -> int | None:
         """How many epochs a finished fit of this identity took; None where the fit starts or resumes.
 
         States of another fit and damaged ones are removed with a warning.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        wanted = json.loads(json.dumps(asdict(identity)))
         about = self._read_about()
         if any(file.exists() for file in (self.best, self.last)):
-            problem = self._problem(wanted, about)
+            problem = self._problem(identity, about)
             if problem is None:
                 return about["epochs"]
             log.warning("%s holds an earlier fit, but %s; the fit starts anew", self.path, problem)
         self.forget()
         (self.path / "metrics.csv").unlink(missing_ok=True)
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        self._write_about(wanted, epochs=None)
+        self._write_about(identity, epochs=None)
         return None
 
     def finish(self, epochs: int) -> None:
@@ -105,11 +86,11 @@ class FitFolder:
         for file in self.path.rglob("*.ckpt"):
             file.unlink()
 
-    def _problem(self, wanted: dict[str, Any], about: dict[str, Any]) -> str | None:
-        """Why the saved states do not belong to the `wanted` fit; None where they do."""
+    def _problem(self, identity: dict[str, Any], about: dict[str, Any]) -> str | None:
+        """Why the saved states do not belong to the fit of this identity; None where they do."""
         if "identity" not in about:
             return f"{self._about.name} is damaged, missing or of an older version"
-        if differing := differences(wanted, about["identity"]):
+        if differing := differences(identity, about["identity"]):
             return f"its {', '.join(differing)} differ"
         return next(filter(None, map(_damage, (self.best, self.last))), None)
 

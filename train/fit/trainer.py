@@ -1,11 +1,7 @@
 """Fits the network with Lightning: logs beside the checkpoint, early stopping, and resuming after a kill."""
 
 import csv
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,7 @@ from ...controller.learned.torch_model import SelectorModel
 from ...controller.lightning_run import new_trainer, run
 from ..data.stream import SelectorData
 from .module import SelectorModule
-from .resume import FitFolder, FitIdentity
+from .resume import FitFolder, fit_identity
 
 
 def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
@@ -34,7 +30,7 @@ def fit_selector(data: SelectorData, logs: Path) -> tuple[SelectorModel, int]:
     loss is not finite. See `run` for signals.
     """
     module, folder = new_module(data), FitFolder(logs)
-    epochs = folder.begin(FitIdentity.of(data, logs))
+    epochs = folder.begin(fit_identity(data, logs))
     if epochs is None:
         epochs = _run_fit(module, data, folder)
         folder.finish(epochs)
@@ -47,16 +43,15 @@ def _run_fit(module: SelectorModule, data: SelectorData, folder: FitFolder) -> i
     best = ModelCheckpoint(folder.path, filename="best", monitor="val_loss", enable_version_counter=False)
     state = ModelCheckpoint(folder.path, filename="last", enable_version_counter=False)
     stopping = EarlyStopping("val_loss", patience=data.fit.patience)
-    with quiet_lightning():
-        trainer = new_trainer(
-            accelerator="cpu",
-            default_root_dir=folder.path,
-            max_epochs=data.fit.max_epochs,
-            reload_dataloaders_every_n_epochs=1,
-            callbacks=[stopping, best, state, EpochLosses(folder.path / "metrics.csv"), EpochProgress()],
-            logger=_tensorboard(folder.path) if data.fit.tensorboard else False,
-        )
-        run(trainer, module, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
+    trainer = new_trainer(
+        accelerator="cpu",
+        default_root_dir=folder.path,
+        max_epochs=data.fit.max_epochs,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[stopping, best, state, EpochLosses(folder.path / "metrics.csv"), EpochProgress()],
+        logger=_tensorboard(folder.path) if data.fit.tensorboard else False,
+    )
+    run(trainer, module, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
     if stopping.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC:
         folder.forget()
         raise InputError(
@@ -77,16 +72,6 @@ def new_module(data: SelectorData) -> SelectorModule:
     # The data module only estimates its number of batches; the schedule must not end before the last of them.
     num_steps = math.ceil(1.1 * data.num_batches * config.max_epochs) + data.num_extra_batches * config.max_epochs
     return SelectorModule(model, config.learning_rate, num_steps)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Suppresses Lightning's log and warnings."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        yield
 
 
 def _tensorboard(logs: Path) -> Logger:

@@ -97,7 +97,7 @@ def machine_gains(
     texts = runs[0].texts[:REGIME_TEXTS]
     for regime in REGIMES:
         prices = regime.table(table)
-        times = {run.label: _priced(run, selector, prices, temperature) for run in runs}
+        times = {run.plan.label: _priced(run, selector, prices, temperature) for run in runs}
         learned = times.pop(f"{LEARNED} ({selector.config.scheme})")
         best, best_runs = min(times.items(), key=lambda item: sum(stats.priced_ms for stats in item[1]))
         plain_ms = prices.step_ms([], 0, batch=1, context=0)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...collect.trace import TraceFolder
+from ...collect.trace.schema import EnvelopeRow
 from ...controller.contract import RANKED_SCHEMES
 from ...controller.trees.children import Children
 from ...controller.trees.limits import TreeLimits
@@ -174,15 +175,12 @@ def _envelopes(folder: TraceFolder, shard: int) -> dict[tuple[str, str], dict[in
     """By (text, scheme) and by the root's index in the text."""
     found: dict[tuple[str, str], dict[int, Envelope]] = {}
     width = folder.header.num_candidates
-    names = [
-        name
-        for name in folder.header.schemas["nodes"].names
-        if name not in ("text_id", "document", "position", "scheme")
-    ]
-    table = folder.shard("nodes", shard, ("text_id", "position", "scheme", *names))
+    keys = ("text_id", "position", "scheme")
+    names = [name for name in EnvelopeRow._fields if name not in (*keys, "document")]
+    table = folder.shard("nodes", shard, (*keys, *names))
     lists = {name: _split(table[name]) for name in names}
-    keys = zip(*(table[name].to_pylist() for name in ("text_id", "position", "scheme")), strict=True)
-    for number, (text_id, position, scheme) in enumerate(keys):
+    roots = zip(*(table[name].to_pylist() for name in keys), strict=True)
+    for number, (text_id, position, scheme) in enumerate(roots):
         row = {name: values[number] for name, values in lists.items()}
         nodes = np.arange(1, len(row["tokens"]))
         children = np.full((len(row["tokens"]), width), -1)

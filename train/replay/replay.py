@@ -6,8 +6,8 @@ and tokens; a latency table prices them. Nothing is sampled.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Self
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -63,15 +63,15 @@ class ReplayStats:
         return whole
 
 
-@dataclass(frozen=True)
-class StepTrace:
+class StepTrace(NamedTuple):
     """One replayed step, as an observer receives it."""
 
-    root: int
+    context: StepContext
     drafted: DraftTree
-    kept: DraftTree
-    accepted_length: int
-    widths: list[int] = field(default_factory=list)
+    kept: Array  # [1, K] nodes of the drafted tree, root first
+    widths: list[int]  # of the levels
+    num_accepted: int
+    num_tokens: int
 
 
 def replay(
@@ -99,7 +99,8 @@ def _replay_text(
         )
         step = policy.begin(context)
         tree, widths, outside = _draft(recording, root, step, policy.limits)
-        kept = tree.subtree(step.keep(tree))
+        nodes = step.keep(tree)
+        kept = tree.subtree(nodes)
         accepted = walk_text(kept, tokens[root + 1 :])
         step.record(kept, widths, np.array([accepted + 1]))
         num_tokens = min(accepted + 1, len(tokens) - 1 - root)
@@ -113,7 +114,7 @@ def _replay_text(
         stats.priced_ms += table.step_ms(widths, int(kept.num_nodes[0]) - 1, batch=1, context=root)
         stats.plain_ms += num_tokens * table.step_ms([], 0, batch=1, context=root)
         if observer is not None:
-            observer(StepTrace(root, tree, kept, accepted, widths))
+            observer(StepTrace(context, tree, nodes, widths, accepted, num_tokens))
         root += num_tokens
     return stats
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...controller.context import StepContext
-from ...controller.contract import Information
 from ...controller.learned.scorer import LearnedScorer
 from ...controller.plans.plan import PolicyPlan
 from ...controller.policies.base import ShapePolicy
@@ -14,8 +12,7 @@ from ...controller.policies.selector import Selector
 from ...controller.pricing.latency import LatencyTable
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.fused import FusedScorer
-from ...controller.trees.limits import TreeLimits
-from ...controller.trees.tree import Array, DraftTree
+from ...controller.trees.tree import Array
 from .recording import Recording
 from .replay import ReplayStats, StepTrace, replay
 
@@ -45,10 +42,6 @@ class Run:
     steps: list[list[Step]]
 
     @property
-    def label(self) -> str:
-        return self.plan.label
-
-    @property
     def total(self) -> ReplayStats:
         return ReplayStats.merged(self.stats)
 
@@ -67,81 +60,32 @@ class Run:
 
 def replay_steps(plan: PolicyPlan, texts: Sequence[Recording], table: LatencyTable) -> Run:
     """Replay the plan as `replay` does, one policy over all texts, and keep its steps."""
-    policy = _Recorded(plan.build())
-    stats, steps = [], []
+    policy = plan.build()
+    stats: list[ReplayStats] = []
+    steps: list[list[Step]] = []
+
+    def add(trace: StepTrace) -> None:
+        num_kept, root = trace.kept.shape[1] - 1, int(trace.context.positions[0])
+        masses = _depth_masses(policy, trace)
+        steps[-1].append(Step(root, tuple(trace.widths), num_kept, trace.num_accepted, trace.num_tokens, masses))
+
     for text in texts:
-        seen: list[StepTrace] = []
-        policy.masses.clear()
-        stats += replay([text], policy, table, seen.append)
-        last = len(text.tokens) - 1
-        steps.append(
-            [
-                Step(
-                    root=trace.root,
-                    widths=tuple(trace.widths),
-                    num_kept=int(trace.kept.num_nodes[0]) - 1,
-                    num_accepted=trace.accepted_length,
-                    num_tokens=min(trace.accepted_length + 1, last - trace.root),
-                    masses=masses,
-                )
-                for trace, masses in zip(seen, policy.masses, strict=True)
-            ]
-        )
+        steps.append([])
+        stats += replay([text], policy, table, add)
     return Run(plan, texts, stats, steps)
 
 
-class _Recorded:
-    """A policy that also records the path probabilities it predicts for the nodes it keeps, summed by depth."""
-
-    def __init__(self, policy: ShapePolicy):
-        self._policy = policy
-        self.masses: list[tuple[float, ...] | None] = []
-
-    @property
-    def information(self) -> Information:
-        return self._policy.information
-
-    @property
-    def reads_history(self) -> bool:
-        return self._policy.reads_history
-
-    @property
-    def limits(self) -> TreeLimits:
-        return self._policy.limits
-
-    def begin(self, context: StepContext) -> "NotingStep":
-        return NotingStep(self._policy, context, self.masses)
-
-
-class NotingStep:
-    """A step of such a policy, which adds to `masses` what it keeps."""
-
-    def __init__(self, policy: ShapePolicy, context: StepContext, masses: list[tuple[float, ...] | None]):
-        self._policy, self._context, self._masses = policy, context, masses
-        self._inside = policy.begin(context)
-
-    def frontier(self, tree: DraftTree) -> Array:
-        return self._inside.frontier(tree)
-
-    def keep(self, tree: DraftTree) -> Array:
-        nodes = self._inside.keep(tree)
-        self._masses.append(_depth_masses(self._policy, tree, nodes, self._context))
-        return nodes
-
-    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        self._inside.record(tree, level_widths, num_tokens)
-
-
-def _depth_masses(policy: ShapePolicy, tree: DraftTree, nodes: Array, context: StepContext) -> tuple[float, ...] | None:
-    """None for a policy whose score is no probability of its own context."""
+def _depth_masses(policy: ShapePolicy, trace: StepTrace) -> tuple[float, ...] | None:
+    """The path probabilities predicted for the kept nodes, summed by depth; None for a policy whose score is no
+    probability of its own context."""
     if not isinstance(policy, Selector) or not isinstance(
         policy.scorer, ConfidenceScorer | FusedScorer | LearnedScorer
     ):
         return None
+    tree, kept = trace.drafted, trace.kept[0, 1:]
     if tree.tokens.shape[1] == 1:
         return ()
-    edges = np.asarray(policy.scorer.score(tree, context).accept, dtype=np.float64)
-    kept = nodes[0, 1:]
+    edges = np.asarray(policy.scorer.score(tree, trace.context).accept, dtype=np.float64)
     probs = np.exp(tree.path_sums(np.minimum(edges, 0.0))[0, kept])
     return tuple(np.bincount(tree.depths[0, kept], weights=probs)[1:].tolist())
 

@@ -127,10 +127,10 @@ def _of_temperature(temperature: float, runs: Sequence[Run], table: LatencyTable
         num_tokens=learned.total.num_tokens,
         policies=[_policy(run, learned) for run in runs],
         oracle_speed_up=learned.total.plain_ms / ideal_ms,
-        best_baseline=best.label,
+        best_baseline=best.plan.label,
         gain=gain(learned.stats, best.stats),
         gap_closed=(best.total.priced_ms - learned.total.priced_ms) / gap if gap > 0 else 0.0,
-        lengths={run.label: length_fit(run) for run in runs if has_expectations(run)},
+        lengths={run.plan.label: length_fit(run) for run in runs if has_expectations(run)},
         by_domain=_gains(learned, best, table, _domains(learned)),
         by_entropy=_gains(learned, best, table, _entropy_bins(learned)),
         by_levels=_gains(learned, best, table, _drafted_levels(learned)),
@@ -139,7 +139,7 @@ def _of_temperature(temperature: float, runs: Sequence[Run], table: LatencyTable
 
 def _policy(run: Run, learned: Run) -> PolicyRow:
     plain = [ReplayStats(priced_ms=stats.plain_ms) for stats in run.stats]
-    return PolicyRow(run.label, run.plan.text, gain(run.stats, plain), gain(learned.stats, run.stats), run.total)
+    return PolicyRow(run.plan.label, run.plan.text, gain(run.stats, plain), gain(learned.stats, run.stats), run.total)
 
 
 def _gains(learned: Run, best: Run, table: LatencyTable, groups: tuple[Sequence[str], Array]) -> list[GroupRow]:

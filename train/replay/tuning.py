@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...controller.checkpoint import SelectorBundle
 from ...controller.console import track
@@ -23,16 +24,11 @@ log = logging.getLogger(__name__)
 MOST_TEXTS = 32
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A plan and what it came to on each text."""
+class Trial(NamedTuple):
+    """A plan and its sums over all texts."""
 
     plan: PolicyPlan
-    runs: list[ReplayStats]
-
-    @property
-    def total(self) -> ReplayStats:
-        return ReplayStats.merged(self.runs)
+    total: ReplayStats
 
 
 @dataclass(frozen=True)
@@ -117,4 +113,4 @@ def gain(runs: Sequence[ReplayStats], others: Sequence[ReplayStats]) -> Interval
 
 
 def _try(grid: Sequence[PolicyPlan], texts: Sequence[Recording], table: LatencyTable) -> list[Trial]:
-    return [Trial(plan, replay(texts, plan.build(), table)) for plan in grid]
+    return [Trial(plan, ReplayStats.merged(replay(texts, plan.build(), table))) for plan in grid]

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from io import StringIO
 from itertools import cycle
-from typing import Any
+from pathlib import Path
 
 import matplotlib
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,28 +20,16 @@ from ..replay.machines import BudgetRow
 from ..replay.oracle import ORACLE
 from ..replay.study import TemperatureStudy
 
-# Replaced by `currentColor`, so that a figure is readable on a light and on a dark page.
+# As in the style; replaced by `currentColor`, so that a figure is readable on a light and on a dark page.
 INK = "#010203"
 COLOURS = ("#3b8fd6", "#e08a1e", "#2fa37a", "#c65d9b", "#8c7ae6", "#b0892b")
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-    "errorbar.capsize": 3,
-    **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
-    **{f"axes.{part}": INK for part in ("edgecolor", "labelcolor")},
-}
+STYLE = Path(__file__).with_name("figures.mplstyle")
 SIZE = (6.4, 4.2)  # inches; the page scales it
 
 
 def reliability_figure(name: str, curves: Sequence[Curve]) -> str:
     """Predicted against observed frequency, one line per curve."""
-    with matplotlib.rc_context(STYLE):
+    with style.context(STYLE):
         figure, (axes,) = _figure(1)
         shades = matplotlib.colormaps["viridis"]
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="perfect")
@@ -55,7 +44,7 @@ def reliability_figure(name: str, curves: Sequence[Curve]) -> str:
 def lengths_figure(name: str, rows: Sequence[TemperatureStudy]) -> str:
     """Expected against realised accepted length under the learned policy's scheme; one panel per temperature."""
     scheme = next(policy for policy in rows[0].lengths if policy.startswith(LEARNED)).removeprefix(LEARNED)
-    with matplotlib.rc_context(STYLE):
+    with style.context(STYLE):
         figure, panels = _figure(len(rows), share_y=True)
         for axes, row in zip(panels, rows, strict=True):
             largest = 0.5
@@ -75,7 +64,7 @@ def intervals_figure(
     name: str, groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]], axis: str, highlight: str = ""
 ) -> str:
     """Ratios with their intervals, one panel per (title, rows); the dotted line is at 1."""
-    with matplotlib.rc_context(STYLE):
+    with style.context(STYLE):
         heights = [0.75 + 0.26 * len(rows) for _, rows in groups]
         figure = Figure(figsize=(SIZE[0], sum(heights)), layout="constrained")
         panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
@@ -96,7 +85,7 @@ def intervals_figure(
 def budgets_figure(name: str, rows: Sequence[BudgetRow], value: str, axis: str) -> str:
     """One column of the budget curves against the node budget, one panel per temperature."""
     temperatures = sorted({row.temperature for row in rows})
-    with matplotlib.rc_context(STYLE):
+    with style.context(STYLE):
         figure, panels = _figure(len(temperatures), share_y=True)
         for axes, temperature in zip(panels, temperatures, strict=True):
             here = [row for row in rows if row.temperature == temperature]
@@ -117,7 +106,7 @@ def budgets_figure(name: str, rows: Sequence[BudgetRow], value: str, axis: str) 
 def drafters_figure(name: str, rows: Sequence[DrafterRow]) -> str:
     """Speed-ups against the share of first choices taken, one panel per temperature, one line per policy."""
     temperatures = sorted({row.temperature for row in rows})
-    with matplotlib.rc_context(STYLE):
+    with style.context(STYLE):
         figure, panels = _figure(len(temperatures), share_y=True)
         for axes, temperature in zip(panels, temperatures, strict=True):
             here = sorted((row for row in rows if row.temperature == temperature), key=lambda row: row.first_choice)

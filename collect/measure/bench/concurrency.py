@@ -1,10 +1,9 @@
 """Many texts side by side: learned trees against the same loop without them, and against transformers' own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 
@@ -38,20 +37,17 @@ class ConcurrencyRow:
     texts_unlike_plain: int | None = None
 
 
-class Served(NamedTuple):
-    """One way to generate the texts of a round, `concurrency` of them at a time."""
-
-    name: str
-    run: Callable[[Sequence[Job], int], Run]
+# Generates the texts of a round, so many of them at a time.
+Way = Callable[[Sequence[Job], int], Run]
 
 
-def served_ways(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> list[Served]:
+def served_ways(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> dict[str, Way]:
     """Plain decoding first; the learned plan with and without its guard, which learns from round to round."""
-    decoders = {"plain": plain_decoder(pair)}
+    ways: dict[str, Way] = {"plain": partial(side_by_side, plain_decoder(pair))}
+    ways["transformers.generate"] = partial(_generate, pair)
     for of in (plan, guarded(plan, table)):
-        decoders[of.family] = tree_decoder(pair, ALL_SCHEMES[of.scheme], of.build())
-    ways = [Served(name, partial(side_by_side, decoder)) for name, decoder in decoders.items()]
-    return [ways[0], Served("transformers.generate", partial(_generate, pair)), *ways[1:]]
+        ways[of.family] = partial(side_by_side, tree_decoder(pair, ALL_SCHEMES[of.scheme], of.build()))
+    return ways
 
 
 def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run:
@@ -72,20 +68,20 @@ def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run
 
 
 def concurrency_rows(
-    ways: Sequence[Served], jobs: Sequence[Job], concurrency: int, num_rounds: int
+    ways: Mapping[str, Way], jobs: Sequence[Job], concurrency: int, num_rounds: int
 ) -> list[ConcurrencyRow]:
     """One row per way: tokens per second of all texts together, paired by round with plain decoding."""
-    generator, runs = np.random.default_rng(0), [[] for _ in ways]
+    generator, runs = np.random.default_rng(0), {name: [] for name in ways}
     size = max(8, 3 * concurrency)
     for number in track(range(num_rounds + 1), f"bench: {concurrency} side by side"):
         order = range(number * size, (number + 1) * size)
         of_round = [_variant(jobs[index % len(jobs)], index) for index in order]
-        for way in generator.permutation(len(ways)):
-            runs[way].append(ways[way].run(of_round, concurrency))
-    plain, *_ = runs = [of_way[1:] for of_way in runs]  # the first round is for warming up
+        for way in generator.permutation([*ways]).tolist():
+            runs[way].append(ways[way](of_round, concurrency))
     rows = []
-    for way, of_way in zip(ways, runs, strict=True):
-        row = ConcurrencyRow(concurrency, way.name, num_rounds, *Speed.of(of_way, plain))
+    plain = runs["plain"][1:]  # the first round is for warming up
+    for way, (_, *of_way) in runs.items():
+        row = ConcurrencyRow(concurrency, way, num_rounds, *Speed.of(of_way, plain))
         stats = DecodeStats.merged(run.stats for run in of_way if run.stats is not None)
         if stats.num_steps:
             row = replace(

@@ -52,13 +52,10 @@ def tuned(
     runs = iter(run_interleaved([make(plan) for plan in plans], jobs, label))
     chosen = []
     for grid in grids:
-        speeds = [tokens_per_priced_ms(next(runs)) for _ in grid]
+        of_grid = [next(runs) for _ in grid]
+        speeds = [sum(len(run.tokens) for run in of) / sum(run.priced_ms for run in of) for of in of_grid]
         chosen.append(grid[int(np.argmax(speeds))])
     return chosen
-
-
-def tokens_per_priced_ms(runs: Sequence[Run]) -> float:
-    return sum(len(run.tokens) for run in runs) / sum(run.priced_ms for run in runs)
 
 
 def tokens_per_second(runs: Sequence[Run]) -> float:

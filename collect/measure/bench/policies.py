@@ -14,7 +14,7 @@ from ....runtime.decoder import Decoder
 from ....runtime.pair import Pair
 from ....runtime.request import Request
 from ....runtime.sampling import Sampling
-from ....runtime.stats import DecodeStats, StepRecord
+from ....runtime.stats import DecodeStats
 from ....runtime.table_fit import PartRatios, StepRatios
 
 
@@ -51,9 +51,8 @@ class Policy:
     scheme: str  # "-" where nothing is drafted under a scheme of ours
     settings: str
     run: Callable[[Job], Run]
-    same_text: bool = (
-        True  # as plain decoding, by the same seed; verifiers other than the walk keep only the distribution
-    )
+    # As plain decoding, by the same seed; verifiers other than the walk keep only the distribution.
+    same_text: bool = True
 
 
 def plain_policy(pair: Pair, table: LatencyTable) -> Policy:
@@ -83,15 +82,12 @@ def _runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) ->
         records = list(decoder.steps(requests, streams))
         seconds = perf_counter() - started
         stats, steps = DecodeStats(), StepRatios(table)
+        priced_ms = 0.0
         for record in records:
             stats.add(record)
-        priced_ms = sum(_price(table, record) for record in records)
+            context, num_nodes = int(record.context.positions[0]), int(record.kept.num_nodes[0]) - 1
+            priced_ms += table.step_ms(record.level_widths, num_nodes, batch=1, context=context)
         ratios = (steps.of(record) for record in records if is_priced)
         return Run(stream.token_ids, seconds, stats, priced_ms, tuple(step for step in ratios if step is not None))
 
     return run
-
-
-def _price(table: LatencyTable, record: StepRecord) -> float:
-    context, num_nodes = int(record.context.positions[0]), int(record.kept.num_nodes[0]) - 1
-    return table.step_ms(record.level_widths, num_nodes, batch=1, context=context)

@@ -1,8 +1,7 @@
 """transformers' own loops as runnable policies: `generate`, and assisted generation over a grid of its own options."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -54,8 +53,7 @@ def generate_policy(pair: Pair) -> Policy:
 def assisted_policy(pair: Pair, options: Assistance) -> Policy:
     """Assisted generation by the pair's drafter. What it learns from call to call stays in its own configuration."""
     assistant = neutral_config(**options._asdict())
-    run = partial(generated, pair, assistant=assistant)
-    return Policy(ASSISTED, "-", options.text, lambda job: run([job]))
+    return Policy(ASSISTED, "-", options.text, lambda job: generated(pair, [job], assistant))
 
 
 def tuned_assisted(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
@@ -86,12 +84,8 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
     if not sampling.is_greedy:
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     target, drafter = pair.target.model, pair.drafter.model
-    options: dict[str, Any] = {} if assistant is None else {"assistant_model": drafter}
     torch.manual_seed(sampling.seed)
-    with ExitStack() as configured:
-        configured.enter_context(with_config(target, neutral_config()))
-        if assistant is not None:
-            configured.enter_context(with_config(drafter, assistant))
+    with with_config(target, neutral_config()), with_config(drafter, assistant or drafter.generation_config):
         started = perf_counter()
         with torch.inference_mode():
             model: Any = target
@@ -99,8 +93,8 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
                 torch.tensor(ids, device=pair.target.device),
                 attention_mask=torch.tensor(seen, device=pair.target.device),
                 max_new_tokens=max_tokens,
+                assistant_model=drafter if assistant else None,
                 **drawn,
-                **options,
             )
         texts = zip(output[:, width:].tolist(), jobs, strict=True)
         tokens = [token for row, job in texts for token in row[: job.max_tokens]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,15 +35,6 @@ LARGE_VOCABULARY = 152_064
 REPEATS = 15
 # Standard deviations of the drafter's logits, and of what the target's differ by: five drafts in eight are accepted.
 SPREAD, DISAGREEMENT = 3.0, 1.0
-
-
-class Drafted(NamedTuple):
-    """One sampled tree, with the arguments of its verification."""
-
-    tree: DraftTree
-    rows: Tensor  # [1, N, V] the target's logits
-    draft_rows: list[dict[int, Tensor]]
-    sampler: TokenSampler
 
 
 @dataclass(frozen=True)
@@ -104,8 +95,11 @@ def _median_ms(verifier_name: str, scheme: str, num_nodes: int, vocabulary_size:
     return median(times[1:])
 
 
-def _trees(verifier: VerifierTerms, scheme: str, num_nodes: int, vocabulary_size: int) -> Iterator[Drafted]:
-    """Trees of `num_nodes` drafted tokens at most, equal draws merged; the first is for warming up."""
+def _trees(
+    verifier: VerifierTerms, scheme: str, num_nodes: int, vocabulary_size: int
+) -> Iterator[tuple[DraftTree, Tensor, list[dict[int, Tensor]], TokenSampler]]:
+    """Trees of `num_nodes` drafted tokens at most, equal draws merged, with the target's logits [1, N, V] and the other
+    arguments of a verification; the first is for warming up."""
     generator = torch.Generator().manual_seed(0)
     draft = SPREAD * torch.randn(num_nodes + 1, vocabulary_size, generator=generator)
     target = draft + DISAGREEMENT * torch.randn(draft.shape, generator=generator)
@@ -117,7 +111,7 @@ def _trees(verifier: VerifierTerms, scheme: str, num_nodes: int, vocabulary_size
         else:
             num_paths = 1 if verifier.name in CHAIN_VERIFIERS else NUM_PATHS
             tree, draft_rows = _drawn(SAMPLED_SCHEMES[scheme], num_paths, num_nodes, log_probs, sampler)
-        yield Drafted(tree, target[None, : tree.tokens.shape[1]], draft_rows, sampler)
+        yield tree, target[None, : tree.tokens.shape[1]], draft_rows, sampler
 
 
 def _drawn(
@@ -128,7 +122,14 @@ def _drawn(
     policy = sampled_shape(scheme, num_paths, *((length, 0) if scheme == HYBRID else (0, length)))
     roots = np.zeros(1, dtype=np.int64)
     tree, draft_rows = DraftTree.from_roots(roots), {}
-    step = policy.begin(_context(sampler))
+    context = StepContext(
+        positions=roots,
+        remaining=np.full(1, MOST_CHAIN + 1),
+        temperatures=sampler.temperatures,
+        top_ps=sampler.top_ps,
+        history=START[None],
+    )
+    step = policy.begin(context)
     while (frontier := step.frontier(tree)).shape[1]:
         rows = log_probs[np.maximum(frontier, 0)]
         tree, of_level = append_draws(tree, frontier, rows, scheme, sampler, roots)
@@ -145,13 +146,3 @@ def _best_tokens(log_probs: Tensor, num_nodes: int) -> DraftTree:
         children = Children(best.indices.numpy()[None, None], numbers, numbers, numbers[:, :, 0], numbers[:, :, 0])
         tree = tree.extend(np.full((1, 1), node), children)
     return tree
-
-
-def _context(sampler: TokenSampler) -> StepContext:
-    return StepContext(
-        positions=np.zeros(1, dtype=np.int64),
-        remaining=np.full(1, MOST_CHAIN + 1),
-        temperatures=sampler.temperatures,
-        top_ps=sampler.top_ps,
-        history=START[None],
-    )

@@ -44,12 +44,12 @@ def gpu_prove(proof: ProofConfig = ProofConfig()) -> int:
     bytes_per_second = bandwidth(device)
     pair = random_pair(proof.target, proof.drafter, proof.device, proof.dtype)
     times = [
-        time.as_row()
+        {name.replace("_", " "): value for name, value in time._asdict().items()}
         for context in track(proof.contexts, "times")
         for time in step_times(pair, context, proof.repeats, bytes_per_second)
     ]
     print_table(f"Median ms of a step's parts: {proof.target} target, {proof.drafter} drafter, one text", times)
-    scores = [time._asdict() for time in score_times(device, proof.repeats)]
+    scores = [{"way": way, "ms": ms} for way, ms in score_times(device, proof.repeats).items()]
     print_table(f"Median ms to score {NUM_SCORED} nodes", scores)
     print_json(
         {

@@ -41,15 +41,6 @@ class PartTime(NamedTuple):
     x_plain: float
     x_floor: float
 
-    def as_row(self) -> dict[str, Any]:
-        """Under the names that the table and the JSON use."""
-        return {name.replace("_", " "): value for name, value in self._asdict().items()}
-
-
-class ScoreTime(NamedTuple):
-    way: str
-    ms: float
-
 
 def median_ms(device: torch.device, repeats: int, part: Callable[[], Any]) -> float:
     """Milliseconds until the device is done. Two runs before are not counted: the first captures the shape's graph."""
@@ -114,8 +105,8 @@ def _bytes_read(model: TransformersModel) -> int:
     return sum(weight.nbytes for weight in model.model.parameters()) - table.nbytes
 
 
-def score_times(device: torch.device, repeats: int) -> list[ScoreTime]:
-    """Times of the shipped selector on 64 nodes whose features are on the host, by execution path."""
+def score_times(device: torch.device, repeats: int) -> dict[str, float]:
+    """Milliseconds of the shipped selector on 64 nodes whose features are on the host, by execution path."""
     checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector")
     features = checkpoint.golden[INPUT_NAME][:1].repeat(NUM_SCORED, axis=0)
     session, network = open_session(checkpoint.graph), PerceptronNetwork.from_weights(checkpoint.weights)
@@ -129,4 +120,4 @@ def score_times(device: torch.device, repeats: int) -> list[ScoreTime]:
         f"torch, on {device.type}": lambda: to_host(*module(to_device(features, device))),
     }
     with torch.inference_mode():
-        return [ScoreTime(name, round(median_ms(device, repeats, way), 4)) for name, way in ways.items()]
+        return {name: round(median_ms(device, repeats, way), 4) for name, way in ways.items()}
