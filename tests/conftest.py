@@ -24,7 +24,7 @@ torch.set_num_threads(1)  # tiny models run fastest on one
 
 @pytest.fixture
 def memory(tmp_path):
-    """A folder in memory where there is one: what is tested here is the order of writes, not the disk's patience."""
+    """A folder in memory where there is one: the tests are of the order of writes, not of the disk's speed."""
     if not Path("/dev/shm").is_dir():
         yield tmp_path
         return

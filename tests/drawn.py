@@ -1,4 +1,4 @@
-"""Hand-made drafted trees with rows of probabilities, of one slot."""
+"""Hand-made sampled trees with rows of probabilities, of one slot."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""A model whose forwards fail for one of the texts, which is known by the room it asks for."""
+"""A model whose forwards fail for one of the texts, which is recognised by the room it asks for."""
 
 from torch import Tensor
 from treewright.runtime.engines.base import CHUNK, CachedModel, Session
@@ -48,7 +48,7 @@ class FailingModel:
         self.hidden = self._model.hidden
         for slot in range(first_slot, first_slot + len(tokens)):
             if self._rooms[slot] == self._marked and self._model.lengths[slot] > self._max_length:
-                raise RuntimeError("this text was told to fail")
+                raise RuntimeError("this text was made to fail")
         if len(tokens) >= self._crowded:
             raise MemoryError("there is no room for so many texts")
         return logits

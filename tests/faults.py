@@ -50,18 +50,18 @@ def write_folder(path: Path, finish: bool) -> int:
 
 
 def damage(path: Path, choice: random.Random) -> str:
-    """Flip one bit of one file of the folder, or cut the file short; says what was done."""
+    """Flip one bit of one file of the folder, or cut the file short; returns what was done."""
     files = sorted(file for file in path.iterdir() if file.stat().st_size)
     file = choice.choice(files)
     content = bytearray(file.read_bytes())
-    place = choice.randrange(len(content))
+    index = choice.randrange(len(content))
     if choice.random() < 0.5:
         bit = choice.randrange(8)
-        content[place] ^= 1 << bit
+        content[index] ^= 1 << bit
         file.write_bytes(content)
-        return f"{file.name}: byte {place}, bit {bit} flipped"
-    file.write_bytes(content[:place])
-    return f"{file.name}: cut after {place} bytes"
+        return f"{file.name}: byte {index}, bit {bit} flipped"
+    file.write_bytes(content[:index])
+    return f"{file.name}: cut after {index} bytes"
 
 
 def count_refusals(path: Path, scratch: Path, finished: bool, rounds: int, seed: int) -> int:

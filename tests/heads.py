@@ -1,4 +1,4 @@
-"""Draft heads for the tiny models: folders as other libraries write them."""
+"""Draft heads for the tiny models: folders in the formats of other libraries."""
 
 import json
 

@@ -15,7 +15,7 @@ class Hub:
     def __init__(self):
         self.repos: dict[str, dict[str, bytes]] = {}
         self.downloaded: list[str] = []
-        self.claimed_sizes: dict[str, int] = {}  # what the listing says instead of the truth
+        self.claimed_sizes: dict[str, int] = {}  # what the listing gives instead of the true sizes
 
     def __enter__(self):
         class Handler(_Handler):

@@ -43,10 +43,10 @@ def life(folder: Path, seconds: float | None) -> tuple[int | None, int]:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
     with os.fdopen(read) as lines:
-        said = [int(line) for line in lines]
+        counts = [int(line) for line in lines]
     _, status = os.waitpid(child, 0)
     assert status == (0 if seconds is None else signal.SIGKILL), status
-    return (said[0], said[-1]) if said else (None, 0)
+    return (counts[0], counts[-1]) if counts else (None, 0)
 
 
 def collect(folder: Path, pipe: int, finish: bool) -> None:

@@ -6,7 +6,7 @@ from treewright.runtime.engines.base import Session
 
 
 class RememberingModel:
-    """A `CachedModel` around a transformers model, with texts in place of a cache."""
+    """A `CachedModel` around a transformers model, with texts instead of a cache."""
 
     packs = False
     max_leaves: int | None = None
@@ -61,7 +61,7 @@ class RememberingModel:
         new = [prefix for prefix in dict.fromkeys(prefixes) if prefix not in self._known]
         for length in {len(prefix) for prefix in new}:
             alike = [prefix for prefix in new if len(prefix) == length]
-            self._known |= {prefix: len(self._known) + place for place, prefix in enumerate(alike)}
+            self._known |= {prefix: len(self._known) + index for index, prefix in enumerate(alike)}
             answers = [self._model(input_ids=torch.tensor(part)).logits[:, -1] for part in _chunks(alike)]
             self._table = torch.cat((self._table, *answers))
         return self._table[[self._known[prefix] for prefix in prefixes]]

@@ -1,4 +1,4 @@
-"""Rows for every table of a trace folder, made up from a text's number: quick to write, easy to check."""
+"""Rows for every table of a trace folder, derived from a text's number: quick to make, easy to check."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Language models that are tables, small enough to sum over everything they may write."""
+"""Language models that are tables, small enough to sum over everything they can generate."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The whole way through on the reference pair, and bad input: one sentence, exit code 2, nothing half-written."""
+"""Every command on the reference pair, and bad input: one sentence, exit code 2, nothing half-written."""
 
 import errno
 import json

@@ -32,7 +32,7 @@ from treewright.runtime.verification import get_verifier
 
 SLOTS = 200
 FEW_TEXTS, MANY_TEXTS = 20_000, 200_000
-CASES = [key for key in verifier_grids() if key[0] != "walk"]  # the walk writes the plain text, token for token
+CASES = [key for key in verifier_grids() if key[0] != "walk"]  # the walk generates the plain text, token for token
 # A sound verifier falls below this once in ten thousand seeds; the seeds here are fixed.
 LEAST_P_VALUE = 1e-4
 # Pairs of tokens expected less often than this share one cell, for counts of a few are no test.
@@ -105,24 +105,24 @@ def texts(name: str, verifier: str, scheme: str, num_texts: int) -> np.ndarray:
         drafter=LanguageModelDrafter(of.drafter, terms),
         selector=sampled_shape(terms, *shape),
     )
-    written = []
+    generated = []
     for start in range(0, num_texts, SLOTS):
         samplings = [replace(of.sampling, seed=seed) for seed in range(start, start + SLOTS)]
         streams, stats = decoder.generate([Request(of.prompt, 3, each, ignore_end=True) for each in samplings])
         assert 0.2 < stats.num_accepted / stats.num_steps < 1.6  # often refused, often accepted
-        written += [stream.token_ids for stream in streams]
-    return np.array(written)
+        generated += [stream.token_ids for stream in streams]
+    return np.array(generated)
 
 
 def p_value(name: str, tokens: np.ndarray) -> float:
     """How likely counts of the first two tokens this far from the target's distribution are by chance; 0 where one is
     none of it."""
-    cells = {pair: place for place, pair in enumerate(joint_distribution(name))}
-    places = [cells.get((one, two), -1) for one, two in tokens[:, :2].tolist()]
-    if min(places) < 0:
+    cells = {pair: index for index, pair in enumerate(joint_distribution(name))}
+    indices = [cells.get((one, two), -1) for one, two in tokens[:, :2].tolist()]
+    if min(indices) < 0:
         return 0.0
     expected = np.array([*joint_distribution(name).values()]) * len(tokens)
-    counts = np.bincount(places, minlength=len(cells))
+    counts = np.bincount(indices, minlength=len(cells))
     rare = expected < LEAST_COUNT
     together = [np.append(values[~rare], values[rare].sum()) for values in (counts, expected)]
     counts, expected = (values[together[1] > 0] for values in together)

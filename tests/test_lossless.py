@@ -1,4 +1,4 @@
-"""Tree decoding writes the target's own text, token for token, whatever drew the tree."""
+"""Tree decoding generates the target's own text, token for token, whatever chose the tree."""
 
 from dataclasses import replace
 from functools import cache
@@ -57,7 +57,7 @@ class WorstScorer(ConfidenceScorer):
 class PeekingScorer(ConfidenceScorer):
     """Reads the sampling noise of the tokens it decides about, and keeps the unlucky ones.
 
-    Once a text has ended, a neighbour may stand in its row and be judged by its noise.
+    Once a text has ended, another may take its row and be judged by its noise.
     """
 
     def __init__(self, requests):
@@ -68,8 +68,8 @@ class PeekingScorer(ConfidenceScorer):
         scores = np.zeros(tree.tokens.shape)
         for row, noise in enumerate(self.noise[: len(scores)]):
             for node in range(1, int(tree.num_nodes[row])):
-                place = int(context.positions[row] + tree.depths[row, node])
-                scores[row, node] = -np.exp(0.3 * float(noise.at(place)[tree.tokens[row, node]]))
+                position = int(context.positions[row] + tree.depths[row, node])
+                scores[row, node] = -np.exp(0.3 * float(noise.at(position)[tree.tokens[row, node]]))
         return super().score(tree, context)._replace(accept=scores)
 
 
@@ -95,7 +95,7 @@ def random_graph():
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("scorer", SCORERS)
 @pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
-def test_every_tree_writes_the_plain_text(settings, batch, scorer, scheme):
+def test_every_tree_generates_the_plain_text(settings, batch, scorer, scheme):
     requests = tiny.requests(batch, **settings)
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     plain, _ = tiny.decoder(target).generate(requests)
@@ -136,7 +136,7 @@ def test_what_the_texts_own_ngrams_draft_changes_no_text(settings, batch, scheme
 @pytest.mark.parametrize("settings", SETTINGS[::3], ids=str)
 @pytest.mark.parametrize("scorer", ["random", "adversarial"])
 @pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
-def test_the_walk_through_drawn_trees_writes_the_plain_text_whatever_is_dropped(settings, scorer, scheme):
+def test_the_walk_through_sampled_trees_generates_the_plain_text_whatever_is_dropped(settings, scorer, scheme):
     requests = tiny.requests(3, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     selector = Selector(SCORERS[scorer](requests), LIMITS)
@@ -147,7 +147,7 @@ def test_the_walk_through_drawn_trees_writes_the_plain_text_whatever_is_dropped(
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
-def test_the_walk_through_delayed_trees_writes_the_plain_text(settings, scheme):
+def test_the_walk_through_delayed_trees_generates_the_plain_text(settings, scheme):
     requests = tiny.requests(3, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     shape = sampled_shape(scheme, 3, *((3, 0) if scheme == HYBRID else (1, 2)))
@@ -159,7 +159,7 @@ def test_the_walk_through_delayed_trees_writes_the_plain_text(settings, scheme):
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("scorer", ["confidence", "learned"])
-def test_the_choice_rule_writes_the_plain_text(settings, batch, scorer):
+def test_the_choice_rule_generates_the_plain_text(settings, batch, scorer):
     requests = tiny.requests(batch, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     selector = Selector(SCORERS[scorer](requests), LIMITS, objective=Objective(plans.TABLE))
@@ -185,7 +185,7 @@ class PacedSelector(Selector):
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_guard_that_switches_amid_the_text_writes_the_plain_text(settings, batch):
+def test_a_guard_that_switches_within_the_text_generates_the_plain_text(settings, batch):
     requests = tiny.requests(batch, **settings, max_tokens=90)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     selector = PacedSelector(ConfidenceScorer(), LIMITS)
@@ -197,7 +197,7 @@ def test_a_guard_that_switches_amid_the_text_writes_the_plain_text(settings, bat
 
 
 @pytest.mark.parametrize("key", plans.grids(), ids="/".join)
-def test_every_plan_writes_the_plain_text(key):
+def test_every_plan_generates_the_plain_text(key):
     requests = tiny.requests(3, 0.8, max_tokens=10)
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     plain, _ = tiny.decoder(target).generate(requests)
@@ -210,7 +210,7 @@ def test_every_plan_writes_the_plain_text(key):
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_other_architectures_write_the_plain_text(family):
+def test_other_architectures_generate_the_plain_text(family):
     requests = tiny.requests(3, 0.9, top_p=0.95)
     target, drafter = tiny.model_of(family), tiny.model_of(family, seed=1)
     plain, _ = tiny.decoder(target).generate(requests)
@@ -241,7 +241,7 @@ def test_a_text_does_not_depend_on_its_batch():
         assert stream.token_ids == alone.token_ids
 
 
-def test_a_drafter_equal_to_the_target_is_always_believed():
+def test_a_drafter_equal_to_the_target_is_always_accepted():
     requests = tiny.requests(2, 1.0)
     selector = Selector(ConfidenceScorer(), TreeLimits(max_depth=3, width=1, frontier=1, budget=3))
     _, stats = tiny.decoder(tiny.llama(), tiny.llama(), selector).generate(requests)

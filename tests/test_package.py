@@ -97,7 +97,7 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_all_code_and_every_data_file_and_nothing_else(wheel):
+def test_the_wheel_contains_all_code_and_every_data_file_and_nothing_else(wheel):
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     shipped = {
         name for name in listed.splitlines() if name.startswith((*[f"{floor}/" for floor in FLOORS], "configs/"))

@@ -113,7 +113,7 @@ def test_every_block_of_figures_is_on_a_page():
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
-def test_no_measured_number_stands_outside_the_blocks(page):
+def test_no_measured_number_is_outside_the_blocks(page):
     prose = re.sub(r"`[^`]*`", "", FENCED.sub("", figures.BLOCK.sub("", TEXTS[page])))
     found = [hit[0] for hit in MEASURED.finditer(NO_MEASUREMENT.sub("", prose))]
     assert [number for number in found if number not in NOT_MEASURED.get(page.name, ())] == []

@@ -36,9 +36,9 @@ def requests(pair, count, max_tokens):
     ]
 
 
-def perturbed_gap(pair, request, tokens, place):
-    """How far apart the two best scores were where token `place` of the continuation was drawn."""
-    text = np.array([*request.prompt_ids, *tokens[: place + 1]])
+def perturbed_gap(pair, request, tokens, index):
+    """How far apart the two best scores were where token `index` of the continuation was drawn."""
+    text = np.array([*request.prompt_ids, *tokens[: index + 1]])
     sampler = TokenSampler([request.sampling], pair.target.vocabulary_size, torch.device("cpu"))
     scores = sampler.warp(read_rows(pair.target, text, len(text) - 2)[None])[0, -1]
     noise = sampler.noise(np.array([[len(text) - 1]]))
@@ -46,7 +46,7 @@ def perturbed_gap(pair, request, tokens, place):
     return float(best[0] - best[1])
 
 
-def test_trees_write_the_plain_text_of_64_held_out_prompts(pair):
+def test_trees_generate_the_plain_text_of_64_held_out_prompts(pair):
     jobs = requests(pair, 64, 24)
     limits = TreeLimits(max_depth=4, width=4, frontier=4, budget=12)
     trees = tree_decoder(pair, COUPLED, Selector(ConfidenceScorer(), limits))
@@ -60,8 +60,8 @@ def test_trees_write_the_plain_text_of_64_held_out_prompts(pair):
         for request, stream, plain_stream in zip(batch, streams, expected, strict=True):
             if stream.token_ids != plain_stream.token_ids:
                 differing = zip(stream.token_ids, plain_stream.token_ids, strict=False)
-                place = next(place for place, (one, other) in enumerate(differing) if one != other)
-                assert perturbed_gap(pair, request, plain_stream.token_ids, place) < TIE
+                index = next(index for index, (one, other) in enumerate(differing) if one != other)
+                assert perturbed_gap(pair, request, plain_stream.token_ids, index) < TIE
                 ties += 1
     assert ties <= 2
     assert accepted > len(jobs) * 24 / 2  # most of the text came from drafts, so the trees were really used
@@ -77,7 +77,7 @@ def test_plain_greedy_equals_transformers_generate(pair):
         assert stream.token_ids == output[0, len(request.prompt_ids) :].tolist()
 
 
-def test_a_batch_writes_what_each_request_writes_alone(pair):
+def test_a_batch_generates_what_each_request_generates_alone(pair):
     jobs = requests(pair, 4, 16)
     together, _ = plain_decoder(pair).generate(jobs)
     for request, stream in zip(jobs, together, strict=True):

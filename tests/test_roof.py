@@ -19,8 +19,10 @@ START = (
 )
 
 
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")])
-def test_a_signal_ends_a_command_quietly_with_its_code(number, code, said, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "message"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_ends_a_command_quietly_with_its_code(number, code, message, tmp_path):
     config = tmp_path / "config.yaml"
     os.mkfifo(config)
     process = subprocess.Popen(
@@ -36,12 +38,12 @@ def test_a_signal_ends_a_command_quietly_with_its_code(number, code, said, tmp_p
     os.close(writer)
     assert process.returncode == code
     assert out == ""
-    assert err.strip() == (f"treewright check: {said}" if said else "")
+    assert err.strip() == (f"treewright check: {message}" if message else "")
 
 
 @pytest.fixture
 def output(monkeypatch):
-    """Stands a file in the place of stdout."""
+    """Replaces stdout by a file."""
 
     def stand_in(file):
         monkeypatch.setattr(sys, "stdout", file)
@@ -60,7 +62,7 @@ def test_a_reader_that_has_gone_is_no_error_of_ours(output, capsys):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
 def test_a_full_disk_behind_the_output_is_a_sentence(output, capsys):
-    output(open("/dev/full", "w"))  # noqa: SIM115 - what it holds cannot be written, at its end neither
+    output(open("/dev/full", "w"))  # noqa: SIM115 - its content cannot be written, at its closing neither
     assert cli.main(["check"]) == 2
     assert "No space left on device" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Every configuration class that a command takes validates itself, whoever makes it."""
+"""Every configuration class that a command takes validates itself wherever it is made."""
 
 import dataclasses
 import typing
@@ -26,7 +26,7 @@ def test_it_checks_its_fields(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields", "said"),
+    ("kind", "fields", "message"),
     [
         (TextOptions, {"temperature": -1.0}, "temperature is between 0 and 100"),
         (TextOptions, {"temperature": float("nan")}, "temperature is between 0 and 100"),
@@ -43,8 +43,8 @@ def test_it_checks_its_fields(kind):
         (TreeLimits, {"budget": -1}, "limits.budget is at least 0, got -1"),
     ],
 )
-def test_a_field_out_of_its_range_is_refused_by_name(kind, fields, said):
-    with pytest.raises(InputError, match=said):
+def test_a_field_out_of_its_range_is_refused_by_name(kind, fields, message):
+    with pytest.raises(InputError, match=message):
         kind(**fields)
 
 

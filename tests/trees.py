@@ -1,4 +1,4 @@
-"""Random drafted trees, and scorers that look values up."""
+"""Random drafted trees, and a scorer that reads a table."""
 
 import numpy as np
 from treewright.controller.context import StepContext

@@ -95,7 +95,7 @@ def test_a_foreign_folder_is_never_replaced(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
         write(tmp_path / "file" / "selector")
@@ -223,7 +223,7 @@ def test_a_checkpoint_without_a_card_is_a_checkpoint(folder):
     assert Checkpoint.from_pretrained(folder).card == ""
 
 
-def test_a_folder_in_the_place_of_a_file_is_refused(folder):
+def test_a_folder_named_like_a_file_is_refused(folder):
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").mkdir()
     with pytest.raises(InputError, match=r"model.onnx is missing"):

@@ -13,15 +13,15 @@ TREE = random_tree(np.random.default_rng(0), batch=2, levels=3)
 
 def damaged(content, generator):
     """`content` with one bit flipped, cut short, or with a run of bytes blanked."""
-    place = int(generator.integers(len(content)))
+    index = int(generator.integers(len(content)))
     match generator.integers(3):
         case 0:
-            return content[:place] + bytes([content[place] ^ 1 << int(generator.integers(8))]) + content[place + 1 :]
+            return content[:index] + bytes([content[index] ^ 1 << int(generator.integers(8))]) + content[index + 1 :]
         case 1:
-            return content[:place]
+            return content[:index]
         case _:
-            length = min(int(generator.integers(1, 64)), len(content) - place)
-            return content[:place] + bytes(length) + content[place + length :]
+            length = min(int(generator.integers(1, 64)), len(content) - index)
+            return content[:index] + bytes(length) + content[index + length :]
 
 
 def loaded(folder):
@@ -68,7 +68,7 @@ def test_damage_is_refused_or_has_no_effect(tmp_path, count):
 
 @pytest.mark.parametrize("count", NUMBERS)
 def test_damage_under_right_hashes_still_gives_log_probabilities(tmp_path, count):
-    """Whoever forges a checkpoint hashes it too: then the checks behind the hashes hold alone."""
+    """A forger recomputes the hashes too: then only the checks after the hashes protect."""
     names = ("model.onnx", "model.safetensors", "golden.safetensors", "baselines.json", "metrics.json")
     for name, checkpoint in outcomes(write(tmp_path / "selector"), names, count, sealed=True):
         if checkpoint is not None:

@@ -14,7 +14,7 @@ from treewright.controller.checkpoint.folder import retired_name
 from treewright.controller.errors import InputError
 
 NEW = replace(CONFIG, pair="newer")
-# Renames and removals of one replacement: an older leftover goes, the old one steps aside, the new one takes its place,
+# Renames and removals of one replacement: an older leftover goes, the old one is renamed, the new one takes its name,
 # the old one goes, the temporary folder goes.
 NUM_CALLS = 5
 
@@ -46,17 +46,17 @@ def dying_at(number, folder):
 
 
 @pytest.mark.parametrize("number", range(1, NUM_CALLS + 1))
-def test_wherever_it_dies_the_old_or_the_new_one_is_there_whole(number, tmp_path):
+def test_after_a_crash_anywhere_either_the_old_or_the_new_one_is_complete(number, tmp_path):
     folder = write(tmp_path / "selector")
     assert dying_at(number, folder) == 9
     assert Checkpoint.read(folder).config.pair == ("newer" if number > 3 else CONFIG.pair)
     save_new(folder)
     assert Checkpoint.read(folder).config == NEW
     leftovers = {path.name for path in tmp_path.iterdir()} - {"selector"}
-    assert all(name.startswith(".selector-") for name in leftovers)  # what was being filled; nothing looks there
+    assert all(name.startswith(".selector-") for name in leftovers)  # what was being filled; nothing reads it
 
 
-def test_it_makes_so_many_renames_and_removals(tmp_path):
+def test_a_replacement_makes_a_known_number_of_renames_and_removals(tmp_path):
     assert dying_at(NUM_CALLS + 1, write(tmp_path / "selector")) == 0
 
 

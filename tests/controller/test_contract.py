@@ -33,7 +33,7 @@ RATIO = VerifierTerms("ratio", schemes=frozenset({"sampled"}), tolerates=Informa
 
 @pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("information", Information)
-def test_the_walk_is_sound_for_both_schemes_whatever_a_decision_looks_at(scheme, information):
+def test_the_walk_is_sound_for_both_schemes_whatever_a_decision_uses(scheme, information):
     assert unsound_reason(scheme, information, WALK) is None
 
 
@@ -73,7 +73,7 @@ def test_a_sound_triple_passes():
     require_sound(COUPLED, Information.ANYTHING, WALK)
 
 
-# Lossless verification under each scheme, by what decisions look at; proved in tests/runtime/exactness.
+# Lossless verification under each scheme, by what decisions use; proved in tests/runtime/exactness.
 SEQUENTIAL = {"traversal", "specinfer", "rrsw", "spectr-fixed", "naive-tree", "block", "naive"}
 WITH_REPLACEMENT_ONLY = {"specinfer", "spectr-fixed"}
 HYBRIDS = {"hybrid-traversal", "hybrid-block", "hybrid-naive"}

@@ -44,7 +44,7 @@ def frontiers(policy, context):
     ],
     ids=["trunk and branches", "branches", "trunk", "sides"],
 )
-def test_a_node_stands_in_the_frontier_once_per_child(policy, expected):
+def test_a_node_is_in_the_frontier_once_per_child(policy, expected):
     assert frontiers(policy, trees.context()) == [[level] for level in expected]
 
 
@@ -56,7 +56,7 @@ def test_branches_follow_their_paths():
     assert DelayedTree(3, 0, 2).begin(trees.context()).frontier(tree).tolist() == [[1, 2, 1]]
 
 
-def test_each_text_drafts_no_deeper_than_it_goes_on():
+def test_each_text_drafts_no_deeper_than_its_remaining_tokens():
     context = replace(trees.context(batch=3), remaining=np.array([3, 1, 50]))
     asked = frontiers(DelayedTree(2, 1, 2), context)
     assert asked == [[[0], [-1], [0]], [[1, 1], [-1, -1], [1, 1]], [[-1, -1], [-1, -1], [2, 3]]]

@@ -132,7 +132,7 @@ def test_pull_leaves_a_foreign_folder_alone(hub, folder, tmp_path, capsys):
         ("../etc/passwd", None, "is no hub id"),
     ],
 )
-def test_what_the_hub_does_not_have_is_said_in_a_sentence(hub, folder, tmp_path, repo, revision, complaint, capsys):
+def test_a_missing_repository_or_revision_gives_one_sentence(hub, folder, tmp_path, repo, revision, complaint, capsys):
     Checkpoint.from_pretrained(folder).push_to_hub(REPO)
     arguments = ["checkpoint", "pull", "--repo", repo, "--out", tmp_path / "out"]
     code, _, error = run([*arguments, *(("--revision", revision) if revision else ())], capsys)
@@ -148,7 +148,7 @@ def test_an_empty_repository_is_no_checkpoint(hub):
         Checkpoint.from_pretrained(REPO)
 
 
-def test_a_hub_that_does_not_answer_is_said_in_a_sentence(online, folder, monkeypatch):
+def test_a_hub_that_does_not_answer_gives_one_sentence(online, folder, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
@@ -158,7 +158,7 @@ def test_a_hub_that_does_not_answer_is_said_in_a_sentence(online, folder, monkey
         Checkpoint.from_pretrained(folder).push_to_hub(REPO)
 
 
-def test_offline_is_said_in_a_sentence(folder):
+def test_offline_mode_gives_one_sentence(folder):
     assert huggingface_hub.is_offline_mode()
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
         Checkpoint.from_pretrained("somebody/unknown")

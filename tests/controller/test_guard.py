@@ -1,4 +1,4 @@
-"""The guard bounds what speculation may lose, whatever it is told steps take. Times are given, not measured."""
+"""The guard bounds what speculation may lose, whatever step times it is given. The clock is simulated."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ LOSING = {"block_efficiency": 2.0, "speculative_ms": 30.0}
 
 
 class Clockwork:
-    """Asks and tells a policy what the decode loop would; its clock and the block efficiencies are made up."""
+    """Calls a policy as the decode loop does; its clock and the block efficiencies are simulated."""
 
     def __init__(self, table: LatencyTable | None = TABLE, batch: int = 1, guarded: bool = True):
         selector = Selector(TableScorer([0.0]), TreeLimits(max_depth=1, width=1, frontier=1, budget=1))
@@ -92,7 +92,7 @@ def test_probes_of_a_losing_pair_become_rarer_up_to_a_limit():
     assert len(waits) > 4
 
 
-def test_speculation_that_begins_to_pay_comes_back_and_one_that_ceases_to_goes():
+def test_speculation_is_switched_on_when_it_begins_to_pay_and_off_when_it_ceases():
     clockwork = Clockwork()
     for _ in range(2):
         _, drafted = clockwork.run(4000, **LOSING)
@@ -102,7 +102,7 @@ def test_speculation_that_begins_to_pay_comes_back_and_one_that_ceases_to_goes()
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
-def test_a_machine_that_changes_its_pace_for_both_ends_nothing(factor):
+def test_a_change_of_speed_for_both_sides_changes_nothing(factor):
     clockwork = Clockwork()
     clockwork.run(2000, **WINNING)
     block_efficiency, ms = WINNING.values()
@@ -116,12 +116,12 @@ def test_a_table_that_does_not_fit_this_machine_is_corrected():
     assert drafted.mean() > 0.95
 
 
-def test_plain_steps_that_stumble_do_not_make_speculation_look_good():
+def test_slow_outliers_of_plain_steps_do_not_favour_speculation():
     _, drafted = Clockwork().run(5000, **LOSING, hiccup_ms=30 * PLAIN_MS)
     assert drafted.mean() < 0.05
 
 
-def test_after_a_victory_the_guard_is_as_patient_as_at_first():
+def test_after_speculation_has_won_the_guard_waits_as_long_as_at_first():
     clockwork = Clockwork()
     waits = []
     for _ in range(2):
@@ -156,13 +156,13 @@ def test_temperatures_are_judged_apart():
     assert cold.mean() > 0.9 and not warm.any()
 
 
-def test_a_guard_has_the_looks_and_limits_of_its_policy():
+def test_a_guard_has_the_information_and_limits_of_its_policy():
     selector = Selector(TableScorer([0.0]), TreeLimits(budget=3))
     guard = Guard(selector)
     assert (guard.information, guard.limits) == (selector.information, selector.limits)
 
 
-def test_a_plain_step_keeps_nothing_of_a_tree_that_a_guest_drafted():
+def test_a_plain_step_keeps_nothing_of_a_tree_that_was_drafted_elsewhere():
     tree = random_tree(np.random.default_rng(0), levels=2)
     guard = Guard(Selector(ConfidenceScorer(), TreeLimits(budget=3)), clock=lambda: 0.0)
     steps = [guard.begin(context(position=position)) for position in (9, 10)]

@@ -81,7 +81,7 @@ def test_whichever_operation_fails_the_older_table_or_the_new_one_is_there(tmp_p
     assert LatencyTable.load(tmp_path / "table.json") == TABLE
 
 
-def test_a_place_that_cannot_be_is_a_sentence(tmp_path):
+def test_an_impossible_path_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         TABLE.save(tmp_path / "file" / "table.json")

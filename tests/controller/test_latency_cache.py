@@ -1,4 +1,4 @@
-"""Of the user cache a command takes what it can use; what it cannot is said once and ignored."""
+"""A command uses the valid tables of the user cache, and reports the others once and ignores them."""
 
 import errno
 import logging

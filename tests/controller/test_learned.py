@@ -1,4 +1,4 @@
-"""The learned score of a graph that answers nonsense: the drafter's confidence stands in, and it is counted."""
+"""The learned score of a graph with invalid answers: the drafter's confidence replaces them, and they are counted."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_siblings_share_what_one_child_can_have():
 
 
 @pytest.mark.parametrize("share", [among_siblings, at_most_one])
-def test_even_certain_siblings_come_to_one_at_most(share):
+def test_even_certain_siblings_sum_to_one_at_most(share):
     certain = share(np.zeros(TREE.tokens.shape), TREE)
     for slot in range(2):
         children = TREE.valid[slot] & (TREE.parents[slot] == 0)

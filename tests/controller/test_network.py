@@ -35,7 +35,7 @@ def test_it_answers_as_torch_does():
     np.testing.assert_allclose(coverage, expected.coverage.numpy(), atol=1e-5)
 
 
-def test_a_node_is_answered_alike_alone_and_in_company():
+def test_a_node_gets_the_same_answer_alone_and_in_a_batch():
     answers = network(weights())
     alone = [answers(row[None])[0][0] for row in FEATURE_ROWS]
     np.testing.assert_allclose(alone, answers(FEATURE_ROWS)[0], atol=1e-5)
@@ -58,7 +58,7 @@ def test_weights_of_another_network_are_refused(change):
     assert PerceptronNetwork.from_weights(held) is None
 
 
-def test_strange_weights_give_strange_numbers_without_a_warning():
+def test_extreme_weights_give_non_finite_numbers_without_a_warning():
     held = weights()
     held["trunk.0.weight"] *= np.float32(1e38)
     held["scale"] *= 0

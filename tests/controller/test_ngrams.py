@@ -1,4 +1,4 @@
-"""The n-gram model answers with the smoothed counts of the text as it stands, and a path leaves it as it was."""
+"""The n-gram model answers with the smoothed counts of the current text, and a path does not change it."""
 
 from math import log
 

@@ -79,7 +79,7 @@ def test_a_fitted_family_appears_only_under_the_scheme_it_was_fitted_for():
     assert not {"C2T", "LTD", "learned"} & {family for family, _ in grids}
 
 
-def test_what_a_policy_learnt_does_not_reach_the_next_one():
+def test_a_new_policy_starts_without_what_another_one_learnt():
     (plan, *_) = plans.grids()["EMA length", "coupled"]
     first = plan.build()
     assert isinstance(first, EmaChain)
@@ -173,7 +173,7 @@ def test_the_fit_equals_the_best_point_of_scikit_learns_roc_curve(miss_weight, s
     assert errors[thresholds == chosen] == pytest.approx(errors.min(), abs=1e-12)
 
 
-def test_the_stop_rule_looks_at_the_whole_last_level():
+def test_the_stop_rule_uses_the_whole_last_level():
     tree = random_tree(np.random.default_rng(3), levels=2)
     probs = np.exp(tree.path_noisy_log_probs[0, tree.depths[0] == 2].astype(np.float64))
     odds = np.dot(plans.LTD.weights, [probs.max(), probs.sum(), 2]) + plans.LTD.bias

@@ -13,7 +13,7 @@ from treewright.controller.ranges import require_above, require_at_least, requir
         (lambda value: require_between("share", value, 0, 1), [0, 0.5, 1], [-1e-9, 1.001]),
     ],
 )
-def test_a_range_holds_its_bounds_and_no_number_that_is_none(check, inside, outside):
+def test_a_range_contains_its_bounds_and_finite_numbers_only(check, inside, outside):
     for value in inside:
         check(value)
     for value in [*outside, float("nan"), float("inf"), float("-inf")]:

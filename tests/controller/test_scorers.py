@@ -106,7 +106,7 @@ def test_steps_of_one_policy_that_overlap_know_nothing_of_each_other(make):
 
 
 @pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
-def test_a_text_is_scored_as_alone_whoever_stands_beside_it(make):
+def test_a_text_is_scored_as_if_it_were_alone_in_the_batch(make):
     generator = np.random.default_rng(2)
     trees = [random_tree(generator, levels=levels) for levels in (1, 4, 2)]
     size = max(tree.tokens.shape[1] for tree in trees)

@@ -82,14 +82,14 @@ def test_a_batch_shares_one_size_and_one_width_and_both_equal_brute_force(theta)
         selector = Selector(scorer, limits, objective=Objective(TABLE, theta=theta))
         probs = np.exp(tree.path_sums(scorer.edges))
 
-        def worth(of_trees):
+        def expected(of_trees):
             ordered = [np.append(np.sort(values)[::-1][:12], np.zeros(12)) for values in of_trees]
             return max(sum(values[:n].sum() for values in ordered) - theta * COSTS[n] for n in range(13))
 
         of_trees = [probs[row, 1:count] for row, count in enumerate(tree.num_nodes)]
         kept = selector.begin(context(3)).keep(tree)
         gained = sum(probs[row, nodes[nodes > 0]].sum() for row, nodes in enumerate(kept))
-        assert gained - theta * COSTS[kept.shape[1] - 1] == pytest.approx(worth(of_trees), rel=1e-12)
+        assert gained - theta * COSTS[kept.shape[1] - 1] == pytest.approx(expected(of_trees), rel=1e-12)
 
         gains, most = {0: 0.0}, max((depths == tree.depths.max()).sum() for depths in tree.depths)
         for width, price in ((1, 1.0), (2, 1.1), (4, 1.9)):
@@ -99,12 +99,12 @@ def test_a_batch_shares_one_size_and_one_width_and_both_equal_brute_force(theta)
             for row, values in enumerate(of_trees):
                 level = np.sort(probs[row, tree.depths[row] == tree.depths.max()])[::-1][:width]
                 grown.append(np.append(values, np.outer(level, (0.6, 0.2, 0.1))))
-            gains[width] = worth(grown) - worth(of_trees) - theta * price
+            gains[width] = expected(grown) - expected(of_trees) - theta * price
         frontier = selector.begin(context(3)).frontier(tree)
         assert frontier.shape[1] == max(gains, key=lambda width: gains[width])
 
 
-def test_the_search_goes_on_past_a_node_that_does_not_pay():
+def test_the_search_continues_past_a_node_that_does_not_pay():
     tree = random_tree(np.random.default_rng(2), levels=1)
     table = LatencyTable(
         {"pair": "toy"}, (1,), (64,), ((1.0,),), (1,), (((1.0,),),), (0, 1, 2, 3), (((10.0, 30.0, 30.0, 30.0),),)
@@ -125,7 +125,7 @@ def test_a_level_is_drafted_exactly_when_its_expected_gain_exceeds_its_price(the
         level = np.nonzero(tree.depths[0] == tree.depths.max())[0]
         level = level[np.argsort(-probs[level], kind="stable")]
 
-        def worth(values):
+        def expected(values):
             ordered = np.sort(values)[::-1][:12]
             return max(ordered[:n].sum() - theta * COSTS[n] for n in range(len(ordered) + 1))
 
@@ -133,7 +133,7 @@ def test_a_level_is_drafted_exactly_when_its_expected_gain_exceeds_its_price(the
         for width, price in ((1, 1.0), (2, 1.1), (4, 1.9)):
             if width <= len(level):
                 children = np.outer(probs[level[:width]], coverage).ravel()
-                gains[width] = worth(np.concatenate((probs[1:], children))) - worth(probs[1:]) - theta * price
+                gains[width] = expected(np.concatenate((probs[1:], children))) - expected(probs[1:]) - theta * price
         assert frontier.shape[1] == max(gains, key=lambda width: gains[width])
 
 

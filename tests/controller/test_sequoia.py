@@ -28,7 +28,7 @@ def all_trees(width):
     return trees
 
 
-def worth(paths, probs):
+def expected_length(paths, probs):
     return sum(np.prod([probs[rank] for rank in path]) for path in paths)
 
 
@@ -41,18 +41,20 @@ def test_the_programme_finds_the_best_of_all_trees(probs):
             if not trees:
                 assert values[depth, 0, nodes] == -np.inf
                 continue
-            best = max(worth(tree, probs) for tree in trees)
+            best = max(expected_length(tree, probs) for tree in trees)
             assert values[depth, 0, nodes] == pytest.approx(best, rel=1e-12)
             paths = best_tree(values, np.array(probs), depth, nodes)
-            assert frozenset(paths) in trees and worth(paths, probs) == pytest.approx(best, rel=1e-12)
+            assert frozenset(paths) in trees and expected_length(paths, probs) == pytest.approx(best, rel=1e-12)
 
 
 @pytest.mark.parametrize("probs", VECTORS)
 def test_the_cheapest_tree_has_the_least_price_per_token_over_sizes_and_depths(probs):
     def ms_per_token(paths):
-        return plans.TABLE.step_ms(level_widths(paths), len(paths), batch=1, context=0) / (1 + worth(paths, probs))
+        return plans.TABLE.step_ms(level_widths(paths), len(paths), batch=1, context=0) / (
+            1 + expected_length(paths, probs)
+        )
 
-    # Among trees of one size and depth the programme knows the best by worth, so those are what is priced.
+    # Among trees of one size and depth the programme knows the best by expected length, so only those are priced.
     chosen = cheapest_tree(probs, plans.TABLE, max_depth=DEPTH, sizes=range(1, NODES + 1))
     values = best_values(np.array(probs), DEPTH, NODES)
     rivals = [

@@ -1,4 +1,4 @@
-"""Static trees as other engines write them."""
+"""Static trees in the notations of other engines."""
 
 import pytest
 from treewright.controller.trees.shapes import chain, parse_paths

@@ -20,7 +20,7 @@ def tree():
     return random_tree(np.random.default_rng(0), batch=3, levels=4)
 
 
-def test_parents_stand_before_their_children(tree):
+def test_parents_precede_their_children(tree):
     nodes = np.arange(tree.tokens.shape[1])
     assert (tree.parents < np.maximum(nodes, 1))[tree.valid].all()
     assert (tree.parents[:, 0] == -1).all()
@@ -75,7 +75,7 @@ def test_a_candidate_that_sampling_cut_is_never_drafted():
     assert tree.num_nodes.tolist() == [3]  # a root and two of three children
 
 
-def test_the_paths_of_a_drawn_tree_follow_its_nodes():
+def test_the_paths_of_a_sampled_tree_follow_its_nodes():
     whole = drawn.tree_of_paths([(5, 1), (5, 2), (7, 1)])
     assert whole.paths is not None
     assert whole.paths.tolist() == [[[1, 2], [1, 3], [4, 5]]]

@@ -61,9 +61,9 @@ def lists(name, draft_probs, num_draws):
         best = best_tokens(draft_probs, num_draws - 1)
         distribution = normalised(draft_probs * ~best)
         for drawn in range(draft_probs.shape[-1]):
-            places = torch.stack([torch.nonzero(row)[:, 0] for row in best])
+            indices = torch.stack([torch.nonzero(row)[:, 0] for row in best])
             yield (
-                torch.cat((places, torch.full_like(distribution[:, :1], drawn, dtype=torch.int64)), dim=1),
+                torch.cat((indices, torch.full_like(distribution[:, :1], drawn, dtype=torch.int64)), dim=1),
                 distribution[:, drawn],
             )
         return

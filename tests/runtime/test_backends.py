@@ -19,7 +19,7 @@ HALF_HEADS = {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "q_
 EXPERTS = {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 BART = {"d_model": 32, "decoder_ffn_dim": 48, "decoder_layers": 2, "encoder_layers": 2, "init_std": 0.3}
 # Architectures that pass by their configuration: keys and values of different sizes, no positions or their own, a
-# cache that is asked for its length, attention that looks both ways, attention of an older kind.
+# cache that is asked for its length, attention in both directions, attention of an older kind.
 MISLED = {
     "deepseek_v3": HALF_HEADS | EXPERTS | {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
     "falcon": {"alibi": True, "multi_query": False},
@@ -57,7 +57,7 @@ def test_a_model_whose_trees_are_not_its_own_text_is_refused(kind, tmp_path):
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_model_that_does_as_it_is_told_passes_and_leaves_no_cache_behind(family, tmp_path):
+def test_a_model_that_follows_our_mask_passes_and_leaves_no_cache_behind(family, tmp_path):
     tiny.model_of(family).model.save_pretrained(tmp_path)
     model = load(tmp_path)
     assert len(model.lengths) == 0
@@ -135,7 +135,7 @@ def test_a_configuration_that_does_not_fit_is_refused(fields, complaint, folder)
         (b"\x00" * 100, "no model can be loaded"),
     ],
 )
-def test_a_file_that_holds_no_weights_is_refused(content, complaint, folder):
+def test_a_file_without_weights_is_refused(content, complaint, folder):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match=complaint):
         load(folder)

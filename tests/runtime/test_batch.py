@@ -51,7 +51,7 @@ def requests(generator, count):
 
 
 @pytest.mark.parametrize("name", decoders())
-def test_a_text_is_the_same_whoever_comes_and_goes_beside_it(name):
+def test_a_text_does_not_depend_on_the_requests_that_join_and_leave(name):
     decoder, generator = decoders()[name], np.random.default_rng(4)
     asked = requests(generator, 27)
     streams, left = decoder.open_streams(asked), set()
@@ -127,7 +127,7 @@ def test_prompts_are_read_in_the_order_they_came():
     assert begun == sorted(begun)
 
 
-def test_texts_that_end_leave_their_slots_to_others():
+def test_finished_texts_free_their_slots_for_others():
     decoder = decoders()["plain"]
     batch = decoder.open_batch()
     for number in range(5):
@@ -158,7 +158,7 @@ def test_a_text_of_33000_tokens_is_its_plain_text_beside_a_short_one():
 
 
 @pytest.mark.parametrize("shared", ["target", "drafter"])
-def test_a_batch_whose_model_another_batch_has_opened_says_so(shared):
+def test_a_batch_whose_model_another_batch_has_opened_raises(shared):
     common = {"target": tiny.llama(), "drafter": tiny.llama(noise=0.02)}
     pairs = [{"target": tiny.llama(), "drafter": tiny.llama(noise=0.02)} for _ in range(2)]
     models = [pair | {shared: common[shared]} for pair in pairs]

@@ -1,4 +1,4 @@
-"""What one request causes ends that request alone, with its own error; the others become the texts they would be."""
+"""A failing request ends alone, with its own error; the others get the texts they would have alone."""
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_a_panic_of_the_tokenizers_library_ends_the_text_it_belongs_to_alone():
     assert panics == [7 in plain(request).token_ids for request in asked]
 
 
-def test_drawn_trees_go_on_alone_with_the_draws_they_would_have_had():
+def test_sampled_trees_decoded_one_by_one_keep_their_draws():
     asked, shape = requests(), sampled_shape(IID_PATHS, 3, 1, 2)
     texts = []
     for failure in ({}, {"crowded": 3}):
@@ -162,7 +162,7 @@ def test_drawn_trees_go_on_alone_with_the_draws_they_would_have_had():
 
 
 @pytest.mark.parametrize("trees", [False, True])
-def test_texts_that_fail_only_together_all_reach_their_ends_one_by_one(trees):
+def test_texts_that_fail_only_together_are_finished_one_by_one(trees):
     asked = requests()
     streams, sizes = run(decoder_of(trees, target={"crowded": 3}), asked)
     assert [stream.token_ids for stream in streams] == [plain(request).token_ids for request in asked]
@@ -170,7 +170,7 @@ def test_texts_that_fail_only_together_all_reach_their_ends_one_by_one(trees):
     assert max(sizes[first_failure : first_failure + 20]) == 1
 
 
-def test_who_comes_while_others_go_on_alone_waits_for_them_and_may_leave():
+def test_a_request_that_joins_while_others_are_decoded_one_by_one_waits_and_may_be_cancelled():
     asked = requests()
     decoder = decoder_of(False, target={"crowded": 2})
     streams, batch = decoder.open_streams(asked), decoder.open_batch()
@@ -197,18 +197,18 @@ def test_the_error_of_a_request_is_raised_when_the_others_have_ended():
     asked = requests()
     decoder = decoder_of(False, target={"marked": 5 + ROOM, "max_length": 11})
     streams, steps = decoder.open_streams(asked), []
-    with pytest.raises(RuntimeError, match="told to fail") as caught:
+    with pytest.raises(RuntimeError, match="made to fail") as caught:
         steps.extend(decoder.steps(asked, streams))
     assert caught.value.__notes__ == [f"raised by request 3 of 5, whose seed is {asked[2].sampling.seed}"]
     assert [stream.finish_reason for stream in streams] == ["length", "length", None, "length", "length"]
-    with pytest.raises(RuntimeError, match="told to fail"):
+    with pytest.raises(RuntimeError, match="made to fail"):
         decoder.generate(asked)
 
 
 def test_a_text_alone_fails_at_once_and_the_next_batch_works():
     asked = requests()
     decoder = decoder_of(True, target={"marked": 5 + ROOM, "max_length": 11})
-    with pytest.raises(RuntimeError, match="told to fail"):
+    with pytest.raises(RuntimeError, match="made to fail"):
         decoder.generate(asked[2:3])
     (stream,), _ = decoder.generate(asked[3:4])
     assert stream.token_ids == plain(asked[3]).token_ids

@@ -55,19 +55,19 @@ def test_every_node_has_the_logits_of_its_path_step_after_step(model, lengths):
     target.open()
     for text in prompts:
         target.join(text, capacity=200)
-    written = [text.tolist() for text in prompts]
+    generated = [text.tolist() for text in prompts]
     for _ in range(4):
-        tree = tree_for([np.array(text) for text in written], generator)
+        tree = tree_for([np.array(text) for text in generated], generator)
         rows = target.score(tree)
         paths = []
-        for row, text in enumerate(written):
+        for row, text in enumerate(generated):
             for node in range(int(tree.num_nodes[row])):
                 expected = plain_logits(model, text + path_tokens(tree, row, node))
                 torch.testing.assert_close(rows[row, node], expected, **TOLERANCE)
             last = int(generator.integers(tree.num_nodes[row]))
             path = path_to(tree, row, last)
             paths.append(path)
-            written[row] = text + path_tokens(tree, row, last) + [7]
+            generated[row] = text + path_tokens(tree, row, last) + [7]
         padded = np.full((len(paths), 4), -1)
         for row, path in enumerate(paths):
             padded[row, : len(path)] = path
@@ -117,7 +117,7 @@ def test_nothing_may_be_committed_of_all_slots_behind_the_text_of_one(model):
     assert model.lengths.tolist() == [0, 3]
 
 
-def test_the_last_text_goes_on_in_the_place_of_one_that_left(model):
+def test_the_last_text_continues_in_the_slot_of_one_that_left(model):
     model.open(0, 0)
     stored = texts((4, 9, 6))
     for slot, text in enumerate(stored):

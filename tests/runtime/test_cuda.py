@@ -1,4 +1,4 @@
-"""On an accelerator: trees write the plain text there, and in float64 the text of the CPU."""
+"""On an accelerator: trees generate the plain text there, and in float64 the text of the CPU."""
 
 import pytest
 import tiny
@@ -15,7 +15,7 @@ LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 SETTINGS = [{"temperature": 0.0}, {"temperature": 0.8, "top_k": 9}, {"temperature": 1.2, "top_p": 0.9}]
 
 
-def written(device, dtype, requests, *, drafts):
+def generated(device, dtype, requests, *, drafts):
     target, drafter = (tiny.llama(noise=noise, dtype=dtype, device=device) for noise in (0.0, 0.02))
     selector = Selector(ConfidenceScorer(), LIMITS)
     decoder = tiny.decoder(target, drafter, selector) if drafts else tiny.decoder(target)
@@ -25,9 +25,9 @@ def written(device, dtype, requests, *, drafts):
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_trees_write_the_plain_text(settings, batch, dtype):
+def test_trees_generate_the_plain_text(settings, batch, dtype):
     requests = tiny.requests(batch, **settings)
-    plain = written("cuda", dtype, requests, drafts=False)
-    assert written("cuda", dtype, requests, drafts=True) == plain
+    plain = generated("cuda", dtype, requests, drafts=False)
+    assert generated("cuda", dtype, requests, drafts=True) == plain
     if dtype == torch.float64:
-        assert written("cpu", dtype, requests, drafts=False) == plain
+        assert generated("cpu", dtype, requests, drafts=False) == plain

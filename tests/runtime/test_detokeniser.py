@@ -46,7 +46,7 @@ def test_every_sequence_of_bytes_is_shown_as_decoding_all_of_it_shows_it(count):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_text_goes_on_where_its_prompt_ends_be_it_inside_a_character(cut):
+def test_a_text_continues_its_prompt_even_inside_a_character(cut):
     for ids in product(KINDS, repeat=3):
         prompt, tokens = ids[:cut], (*ids[cut:], KINDS[0])
         expected = behind(BYTE_LEVEL.decode(prompt), BYTE_LEVEL.decode([*prompt, *tokens]))
@@ -74,7 +74,7 @@ def is_part(text, whole):
 
 
 @pytest.mark.parametrize("prompt", [(), (START,), (HELLO,), (HELLO, 0xC3)])
-def test_with_byte_fallback_only_what_stands_for_wrong_bytes_may_differ(prompt):
+def test_with_byte_fallback_only_the_replacement_of_wrong_bytes_may_differ(prompt):
     kinds = [SPACE, WORLD, START, *"\nĩ\N{GRINNING FACE}".encode()]
     start = BYTE_FALLBACK.decode(prompt)
     for count in (1, 2, 3):
@@ -108,7 +108,7 @@ def test_the_space_of_the_first_word_is_there_behind_a_prompt(prompt, text):
     assert BYTE_FALLBACK.decode([*prompt, WORLD]) == BYTE_FALLBACK.decode(prompt) + text
 
 
-def test_words_without_a_decoder_are_parted_from_the_prompt_too():
+def test_words_without_a_decoder_are_separated_from_the_prompt_too():
     assert pieces(tiny.tokenizer(), [4, 5], [1, 2, 3]) == [" w4", " w5", ""]
 
 

@@ -1,4 +1,4 @@
-"""What the sampled schemes hang into a tree, against the drafter's own rows by a plain forward."""
+"""What the sampled schemes append to a tree, against the drafter's own rows by a plain forward."""
 
 import itertools
 
@@ -60,7 +60,7 @@ SAMPLINGS = [Sampling(1.0, seed=1), Sampling(0.7, top_p=0.9, seed=2), Sampling(1
 
 
 @pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
-def test_draft_rows_are_the_schemes_that_were_drawn_from(scheme):
+def test_draft_rows_are_the_distributions_that_were_sampled(scheme):
     tree, draft_rows = drafted(scheme, PROMPTS, SAMPLINGS)
     for slot, (prompt, sampling) in enumerate(zip(PROMPTS, SAMPLINGS, strict=True)):
         with_children = set(tree.parents[slot, 1 : tree.num_nodes[slot]].tolist())
@@ -95,7 +95,7 @@ def test_paths_descend_one_by_one_and_equal_draws_are_one_node():
         assert len(set(families)) == len(families)
 
 
-def test_without_replacement_siblings_differ_and_stand_in_draw_order():
+def test_without_replacement_siblings_differ_and_are_in_draw_order():
     tree, _ = drafted(WITHOUT_REPLACEMENT, PROMPTS, SAMPLINGS)
     assert tree.paths is None
     for slot in range(3):
@@ -171,7 +171,7 @@ def test_where_the_cut_leaves_nothing_to_draw_only_the_best_tokens_are_drafted()
 
 
 @pytest.mark.parametrize("scheme", [WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE], ids=lambda scheme: scheme.name)
-def test_behind_a_sure_token_the_others_are_drawn_by_their_own_ratios(scheme):
+def test_after_a_certain_token_the_others_are_drawn_by_their_own_ratios(scheme):
     """Float32 numbers near thirty million are two apart: noise rounded to them would tie more often than not."""
     num_steps = 20_000
     sampler = TokenSampler([Sampling(seed=5)] * num_steps, 4, torch.device("cpu"))
@@ -215,7 +215,7 @@ def test_a_text_is_its_seeds_whatever_its_batch(scheme):
 
 @pytest.mark.parametrize("scheme", SAMPLED_SCHEMES.values(), ids=lambda scheme: scheme.name)
 def test_greedy_texts_stay_those_of_plain_decoding(scheme):
-    """At T = 0 both rows are one-hot, and every lossless verifier has but one text to write."""
+    """At T = 0 both rows are one-hot, and every lossless verifier can generate one text only."""
     requests = tiny.requests(2, 0.0)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     decoder = Decoder(

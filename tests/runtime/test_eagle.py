@@ -47,14 +47,14 @@ def tokens_of(decoder, requests):
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("scorer", [ConfidenceScorer(), RankScorer.from_paths([(0,), (2,), (0, 1), (2, 0)])])
-def test_a_random_head_writes_the_plain_text(folder, settings, batch, scheme, scorer):
+def test_a_random_head_generates_the_plain_text(folder, settings, batch, scheme, scorer):
     pair, requests = heads.head_pair(folder), tiny.requests(batch, **settings)
     texts, stats = tree_decoder(pair, scheme, Selector(scorer, LIMITS)).generate(requests)
     assert [text.token_ids for text in texts] == tokens_of(tiny.decoder(pair.target), requests)
     assert stats.num_kept > 0
 
 
-def test_a_text_is_the_same_whoever_comes_and_goes_beside_it(folder):
+def test_a_text_does_not_depend_on_the_requests_that_join_and_leave(folder):
     pair = heads.head_pair(folder, tiny.llama(positions=4 * CHUNK))
     generator = np.random.default_rng(4)
     lengths = [1, 2, 5, CHUNK // 2, 9, CHUNK + 30, 3, 3 * CHUNK + 40]
@@ -113,7 +113,7 @@ class PlainHead:
             hidden = self.target.model(torch.tensor([tokens]), use_cache=False, output_hidden_states=True).hidden_states
         states = [hidden[layer][0] for layer in heads.LAYERS]
         if "fc_norm" in self.norms:
-            states = [self.norm(f"fc_norm.{place}", state) for place, state in enumerate(states)]
+            states = [self.norm(f"fc_norm.{index}", state) for index, state in enumerate(states)]
         wide = torch.cat(states, dim=-1)
         return (self.norm("input_norm", wide) if "norm_before_fc" in self.norms else wide) @ self.weights["fc.weight"].T
 
@@ -197,12 +197,12 @@ def test_every_level_is_what_the_head_says_without_a_cache_step_after_step(tmp_p
             if (frontier < 0).all():
                 break
             grown = drafter.expand(tree, frontier, 3, sampler)
-            for row, place in zip(*np.nonzero(frontier >= 0), strict=True):
-                node = int(frontier[row, place])
+            for row, index in zip(*np.nonzero(frontier >= 0), strict=True):
+                node = int(frontier[row, index])
                 if not (grown.parents[row] == node).any():
                     continue
                 expected = plain.logits(texts[row], path_to(tree, row, node))
-                torch.testing.assert_close(sampler.heard[row, place], expected, rtol=0, atol=1e-10)
+                torch.testing.assert_close(sampler.heard[row, index], expected, rtol=0, atol=1e-10)
                 num_compared += 1
             tree = grown
         target.score(tree)
@@ -265,7 +265,7 @@ def test_a_head_reads_the_hidden_state_of_the_token_before_the_root(tmp_path):
     pair = heads.head_pair(write(tmp_path / "head", settings, weights), target)
     one = Selector(RankScorer.from_paths([(0,)]), TreeLimits(1, 1, 1, 1))
     (text,), stats = tree_decoder(pair, COUPLED, one).generate([Request([5, 6], 21, Sampling(temperature=0.0))])
-    assert text.token_ids == [(7 + place) % tiny.VOCABULARY_SIZE for place in range(21)]
+    assert text.token_ids == [(7 + index) % tiny.VOCABULARY_SIZE for index in range(21)]
     assert stats.num_steps == 11
 
 

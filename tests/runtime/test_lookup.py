@@ -50,7 +50,7 @@ def tokens_of(tree, row):
     return tree.tokens[row, : tree.num_nodes[row]].tolist()
 
 
-def written(requests, texts):
+def generated(requests, texts):
     """A datastore of whole texts."""
     return Datastore.of([[*request.prompt_ids, *text.token_ids] for request, text in zip(requests, texts, strict=True)])
 
@@ -82,10 +82,10 @@ def test_a_datastore_is_asked_where_the_text_knows_nothing():
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("has_datastore", [False, True])
-def test_looked_up_drafts_write_the_plain_text(settings, batch, has_datastore):
+def test_looked_up_drafts_generate_the_plain_text(settings, batch, has_datastore):
     requests = tiny.requests(batch, **settings, max_tokens=60)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
-    datastore = written(requests, plain) if has_datastore else None
+    datastore = generated(requests, plain) if has_datastore else None
     selector = Selector(ConfidenceScorer(), LIMITS)
     decoder = tiny.decoder(tiny.llama(), selector=selector, drafter=LookupDrafter(datastore))
     texts, stats = decoder.generate(requests)
@@ -112,11 +112,11 @@ def test_a_datastore_is_fused_with_the_trees_of_a_model():
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_trees_fused_with_a_datastore_write_the_plain_text_in_fewer_steps(settings):
+def test_trees_fused_with_a_datastore_generate_the_plain_text_in_fewer_steps(settings):
     requests = tiny.requests(3, **settings, max_tokens=60)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     steps = []
-    for known in (None, written(requests, plain)):
+    for known in (None, generated(requests, plain)):
         selector = Selector(FusedScorer((0.4, 0.2, 0.2)), replace(LIMITS, ngrams=True))
         drafter = LanguageModelDrafter(tiny.llama(seed=5), COUPLED, ngrams=True, datastore=known)
         texts, stats = tiny.decoder(tiny.llama(), selector=selector, drafter=drafter).generate(requests)

@@ -32,7 +32,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.8, "top_p": 0.95}], ids=str)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
-def test_random_heads_write_the_plain_text(folder, settings, batch, scheme):
+def test_random_heads_generate_the_plain_text(folder, settings, batch, scheme):
     pair, requests = heads.head_pair(folder), tiny.requests(batch, **settings)
     texts, stats = tree_decoder(pair, scheme, Selector(ConfidenceScorer(), LIMITS)).generate(requests)
     plain, _ = tiny.decoder(pair.target).generate(requests)
@@ -40,7 +40,7 @@ def test_random_heads_write_the_plain_text(folder, settings, batch, scheme):
     assert stats.num_kept > 0
 
 
-def test_a_text_is_the_same_whoever_comes_and_goes_beside_it(folder):
+def test_a_text_does_not_depend_on_the_requests_that_join_and_leave(folder):
     pair, generator = heads.head_pair(folder, tiny.llama(positions=2 * CHUNK)), np.random.default_rng(2)
     asked = [
         Request(generator.integers(tiny.VOCABULARY_SIZE, size=length).tolist(), 5 + 3 * number, Sampling(0.8, seed=3))
@@ -66,11 +66,11 @@ def test_every_node_of_a_level_has_the_children_that_one_head_ranks_first(folder
     pair, weights = heads.head_pair(folder), medusa_weights()
     decoder, requests = tree_decoder(pair, FIXED, Selector(ConfidenceScorer(), LIMITS)), tiny.requests(3, 0.0)
     streams, num_compared = decoder.open_streams(requests), 0
-    written = [[] for _ in requests]
+    generated = [[] for _ in requests]
     for record in decoder.steps(requests, streams):
         tree = record.drafted
         for row, request in enumerate(requests):
-            text = [*request.prompt_ids, *written[row]]
+            text = [*request.prompt_ids, *generated[row]]
             with torch.inference_mode():
                 last = pair.target.model(torch.tensor([text[:-1]]), output_hidden_states=True).hidden_states[-1][0, -1]
             for node in np.unique(tree.parents[row, 1 : tree.num_nodes[row]]):
@@ -83,8 +83,8 @@ def test_every_node_of_a_level_has_the_children_that_one_head_ranks_first(folder
                 assert tree.tokens[row, children].tolist() == scheme.topk(3).indices.tolist()
                 assert tree.log_probs[row, children] == pytest.approx(scheme.topk(3).values.numpy(), abs=1e-5)
                 num_compared += 1
-        written = [list(stream.token_ids) for stream in streams]
-        if max(map(len, written)) == 24:
+        generated = [list(stream.token_ids) for stream in streams]
+        if max(map(len, generated)) == 24:
             break  # one leaves, and the others may change their slots
     assert num_compared > 50
 
@@ -101,14 +101,14 @@ def test_heads_that_know_the_targets_distribution_are_always_believed(tmp_path):
     assert stats.num_steps == 14  # one token alone, then 24 in blocks of 4, for two requests
 
 
-def test_head_d_speaks_of_the_token_d_places_behind_the_root(tmp_path):
+def test_head_d_predicts_the_token_d_positions_after_the_root(tmp_path):
     """The target counts. Head d adds d + 1 to the last token that the target has read."""
     (target, directions), weights = heads.counting_target(), medusa_weights()
     weights = {name: 0.0 * weight for name, weight in weights.items()}
     weights |= {f"{head}.2.weight": directions.roll(head + 2, dims=0) for head in range(3)}
     pair = heads.head_pair(write_medusa(tmp_path / "head", weights), target)
     (text,), stats = tree_decoder(pair, FIXED, CHAIN).generate([Request([5, 6], 21, Sampling(temperature=0.0))])
-    assert text.token_ids == [(7 + place) % tiny.VOCABULARY_SIZE for place in range(21)]
+    assert text.token_ids == [(7 + index) % tiny.VOCABULARY_SIZE for index in range(21)]
     assert stats.num_steps == 6
 
 

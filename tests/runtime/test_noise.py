@@ -95,7 +95,7 @@ def test_noise_does_not_depend_on_how_it_is_asked_for():
 
 
 def test_the_high_half_of_seed_and_position_counts():
-    rows = [gumbel(seed, 0, torch.tensor([place]), 8) for seed, place in ((1, 1), (1 + 2**32, 1), (1, 1 + 2**32))]
+    rows = [gumbel(seed, 0, torch.tensor([position]), 8) for seed, position in ((1, 1), (1 + 2**32, 1), (1, 1 + 2**32))]
     assert not torch.equal(rows[0], rows[1])
     assert not torch.equal(rows[0], rows[2])
 
@@ -106,8 +106,10 @@ def test_the_noise_is_never_infinite():
 
 @pytest.mark.gpu
 def test_cuda_gives_the_same_noise():
-    places = torch.arange(32)
-    torch.testing.assert_close(gumbel(3, 0, places.cuda(), 4096).cpu(), gumbel(3, 0, places, 4096), rtol=0, atol=1e-6)
+    positions = torch.arange(32)
+    torch.testing.assert_close(
+        gumbel(3, 0, positions.cuda(), 4096).cpu(), gumbel(3, 0, positions, 4096), rtol=0, atol=1e-6
+    )
 
 
 def test_a_greedy_text_in_a_mixed_batch_has_no_noise():

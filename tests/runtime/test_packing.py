@@ -94,8 +94,8 @@ def test_packed_rows_come_back_where_they_were():
     packing, block = Packing.of(real, torch.device("cpu")), torch.arange(12.0).view(2, 3, 2)
     assert packing.pack(block)[0, :, 0].tolist() == [0, 4, 8, 10]
     assert torch.equal(packing.unpack(packing.pack(block)), block * torch.from_numpy(real)[..., None])
-    places, last = packing.last(1)
-    assert places.tolist() == [1, 3] and last.real.tolist() == [[True], [True]]
+    indices, last = packing.last(1)
+    assert indices.tolist() == [1, 3] and last.real.tolist() == [[True], [True]]
 
 
 def test_a_prompt_that_joins_is_read_by_the_forward_that_scores_the_others(monkeypatch):

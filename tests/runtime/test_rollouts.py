@@ -66,7 +66,7 @@ def delayed_tree(name, target, drafter, trunk, branches, depth=0):
 def texts(target, drafter, length):
     """Every text with its probability, and its rows [length, V] of both models."""
     for text, weight in draws(target, (), length):
-        rows = [torch.stack([model(text[:place]) for place in range(length)]) for model in (target, drafter)]
+        rows = [torch.stack([model(text[:index]) for index in range(length)]) for model in (target, drafter)]
         yield weight, *rows, torch.tensor(text)
 
 
@@ -113,16 +113,16 @@ def block_efficiency(target, drafter, length):
     for draft, weight in draws(drafter, (), length):
         kept, refused = 1.0, 1.0
         tests = []
-        for place, token in enumerate(draft):
-            target_row, draft_row = target(draft[:place]), drafter(draft[:place])
+        for index, token in enumerate(draft):
+            target_row, draft_row = target(draft[:index]), drafter(draft[:index])
             kept = min(1.0, kept * float(target_row[token] / draft_row[token]))
             tests.append(kept)
-        for place in range(length, 0, -1):
-            kept = tests[place - 1]
-            if place < length:
-                excess = (kept * target(draft[:place]) - drafter(draft[:place])).clamp_min(0.0).sum()
+        for index in range(length, 0, -1):
+            kept = tests[index - 1]
+            if index < length:
+                excess = (kept * target(draft[:index]) - drafter(draft[:index])).clamp_min(0.0).sum()
                 kept = 1.0 if kept == 1.0 and excess == 0 else float(excess / (excess + 1.0 - kept))
-            total += weight * refused * kept * place
+            total += weight * refused * kept * index
             refused *= 1.0 - kept
     return 1.0 + total
 

@@ -29,7 +29,7 @@ def test_warping_equals_transformers(temperature, top_k, top_p):
     torch.testing.assert_close(warped, expected, rtol=1e-12, atol=0)
 
 
-def test_a_mass_that_takes_thousands_of_tokens_is_found_all_the_same():
+def test_a_mass_of_thousands_of_tokens_is_found():
     flat = logits(rows=2, size=5000) * torch.tensor([[0.2], [1.0]])
     warped = TokenSampler([Sampling(top_p=0.9)] * 2, 5000, CPU).warp(flat)
     assert torch.equal(warped.isinf(), TopPLogitsWarper(0.9)(NO_IDS, flat).isinf())
@@ -37,7 +37,7 @@ def test_a_mass_that_takes_thousands_of_tokens_is_found_all_the_same():
 
 
 @pytest.mark.parametrize("sampling", [Sampling(top_k=2), Sampling(top_p=0.5)])
-def test_tokens_as_good_as_the_least_one_kept_are_kept(sampling):
+def test_tokens_tied_with_the_last_one_kept_are_kept(sampling):
     rows = torch.tensor([[1.0, 2.0, 0.0, 1.0, 1.0]]).double()
     assert TokenSampler([sampling], 5, CPU).warp(rows).isfinite().tolist() == [[True, True, False, True, True]]
 
@@ -110,7 +110,7 @@ def test_a_setting_out_of_range_is_refused_by_name(field):
         Sampling(**field)
 
 
-def test_behind_every_node_at_once_the_same_tokens_are_drawn():
+def test_sampling_after_all_nodes_at_once_gives_the_same_tokens():
     samplings = [Sampling(0.0, seed=1), Sampling(0.8, top_k=9, seed=2), Sampling(1.2, top_p=0.9, seed=3)]
     sampler = TokenSampler(samplings, 50, CPU)
     rows, roots, depths = (
@@ -125,7 +125,7 @@ def test_behind_every_node_at_once_the_same_tokens_are_drawn():
 
 @pytest.mark.parametrize("logit", [12.5, 100.0])
 @pytest.mark.parametrize("temperature", [1e-4, 1e-6, 1e-9])
-def test_tokens_equally_good_are_drawn_equally_often_however_small_the_temperature(logit, temperature):
+def test_tied_tokens_are_sampled_equally_often_however_small_the_temperature(logit, temperature):
     row = torch.tensor([[logit, logit, 0.0]])
     samplings = [Sampling(temperature, seed=seed) for seed in range(1000)]
     sampler = TokenSampler(samplings, 3, torch.device("cpu"))

@@ -90,7 +90,7 @@ def test_several_prompts_are_counted_prompt_by_prompt(client):
 
 
 @pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2, 3]], [PROMPT]])
-def test_a_prompt_may_come_as_token_ids_or_in_a_list(client, prompt):
+def test_a_prompt_may_be_token_ids_or_a_list(client, prompt):
     assert text_of(client, prompt=prompt) == decoded().text
 
 
@@ -109,7 +109,7 @@ def test_usage_counts_each_prompt_once_and_every_text(client):
     assert usage == {"prompt_tokens": 3, "completion_tokens": 48, "total_tokens": 51}
 
 
-def test_a_stream_tells_its_usage_when_asked(client):
+def test_a_stream_reports_its_usage_on_request(client):
     *_, last, done = events(complete(client, stream=True, stream_options={"include_usage": True}))
     assert last["choices"] == [] and done == "[DONE]"
     assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}
@@ -175,7 +175,7 @@ def test_numbers_that_other_servers_take_are_taken(client):
     assert complete(client, temperature=2.5).status_code == 200
 
 
-def test_a_token_beyond_the_vocabulary_is_told_the_largest(client):
+def test_a_token_beyond_the_vocabulary_is_refused_with_the_largest_one(client):
     for token in (tiny.VOCABULARY_SIZE, 10**400):
         message = assert_refused(complete(client, prompt=[1, token]), 400, "prompt")
         assert f"largest token id of this model is {tiny.VOCABULARY_SIZE - 1}" in message and len(message) < 200
@@ -294,7 +294,7 @@ def test_a_body_that_is_too_large_is_refused_in_the_envelope(client):
     assert_refused(complete(client, prompt="a" * MAX_BODY_BYTES), 413)
 
 
-def test_health_and_the_model_are_told(client):
+def test_health_and_the_model_are_reported(client):
     assert client.get("/health").json() == {"status": "ok"}
     (model,) = client.get("/v1/models").json()["data"]
     assert model["id"] == "tiny" and client.get("/v1/models/tiny").json() == model
@@ -302,13 +302,13 @@ def test_health_and_the_model_are_told(client):
 
 
 @pytest.mark.parametrize("path", ["/v1/models/models/of/somebody", "/v1/models/models%2Fof%2Fsomebody"])
-def test_a_model_whose_name_is_a_path_is_told_by_it(path):
+def test_a_model_whose_name_is_a_path_is_found_by_it(path):
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
     app = create_app(worker, lambda text: [0], vocabulary_size=1, model_name="models/of/somebody")
     assert TestClient(app).get(path).json()["id"] == "models/of/somebody"
 
 
-def test_a_full_queue_says_when_to_come_again():
+def test_a_full_queue_says_when_to_retry():
     worker = Worker(
         make_decoder(), max_batch=1, max_queue=1, totals=Totals()
     )  # not started, so what waits keeps waiting
@@ -329,7 +329,7 @@ def failing_at(steps):
     def observe(record):
         seen.append(record)
         if len(seen) in steps:
-            raise RuntimeError("this step was told to fail")
+            raise RuntimeError("this step was made to fail")
 
     return observe
 
@@ -384,7 +384,7 @@ def test_a_request_that_fails_ends_alone_with_its_own_error(max_length):
         assert text_of(client) == decoded().text
     (_, error), innocent_ended = ended.pop(1), ended
     assert error is not None
-    cause = "MemoryError: there is no room for this text" if max_length < 0 else "RuntimeError: this text was told"
+    cause = "MemoryError: there is no room for this text" if max_length < 0 else "RuntimeError: this text was made"
     assert error.status == 500 and cause in error.envelope.error.message
     for requests, (texts, no_error) in zip(innocent, innocent_ended, strict=True):
         assert no_error is None
@@ -396,10 +396,10 @@ def test_a_request_that_fails_ends_alone_with_its_own_error(max_length):
 def test_a_request_that_fails_says_so_in_its_stream():
     with serving(model=failing_model()) as (client, _):
         *chunks, error, done = events(complete(client, stream=True, **MARKED))
-        assert chunks and "told to fail" in error["error"]["message"] and done == "[DONE]"
+        assert chunks and "made to fail" in error["error"]["message"] and done == "[DONE]"
 
 
-def test_a_server_told_to_stop_while_texts_go_on_alone_ends_them_all():
+def test_a_server_that_stops_while_requests_are_decoded_one_by_one_ends_them_all():
     workers, sizes = [], []
 
     def observe(record):
@@ -425,7 +425,7 @@ class BrokenModel(FailingModel):
             raise RuntimeError("the device is gone")
 
 
-def test_a_server_that_can_decode_no_more_leaves_nobody_waiting_and_says_so():
+def test_a_server_that_can_no_longer_decode_ends_every_request_with_an_error():
     with serving(model=BrokenModel(tiny.llama(), crowded=1)) as (client, _):
         assert complete(client).status_code >= 500
         assert_refused(complete(client), 503)
@@ -461,7 +461,7 @@ def test_a_client_that_leaves_frees_the_worker(stream):
 
 
 async def leave(url, body, started):
-    """Ask, and hang up once decoding has begun."""
+    """Ask, and disconnect once decoding has begun."""
     async with httpx.AsyncClient() as client:
         answer = asyncio.create_task(client.post(url, json=body))
         await asyncio.to_thread(started.wait)

@@ -48,7 +48,7 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"sampled": (2, 1, 2)}, "under one of the schemes iid-paths, .* got 'none'"),
         ({"sampled": (2, 1, 2), "scheme": "coupled"}, "under one of the schemes iid-paths, .* got 'coupled'"),
@@ -83,8 +83,8 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_does_not_go_together_is_refused_in_a_sentence(settings, said):
-    with pytest.raises(InputError, match=said):
+def test_what_does_not_go_together_is_refused_in_a_sentence(settings, message):
+    with pytest.raises(InputError, match=message):
         build_decoder(tiny.pair(), SpeculationConfig(**settings))
 
 

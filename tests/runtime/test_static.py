@@ -31,7 +31,7 @@ def families():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_texts_that_come_and_go_are_plain_texts(temperature):
+def test_requests_that_join_and_leave_get_their_plain_texts(temperature):
     requests = tiny.requests(6, temperature)
     plain = [tiny.decoder(tiny.llama()).generate([each])[0][0].token_ids for each in requests]
     target, drafter = llamas()
@@ -46,7 +46,7 @@ def test_texts_that_come_and_go_are_plain_texts(temperature):
 
 
 @pytest.mark.parametrize("family", families())
-def test_every_family_writes_its_plain_text(family):
+def test_every_family_generates_its_plain_text(family):
     requests = tiny.requests(3, 0.8)
     plain = tiny.decoder(tiny.model_of(family)).generate(requests)[0]
     target, drafter = static(tiny.model_of(family)), static(tiny.model_of(family, seed=1))

@@ -38,7 +38,7 @@ FITS = PartRatios(1.0, 1.0)
 
 
 def step(position, drafting_ms=3.0, verifying_ms=12.0, widths=(1, 1), batch=1, num_nodes=2) -> StepRecord:
-    """A step that commits two tokens, its times spread over all phases. By default it takes what TABLE says."""
+    """A step that commits two tokens, its times spread over all phases. By default its times are those of TABLE."""
     roots = DraftTree.from_roots(np.zeros(batch))
     children = random_children(np.random.default_rng(0), batch, 1, width=num_nodes)
     tree = roots.extend(np.zeros((batch, 1), dtype=np.int64), children)
@@ -82,7 +82,7 @@ def ratios_of(steps):
         (0.4, 0.4, False),
     ],
 )
-def test_a_table_fits_while_its_parts_are_off_alike_and_within_a_factor_of_two(drafting, verifying, fit):
+def test_a_table_fits_while_its_parts_are_wrong_by_similar_factors_below_two(drafting, verifying, fit):
     assert PartRatios(drafting, verifying).fit == fit
 
 
@@ -105,10 +105,10 @@ def test_a_step_without_drafts_does_not_count_nor_the_one_behind_it():
     assert ratios_of(steps) == [None, FITS, None, None, FITS, FITS]
 
 
-def test_a_batch_counts_in_a_measured_size_and_while_nobody_has_left():
+def test_a_step_counts_only_at_a_measured_batch_size_and_while_no_request_has_left():
     times = {"drafting_ms": 12.0, "verifying_ms": 48.0, "batch": 4}
     steps = [step(10 + 2 * number, **times) for number in range(4)]
-    others = steps[2].context.positions[[3, 1, 2, 0]] + np.arange(4)  # the last has taken the first one's place
+    others = steps[2].context.positions[[3, 1, 2, 0]] + np.arange(4)  # the last has taken the first one's slot
     steps[2:] = [replace(record, context=replace(record.context, positions=others)) for record in steps[2:]]
     assert ratios_of(steps) == [None, FITS, None, None]
     assert ratios_of([step(10 + 2 * number, batch=3) for number in range(3)]) == [None] * 3

@@ -56,7 +56,7 @@ def test_the_default_of_two_threads_stays_unless_others_are_clearly_faster(media
     assert race_winner(median_ms, default=2) == chosen
 
 
-def test_whoever_names_a_number_of_threads_has_decided(monkeypatch):
+def test_a_number_of_threads_that_the_user_sets_is_kept(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert is_undecided(0, "cpu")
     assert not is_undecided(2, "cpu")

@@ -7,14 +7,14 @@ from treewright.runtime.machine.transfer import packed, to_device, to_host, unpa
 CPU = torch.device("cpu")
 
 
-def test_numbers_of_every_kind_come_back_by_one_copy():
+def test_numbers_of_every_kind_are_copied_at_once():
     tensors = (torch.randn(2, 3), torch.arange(5), torch.tensor([[True], [False]]), torch.tensor(2.5))
     for given, back in zip(tensors, unpacked(packed(tensors), tensors), strict=True):
         assert back.dtype == given.numpy().dtype
         assert np.array_equal(back, given.numpy())
 
 
-def test_floating_point_comes_as_float32():
+def test_floating_point_is_copied_as_float32():
     (array,) = to_host(torch.tensor([0.5, 2.0], dtype=torch.bfloat16))
     assert array.dtype == np.float32 and array.tolist() == [0.5, 2.0]
 

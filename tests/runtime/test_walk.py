@@ -25,7 +25,7 @@ class ForcedSampler(TokenSampler):
 
 
 def hand_made_trees():
-    """A chain, siblings, a bushy tree and one whose last node hangs under the root's second child."""
+    """A chain, siblings, a bushy tree and one whose last node is a child of the root's second child."""
     ones = np.zeros((1, 1, 1), dtype=np.float32)
 
     def grow(tree, node, tokens):

@@ -98,9 +98,9 @@ class EveryCoin:
 
     def _take(self, outcomes):
         outcomes = [(outcome, probability) for outcome, probability in outcomes if probability > 0]
-        place = self._script[len(self.made)] if len(self.made) < len(self._script) else 0
-        outcome, probability = outcomes[place]
-        self.made.append((len(outcomes), place, probability))
+        index = self._script[len(self.made)] if len(self.made) < len(self._script) else 0
+        outcome, probability = outcomes[index]
+        self.made.append((len(outcomes), index, probability))
         return outcome
 
 
@@ -111,7 +111,7 @@ def judged(method, view, joint):
         coins = EveryCoin(script)
         node, token = method.judge(view, coins)
         joint[node, token] += prod(probability for _, _, probability in coins.made)
-        script = [place for _, place, _ in coins.made]
+        script = [index for _, index, _ in coins.made]
         while script and script[-1] + 1 == coins.made[len(script) - 1][0]:
             script.pop()
         if not script:
@@ -132,7 +132,7 @@ def test_the_text_stays_the_targets(scheme, verifier, kind):
 
 
 @pytest.mark.parametrize(("scheme", "verifier"), [(scheme, name) for scheme, name in ALLOWED if name != "walk"])
-def test_coins_end_where_the_distribution_says_and_never_on_a_token_that_the_target_cannot_write(scheme, verifier):
+def test_coins_follow_the_distribution_and_never_emit_a_token_that_the_target_cannot_generate(scheme, verifier):
     """Under every draft, even those that no run of a program would ever meet."""
     judge = get_verifier(verifier)
     assert isinstance(judge, SampledVerifier)

@@ -56,8 +56,8 @@ def test_sorted_siblings_are_no_draws(name):
         order = sorted(
             range(len(draft.prefixes)), key=lambda node: (len(draft.prefixes[node]), likelihood(draft, node))
         )
-        places = {node: place for place, node in enumerate(order)}
-        rows = tuple((places[node], row) for node, row in draft.draft_log_probs)
+        indices = {node: index for index, node in enumerate(order)}
+        rows = tuple((indices[node], row) for node, row in draft.draft_log_probs)
         return draft._replace(prefixes=tuple(draft.prefixes[node] for node in order), draft_log_probs=rows)
 
     def likelihood(draft, node):
@@ -163,11 +163,11 @@ def traversal_tests(tree, pick, update_draft_probs=True, update_target_probs=Tru
 
 
 def depth_first(tree, leaves):
-    def places(leaf):
+    def indices(leaf):
         path = [0, *tree.path(leaf)]
         return [tree.distinct_draws(above).index(node) for above, node in itertools.pairwise(path)] + [9]
 
-    return min(leaves, key=places)
+    return min(leaves, key=indices)
 
 
 def deepest_first(tree, leaves):
@@ -180,11 +180,11 @@ def smallest_number_first(tree, leaves):
 
 def number_path_by_path(draft):
     nodes = dict.fromkeys((0, *itertools.chain.from_iterable(draft.paths)))
-    places = {node: place for place, node in enumerate(nodes)}
+    indices = {node: index for index, node in enumerate(nodes)}
     return draft._replace(
         prefixes=tuple(draft.prefixes[node] for node in nodes),
-        paths=tuple(tuple(places[node] for node in path) for path in draft.paths),
-        draft_log_probs=tuple((places[node], row) for node, row in draft.draft_log_probs),
+        paths=tuple(tuple(indices[node] for node in path) for path in draft.paths),
+        draft_log_probs=tuple((indices[node], row) for node, row in draft.draft_log_probs),
     )
 
 

@@ -1,4 +1,4 @@
-"""The decode loop under every verifier, in float32, where the target has but one text to write: it writes that text."""
+"""The decode loop under every verifier, in float32, where the target can generate one text only."""
 
 from functools import cache
 
@@ -58,14 +58,14 @@ def test_every_temperature_is_there():
     assert found > set(TEMPERATURES)
 
 
-def test_plain_decoding_writes_the_greedy_text():
+def test_plain_decoding_generates_the_greedy_text():
     requests, texts = requests_and_texts()
     streams, _ = tiny.decoder(models()[0]).generate(requests)
     assert [stream.token_ids for stream in streams] == texts
 
 
 @pytest.mark.parametrize(("scheme", "verifier"), ALLOWED)
-def test_drawn_trees_write_the_greedy_text(scheme, verifier):
+def test_sampled_trees_generate_the_greedy_text(scheme, verifier):
     requests, texts = requests_and_texts()
     shape = (3, 2, 0) if scheme == "hybrid" else (1, 0, 3) if verifier in CHAIN_VERIFIERS else (3, 0, 2)
     decoder = tiny.decoder(

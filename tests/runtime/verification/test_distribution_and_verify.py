@@ -1,4 +1,4 @@
-"""`verify` draws from what `scheme` says: counted over many steps, on one drafted tree."""
+"""`verify` samples from `distribution`: counted over many steps, on one drafted tree."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_verify_reaches_every_end_as_often_as_the_distribution_says(name, tree):
     num_steps = 200 if name == "khisti" else NUM_STEPS  # its linear programmes take milliseconds
     joint = verifier.distribution(tree, target_rows, draft_rows).joint.numpy()
     assert joint.sum() == pytest.approx(1.0, abs=1e-12)
-    assert (joint > 1e-9).any(axis=1).sum() > 1  # else the count says little
+    assert (joint > 1e-9).any(axis=1).sum() > 1  # else the count is no test
     counts = counts_of(verifier, tree, target_rows, draft_rows, num_steps)
     possible = joint > 1e-9
     assert counts[~possible].sum() == 0
@@ -117,7 +117,7 @@ def test_a_greedy_text_takes_the_targets_best_token(name):
 
 @pytest.mark.parametrize("name", ["naive", "naive-tree", "specinfer", "rrsw", "spectr", "khisti", "block", "traversal"])
 def test_a_refusal_that_only_rounding_allows_is_none(name):
-    """Equal rows but for the last bit leave no residual; nothing else may be emitted in its place."""
+    """Equal rows but for the last bit leave no residual; nothing else may be emitted instead."""
     tree = drawn.tree_of_paths([(0, 1)])
     target_rows = torch.tensor([[0.5, 0.5], [0.5, 0.5], [0.25, 0.75]])
     draft_rows = [{node: torch.tensor([0.5, 0.5]).nextafter(torch.ones(2)).log() for node in (0, 1)}]

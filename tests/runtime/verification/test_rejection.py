@@ -13,7 +13,7 @@ from treewright.runtime.verification.sampled_tree import single_tree
 SURE = torch.tensor([0.0, 1.0, 0.0])
 
 
-def test_a_token_that_the_target_cannot_write_is_never_accepted():
+def test_a_token_that_the_target_cannot_generate_is_never_accepted():
     assert acceptance(SURE, torch.tensor([1.0, 0.0, 0.0]), 2) == 0.0
     assert acceptance(SURE, torch.tensor([0.5, 0.0, 0.5]), 2) == 0.0
     assert acceptance(SURE, torch.tensor([0.5, 0.0, 0.5]), 1, weight=0.0) == 0.0

@@ -1,5 +1,5 @@
 """Labels from drafted trees against the exact mean over all trees, and closed forms against the verifiers' own
-scheme."""
+distribution."""
 
 import itertools
 
@@ -67,7 +67,7 @@ def test_integrating_the_last_level_out_keeps_the_mean(name, shape):
     for weight, tree, rows in drafted_trees(*shape):
         view, scheme = single_tree(tree, *rows), verifier.distribution(tree, *rows)
         mean += weight * integrated_efficiency(view, scheme, ACCEPTANCES[name])
-    # SpecTr's rho is bracketed to 1e-9 where its scheme is told, and to rounding where its acceptance is.
+    # SpecTr's rho is bracketed to 1e-9 in its distribution, and to rounding in its acceptance.
     assert mean == pytest.approx(mean_efficiency(name, shape), abs=1e-8 if name == "spectr" else 1e-12)
 
 
