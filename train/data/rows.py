@@ -64,7 +64,9 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
     slots = np.arange(len(reach))
     emitted = np.maximum(positions.rank[:, 0], 0)
     path, noisy_path = np.zeros(len(reach)), np.zeros(len(reach))
-    edges, nodes = [], [_root_rows(positions)]
+    undrafted = np.zeros((len(reach), len(NodeNumbers._fields)), dtype=np.float32)
+    roots = stack_features(undrafted, np.array(0), np.array(0), positions.conditions)
+    edges, nodes = [], [_node_rows(positions, roots, slots, 0)]
     for depth in range(1, max_depth + 1):
         rows = slots[reach >= depth - 1]
         log_probs, noisy = positions.log_probs[rows], positions.noisy_log_probs[rows]
@@ -101,14 +103,6 @@ def reachable(positions: Positions, max_depth: int) -> tuple[Rows, Rows]:
         path = _shifted(path, positions.log_probs[slots, 0, emitted], depth)
         noisy_path = _shifted(noisy_path, np.nan_to_num(positions.noisy_log_probs[slots, 0, emitted]), depth)
     return Rows.joined(edges), Rows.joined(nodes)
-
-
-def _root_rows(positions: Positions) -> Rows:
-    """The roots before anything is drafted."""
-    count = len(positions.text)
-    nothing = np.zeros((count, len(NodeNumbers._fields)), dtype=np.float32)
-    features = stack_features(nothing, np.array(0), np.array(0), positions.conditions)
-    return _node_rows(positions, features, np.arange(count), 0)
 
 
 def _node_rows(positions: Positions, features: Array, following: Array, depth: int) -> Rows:
