@@ -10,6 +10,7 @@ import numpy as np
 from ..controller.console import print_json, print_table
 from ..controller.contract import FIXED
 from ..controller.errors import InputError
+from ..controller.ranges import require_some
 from ..runtime.pair import PairConfig
 from .labels.envelopes import EnvelopeConfig
 from .labels.recorder import RunConfig
@@ -35,7 +36,7 @@ def collect(
     privacy: str = "tokens",
     shard: str = "1/1",
     relabel: Path | None = None,
-    merge: tuple[Path, ...] = (),
+    merge: tuple[Path, ...] | None = None,
 ) -> None:
     """Record traces of a pair: texts, positions, candidate nodes, and the machine's latency table.
 
@@ -58,7 +59,8 @@ def collect(
     started = perf_counter()
     run = RunConfig(scheme, width, draws, batch, envelopes, privacy, shard)
     of_texts = {"prompts": prompts, "texts": texts}
-    if merge:
+    if merge is not None:
+        require_some("merge", merge)
         _refuse_idle("merge", {"relabel": relabel, "pair": pair, "profile": profile} | of_texts | vars(run))
         folder = merge_shards(out, merge)
     elif relabel:

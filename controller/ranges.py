@@ -27,6 +27,12 @@ def require_between(name: str, value: float, least: float, most: float) -> None:
         raise InputError(f"{name} is between {least:g} and {most:g}, got {value}")
 
 
+def require_whole(name: str, value: object) -> None:
+    """InputError unless `value` is an int; true and false are none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{name} is a whole number, got {value!r}")
+
+
 def require_some(name: str, values: Collection[object]) -> None:
     """InputError for an empty list."""
     if not values:

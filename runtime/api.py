@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack, overload
 
+from ..controller.errors import InputError
 from .build import build_decoder
 from .decoder import raise_first_error
 from .generate import TextOptions
@@ -64,6 +65,8 @@ class Model:
         Temperature 0 is greedy; top_k 0 and top_p 1 keep all tokens. Raises InputError for an option out of range, an
         empty prompt, and one that does not fit the target's context.
         """
+        if not isinstance(prompts, (str, list, tuple)):
+            raise InputError(f"prompts are a text or a list of texts, got {prompts!r}")
         strings = (stop,) if isinstance(stop, str) else tuple(stop)
         text = TextOptions(temperature, top_k, top_p, max_tokens, seed, strings)
         texts = [prompts] if isinstance(prompts, str) else prompts

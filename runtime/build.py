@@ -62,7 +62,7 @@ def build_decoder(
             f"{given[0]}; give one as speculation.tree or speculation.dynamic"
         )
     if config.sampled is not None:
-        scheme = get_sampled_scheme(config.scheme or "none")
+        scheme = get_sampled_scheme(config.scheme or "no speculation.scheme")
         if config.verifier == "spectr-fixed" and config.sampled[0] > MOST_DRAWS:
             raise InputError(
                 f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"

@@ -213,8 +213,8 @@ class Batch:
                 return tree, widths
             clock.charge("controller")
             widths.append(max(len({*row.tolist()} - {-1}) for row in frontier))
-            num_nodes = tree.tokens.shape[1]
+            num_nodes = int(tree.num_nodes.sum())
             tree = drafter.expand(tree, frontier, width, self._slots.sampler)
             clock.charge("draft")
-            if tree.tokens.shape[1] == num_nodes:  # nothing was found to draft: it would be asked for again
+            if int(tree.num_nodes.sum()) == num_nodes:  # nothing was found to draft: it would be asked for again
                 return tree, widths

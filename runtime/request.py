@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..controller.errors import InputError
+from ..controller.ranges import require_whole
 from .sampling import Sampling
 
 
@@ -30,6 +31,7 @@ def check_request(request: Request, context_length: int, vocabulary_size: int) -
             f"the prompt holds the token id {max(request.prompt_ids)}, but the models have rows up to "
             f"{vocabulary_size - 1} only; leave added tokens out of it"
         )
+    require_whole("max_tokens", request.max_tokens)
     if len(request.prompt_ids) + request.max_tokens > context_length:
         raise InputError(
             f"the prompt has {len(request.prompt_ids)} tokens and {request.max_tokens} more are asked for, but the "

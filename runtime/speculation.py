@@ -54,6 +54,8 @@ class SpeculationConfig:
         require_between("speculation.path_prob", self.path_prob, 0, 1)
         if self.theta_scale is not None:
             require_above("speculation.theta_scale", self.theta_scale, 0)
+        if self.dynamic is not None and len(self.dynamic) != len(DYNAMIC):
+            raise InputError(f"speculation.dynamic is (depth, width, budget), got {self.dynamic}")
         for (name, limit), size in zip(DYNAMIC.items(), self.dynamic or (), strict=False):
             require_between(f"speculation.dynamic's {name}", size, 1, getattr(LARGEST, limit))
         if self.tree is not None:
@@ -71,6 +73,7 @@ def refuse_idle_options(config: SpeculationConfig) -> None:
         "path_prob": (config.path_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
         "theta_scale": (config.theta_scale is not None, learned, "speculation.selector"),
         "verifier": (config.verifier != WALK.name, sampled, "a sampled tree, speculation.sampled"),
+        "guard": (not config.guard, by_hand or learned, "speculation.selector, tree or dynamic"),
         "scheme": (config.scheme is not None, by_hand or sampled, "speculation.tree, dynamic or sampled"),
     }
     for name, (is_given, is_used, need) in needs.items():

@@ -53,7 +53,10 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
     if not isinstance(schema, int) or not isinstance(features, int):
         raise InputError("config.json names no versions; the folder is damaged or no checkpoint")
     if schema != SCHEMA_VERSION:
-        raise InputError(f"the folder has schema {schema}, this build reads {SCHEMA_VERSION}; update or retrain")
+        raise InputError(
+            f"the folder has schema {schema}, this build reads {SCHEMA_VERSION}; "
+            f"{'update treewright' if schema > SCHEMA_VERSION else 'retrain the selector'}"
+        )
     hashes = fields.get("sha256")
     if not isinstance(hashes, dict) or set(hashes) != {*HASHED_FILES, CONFIG_FILE}:
         raise InputError("config.json does not list the hash of every file; the folder is damaged")

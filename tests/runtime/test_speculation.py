@@ -50,8 +50,8 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sampled": (2, 1, 2)}, "under one of the schemes iid-paths, .* got 'none'"),
-        ({"sampled": (2, 1, 2), "scheme": "coupled"}, "under one of the schemes iid-paths, .* got 'coupled'"),
+        ({"sampled": (2, 1, 2)}, "under one of the schemes iid-paths, .* got no speculation.scheme"),
+        ({"sampled": (2, 1, 2), "scheme": "coupled"}, "under one of the schemes iid-paths, .* got coupled"),
         ({"sampled": (2, 1, 2), "scheme": "iid-paths", "verifier": "greedy-plus-one"}, "use verifier 'traversal'"),
         ({"sampled": (2, 1, 2), "scheme": "iid-paths", "verifier": "luck"}, "no verifier is called 'luck'"),
         ({"sampled": (5, 1, 2), "scheme": "iid-paths", "verifier": "spectr-fixed"}, "at most 4 paths"),
