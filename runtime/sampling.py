@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..controller.errors import InputError
+from ..controller.ranges import require_between
 from ..controller.trees.tree import Array
 from .machine.transfer import to_device, to_host
 from .noise import KeyedNoise, StepNoise
@@ -36,8 +37,7 @@ class Sampling:
     choice: int = 0  # which of several texts for the same prompt and seed
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature <= 100.0:
-            raise InputError(f"temperature is between 0 and 100, got {self.temperature}")
+        require_between("temperature", self.temperature, 0, 100)
         if self.top_k < 0:
             raise InputError(f"top_k is 0 (off) or a positive count, got {self.top_k}")
         if not 0.0 < self.top_p <= 1.0:
