@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..controller.errors import InputError
-from ..controller.ranges import require_whole
+from ..controller.ranges import require_between, require_whole
 from ..controller.trees.tree import Array
 from .machine.transfer import to_device, to_host
 from .noise import KeyedNoise, StepNoise
@@ -37,8 +37,7 @@ class Sampling:
     choice: int = 0  # which of several texts for the same prompt and seed
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature <= 100.0:
-            raise InputError(f"temperature is between 0 and 100, got {self.temperature}")
+        require_between("temperature", self.temperature, 0, 100)
         for name in ("top_k", "seed", "choice"):
             require_whole(name, getattr(self, name))
         if self.top_k < 0:

@@ -19,12 +19,15 @@ class TokenSink(Protocol):
     @property
     def remaining(self) -> int:
         """The most tokens it still takes; 0 once the request has ended or failed."""
+        ...
 
     def append(self, tokens: Sequence[int]) -> int:
         """Take tokens up to the end of the request; how many of them were taken."""
+        ...
 
     def fail(self, error: Exception) -> None:
         """End the request with an error."""
+        ...
 
 
 def emit(sinks: Sequence[TokenSink], tree: DraftTree, path: Array, next_tokens: Array) -> Array:

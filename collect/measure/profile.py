@@ -13,7 +13,7 @@ from scipy.optimize import isotonic_regression
 from ...controller.console import print_json, print_table, track
 from ...controller.errors import InputError
 from ...controller.pricing.latency import LEAST_SIZES, LatencyTable, require_sizes
-from ...controller.pricing.latency_cache import cache_path, forget_table, stored_table
+from ...controller.pricing.latency_cache import cache_path, stored_table
 from ...controller.ranges import require_at_least
 from ...runtime.machine.threads import fastest, is_undecided, require_threads, target_ms
 from ...runtime.pair import Pair, PairConfig, load_pair
@@ -100,7 +100,7 @@ def renew_on_fastest(pair: Pair, config: ProfileConfig, default: int) -> Latency
         key = {**pair.latency_key, "threads": str(count)}
         other = stored_table(key)
         if other is not None and target_ms(other) <= target_ms(table):
-            forget_table(key)
+            cache_path(key).unlink(missing_ok=True)
     return table
 
 

@@ -53,24 +53,22 @@ def _rank_probs(document: Any) -> dict[str, dict[float, list[float]]]:
             scheme: {float(temperature): probs for temperature, probs in document[scheme].items()}
             for scheme in RANKED_SCHEMES
         }
-        sound = all(tables.values()) and all(
+        if all(tables.values()) and all(
             math.isfinite(temperature) and probs and all(map(is_share, probs))
             for of_scheme in tables.values()
             for temperature, probs in of_scheme.items()
-        )
+        ):
+            return tables
     except (AttributeError, KeyError, TypeError, ValueError):
-        sound, tables = False, {}
-    if not sound:
-        raise InputError("the rank tables of baselines.json are no probabilities of both schemes; retrain the selector")
-    return tables
+        pass
+    raise InputError("the rank tables of baselines.json are no probabilities of both schemes; retrain the selector")
 
 
 def _rules(document: Mapping[str, Any], name: str) -> dict[str, LogisticRule]:
     try:
         rules = {scheme: LogisticRule.parse(rule) for scheme, rule in document.get(name, {}).items()}
-        sound = rules.keys() <= RANKED_SCHEMES.keys()
+        if rules.keys() <= RANKED_SCHEMES.keys():
+            return rules
     except (AttributeError, ValueError):
-        sound, rules = False, {}
-    if not sound:
-        raise InputError(f"the rule {name!r} of baselines.json is no three weights and a bias; retrain the selector")
-    return rules
+        pass
+    raise InputError(f"the rule {name!r} of baselines.json is no three weights and a bias; retrain the selector")

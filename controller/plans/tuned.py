@@ -27,15 +27,14 @@ class TunedSettings(NamedTuple):
                 for scheme, by_temperature in document.items()
                 for temperature, of in by_temperature.items()
             }
-            sound = set(document) <= set(RANKED_SCHEMES) and all(
+            if set(document) <= set(RANKED_SCHEMES) and all(
                 0 <= setting.temperature <= 100 and all(of.values())  # NaN compares false
                 for setting, of in ranked.items()
-            )
+            ):
+                return cls(ranked)
         except (AttributeError, TypeError, ValueError):
-            sound, ranked = False, {}
-        if not sound:
-            raise InputError("the tuned settings of baselines.json are no lists of numbers by name; retrain")
-        return cls(ranked)
+            pass
+        raise InputError("the tuned settings of baselines.json are no lists of numbers by name; retrain")
 
     def as_json(self) -> dict[str, Any]:
         """What `parse` reads."""

@@ -21,18 +21,21 @@ class Step(Protocol):
 
         Under a sampled scheme a node appears once for each child it is to get.
         """
+        ...
 
     def keep(self, tree: DraftTree) -> Array:
         """[B, K]: nodes to verify, ascending, the root first, -1 behind each tree's last; parent-closed.
 
         A guest in another loop may ask this alone, of trees drafted elsewhere.
         """
+        ...
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
         """The step with the kept `tree` committed `num_tokens` [B] (accepted length + 1) per request.
 
         `level_widths` are the nodes expanded by each drafter level.
         """
+        ...
 
 
 class ShapePolicy(Protocol):
@@ -41,17 +44,21 @@ class ShapePolicy(Protocol):
     @property
     def information(self) -> Information:
         """What its decisions use; the contract of scheme and verifier depends on it."""
+        ...
 
     @property
     def reads_history(self) -> bool:
         """Whether `context.history` has to be kept up to date."""
+        ...
 
     @property
     def limits(self) -> TreeLimits:
         """The largest tree it drafts."""
+        ...
 
     def begin(self, context: StepContext) -> Step:
         """The next step of the requests that `context` describes."""
+        ...
 
 
 def learn_nothing(tree: DraftTree, num_tokens: Array) -> None:

@@ -7,9 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from ..context import StepContext
-from ..contract import Information
 from ..pricing.latency import LatencyTable
-from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
 from .base import ShapePolicy, Step
 from .ledger import Ledger
@@ -29,27 +27,16 @@ class Guard:
         self, policy: ShapePolicy, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
     ):
         self.clock = clock
+        self.information, self.reads_history, self.limits = policy.information, policy.reads_history, policy.limits
+        self.next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
         self._policy = policy
         self._table = table
         self._ledgers: dict[tuple[int, float], Ledger] = {}  # by batch size and temperature
-        self._next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
-
-    @property
-    def information(self) -> Information:
-        return self._policy.information
-
-    @property
-    def reads_history(self) -> bool:
-        return self._policy.reads_history
-
-    @property
-    def limits(self) -> TreeLimits:
-        return self._policy.limits
 
     def begin(self, context: StepContext) -> "GuardedStep":
         started = self.clock()
         ledger = self._ledger(context)
-        is_first = not np.array_equal(context.positions, self._next_positions)
+        is_first = not np.array_equal(context.positions, self.next_positions)
         is_check = not is_first and ledger.steps_to_check <= 0
         is_plain = is_check or not ledger.speculating
         return GuardedStep(self, context, ledger, started, is_first, None if is_plain else self._policy.begin(context))
@@ -60,10 +47,6 @@ class Guard:
             return 1.0
         batch, position = len(context.positions), int(context.positions.max())
         return float(self._table.verify_costs(0, batch=batch, context=position)[0])
-
-    def expect(self, positions: Array) -> None:
-        """The roots [B] of the next step, if its requests are the same."""
-        self._next_positions = positions
 
     def _ledger(self, context: StepContext) -> Ledger:
         key = (len(context.positions), round(context.mean_temperature, 1))
@@ -91,7 +74,7 @@ class GuardedStep:
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
         cost = (self.guard.clock() - self.started) * 1e3 / self.guard.plain_price(self.context)
-        self.guard.expect(self.context.positions + num_tokens)
+        self.guard.next_positions = self.context.positions + num_tokens
         if self.inside is not None:
             self.inside.record(tree, level_widths, num_tokens)
             self.ledger.add_speculative(float(num_tokens.mean()), cost, counts=not self.is_first)

@@ -36,9 +36,8 @@ def best_tree(values: Array, rank_probs: Array, depth: int, nodes: int) -> list[
     """The paths of a best tree of exactly `nodes` nodes and at most `depth` levels, shortest first."""
     assert np.isfinite(values[depth, 0, nodes]), "so many nodes do not fit into these levels"
     paths: list[Path] = []
-    waiting: list[tuple[Path, int, int, int]] = [
-        ((), depth, 0, nodes)
-    ]  # the node above, levels left, first rank, nodes to distribute
+    # The node above, levels left, first rank, nodes to distribute.
+    waiting: list[tuple[Path, int, int, int]] = [((), depth, 0, nodes)]
     while waiting:
         above, levels, rank, count = waiting.pop()
         if count == 0:

@@ -46,11 +46,6 @@ def stored_table(key: dict[str, str]) -> LatencyTable | None:
     return table
 
 
-def forget_table(key: dict[str, str]) -> None:
-    """Remove the table that holds for `key`, if there is one."""
-    cache_path(key).unlink(missing_ok=True)
-
-
 @cache
 def _warn(sentence: str) -> None:
     """Once: a command looks a table up several times."""

@@ -21,7 +21,9 @@ class Scorer(Protocol):
     @property
     def reads_history(self) -> bool:
         """Whether `context.history` has to be kept up to date."""
+        ...
 
     def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
         """Score every node. `before` is this scorer's own answer about the same trees before their last levels were
         appended: it may save work, and never changes the answer."""
+        ...

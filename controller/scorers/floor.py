@@ -11,12 +11,9 @@ class FloorScorer:
     """Another scorer's answers, -inf where the probability of the whole path falls below `floor`."""
 
     def __init__(self, scorer: Scorer, floor: float):
+        self.reads_history = scorer.reads_history
         self._scorer = scorer
         self._floor = np.log(floor)
-
-    @property
-    def reads_history(self) -> bool:
-        return self._scorer.reads_history
 
     def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
         scores = self._scorer.score(tree, context, before)

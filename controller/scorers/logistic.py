@@ -18,9 +18,7 @@ class LogisticRule:
         """From untrusted JSON; ValueError for anything but three weights and a bias."""
         match document:
             case {"weights": [_, _, _] as weights, "bias": bias, **others} if not others:
-                if all(
-                    isinstance(number, (int, float)) and not isinstance(number, bool) for number in (*weights, bias)
-                ):
+                if all(type(number) in (int, float) for number in (*weights, bias)):
                     return cls((weights[0], weights[1], weights[2]), bias)
         raise ValueError("a logistic rule is three weights and a bias")
 

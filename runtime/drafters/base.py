@@ -17,16 +17,20 @@ class Drafter(Protocol):
     def draft_rows(self) -> DraftRows:
         """Of the current step, the log-probabilities that each node's children were sampled from; empty under the
         walk's schemes."""
+        ...
 
     def open(self) -> Session | None:
         """Empty all slots; the session of its model, if it has one."""
+        ...
 
     def join(self, text: Array, capacity: int) -> None:
         """Add a sequence [n] int64 in a slot behind the others; its last token is the first root. It will take at most
         `capacity` rows of a cache."""
+        ...
 
     def keep(self, slots: Sequence[int]) -> None:
         """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
+        ...
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         """The trees of the first B slots with up to `width` children under each node of `frontier` ([B, F], -1 padded).
@@ -34,7 +38,9 @@ class Drafter(Protocol):
         Under a sampled scheme `frontier` names a node once for each child it is to get, and `width` is not used.
         The first call of a step expands the roots; later calls expand nodes of the deepest level.
         """
+        ...
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         """The sequences continue along `path` ([B, A] nodes of the drafted tree, -1 padded), then by `next_tokens`
         [B]."""
+        ...

@@ -14,7 +14,6 @@ from ..machine.transfer import to_device
 from ..sampling import TokenSampler
 from ..schemes.ranked import draft
 from ..schemes.sampled import append_draws
-from ..verification.base import DraftRows
 from .ngrams.datastore import Datastore
 from .ngrams.model import NgramModel
 from .ngrams.proposals import expect
@@ -38,11 +37,7 @@ class LanguageModelDrafter:
         self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
         self._unread: list[Array] = []
         self._rows = TreeRows(0)
-        self._draft_rows: list[dict[int, Tensor]] = []
-
-    @property
-    def draft_rows(self) -> DraftRows:
-        return self._draft_rows
+        self.draft_rows: list[dict[int, Tensor]] = []
 
     def open(self) -> Session:
         self._session = Session(self.model)
@@ -87,7 +82,7 @@ class LanguageModelDrafter:
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         log_probs = sampler.log_probs(logits)[rows, to_device(entries, logits.device)]
         grown, draft_rows = append_draws(tree, frontier, log_probs, self.scheme, sampler, root_positions)
-        for known, new in zip(self._draft_rows, draft_rows, strict=True):
+        for known, new in zip(self.draft_rows, draft_rows, strict=True):
             known.update(new)
         return grown
 
@@ -138,7 +133,7 @@ class LanguageModelDrafter:
     def forget_tree(self, num_trees: int) -> None:
         """Begin a step of `num_trees` trees."""
         self._rows = TreeRows(num_trees)
-        self._draft_rows = [{} for _ in range(num_trees)]
+        self.draft_rows = [{} for _ in range(num_trees)]
 
 
 def distinct(frontier: Array) -> tuple[Array, Array]:

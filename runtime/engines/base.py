@@ -40,15 +40,19 @@ class CachedModel(Protocol):
     @property
     def lengths(self) -> Array:
         """[S] int64: committed rows per slot."""
+        ...
 
     def open(self, num_slots: int, capacity: int, session: "Session | None" = None) -> None:
         """Begin anew with empty slots, each with room for `capacity` rows, for a `session`."""
+        ...
 
     def join(self, capacity: int) -> None:
         """One more empty slot, behind the others, with room for `capacity` rows at least."""
+        ...
 
     def keep(self, slots: Sequence[int]) -> None:
         """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
+        ...
 
     def forward(
         self,
@@ -66,10 +70,12 @@ class CachedModel(Protocol):
         before or an earlier one of these, which are m, m + 1, ...; -1 where it is the committed text. real: [B, n]
         bool, false where rows pad a block; a padding row has parent -1, no children, and is not committed.
         """
+        ...
 
     def commit(self, rows: Array) -> None:
         """Of the slots of these forwards keep tree rows `rows` ([B, A] ascending, -1 behind each slot's last), drop all
         others."""
+        ...
 
 
 class Session:

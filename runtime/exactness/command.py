@@ -63,15 +63,19 @@ def check(
             "scheme": one.name,
             "verifier": terms.name,
             "decisions use": information.words,
-            "together": reason or "sound",
+            "together": unsound_reason(one, information, terms) or "sound",
         }
         for one in schemes
         for terms in verifiers
         for information in Information
-        for reason in [unsound_reason(one, information, terms)]
     ]
     if scheme is None and verifier is None:
-        print_table("What a shape decision may use, by verifier and drafting scheme", _overview())
+        tolerated = [
+            {"verifier": terms.name}
+            | {one: terms.tolerates.words if one in terms.schemes else "-" for one in ALL_SCHEMES}
+            for terms in VERIFIERS.values()
+        ]
+        print_table("What a shape decision may use, by verifier and drafting scheme", tolerated)
     else:
         print_table("Drafting schemes, verifiers and shape decisions", reasons)
     if not proofs:
@@ -82,14 +86,6 @@ def check(
     reason = unsound_reason(schemes[0], GROWTHS[growth].information, verifiers[0])
     worst = max(proof["total variation"] for proof in proofs)
     print_json({"command": "check", "sound": reason is None, "reason": reason, "total_variation": worst})
-
-
-def _overview() -> list[dict[str, str]]:
-    return [
-        {"verifier": terms.name}
-        | {scheme: terms.tolerates.words if scheme in terms.schemes else "-" for scheme in ALL_SCHEMES}
-        for terms in VERIFIERS.values()
-    ]
 
 
 def _chosen(known: Mapping[str, Item], name: str | None, kind: str) -> list[Item]:
@@ -109,8 +105,13 @@ def _prove(scheme: Scheme, verifier: str, growth: str, toy: ToyConfig) -> list[d
         )
     if not drafts_under(scheme, growth):
         raise InputError(f"growth {growth!r} decides nothing under the {scheme.name!r} scheme; take growth 'static'")
-    _require_few("texts", MOST_TEXTS, toy.vocabulary_size, shape.depth + 1)
-    _require_few("drafts", MOST_DRAFTS, toy.vocabulary_size, shape.most_draws(scheme))
+    draws = shape.most_draws(scheme)
+    for things, most, length in (("texts", MOST_TEXTS, shape.depth + 1), ("drafts", MOST_DRAFTS, draws)):
+        if length > log(most, toy.vocabulary_size):
+            raise InputError(
+                f"there are more than {most:,} {things}, too many to enumerate; lower toy.vocabulary_size, width or "
+                "levels"
+            )
     proofs = []
     for seed in track(range(toy.models), "check: pairs of toy models"):
         pair = ToyPair.random(toy.vocabulary_size, seed)
@@ -125,11 +126,3 @@ def _prove(scheme: Scheme, verifier: str, growth: str, toy: ToyConfig) -> list[d
             }
         )
     return proofs
-
-
-def _require_few(things: str, most: int, vocabulary_size: int, length: int) -> None:
-    """InputError for more sequences of that length than can be enumerated."""
-    if length > log(most, vocabulary_size):
-        raise InputError(
-            f"there are more than {most:,} {things}, too many to enumerate; lower toy.vocabulary_size, width or levels"
-        )

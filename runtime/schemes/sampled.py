@@ -27,9 +27,7 @@ from ..sampling import TokenSampler
 def get_sampled_scheme(name: str) -> Scheme:
     """The sampled scheme called `name`; InputError where there is none."""
     if name not in SAMPLED_SCHEMES:
-        raise InputError(
-            f"a sampled tree is drafted under one of the schemes {', '.join(SAMPLED_SCHEMES)}, got {name}"
-        )
+        raise InputError(f"a sampled tree is drafted under one of the schemes {', '.join(SAMPLED_SCHEMES)}, got {name}")
     return SAMPLED_SCHEMES[name]
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from ipaddress import ip_address
@@ -58,17 +58,13 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 decoder = build_decoder(models, speculation, fit, max_batch=max_batch)
                 worker = Worker(decoder, max_batch=max_batch, max_queue=max_queue, totals=totals, keep_text=keep_text)
-                if decoder.theta_scales:
-                    print(f"theta scales: {scales_text(decoder.theta_scales)}", file=sys.stderr)
+                if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
+                    print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
                 with worker:
                     run(worker, models, listener)
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
     return serve
-
-
-def scales_text(scales: Mapping[float, float]) -> str:
-    return ", ".join(f"{scale:g} at T = {temperature:g}" for temperature, scale in scales.items())
 
 
 def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:

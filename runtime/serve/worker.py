@@ -47,7 +47,7 @@ class Worker:
         self._totals = totals
         self._keep_text = keep_text
         self._waiting: deque[Job] = deque()
-        self._stopping = False
+        self.is_stopping = False  # no more jobs are taken: asked to stop, or no longer able to decode
         self._changed = Condition()  # guards the two above
         # The decode thread's own:
         self._next_texts: deque[Text] = deque()  # of the last job that has begun, those that have not
@@ -66,7 +66,7 @@ class Worker:
         """Queue requests as one job; InputError where one cannot be decoded, ServeError where there is no room."""
         job = Job(requests, self._decoder.open_streams(requests))
         with self._changed:
-            if self._stopping:
+            if self.is_stopping:
                 raise _stopping()
             if len(self._waiting) >= self._max_queue:
                 raise ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the queue is full; try again in a second")
@@ -74,15 +74,10 @@ class Worker:
             self._changed.notify()
         return job
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether no more jobs are taken: asked to stop, or no longer able to decode."""
-        return self._stopping
-
     def stop(self) -> None:
         """End the running and the waiting jobs with an error, the running ones after their step."""
         with self._changed:
-            self._stopping = True
+            self.is_stopping = True
             self._changed.notify()
 
     def _run(self) -> None:
@@ -116,15 +111,15 @@ class Worker:
             if not self._next_texts:
                 with self._changed:
                     if not len(batch):
-                        self._changed.wait_for(lambda: self._waiting or self._stopping)
-                    if self._stopping or not self._waiting:
+                        self._changed.wait_for(lambda: self._waiting or self.is_stopping)
+                    if self.is_stopping or not self._waiting:
                         break
                     job = self._waiting.popleft()
                 self._next_texts.extend(Text(job, choice) for choice in range(len(job.requests)))
             text = self._next_texts.popleft()
             self._texts.append(text)
             batch.join(text.request, text.stream)
-        return not self._stopping
+        return not self.is_stopping
 
     def _drop_cancelled(self, batch: Batch) -> None:
         for job in {text.job for text in self._texts if text.job.cancelled.is_set()}:

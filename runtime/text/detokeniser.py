@@ -20,10 +20,12 @@ class Detokeniser(Protocol):
     @property
     def special_tokens(self) -> Mapping[str, int]:
         """Tokens that are no part of a text, by their spelling in a prompt."""
+        ...
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text that begins with these tokens; special tokens show nothing, incomplete characters as
         `REPLACEMENT`."""
+        ...
 
 
 class IncrementalDetokeniser:

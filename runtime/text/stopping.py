@@ -72,17 +72,14 @@ class TextStream:
         for count, token in enumerate(tokens):
             if not self.remaining:
                 return count
-            self._append_token(token)
+            self.token_ids.append(token)
+            if token in self._end_tokens:
+                self._finish("stop")
+                continue
+            self._append_text(self._detokeniser.append(token))
+            if self.finish_reason is None and len(self.token_ids) == self._max_tokens:
+                self._finish("length")
         return len(tokens)
-
-    def _append_token(self, token: int) -> None:
-        self.token_ids.append(token)
-        if token in self._end_tokens:
-            self._finish("stop")
-            return
-        self._append_text(self._detokeniser.append(token))
-        if self.finish_reason is None and len(self.token_ids) == self._max_tokens:
-            self._finish("length")
 
     def fail(self, error: Exception) -> None:
         """End the text with an error."""

@@ -2,17 +2,19 @@
 
 from importlib import import_module
 
-from ...controller.contract import VERIFIERS
+from ...controller.contract import VERIFIERS, WALK
 from ...controller.errors import InputError
 from .base import Verifier
+from .sampled_verifier import SampledVerifier
+from .walk import WalkVerifier
 
-# Where a verifier is not the `VERIFIER` of the module of its name.
+# Where a sampled tree's verifier is not the `METHOD` of the module of its name.
 OTHERS = {
-    "spectr-fixed": ("spectr", "FIXED_RHO_VERIFIER"),
-    "traversal-unmerged": ("traversal", "UNMERGED_VERIFIER"),
-    "hybrid-naive": ("hybrid", "NAIVE_TRUNK_VERIFIER"),
-    "hybrid-block": ("hybrid", "BLOCK_TRUNK_VERIFIER"),
-    "hybrid-traversal": ("hybrid", "TRAVERSAL_TRUNK_VERIFIER"),
+    "spectr-fixed": ("spectr", "FIXED_RHO_METHOD"),
+    "traversal-unmerged": ("traversal", "UNMERGED_METHOD"),
+    "hybrid-naive": ("hybrid", "NAIVE_TRUNK_METHOD"),
+    "hybrid-block": ("hybrid", "BLOCK_TRUNK_METHOD"),
+    "hybrid-traversal": ("hybrid", "TRAVERSAL_TRUNK_METHOD"),
 }
 
 
@@ -20,5 +22,7 @@ def get_verifier(name: str) -> Verifier:
     """The verifier called `name`; InputError where there is none."""
     if name not in VERIFIERS:
         raise InputError(f"no verifier is called {name!r}; there are {', '.join(VERIFIERS)}")
-    module, member = OTHERS.get(name, (name.replace("-", "_"), "VERIFIER"))
-    return getattr(import_module(f".{module}", __name__), member)
+    if name == WALK.name:
+        return WalkVerifier()
+    module, member = OTHERS.get(name, (name.replace("-", "_"), "METHOD"))
+    return SampledVerifier(VERIFIERS[name], getattr(import_module(f".{module}", __name__), member))

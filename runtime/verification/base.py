@@ -47,6 +47,8 @@ class Verifier(Protocol):
 
         A row is warped only when the verification comes to its node.
         """
+        ...
 
     def distribution(self, tree: DraftTree, target_rows: Tensor, draft_rows: DraftRows) -> StopDistribution:
         """What `verify` does to one tree (B = 1), in the dtype of the target's probabilities `target_rows` [N, V]."""
+        ...

@@ -8,11 +8,9 @@ Cost: two numbers per draw, then one O(V) residual per failed test.
 Soundness class: average-lossless, sequential. It uses first draws only, so all other nodes may be anything.
 """
 
-from ...controller.contract import VERIFIERS
 from .bottom_up import BottomUp, Tests
 from .rejection import acceptance, weighted_residual
 from .sampled_tree import SampledTree
-from .sampled_verifier import SampledVerifier
 
 
 def chain_tests(tree: SampledTree) -> Tests:
@@ -29,4 +27,4 @@ def chain_tests(tree: SampledTree) -> Tests:
             yield node, probability, next_probs
 
 
-VERIFIER = SampledVerifier(VERIFIERS["block"], BottomUp(chain_tests))
+METHOD = BottomUp(chain_tests)

@@ -8,9 +8,7 @@ Cost: one O(V) residual per refused node.
 Soundness class: average-lossless. D and its size are chosen before y is drawn.
 """
 
-from ...controller.contract import VERIFIERS
 from .naive import first_draw
-from .sampled_verifier import SampledVerifier
 from .top_down import TopDown
 
-VERIFIER = SampledVerifier(VERIFIERS["greedy-plus-one"], TopDown(first_draw, lands=True))
+METHOD = TopDown(first_draw, lands=True)

@@ -11,11 +11,10 @@ Soundness class: the trunk's for its draws (`paths` says which nodes those are);
 
 from torch import Tensor
 
-from ...controller.contract import VERIFIERS
 from . import block, naive, traversal
 from .coins import Coins
 from .sampled_tree import SampledTree
-from .sampled_verifier import Method, SampledVerifier
+from .sampled_verifier import Method
 
 
 class Landing:
@@ -36,6 +35,6 @@ class Landing:
         return node, token
 
 
-NAIVE_TRUNK_VERIFIER = SampledVerifier(VERIFIERS["hybrid-naive"], Landing(naive.VERIFIER.method))
-BLOCK_TRUNK_VERIFIER = SampledVerifier(VERIFIERS["hybrid-block"], Landing(block.VERIFIER.method))
-TRAVERSAL_TRUNK_VERIFIER = SampledVerifier(VERIFIERS["hybrid-traversal"], Landing(traversal.VERIFIER.method))
+NAIVE_TRUNK_METHOD = Landing(naive.METHOD)
+BLOCK_TRUNK_METHOD = Landing(block.METHOD)
+TRAVERSAL_TRUNK_METHOD = Landing(traversal.METHOD)

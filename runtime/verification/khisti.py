@@ -18,11 +18,9 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from ...controller.contract import VERIFIERS
 from ...controller.trees.tree import Array
 from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
-from .sampled_verifier import SampledVerifier
 from .top_down import Offers, TopDown
 
 NUM_SINGLE = 6
@@ -114,4 +112,4 @@ def _best_selection(first: Array, second: Array, target: Array) -> Array | None:
     return first_kept.clip(0.0, 1.0)
 
 
-VERIFIER = SampledVerifier(VERIFIERS["khisti"], TopDown(tournament, lands=True))
+METHOD = TopDown(tournament, lands=True)

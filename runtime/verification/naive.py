@@ -5,10 +5,8 @@ Cost: two numbers per accepted token, one O(V) residual per step.
 Soundness class: average-lossless, sequential. It uses first draws only, so all other nodes may be anything.
 """
 
-from ...controller.contract import VERIFIERS
 from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
-from .sampled_verifier import SampledVerifier
 from .top_down import Offers, TopDown
 
 
@@ -19,4 +17,4 @@ def first_draw(tree: SampledTree, node: int) -> Offers:
     return residual(target_probs, draft_probs)
 
 
-VERIFIER = SampledVerifier(VERIFIERS["naive"], TopDown(first_draw, lands=False))
+METHOD = TopDown(first_draw, lands=False)

@@ -7,9 +7,7 @@ Cost: one O(V) residual per refused node.
 Soundness class: average-lossless, sequential. Siblings of a first draw may be anything, chosen however.
 """
 
-from ...controller.contract import VERIFIERS
 from .naive import first_draw
-from .sampled_verifier import SampledVerifier
 from .top_down import TopDown
 
-VERIFIER = SampledVerifier(VERIFIERS["naive-tree"], TopDown(first_draw, lands=True))
+METHOD = TopDown(first_draw, lands=True)

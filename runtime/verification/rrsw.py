@@ -7,10 +7,8 @@ Cost: two O(V) rows per refusal.
 Soundness class: average-lossless, sequential. Sorted or hand-picked siblings are not draws.
 """
 
-from ...controller.contract import VERIFIERS
 from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
-from .sampled_verifier import SampledVerifier
 from .top_down import Offers, TopDown
 
 
@@ -24,4 +22,4 @@ def without_replacement(tree: SampledTree, node: int) -> Offers:
     return target_probs
 
 
-VERIFIER = SampledVerifier(VERIFIERS["rrsw"], TopDown(without_replacement, lands=True))
+METHOD = TopDown(without_replacement, lands=True)

@@ -20,9 +20,11 @@ class Method(Protocol):
 
     def judge(self, view: SampledTree, coins: Coins) -> tuple[int, int]:
         """Where the verification ends, and the token emitted there."""
+        ...
 
     def distribution(self, view: SampledTree, joint: Tensor) -> None:
         """Add the probability of every such end to `joint` [N, V], which is 0 so far."""
+        ...
 
 
 class SampledVerifier:

@@ -8,10 +8,8 @@ Soundness class: average-lossless for i.i.d. draws, sequential: how many sibling
 The published rule takes the draws in random order, which gives that up.
 """
 
-from ...controller.contract import VERIFIERS
 from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
-from .sampled_verifier import SampledVerifier
 from .top_down import Offers, TopDown
 
 
@@ -23,4 +21,4 @@ def with_replacement(tree: SampledTree, node: int) -> Offers:
     return target_probs
 
 
-VERIFIER = SampledVerifier(VERIFIERS["specinfer"], TopDown(with_replacement, lands=True))
+METHOD = TopDown(with_replacement, lands=True)

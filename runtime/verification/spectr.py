@@ -12,12 +12,10 @@ and the number of siblings may depend on earlier ones.
 import numpy as np
 import torch
 
-from ...controller.contract import VERIFIERS
 from ...controller.trees.tree import Array
 from .acceptance import expected_tries
 from .rejection import acceptance, residual
 from .sampled_tree import SampledTree
-from .sampled_verifier import SampledVerifier
 from .top_down import Offers, TopDown
 
 HALVINGS = 30  # any factor from rho* on is exact
@@ -57,5 +55,5 @@ def division_factor(target_probs: Array, draft_probs: Array, num_draws: int) -> 
     return high
 
 
-VERIFIER = SampledVerifier(VERIFIERS["spectr"], TopDown(best_rho, lands=True))
-FIXED_RHO_VERIFIER = SampledVerifier(VERIFIERS["spectr-fixed"], TopDown(fixed_rho, lands=False))
+METHOD = TopDown(best_rho, lands=True)
+FIXED_RHO_METHOD = TopDown(fixed_rho, lands=False)

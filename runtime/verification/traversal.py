@@ -13,11 +13,9 @@ Soundness class: average-lossless, sequential, but only depth first in draw orde
 apart, only for paths that start together, since what a later path adds to could be any of a node's copies.
 """
 
-from ...controller.contract import VERIFIERS
 from .bottom_up import BottomUp, Tests
 from .rejection import acceptance, weighted_residual
 from .sampled_tree import SampledTree
-from .sampled_verifier import SampledVerifier
 
 
 def merged_tests(tree: SampledTree) -> Tests:
@@ -45,5 +43,5 @@ def _visit(tree: SampledTree, node: int, weight: float, paths: set[int] | None) 
     yield node, weight, target_probs
 
 
-VERIFIER = SampledVerifier(VERIFIERS["traversal"], BottomUp(merged_tests))
-UNMERGED_VERIFIER = SampledVerifier(VERIFIERS["traversal-unmerged"], BottomUp(unmerged_tests))
+METHOD = BottomUp(merged_tests)
+UNMERGED_METHOD = BottomUp(unmerged_tests)

@@ -68,6 +68,3 @@ class WalkVerifier:
         joint[0] = target_rows[0]
         single_tree(tree, target_rows, draft_rows).land(joint)
         return StopDistribution(joint)
-
-
-VERIFIER = WalkVerifier()

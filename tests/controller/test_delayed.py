@@ -16,7 +16,7 @@ from treewright.controller.contract import (
 from treewright.controller.errors import InputError
 from treewright.controller.plans.grids import NUM_TRIALS
 from treewright.controller.plans.sampled_grids import verifier_grids
-from treewright.controller.policies.delayed import DelayedTree, TrunkWithSides, sampled_shape
+from treewright.controller.policies.delayed import delayed_tree, sampled_shape, trunk_with_sides
 from treewright.controller.trees.children import Children
 from treewright.controller.trees.tree import DraftTree
 
@@ -37,10 +37,10 @@ def frontiers(policy, context):
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        (DelayedTree(3, 1, 2), [[0], [1, 1, 1], [2, 3, 4]]),
-        (DelayedTree(2, 0, 2), [[0, 0], [1, 2]]),
-        (DelayedTree(4, 2, 0), [[0], [1]]),
-        (TrunkWithSides(3, 1), [[0, 0], [1, 1], [3, 3]]),
+        (delayed_tree(3, 1, 2), [[0], [1, 1, 1], [2, 3, 4]]),
+        (delayed_tree(2, 0, 2), [[0, 0], [1, 2]]),
+        (delayed_tree(4, 2, 0), [[0], [1]]),
+        (trunk_with_sides(3, 1), [[0, 0], [1, 1], [3, 3]]),
     ],
     ids=["trunk and branches", "branches", "trunk", "sides"],
 )
@@ -53,23 +53,23 @@ def test_branches_follow_their_paths():
     children = np.zeros((1, 2, 1), dtype=np.float32)
     drawn = Children(np.array([[[7], [8]]]), children, children, children[:, :, 0], children[:, :, 0])
     tree = replace(tree.extend(np.array([[0, 0]]), drawn), paths=np.array([[[1], [2], [1]]]))
-    assert DelayedTree(3, 0, 2).begin(trees.context()).frontier(tree).tolist() == [[1, 2, 1]]
+    assert delayed_tree(3, 0, 2).begin(trees.context()).frontier(tree).tolist() == [[1, 2, 1]]
 
 
 def test_each_text_drafts_no_deeper_than_its_remaining_tokens():
     context = replace(trees.context(batch=3), remaining=np.array([3, 1, 50]))
-    asked = frontiers(DelayedTree(2, 1, 2), context)
+    asked = frontiers(delayed_tree(2, 1, 2), context)
     assert asked == [[[0], [-1], [0]], [[1, 1], [-1, -1], [1, 1]], [[-1, -1], [-1, -1], [2, 3]]]
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 1), (65, 0, 1), (1, 0, 0), (2, -1, 2), (2, 8, 9)])
 def test_shapes_out_of_range_are_refused(shape):
     with pytest.raises(InputError, match="1 to 64 paths"):
-        DelayedTree(*shape)
+        delayed_tree(*shape)
 
 
 def test_a_hybrid_shape_has_no_branches():
-    assert isinstance(sampled_shape(HYBRID, 3, 4, 0), TrunkWithSides)
+    assert sampled_shape(HYBRID, 3, 4, 0) == trunk_with_sides(4, 2)
     with pytest.raises(InputError, match=r"use \[3, 4, 0\]"):
         sampled_shape(HYBRID, 3, 2, 2)
 

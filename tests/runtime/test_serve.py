@@ -19,8 +19,7 @@ from treewright import cli
 from treewright.controller.errors import InputError
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
-from treewright.runtime.serve.app import create_app
-from treewright.runtime.serve.body_limit import MAX_BODY_BYTES
+from treewright.runtime.serve.app import MAX_BODY_BYTES, create_app
 from treewright.runtime.serve.command import listen
 from treewright.runtime.serve.errors import ServeError
 from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT

@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
-from ....controller.errors import InputError
+from ....controller.errors import InputError, what_it_says
 from ...engines.transformers.model import TransformersModel
 from .folder import fill, read_weights
 
@@ -58,8 +58,7 @@ class EagleConfig:
         try:
             layer = LlamaConfig(**given | {"num_hidden_layers": 1, "attn_implementation": "sdpa"})
         except (StrictDataclassError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            problem = f"head {folder}: its transformer_layer_config is no layer ({reason}); correct it"
+            problem = f"head {folder}: its transformer_layer_config is no layer ({what_it_says(error)}); correct it"
             raise InputError(problem) from error
         of_target = target.model.config
         num_layers, size = of_target.num_hidden_layers, settings.get("target_hidden_size") or layer.hidden_size

@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ....controller.errors import InputError, first_line
+from ....controller.files import sha256
+from ...engines.transformers.loading import shape_text
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -29,11 +30,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def files_sha256(folder: Path) -> str:
     """Of the folder's configuration and weights together."""
-    digest = hashlib.sha256()
-    for file in sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")]):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
+    files = sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")])
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256(file)) for file in files)).hexdigest()
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -71,13 +69,9 @@ def fill(network: nn.Module, weights: dict[str, Tensor], folder: Path, like: Ten
     for name, shape in expected.items():
         if tuple(weights[name].shape) != shape:
             raise InputError(
-                f"head {folder}: weight {name!r} is {_by(weights[name].shape)}, but its config.json and the target "
-                f"ask for {_by(shape)}; use a head made for this target"
+                f"head {folder}: weight {name!r} is {shape_text(weights[name].shape)}, but its config.json and the "
+                f"target ask for {shape_text(shape)}; use a head made for this target"
             )
     placed = {name: weight.to(device=like.device, dtype=like.dtype) for name, weight in weights.items()}
     network.load_state_dict(placed, assign=True)
     network.requires_grad_(False)
-
-
-def _by(shape: torch.Size | tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

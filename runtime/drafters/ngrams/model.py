@@ -37,12 +37,6 @@ class NgramModel:
                 counts[token] = counts.get(token, 0) + 1
             self._tokens.append(token)
 
-    def _counts(self, context: tuple[int, ...]) -> dict[int, int]:
-        """How often each token followed the context."""
-        if not context or context in self._followers or self._datastore is None:
-            return self._followers.get(context, {})
-        return self._datastore.followers(context)
-
     def candidates(self, path: Sequence[int], width: int) -> "tuple[list[int], Expectation]":
         """Up to `width` tokens expected behind the text and a drafted `path`, those of the longest context first, and
         what is said about them."""
@@ -58,7 +52,10 @@ class NgramModel:
         known: list[dict[int, int]] = []  # followers of each context that has any, and how often they followed
         for size in range(min(ORDER, len(text)) + 1):
             context = text[len(text) - size :]
-            counts = self._counts(context)
+            if not context or context in self._followers or self._datastore is None:
+                counts = self._followers.get(context, {})
+            else:
+                counts = self._datastore.followers(context)
             added = [text[end] for end in range(max(first, size), len(text)) if text[end - size : end] == context]
             if added:  # only the path adds these
                 counts = dict(counts)

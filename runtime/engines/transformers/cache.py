@@ -86,8 +86,7 @@ class TreeCache(Cache):
 
     def release(self) -> None:
         """Begin with no slot and no storage."""
-        self.lengths = np.zeros(0, dtype=np.int64)
-        self.seen = NO_ROWS
+        self.open(0, 0)
         self._store(self._empty)
 
     def join(self, capacity: int) -> None:

@@ -24,9 +24,7 @@ NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 def load_tokenizer(name: str) -> Any:
     """The fast tokenizer at a folder or hub id; InputError where none can be read."""
-    _require_folder(name)
-    _refuse_pointers(name)
-    with _as_sentence(f"no tokenizer can be loaded from {name!r}", _hint(name)):
+    with _reading("tokenizer", name):
         tokenizer = AutoTokenizer.from_pretrained(name, **NO_CODE)
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
@@ -39,10 +37,8 @@ def load_weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
     InputError where it cannot be read, and where weights are missing or of other shapes than its configuration asks
     for: transformers makes those up at random, and every run would generate another text.
     """
-    _require_folder(name)
-    _refuse_pointers(name)
-    _require_json(Path(name) / "generation_config.json")
-    with _as_sentence(f"no model can be loaded from {name!r}", _hint(name)):
+    with _reading("model", name):
+        _require_json(Path(name) / "generation_config.json")
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=dtype,
@@ -62,8 +58,8 @@ def _require_complete(name: str, report: dict[str, Any]) -> None:
     if mismatched:
         key, found, wanted = mismatched[0]
         raise InputError(
-            f"the weights of {name!r} do not fit its config.json: {key} is {_by(found)} in the file and {_by(wanted)} "
-            f"by the configuration ({len(mismatched)} such weights); copy both from the same place"
+            f"the weights of {name!r} do not fit its config.json: {key} is {shape_text(found)} in the file and "
+            f"{shape_text(wanted)} by the configuration ({len(mismatched)} such weights); copy both from the same place"
         )
     if missing:
         others = f", while it holds unknown ones such as {unknown[0]}" if unknown else ""
@@ -82,17 +78,22 @@ def _require_complete(name: str, report: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _as_sentence(problem: str, hint: str) -> Iterator[None]:
+def _reading(what: str, name: str) -> Iterator[None]:
+    """InputError where a folder is missing, holds git-lfs pointers in place of its large files, or cannot be read."""
+    folder, hint = Path(name), "check the folder"
+    if not os.path.exists(name):
+        if name.startswith((".", os.sep)) or name.count("/") > 1:  # as no hub id is
+            raise InputError(f"there is no folder {name!r}; give one that holds a model, or a hub id")
+        hint = "there is no such folder here, so give one, or a hub id that is cached or online"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix in LARGE_FILES and _is_pointer(path):
+            raise InputError(f"{path} is a git-lfs pointer in place of the file; run `git lfs pull` in {folder}")
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # what these libraries raise has no base in common; the tokenizer's is Exception itself
-        raise InputError(f"{problem} ({what_it_says(error)}); {hint}") from error
-
-
-def _require_folder(name: str) -> None:
-    """InputError for a path, which no hub id can be, where there is nothing."""
-    if not os.path.exists(name) and (name.startswith((".", os.sep)) or name.count("/") > 1):
-        raise InputError(f"there is no folder {name!r}; give one that holds a model, or a hub id")
+        raise InputError(f"no {what} can be loaded from {name!r} ({what_it_says(error)}); {hint}") from error
 
 
 def _require_json(path: Path) -> None:
@@ -103,22 +104,6 @@ def _require_json(path: Path) -> None:
         json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not JSON ({what_it_says(error)}); copy it again, or remove it") from error
-
-
-def _hint(name: str) -> str:
-    if os.path.exists(name):
-        return "check the folder"
-    return "there is no such folder here, so give one, or a hub id that is cached or online"
-
-
-def _refuse_pointers(name: str) -> None:
-    """InputError where a folder holds git-lfs pointers in place of its large files."""
-    folder = Path(name)
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        if path.suffix in LARGE_FILES and _is_pointer(path):
-            raise InputError(f"{path} is a git-lfs pointer in place of the file; run `git lfs pull` in {folder}")
 
 
 def _is_pointer(path: Path) -> bool:
@@ -133,5 +118,5 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
 
 
-def _by(shape: Any) -> str:
+def shape_text(shape: Any) -> str:
     return " x ".join(map(str, shape)) or "a single number"

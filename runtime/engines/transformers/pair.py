@@ -37,7 +37,12 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     target.vocabulary_size = min(max(tokenizer.get_vocab().values()) + 1, num_rows(target.model))
     if kind is None:
         source = model.from_pretrained(drafter_name, **how)
-        _check_rows(config, target, source)
+        if num_rows(source.model) < target.vocabulary_size:
+            raise InputError(
+                f"drafter {config.drafter!r} has rows for {num_rows(source.model)} tokens, but target "
+                f"{config.target!r} generates {target.vocabulary_size} different ones; choose a drafter that knows all "
+                "of them"
+            )
         source.vocabulary_size = target.vocabulary_size
     else:
         source = load_head(drafter_name, target)
@@ -55,14 +60,6 @@ def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:
             f"target {config.target!r} and drafter {config.drafter!r} have different tokenizers "
             f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "
             "drafter of the target's family"
-        )
-
-
-def _check_rows(config: PairConfig, target: TransformersModel, drafter: TransformersModel) -> None:
-    if num_rows(drafter.model) < target.vocabulary_size:
-        raise InputError(
-            f"drafter {config.drafter!r} has rows for {num_rows(drafter.model)} tokens, but target {config.target!r} "
-            f"generates {target.vocabulary_size} different ones; choose a drafter that knows all of them"
         )
 
 
