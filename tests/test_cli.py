@@ -118,6 +118,7 @@ def test_two_machines_collect_what_one_does(runs, tmp_path, capsys):
         assert cli.main(["collect", "--out", str(machine), "--shard", f"{number}/2", *FEW]) == 0
     capsys.readouterr()
     merged = ["collect", "--out", tmp_path / "merged", "--merge"]
+    refused([*merged, "[]"], "merge names nothing", capsys)
     refused([*merged, f"[{machines[1]}]"], "of 2 shards 1 is missing", capsys)
     assert cli.main([*map(str, merged), f"[{machines[0]}, {machines[1]}]"]) == 0
     both, alone = (TraceFolder.open(path) for path in (tmp_path / "merged", runs / "traces"))

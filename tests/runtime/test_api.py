@@ -71,3 +71,16 @@ def test_what_cannot_be_loaded_is_refused():
         treewright.load(dtype="int3")
     with pytest.raises(treewright.InputError, match="choose one"):
         treewright.load(selector="nowhere", dynamic=(1, 1, 1))
+
+
+@pytest.mark.parametrize("option", [{"max_tokens": 2.5}, {"seed": 1.5}, {"top_k": True}])
+def test_a_count_that_is_no_whole_number_is_refused(model, option):
+    with pytest.raises(treewright.InputError, match=f"{next(iter(option))} is a whole number, got"):
+        model.generate("w1", **option)
+
+
+def test_prompts_in_anything_but_a_list_and_a_tree_of_two_sizes_are_refused(model):
+    with pytest.raises(treewright.InputError, match="a text or a list of texts"):
+        model.generate({"w1": 1})
+    with pytest.raises(treewright.InputError, match=r"is \(depth, width, budget\), got \(1, 1\)"):
+        SpeculationConfig(dynamic=(1, 1))  # type: ignore - what a caller without types may pass

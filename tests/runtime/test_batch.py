@@ -196,3 +196,18 @@ def test_rows_are_not_reached_through_a_session_that_has_ended():
     other.open()
     with pytest.raises(AssertionError, match="opened for another batch, which ended this one"):
         target.join(np.array([1, 2]), 20)
+
+
+@pytest.mark.parametrize("verifier", ["naive", "traversal", "spectr"])
+def test_a_tree_grows_on_beside_a_wider_one_that_may_not(verifier):
+    """The padded width of the batch stays the same then; the request's draws must be those it has alone."""
+    for seed in range(12):
+        long = Request([1, 2, 3], 20, Sampling(temperature=0.3, seed=seed))
+        short = Request([4, 5, 6], 2, Sampling(temperature=3.0, seed=seed + 1000))
+        alone, beside = (
+            tiny.decoder(
+                tiny.llama(), tiny.llama(noise=0.02), sampled_shape(IID_PATHS, 4, 0, 6), IID_PATHS, verifier=verifier
+            ).generate(requests)[0]
+            for requests in ([long], [long, short])
+        )
+        assert alone[0].token_ids == beside[0].token_ids
