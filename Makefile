@@ -39,7 +39,7 @@ soak: $(READY)
 
 # The pages of docs/ as a site in build/site; the first run installs mkdocs-material.
 docs: $(VENV)/.docs-ready
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Measured numbers and the plot in README.md and docs/, from the committed JSON.
 figures: $(READY)
