@@ -53,7 +53,7 @@ class SelectorStep:
         self._selector = selector
         self._context = context
         self._scores: Scores | None = None
-        self._valued: tuple[DraftTree, Array] | None = None  # the last tree and its `_log_values`
+        self._valued: tuple[DraftTree, Array, int] | None = None  # the last tree, its `_log_values`, and its last level
 
     def frontier(self, tree: DraftTree) -> Array:
         limits, objective = self._selector.limits, self._selector.objective
@@ -115,23 +115,21 @@ class SelectorStep:
         """[B, N]: log-probability that the text runs through the node; -inf where a threshold cuts it."""
         if self._valued is not None and self._valued[0] is tree:
             return self._valued[1]
+        level = 0
         if tree.tokens.shape[1] == 1:
             log_values = np.zeros(tree.tokens.shape)
         else:
+            level = int(tree.depths.max())
+            # The sums of the tree before its last level; where more levels are new, there are none.
+            known = self._valued[1] if self._valued is not None and self._valued[2] >= level - 1 else None
             edges = np.minimum(self._score(tree).accept, 0.0, dtype=np.float64)
             if self._selector.min_prob > 0:
                 edges = np.where(tree.top_log_probs < np.log(self._selector.min_prob), -np.inf, edges)
-            log_values = tree.path_sums(edges, self._known_sums(tree))
+            log_values = tree.path_sums(edges, known)
             if self._selector.path_prob > 0:
                 log_values = np.where(tree.path_log_probs < np.log(self._selector.path_prob), -np.inf, log_values)
-        self._valued = (tree, log_values)
+        self._valued = (tree, log_values, level)
         return log_values
-
-    def _known_sums(self, tree: DraftTree) -> Array | None:
-        """The values of the tree before its last level; None where more levels are new."""
-        if self._valued is None or int(self._valued[0].depths.max()) < int(tree.depths.max()) - 1:
-            return None
-        return self._valued[1]
 
     def _worst_kept(self, log_values: Array) -> float:
         """The value of the last of one tree's nodes within the budget; below it no descendant can be kept either."""
