@@ -19,6 +19,16 @@ class StepContext:
     history: Array  # [B, H] float32, see `history.HISTORY`
 
     @property
+    def batch(self) -> int:
+        """Requests."""
+        return len(self.positions)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens before the root of the longest text, by which a step is priced."""
+        return int(self.positions.max())
+
+    @property
     def max_depths(self) -> Array:
         """[B]: the deepest node that could still be emitted (a step always adds one token to its path)."""
         return self.remaining - 1

@@ -1,7 +1,6 @@
 """The Python interface: `treewright.load` makes a model of a pair, `Model.generate` continues prompts with it."""
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TypedDict, Unpack, overload
 
 from ..controller.errors import InputError
 from .build import build_decoder
-from .decoder import raise_first_error
 from .generate import TextOptions
 from .pair import REFERENCE, Pair, PairConfig, load_pair
 from .request import Request
@@ -76,15 +74,10 @@ class Model:
     def _run(self, requests: Sequence[Request]) -> list[Generation]:
         streams = self._decoder.open_streams(requests)
         num_steps, lengths = [0] * len(streams), [0] * len(streams)
-        batch, waiting = self._decoder.open_batch(), deque(zip(requests, streams, strict=True))
-        while waiting or len(batch):
-            while waiting and len(batch) < MAX_BATCH:
-                batch.join(*waiting.popleft())
-            batch.step()
+        for _ in self._decoder.steps(requests, streams, MAX_BATCH):
             for row, stream in enumerate(streams):
                 num_steps[row] += len(stream.token_ids) > lengths[row]
                 lengths[row] = len(stream.token_ids)
-        raise_first_error(requests, streams)
         return [
             Generation(stream.text, tuple(stream.token_ids), str(stream.finish_reason), length / steps)
             for stream, length, steps in zip(streams, lengths, num_steps, strict=True)

@@ -1,5 +1,6 @@
 """The decoder: a loop that is lossless, and the batches of requests that it runs."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..controller.contract import require_sound
@@ -75,26 +76,29 @@ class Decoder:
             silent=self._special.values(),
         )
 
-    def steps(self, requests: Sequence[Request], sinks: Sequence[TokenSink]) -> Iterator[StepRecord]:
-        """Decode step by step into `sinks`; ends when every request has ended. A caller may stop asking earlier.
+    def steps(
+        self, requests: Sequence[Request], sinks: Sequence[TokenSink], max_batch: int | None = None
+    ) -> Iterator[StepRecord]:
+        """Decode step by step into `sinks`, up to `max_batch` requests together; ends when every request has ended. A
+        caller may stop asking earlier.
 
         If a request fails, the others are decoded to their ends before its error is raised.
         """
-        batch = self.open_batch()
-        for request, sink in zip(requests, sinks, strict=True):
-            batch.join(request, sink)
-        while len(batch):
+        batch, waiting = self.open_batch(), deque(zip(requests, sinks, strict=True))
+        while waiting or len(batch):
+            while waiting and (max_batch is None or len(batch) < max_batch):
+                batch.join(*waiting.popleft())
             record = batch.step()
             if record is not None:
                 yield record
-        raise_first_error(requests, sinks)
+        _raise_first_error(requests, sinks)
 
     def open_batch(self) -> Batch:
         """An empty batch, which requests join and leave; it ends the batch before, whose rows the models drop."""
         return Batch(self._loop)
 
 
-def raise_first_error(requests: Sequence[Request], sinks: Sequence[TokenSink]) -> None:
+def _raise_first_error(requests: Sequence[Request], sinks: Sequence[TokenSink]) -> None:
     """Raise the first request's error, with a note that identifies the request."""
     for number, (request, sink) in enumerate(zip(requests, sinks, strict=True), start=1):
         if sink.error is not None:

@@ -66,7 +66,7 @@ class StepRatios:
         self._next_positions = positions + record.verdict.accepted_lengths + 1
         if not widths or not goes_on:
             return None
-        batch, context = len(positions), int(positions.max())
+        batch, context = record.context.batch, record.context.longest
         if batch not in self._table.batches:
             return None
         num_nodes = record.kept.tokens.shape[1] - 1  # what the smaller trees of a batch are padded to

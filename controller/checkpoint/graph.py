@@ -6,6 +6,7 @@ deadline and without optimisation, because no deadline applies to the optimiser.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from threading import Timer
 
 import numpy as np
@@ -37,6 +38,19 @@ MAX_OPERATIONS = 512
 MAX_GOLDEN = 4096
 GOLDEN_TOLERANCE = 1e-4
 DEADLINE_S = 10.0
+# What a C++ exception can become: Python's, or ONNX Runtime's own, which have no base in common.
+RUNTIME_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    *(
+        error
+        for error in vars(import_module("onnxruntime.capi.onnxruntime_pybind11_state")).values()
+        if isinstance(error, type) and issubclass(error, Exception)
+    ),
+)
 
 
 def check_graph(graph: bytes, weights: Mapping[str, Array], golden: Mapping[str, Array]) -> float:
@@ -53,7 +67,7 @@ def check_graph(graph: bytes, weights: Mapping[str, Array], golden: Mapping[str,
     try:
         session = open_session(graph, trusted=False)
         answers = [_answers(session, golden), _answers(session, first), _answers(open_session(graph), golden)]
-    except Exception as error:  # those of C++, built-in ones and ONNX Runtime's own, have no other base in common
+    except RUNTIME_ERRORS as error:
         raise InputError(f"model.onnx does not run ({first_line(error)}); the folder is damaged") from error
     miss = max(golden_miss(given, wanted) for given, wanted in zip(answers, (golden, first, golden), strict=True))
     if not miss <= GOLDEN_TOLERANCE:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..context import StepContext
 from ..pricing.latency import LatencyTable
+from ..pricing.objective import bucket
 from ..trees.tree import Array, DraftTree
 from .base import ShapePolicy, Step
 from .ledger import Ledger
@@ -45,11 +46,10 @@ class Guard:
         """Milliseconds of a plain step by the table; 1 without one, and costs are milliseconds then."""
         if self._table is None:
             return 1.0
-        batch, position = len(context.positions), int(context.positions.max())
-        return float(self._table.verify_costs(0, batch=batch, context=position)[0])
+        return float(self._table.verify_costs(0, batch=context.batch, context=context.longest)[0])
 
     def _ledger(self, context: StepContext) -> Ledger:
-        key = (len(context.positions), round(context.mean_temperature, 1))
+        key = bucket(context.batch, context.mean_temperature)
         if key not in self._ledgers:
             self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", has_price=self._table is not None)
         return self._ledgers[key]

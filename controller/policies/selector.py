@@ -90,10 +90,9 @@ class SelectorStep:
         objective, context = self._selector.objective, self._context
         if objective is None:
             return
-        batch, position = len(context.positions), int(context.positions.max())
-        price = objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, batch=batch, context=position)
-        tokens = float(num_tokens.sum())
-        objective.record(context.mean_temperature, tokens, price, batch=batch, context=position)
+        size = {"batch": context.batch, "context": context.longest}
+        price = objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, **size)
+        objective.record(context.mean_temperature, float(num_tokens.sum()), price, **size)
 
     def _open_nodes(self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
         """Of one tree's nodes of the last `level` those that may be kept and have likely children, best first, as many
@@ -151,8 +150,8 @@ class SelectorStep:
         assert objective is not None
         return objective.prices(
             context.mean_temperature,
-            batch=len(context.positions),
-            context=int(context.positions.max()),
+            batch=context.batch,
+            context=context.longest,
             budget=limits.budget,
             frontier=limits.frontier,
         )

@@ -84,6 +84,11 @@ def nearest(by_temperature: Mapping[Temperature, Value], temperature: float) -> 
     return by_temperature[min(by_temperature, key=lambda known: abs(float(known) - temperature))]
 
 
+def bucket(batch: int, temperature: float) -> tuple[int, float]:
+    """The steps that share one account of throughput."""
+    return batch, round(temperature, 1)
+
+
 class Objective:
     """Prices a step by the latency table, and keeps theta for each batch size and temperature.
 
@@ -121,11 +126,11 @@ class Objective:
         """Count a finished step: tokens it committed for all requests, and its price."""
         decay = 1.0 - 1.0 / HORIZON_STEPS
         tokens, ms = self._running(temperature, batch, context)
-        self._totals[batch, round(temperature, 1)] = (tokens * decay + num_tokens, ms * decay + step_ms)
+        self._totals[bucket(batch, temperature)] = (tokens * decay + num_tokens, ms * decay + step_ms)
 
     def _running(self, temperature: float, batch: int, context: int) -> tuple[float, float]:
         """Tokens and milliseconds so far, a few plain steps before anything was recorded."""
-        key = (batch, round(temperature, 1))
+        key = bucket(batch, temperature)
         if key in self._totals:
             return self._totals[key]
         plain_ms = float(self.table.verify_costs(0, batch=batch, context=context)[0])

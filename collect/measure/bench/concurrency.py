@@ -13,7 +13,7 @@ from ....controller.plans.plan import PolicyPlan
 from ....controller.plans.setting import temperature_title
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.build import plain_decoder, tree_decoder
-from ....runtime.decoder import Decoder, raise_first_error
+from ....runtime.decoder import Decoder
 from ....runtime.pair import Pair
 from ....runtime.stats import DecodeStats
 from .measure import Speed, num_unlike
@@ -55,15 +55,9 @@ def side_by_side(decoder: Decoder, jobs: Sequence[Job], concurrency: int) -> Run
     requests = [job.request for job in jobs]
     streams, stats = decoder.open_streams(requests), DecodeStats()
     started = perf_counter()
-    batch, waiting = decoder.open_batch(), list(zip(requests, streams, strict=True))[::-1]
-    while waiting or len(batch):
-        while waiting and len(batch) < concurrency:
-            batch.join(*waiting.pop())
-        record = batch.step()
-        if record is not None:
-            stats.add(record)
+    for record in decoder.steps(requests, streams, concurrency):
+        stats.add(record)
     seconds = perf_counter() - started
-    raise_first_error(requests, streams)
     return Run([token for stream in streams for token in stream.token_ids], seconds, stats)
 
 
