@@ -51,6 +51,10 @@ class Decoder:
         self._end_tokens = end_tokens
         self._special = detokeniser.special_tokens
 
+    def prepare(self, max_batch: int) -> None:
+        """Do ahead what the first steps of up to `max_batch` requests would do; on a device it captures graphs."""
+        self._loop.prepare(max_batch)
+
     def generate(self, requests: Sequence[Request]) -> tuple[list[TextStream], DecodeStats]:
         """Decode the requests together to their ends; raises as `steps` does."""
         streams = self.open_streams(requests)

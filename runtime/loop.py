@@ -48,6 +48,23 @@ class Loop(NamedTuple):
     selector: ShapePolicy | None
     observer: Observer | None
 
+    @property
+    def tree_rows(self) -> int:
+        """Of the largest tree that is verified, the root included."""
+        return 1 + (0 if self.selector is None else self.selector.limits.budget)
+
+    @property
+    def num_rows(self) -> int:
+        """Cache rows that a step of one request takes: those of the largest tree, or of a chunk of its prompt."""
+        limits = None if self.selector is None else self.selector.limits
+        return max(CHUNK, self.tree_rows, 0 if limits is None else 1 + limits.frontier * limits.max_depth)
+
+    def prepare(self, max_batch: int) -> None:
+        """Do ahead what the first steps of up to `max_batch` requests would do."""
+        self.target.model.prepare(max_batch, self.tree_rows)
+        if self.drafter is not None and self.selector is not None:
+            self.drafter.prepare(max_batch, self.selector.limits.frontier)
+
 
 class Batch:
     """The requests of a `Loop`, whose models hold the rows of one batch at a time."""
@@ -140,16 +157,19 @@ class Batch:
                 self._slots.drop_newcomer()
 
     def _may_join(self) -> bool:
-        """Whether the first of the joining requests may join now."""
+        """Whether the first of the joining requests may join now; one that finds no room waits until others leave."""
         others = self._slots.entries
-        return bool(self._joining) and not (others and (self._joining[0].is_alone or others[0].is_alone))
+        if not others or not self._joining or self._is_reading:
+            return bool(self._joining)
+        first = self._joining[0]
+        return not (first.is_alone or others[0].is_alone) and self._slots.has_room(first, self._loop.num_rows)
 
     def _read(self, entry: Entry, budget: int, together: int) -> int:
         """Join a request and read its prompt up to the `budget`, all but the last tokens, which are read `together`
         with its first tree; tokens of the budget that it used."""
         target, slot = self._loop.target, len(self._slots.entries)
         if not self._is_reading:
-            self._slots.join(entry, max(self._most_rows, CHUNK))
+            self._slots.join(entry, self._loop.num_rows)
             self._is_reading = True
         to_read = max(0, target.num_unread(slot) - together)
         if to_read:
@@ -159,14 +179,6 @@ class Batch:
             self._joining.popleft()
             self._is_reading = False
         return to_read + min(target.num_unread(slot), together)
-
-    @property
-    def _most_rows(self) -> int:
-        """Of the largest tree."""
-        if self._loop.selector is None:
-            return 1
-        limits = self._loop.selector.limits
-        return 1 + max(limits.budget, limits.frontier * limits.max_depth)
 
     def _decode(self, context: StepContext, clock: Clock) -> StepRecord:
         target, verifier, drafter, selector, _ = self._loop

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..controller.errors import InputError
-from ..controller.ranges import MOST_THREADS, require_between
+from ..controller.ranges import MOST_THREADS, require_at_least, require_between
 
 REFERENCE = "reference"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -29,6 +29,8 @@ class PairConfig:
     """Where both models run: cpu or cuda"""
     threads: int = 0
     """CPU threads; 0 takes the fastest that `profile` has measured a table on, else torch's own choice"""
+    cache_tokens: int = 0
+    """On cuda, tokens that the cache holds, of all requests together; 0 takes most of the device's free memory"""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -36,6 +38,12 @@ class PairConfig:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"pair.device is cpu, cuda or cuda:N, got {self.device!r}")
         require_between("pair.threads", self.threads, 0, MOST_THREADS)
+        require_at_least("pair.cache_tokens", self.cache_tokens, 0)
+        if self.cache_tokens and self.device == "cpu":
+            raise InputError(
+                f"pair.cache_tokens {self.cache_tokens} sizes a device's cache, and pair.device is cpu, where the cache "
+                "grows with its requests; leave it out"
+            )
 
 
 def reference_folder() -> Path:

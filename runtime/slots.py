@@ -23,6 +23,10 @@ class Entry(NamedTuple):
     sink: TokenSink
     is_alone: bool = False  # to be the only one of its batch
 
+    def capacity(self, num_rows: int) -> int:
+        """Cache rows that the request takes at most, if one of its steps takes `num_rows`."""
+        return len(self.request.prompt_ids) + self.request.max_tokens + num_rows
+
     def going_on_alone(self) -> "Entry":
         """The rest of the request, to be decoded alone."""
         assert not self.is_alone, "its prompt holds what was generated before"
@@ -64,10 +68,14 @@ class Slots:
             history=self.history.values.astype(np.float32),
         )
 
+    def has_room(self, entry: Entry, num_rows: int) -> bool:
+        """Whether `join` finds room for the request in the caches."""
+        models = [session.model for session in self._sessions if session is not None]
+        return all(model.has_room(entry.capacity(num_rows)) for model in models)
+
     def join(self, entry: Entry, num_rows: int) -> None:
         """Add a request to target and drafter, its prompt unread; a step takes up to `num_rows` cache rows."""
-        text = np.asarray(entry.request.prompt_ids, dtype=np.int64)
-        capacity = len(text) + entry.request.max_tokens + num_rows
+        text, capacity = np.asarray(entry.request.prompt_ids, dtype=np.int64), entry.capacity(num_rows)
         self._target.join(text, capacity)
         if self._drafter is not None:
             self._drafter.join(text, capacity)

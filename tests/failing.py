@@ -32,6 +32,12 @@ class FailingModel:
         self._model.open(num_slots, capacity, session)
         self.session = session
 
+    def has_room(self, capacity):
+        return self._model.has_room(capacity)
+
+    def prepare(self, num_slots, num_rows, *, num_logits=0):
+        self._model.prepare(num_slots, num_rows, num_logits=num_logits)
+
     def join(self, capacity):
         self._model.join(capacity)
         self._rooms.append(capacity - CHUNK)

@@ -27,6 +27,12 @@ class RememberingModel:
         self._texts = [[] for _ in range(num_slots)]
         self._tokens = self._parents = np.zeros((0, 0), dtype=np.int64)
 
+    def has_room(self, capacity):
+        return True
+
+    def prepare(self, num_slots, num_rows, *, num_logits=0):
+        pass
+
     def join(self, capacity):
         self._texts.append([])
 

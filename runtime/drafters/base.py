@@ -19,6 +19,10 @@ class Drafter(Protocol):
         walk's schemes."""
         ...
 
+    def prepare(self, num_slots: int, frontier: int) -> None:
+        """Do ahead what the first levels of up to `frontier` nodes in each of up to `num_slots` slots would do."""
+        ...
+
     def open(self) -> Session | None:
         """Empty all slots; the session of its model, if it has one."""
         ...

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
-from ..engines.base import CHUNK, CachedModel, Session, append_text, append_texts
+from ..engines.base import CHUNK, FEW, CachedModel, Session, append_text, append_texts
 from ..machine.transfer import to_device
 from ..sampling import TokenSampler
 from ..schemes.ranked import draft
@@ -38,6 +38,10 @@ class LanguageModelDrafter:
         self._unread: list[Array] = []
         self._rows = TreeRows(0)
         self.draft_rows: list[dict[int, Tensor]] = []
+
+    def prepare(self, num_slots: int, frontier: int) -> None:
+        self.model.prepare(num_slots, FEW, num_logits=1)  # the roots' level reads what a step has committed
+        self.model.prepare(num_slots, frontier)
 
     def open(self) -> Session:
         self._session = Session(self.model)

@@ -32,6 +32,9 @@ class LookupDrafter:
         self._datastore = datastore
         self._texts: list[NgramModel] = []
 
+    def prepare(self, num_slots: int, frontier: int) -> None:
+        pass  # there is nothing to capture
+
     def open(self) -> None:
         self._texts = []
 

@@ -42,12 +42,21 @@ class CachedModel(Protocol):
         """[S] int64: committed rows per slot."""
         ...
 
+    def prepare(self, num_slots: int, num_rows: int, *, num_logits: int = 0) -> None:
+        """Do ahead what the first forwards of up to `num_rows` rows in each of up to `num_slots` slots would do."""
+        ...
+
     def open(self, num_slots: int, capacity: int, session: "Session | None" = None) -> None:
         """Begin anew with empty slots, each with room for `capacity` rows, for a `session`."""
         ...
 
+    def has_room(self, capacity: int) -> bool:
+        """Whether one more slot of `capacity` rows fits beside the others now."""
+        ...
+
     def join(self, capacity: int) -> None:
-        """One more empty slot, behind the others, with room for `capacity` rows at least."""
+        """One more empty slot, behind the others, with room for `capacity` rows at least; InputError where it does not
+        fit."""
         ...
 
     def keep(self, slots: Sequence[int]) -> None:

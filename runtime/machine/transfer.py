@@ -19,6 +19,12 @@ def to_device(array: Array, device: torch.device) -> Tensor:
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
+def send(array: Array, into: Tensor) -> None:
+    """The same numbers into a tensor of that shape."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    into.copy_(tensor.pin_memory() if into.is_cuda else tensor, non_blocking=True)
+
+
 def to_host(*tensors: Tensor) -> tuple[Array, ...]:
     """All of them, after one wait; floating point comes as float32, the rest as it is."""
     narrow = [tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors]

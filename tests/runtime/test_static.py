@@ -12,7 +12,7 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import append_texts
-from treewright.runtime.engines.transformers.static import MENU, Shape, StaticModel
+from treewright.runtime.engines.transformers.static import ROWS, TEXTS, Shape, StaticModel
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 TOLERANCE = {"rtol": 0, "atol": 1e-12}  # both sides are the same float64 sums in another order
@@ -97,7 +97,8 @@ def test_shapes_are_those_of_the_menu(monkeypatch):
     target, drafter = llamas()
     tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS)).generate(tiny.requests(5, 0.8))
     assert met
-    assert {size for shape in met for size in shape[1:]} <= set(MENU)
+    assert {shape.num_rows for shape in met} <= set(ROWS)
+    assert {shape.num_texts for shape in met} <= set(TEXTS)
 
 
 class FromTheDevice(TorchDispatchMode):
@@ -116,9 +117,8 @@ def test_a_forward_reads_nothing_from_the_host_and_nothing_back(family):
     network: Any = model.model  # transformers' decorator hides the signature of `to`
     on_device = StaticModel(network.to("meta"), model.vocabulary_size)
     on_device.open(2, 60)
-    shape = Shape(first_slot=0, num_slots=2, num_rows=4, num_seen=8, num_logits=3)
-    numbers = torch.zeros(2 * 4 * 3 + 2 + 3, dtype=torch.int64, device="meta")
-    seen = torch.ones((2, 4, 8), dtype=torch.bool, device="meta")
+    shape = Shape.of(2, 8, is_last=False, heads=2)
+    data = torch.zeros(8 * sum(shape.sizes) + 8 * 8, dtype=torch.uint8, device="meta")
     with torch.inference_mode(), FromTheDevice():
-        logits = on_device.compute(shape, numbers, seen)
-    assert logits.shape == (2, 3, tiny.VOCABULARY_SIZE)
+        (logits,) = on_device.compute(shape, data)
+    assert logits.shape == (8, tiny.VOCABULARY_SIZE)

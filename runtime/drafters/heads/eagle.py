@@ -35,7 +35,7 @@ class EagleDrafter:
 
     def __init__(self, head: EagleHead, target: Target, scheme: Scheme):
         self.scheme = scheme
-        self.model = TransformersModel(head, target.model.vocabulary_size)
+        self.model = type(target.model)(head, target.model.vocabulary_size)
         self.model.context_length = target.model.context_length
         self.model.hidden_layers = (0,)
         self._head = head
@@ -44,6 +44,9 @@ class EagleDrafter:
         self._features: list[Tensor] = []  # [n, H] each, for the first n of the tokens
         self._rows = TreeRows(0)
         self._outputs = torch.empty(0)  # [B, 1 + rows, H] of the roots, then of the rows of the trees
+
+    def prepare(self, num_slots: int, frontier: int) -> None:
+        pass  # graphs of one layer are captured in no time
 
     def open(self) -> Session:
         self._tokens, self._features = [], []

@@ -99,7 +99,13 @@ class EagleLayer(nn.Module):
         self.mlp = LlamaMLP(layer)
 
     def forward(
-        self, embedded: Tensor, features: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache
+        self,
+        embedded: Tensor,
+        features: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: Cache,
+        **options: Any,
     ) -> Tensor:
         normed = self.hidden_norm(features)
         attended, _ = self.self_attn(
@@ -107,6 +113,7 @@ class EagleLayer(nn.Module):
             position_embeddings=rotary,
             attention_mask=mask,
             past_key_values=cache,
+            **options,
         )
         hidden = (normed if self.norm_before_residual else features) + attended
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
@@ -145,13 +152,18 @@ class EagleHead(LlamaPreTrainedModel):
         position_ids: Tensor,
         attention_mask: Tensor | None,
         past_key_values: Cache,
-        logits_to_keep: int,
+        logits_to_keep: int | Tensor,
+        paged: Cache | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast:
         rotary = self.rotary_emb(features, position_ids)
-        hidden = self.layers[0](self.embed_tokens(input_ids), features, rotary, attention_mask, past_key_values)
+        options = {} if paged is None else {"paged": paged}
+        hidden = self.layers[0](
+            self.embed_tokens(input_ids), features, rotary, attention_mask, past_key_values, **options
+        )
         normed = self.norm(hidden)
-        logits: Any = self._in_target_tokens(self.lm_head(normed[:, -logits_to_keep:]))
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits: Any = self._in_target_tokens(self.lm_head(normed[:, kept]))
         handed_on: Any = normed if self.norm_output else hidden
         return CausalLMOutputWithPast(logits=logits, hidden_states=(handed_on,))
 

@@ -51,6 +51,9 @@ class MedusaDrafter:
         self._last: list[Tensor | None] = []  # [H] of the last of them
         self._logits = torch.empty(0)  # [B, depths, V] of the current step
 
+    def prepare(self, num_slots: int, frontier: int) -> None:
+        pass  # there is nothing to capture
+
     def open(self) -> None:
         self._root_positions, self._num_read, self._last = [], [], []
 

@@ -1,43 +1,71 @@
-"""A function of tensors of fixed shapes, captured as a CUDA graph when it is first called."""
+"""CUDA graphs of one model: captured on a stream of their own, with one memory pool."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+log = logging.getLogger(__name__)
 
-class CapturedFunction:
-    """Calls `function` by a graph. Between calls, it may depend on nothing but its inputs and on tensors whose
-    addresses never change, and it may read no value back to the host.
+Function = Callable[[], tuple[Tensor, ...]]
 
-    The graphs of one `pool` (`torch.cuda.graph_pool_handle()`) share memory, so `result` is where the answer is kept.
+
+class Graphs:
+    """Runs functions by graphs.
+
+    A function may depend on nothing but tensors whose addresses never change, and may read no value back to the host. A
+    model that does is run without graphs from then on, with a warning.
     """
 
-    def __init__(self, function: Callable[..., Tensor], result: Tensor, pool: Any):
-        self._function, self._result, self._pool = function, result, pool
-        self._inputs: tuple[Tensor, ...] = ()
-        self._graph: torch.cuda.CUDAGraph | None = None
+    def __init__(self, device: torch.device, most_rows: int):
+        self._device = device
+        self._most_rows = most_rows  # of a result
+        self._captures = True
+        self._stream: Any = None
+        self.clear()
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """`result`, good until the next call of any function that shares it."""
-        if self._graph is None:
-            self._graph = self._capture(inputs)
-        else:
-            for known, new in zip(self._inputs, inputs, strict=True):
-                known.copy_(new)
-        self._graph.replay()
-        return self._result
+    def clear(self) -> None:
+        """Forget all graphs, because an address has changed."""
+        self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]] = {}
+        self._buffers: dict[tuple[int, ...], Tensor] = {}  # of the results, which all graphs share
+        self._pool: Any = None  # a pool ends with its last graph, so it cannot be used again
 
-    def _capture(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
-        self._inputs = inputs
-        # A first run, on a stream of its own, lets libraries set themselves up.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._function(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
+    def run(self, key: Hashable, function: Function) -> tuple[Tensor, ...]:
+        """What `function` gives, good until the next run; its graph, named by `key`, is captured at the first."""
+        if self._captures and key not in self._graphs:
+            self._capture(key, function)
+        if key not in self._graphs:
+            return function()
+        graph, results = self._graphs[key]
+        graph.replay()
+        return results
+
+    def _capture(self, key: Hashable, function: Function) -> None:
+        current = torch.cuda.current_stream(self._device)
+        self._stream = self._stream or torch.cuda.Stream(self._device)
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        # The first run compiles kernels and lets libraries set themselves up, which a capture does not allow.
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            results = tuple(self._buffer(index, value)[: len(value)] for index, value in enumerate(function()))
+        current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            self._result.copy_(self._function(*inputs))
-        return graph
+        try:
+            # Other threads, a server's for example, may use the device meanwhile.
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                for result, value in zip(results, function(), strict=True):
+                    result.copy_(value)
+        except RuntimeError as error:
+            self._captures = False
+            self.clear()
+            log.warning("the model cannot be captured as a CUDA graph and runs without, which is slower: %s", error)
+            return
+        self._graphs[key] = graph, results
+
+    def _buffer(self, index: int, value: Tensor) -> Tensor:
+        known = (index, *value.shape[1:])
+        if known not in self._buffers:
+            self._buffers[known] = value.new_empty((self._most_rows, *value.shape[1:]))
+        return self._buffers[known]

@@ -29,6 +29,7 @@ class TransformersModel:
     rounds its softmax to float32."""
 
     packs = True
+    attention = TREE_ATTENTION
     max_leaves: int | None = None
 
     def __init__(self, model: PreTrainedModel, vocabulary_size: int):
@@ -43,13 +44,16 @@ class TransformersModel:
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
         config = model.config
-        self._cache = TreeCache(
+        self._cache = self._make_cache(
             num_layers=config.num_hidden_layers,
             num_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
             head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             dtype=model.dtype,
             device=model.device,
         )
+
+    def _make_cache(self, **layout: Any) -> Any:
+        return TreeCache(**layout)
 
     @classmethod
     def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str) -> "TransformersModel":
@@ -84,10 +88,17 @@ class TransformersModel:
         self.model.set_attn_implementation(PLAIN_ATTENTION)
 
     def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
-        if self.model.config._attn_implementation != TREE_ATTENTION:
-            self.model.set_attn_implementation(TREE_ATTENTION)
+        if self.model.config._attn_implementation != self.attention:
+            self.model.set_attn_implementation(self.attention)
         self.session = session
         self._cache.open(num_slots, capacity)
+
+    def prepare(self, num_slots: int, num_rows: int, *, num_logits: int = 0) -> None:
+        """Nothing: the first forward is as fast as the others."""
+
+    def has_room(self, capacity: int) -> bool:
+        """Always: the cache grows."""
+        return True
 
     def join(self, capacity: int) -> None:
         self._cache.join(capacity)

@@ -1,13 +1,20 @@
 """The models of a pair, loaded by transformers."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import torch
 
 from ....controller.errors import InputError
 from ...drafters.heads.base import DraftHead, head_kind, load_head
 from ...pair_config import DTYPES, REFERENCE, PairConfig, resolved
 from .loading import load_tokenizer
 from .model import TransformersModel, num_rows
+from .paged_cache import MOST_SLOTS
 from .static import StaticModel
+
+# Of a device's free memory; graphs, logits and the rows of running forwards take what is left.
+CACHE_SHARE = 0.8
 
 
 class LoadedModels(NamedTuple):
@@ -28,9 +35,8 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     tokenizer = load_tokenizer(target_name)
     if kind is None:
         _check_tokens(config, tokenizer, load_tokenizer(drafter_name))
-    # On a device kernel launches cost most, so shapes are few and captured; on a CPU padding does. A head reads hidden
-    # states, which graphs do not return.
-    model = TransformersModel if config.device == "cpu" or kind is not None else StaticModel
+    # On a device kernel launches cost most, so shapes are few and captured; on a CPU padding does.
+    model = TransformersModel if config.device == "cpu" else StaticModel
     how: dict[str, Any] = {"dtype": DTYPES[config.dtype], "device": config.device}
     target = model.from_pretrained(target_name, **how)
     # Ids may have holes, and added ones may lie beyond a model's rows; rows beyond the last id only pad a model.
@@ -46,7 +52,25 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
         source.vocabulary_size = target.vocabulary_size
     else:
         source = load_head(drafter_name, target)
+    size_caches([each for each in (target, source) if isinstance(each, StaticModel)], config.cache_tokens)
     return LoadedModels(target, source, tokenizer, _end_tokens(config.target, target, tokenizer))
+
+
+def size_caches(models: Sequence[StaticModel], num_tokens: int) -> None:
+    """Memory for so many tokens of all requests together in the cache of each model; 0: for as many as fit."""
+    if not models:
+        return
+    row_bytes = sum(model.row_bytes for model in models)
+    free = torch.cuda.mem_get_info(models[0].device)[0]
+    fitting = int(CACHE_SHARE * free) // row_bytes
+    if num_tokens > fitting:
+        raise InputError(
+            f"pair.cache_tokens {num_tokens} take {num_tokens * row_bytes / 2**30:.1f} GiB, and the device has "
+            f"{free / 2**30:.1f} GiB free; ask for {fitting} at most"
+        )
+    most = MOST_SLOTS * max(model.context_length for model in models)
+    for model in models:
+        model.size(num_tokens or min(fitting, most))
 
 
 def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:

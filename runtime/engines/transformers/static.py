@@ -1,12 +1,13 @@
-"""A transformers model whose forwards have few shapes; on CUDA each is captured as a graph when it is first met.
+"""A transformers model on a device: packed rows over a paged cache, in forwards of few shapes, captured as graphs.
 
-A forward of a small batch is a thousand kernel launches of a few microseconds each; a graph is one launch. It needs
-fixed shapes and addresses, so trees and batches are padded to the next size of a menu, and all inputs besides weights
-and cache are two tensors, the length of each slot included. The same code runs on the CPU without capture, for tests.
+A forward of a small batch is hundreds of kernel launches of a few microseconds each; a graph is one launch. It needs
+fixed shapes and addresses, so rows and texts are padded to the next size of a menu, and all inputs besides weights and
+cache come in one upload. The same code runs on the CPU without capture, for tests.
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,132 +15,229 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ....controller.trees.tree import Array
-from ...machine.transfer import to_device
-from ..base import Session
-from .graph import CapturedFunction
+from ...machine.transfer import send, to_device
+from ..base import CHUNK, Session
+from .attention import PAGED_ATTENTION
+from .compiled import compile_layers, compiling
+from .graph import Graphs
+from .merged import merge_projections
 from .model import TransformersModel
+from .paged_cache import MOST_SLOTS, PagedCache
+from .pages import PAGE, PackedRows
 
-# Slots, rows and logits of a forward; larger ones are not padded.
-MENU = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-# Forwards of more rows take the device longer than their launches take the host.
-MOST_CAPTURED_ROWS = 128
+# Packed rows, and texts, of a forward; one of more rows is not captured. A single row would be compiled by itself, and
+# takes no less time than two.
+ROWS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOST_SEEN = 1024  # tree rows of a slot
+# Rows times heads of one block of the attention: a tile of a tensor core, and what registers hold.
+LEAST_QUERIES, MOST_QUERIES = 16, 64
+# Rows of a cache whose size nobody has set: enough to compare a model's forwards.
+DEFAULT_ROWS = 4096
+# Of the inputs of a captured forward, the largest.
+MOST_BYTES = ROWS[-1] * (MOST_SEEN + 8 * 16)
 
 
 class Shape(NamedTuple):
     """Of one forward, as it runs."""
 
-    first_slot: int
-    num_slots: int
-    num_rows: int  # of this forward, per slot
-    num_seen: int  # tree rows that it may attend to, its own included
-    num_logits: int  # rows whose logits are wanted, per slot
+    num_texts: int
+    num_rows: int  # of all texts
+    is_last: bool  # logits of each text's last row alone, else of all rows
+    block_rows: int  # of the attention, see `PackedRows`
+
+    @classmethod
+    def of(cls, num_texts: int, num_rows: int, *, is_last: bool, heads: int) -> Self:
+        """The shape of the menu for so many texts and rows; `heads` of the queries read the same key head."""
+        texts = menu_size(TEXTS, num_texts)
+        rows = menu_size(ROWS, max(num_rows, texts))
+        queries = min(max(rows // texts * heads, LEAST_QUERIES), MOST_QUERIES)
+        return cls(texts, rows, is_last, max(1, 1 << (queries // heads).bit_length() - 1))
+
+    @property
+    def num_blocks(self) -> int:
+        return self.num_rows // self.block_rows + self.num_texts
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the parts of the numbers that a forward reads: tokens, positions, storage rows, slots and lengths of the
+        rows; blocks; the number of tree rows; the rows that get logits, unless all do."""
+        return [*[self.num_rows] * 5, 2 * self.num_blocks, 1, self.num_texts if self.is_last else 0]
 
 
 class StaticModel(TransformersModel):
     """A `CachedModel` (see `base`) of static shapes; `captures=False` runs them one launch after another."""
 
-    packs = False
+    attention = PAGED_ATTENTION
 
     def __init__(self, model: PreTrainedModel, vocabulary_size: int, *, captures: bool = True):
         super().__init__(model, vocabulary_size)
-        self._captured: dict[Shape, CapturedFunction] = {}
-        self._storage = self._cache.storage  # that the graphs know the address of
-        self._logits = torch.empty(0)
-        self._pool = torch.cuda.graph_pool_handle() if captures and self.device.type == "cuda" else None
+        groups = getattr(model.config, "num_key_value_heads", None) or model.config.num_attention_heads
+        self._heads = model.config.num_attention_heads // groups
+        self._graphs: Graphs | None = None
+        if captures and self._paged.is_fused:
+            self._graphs = Graphs(self.device, ROWS[-1])
+        if self._paged.is_fused:
+            merge_projections(model)
+            compile_layers(model)
+
+    def _make_cache(self, **layout: Any) -> PagedCache:
+        self._paged = PagedCache(**layout)
+        return self._paged
+
+    @property
+    def row_bytes(self) -> int:
+        """Of the cache, for one token."""
+        return self._paged.row_bytes
+
+    def size(self, num_rows: int) -> None:
+        """Memory for so many cache rows, of all texts together, until it is released; slots and graphs are lost."""
+        if self._graphs is not None:
+            self._graphs.clear()
+        self._paged.allot(num_rows, self.context_length + MOST_SEEN + CHUNK)
+        self._inputs = torch.zeros(MOST_BYTES if num_rows else 0, dtype=torch.uint8, device=self.device)
+        self._features = torch.empty(0)
+
+    def release(self) -> None:
+        super().release()
+        self.size(0)
 
     def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
-        self._cache.reserve(_menu_size(num_slots), capacity + MENU[-1])
+        if self._paged.num_rows == 0:
+            self.size(max(DEFAULT_ROWS, num_slots * (capacity + PAGE)))
         super().open(num_slots, capacity, session)
 
-    def join(self, capacity: int) -> None:
-        self._cache.reserve(_menu_size(len(self.lengths) + 1), capacity + MENU[-1])
-        super().join(capacity)
+    @property
+    def num_rows(self) -> int:
+        """Of the cache, for all texts together."""
+        return self._paged.num_rows
 
-    def _whole_forward(
-        self, tokens: Array, positions: Array, parents: Array, num_logits: int, first_slot: int, features: Tensor | None
+    @torch.inference_mode()
+    def prepare(self, num_slots: int, num_rows: int, *, num_logits: int = 0) -> None:
+        """Capture the graphs of all such shapes."""
+        if self._graphs is None:
+            return
+        for texts in TEXTS[: TEXTS.index(menu_size(TEXTS, num_slots)) + 1]:
+            for rows in ROWS:
+                if texts <= rows <= menu_size(ROWS, min(texts * num_rows, ROWS[-1])):
+                    shape = Shape.of(texts, rows, is_last=num_logits == 1 and rows > texts, heads=self._heads)
+                    self._run(shape, padding(shape), np.zeros((0, 0), dtype=bool), np.zeros(0, dtype=np.int64), None)
+
+    def has_room(self, capacity: int) -> bool:
+        return self._paged.has_room(capacity)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        tokens: Array,
+        positions: Array,
+        parents: Array,
+        *,
+        num_logits: int = 0,
+        first_slot: int = 0,
+        real: Array | None = None,
+        features: Tensor | None = None,
     ) -> Tensor:
-        assert features is None and not self.hidden_layers, "graphs return logits alone"
-        visible = self._cache.add_tree_rows(parents, first_slot)
-        num_slots, num_rows, num_seen = visible.shape
+        assert features is None or real is None, "heads run over whole blocks"
+        num_texts, num_rows = tokens.shape
         num_logits = num_logits or num_rows
-        num_padded = _menu_size(num_rows)
-        shape = Shape(
-            first_slot,
-            num_slots if first_slot else _menu_size(num_slots),  # elsewhere a slot is run alone
-            num_padded,
-            _menu_size(num_seen - num_rows + num_padded),
-            _menu_size(num_logits),
+        visible = self._paged.add_tree_rows(parents, first_slot)
+        is_real = np.ones(tokens.shape, dtype=bool) if real is None else real
+        texts, columns = np.nonzero(is_real)
+        shape = Shape.of(num_texts, len(texts), is_last=num_logits == 1 < num_rows, heads=self._heads)
+        numbers = self._numbers(shape, tokens, positions, is_real, first_slot, visible.shape[2])
+        # Where the rows of the block are among the packed ones; padding has those of any.
+        packed = np.maximum(is_real.ravel().cumsum().reshape(is_real.shape) - 1, 0)
+        if shape.is_last:
+            numbers[-shape.num_texts :][:num_texts] = packed[:, -1]
+        of_logits = np.arange(num_texts) if shape.is_last else packed[:, num_rows - num_logits :].ravel()
+        of_hidden = packed.ravel() if self.hidden_layers else packed[:0].ravel()
+        results, chosen = self._run(shape, numbers, visible[texts, columns], np.append(of_logits, of_hidden), features)
+        of_logits, of_hidden = chosen.split([of_logits.size, of_hidden.size])
+        self.hidden = results[1].index_select(0, of_hidden).view(*packed.shape, -1) if self.hidden_layers else None
+        return results[0].index_select(0, of_logits).view(num_texts, num_logits, -1)
+
+    def _numbers(
+        self, shape: Shape, tokens: Array, positions: Array, is_real: Array, first_slot: int, num_seen: int
+    ) -> Array:
+        """[n] int64, the parts of `Shape.sizes` one after another."""
+        texts, columns = np.nonzero(is_real)
+        slots, (num_packed,) = first_slot + texts, texts.shape
+        lengths = self.lengths[slots]
+        numbers = padding(shape)
+        of_rows, blocks = numbers[: 5 * shape.num_rows].reshape(5, -1), numbers[5 * shape.num_rows :]
+        of_rows[0, :num_packed] = tokens[is_real]
+        of_rows[1, :num_packed] = np.clip(positions[is_real], 0, self.context_length - 1)
+        of_rows[2, :num_packed] = self._paged.rows_at(slots, lengths + num_seen - tokens.shape[1] + columns)
+        of_rows[3, :num_packed], of_rows[4, :num_packed] = slots, lengths
+        counts = is_real.sum(axis=1)
+        num_blocks = -(-counts // shape.block_rows)
+        text = np.repeat(np.arange(len(counts)), num_blocks)
+        before = (np.arange(len(text)) - np.repeat(num_blocks.cumsum() - num_blocks, num_blocks)) * shape.block_rows
+        blocks[: len(text)] = (counts.cumsum() - counts)[text] + before
+        blocks[shape.num_blocks :][: len(text)] = np.minimum(shape.block_rows, counts[text] - before)
+        blocks[2 * shape.num_blocks] = num_seen
+        return numbers
+
+    def _run(
+        self, shape: Shape, numbers: Array, seen: Array, chosen: Array, features: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """What `compute` gives, good until the next forward, and the indices `chosen`, all after one upload."""
+        before = numbers.nbytes + -(-seen.size // 8) * 8
+        data = np.zeros(before + chosen.nbytes, dtype=np.uint8)
+        data[: numbers.nbytes], data[before:] = numbers.view(np.uint8), chosen.view(np.uint8)
+        data[numbers.nbytes :][: seen.size] = seen.ravel()
+        rows = None if features is None else features.flatten(0, 1)[None]
+        if self._graphs is None or shape.num_rows > ROWS[-1] or seen.shape[1] > MOST_SEEN:
+            uploaded = to_device(data, self.device)
+            with compiling():
+                return self.compute(shape, uploaded, rows), uploaded[before:].view(torch.int64)
+        send(data, self._inputs[: len(data)])
+        if rows is not None:
+            if self._features.numel() == 0:
+                self._features = rows.new_zeros((1, ROWS[-1], rows.shape[-1]))
+            self._features[:, : rows.shape[1]] = rows
+            rows = self._features[:, : shape.num_rows]
+        with compiling():
+            results = self._graphs.run(
+                (shape, self.hidden_layers, rows is not None), partial(self.compute, shape, self._inputs, rows)
+            )
+        return results, self._inputs[before : len(data)].view(torch.int64)
+
+    def compute(self, shape: Shape, data: Tensor, features: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Logits [n, V] of the rows that get them, and hidden states [M, F] if any are kept, from tensors on the device
+        alone: the bytes of numbers (see `Shape.sizes`), then what each row sees."""
+        num_bytes = 8 * sum(shape.sizes)
+        numbers, seen = data[:num_bytes].view(torch.int64), data[num_bytes:].view(torch.bool)
+        tokens, positions, stored, slots, lengths, blocks, num_seen, kept = numbers.split(shape.sizes)
+        rows = PackedRows(
+            self._paged.tables, slots, lengths, positions, num_seen, seen, blocks.view(2, -1), shape.block_rows
         )
-        inputs = self._padded(shape, tokens, np.clip(positions, 0, self.context_length - 1), visible, num_logits)
-        logits = self._run(shape, *(to_device(part, self.device) for part in inputs))
-        return logits[:num_slots, :num_logits].clone()  # the next forward overwrites them
-
-    def _padded(
-        self, shape: Shape, tokens: Array, positions: Array, visible: Array, num_logits: int
-    ) -> tuple[Array, Array]:
-        """What `compute` reads.
-
-        Padding attends to itself alone. It is stored behind the real rows, or behind the committed rows of a slot that
-        is not part of the forward; the next forward overwrites it.
-        """
-        cache, (num_slots, num_rows, num_seen) = self._cache, visible.shape
-        ids, position_ids = np.zeros((2, shape.num_slots, shape.num_rows), dtype=np.int64)
-        ids[:num_slots, :num_rows], position_ids[:num_slots, :num_rows] = tokens, positions
-        lengths = np.zeros(shape.num_slots, dtype=np.int64)
-        known = cache.lengths[shape.first_slot :][: shape.num_slots]
-        lengths[: len(known)] = known
-        rows = num_seen - num_rows + np.arange(shape.num_rows)
-        kept = np.minimum(num_rows - num_logits + np.arange(shape.num_logits), num_rows - 1)
-        seen = np.zeros((shape.num_slots, shape.num_rows, shape.num_seen), dtype=bool)
-        seen[:, np.arange(shape.num_rows), rows] = True
-        seen[:num_slots, :num_rows, :num_seen] = visible
-        assert lengths.max() + shape.num_seen <= cache.capacity, "a forward reaches behind its cache"
-        return np.concatenate(
-            [part.ravel() for part in (ids, position_ids, lengths[:, None] + rows, lengths, kept)]
-        ), seen
-
-    def _run(self, shape: Shape, numbers: Tensor, seen: Tensor) -> Tensor:
-        if self._pool is None or shape.num_rows > MOST_CAPTURED_ROWS:
-            return self.compute(shape, numbers, seen)
-        if self._storage is not self._cache.storage:  # it has grown
-            self._captured, self._storage = {}, self._cache.storage
-        if shape not in self._captured:
-            room = self._room_for_logits(shape)
-            self._captured[shape] = CapturedFunction(partial(self.compute, shape), room, self._pool)
-        return self._captured[shape](numbers, seen)
-
-    def _room_for_logits(self, shape: Shape) -> Tensor:
-        """[B, k, V] of a buffer that all graphs share; those captured before it grew keep the one they know."""
-        size = (shape.num_slots, shape.num_logits, self.model.config.vocab_size)
-        needed = int(np.prod(size))
-        if self._logits.numel() < needed:
-            self._logits = torch.empty(2 * needed, dtype=self.model.dtype, device=self.device)
-        return self._logits[:needed].view(size)
-
-    def compute(self, shape: Shape, numbers: Tensor, seen: Tensor) -> Tensor:
-        """Logits [B, k, V], from tensors on the device alone.
-
-        numbers: tokens, positions and cache columns of B * n rows, lengths of B texts, and the indices of k rows whose
-        logits are wanted, int64. seen: [B, n, m] bool.
-        """
-        area = shape.num_slots * shape.num_rows
-        ids, position_ids, columns, lengths, kept = numbers.split([area, area, area, shape.num_slots, shape.num_logits])
-        cache, slots = self._cache, self._cache.slots
-        cache.slots, cache.end = slice(shape.first_slot, shape.first_slot + shape.num_slots), cache.capacity
-        slot_indices = torch.arange(cache.slots.start, cache.slots.stop, device=numbers.device)
-        cache.write = (slot_indices[:, None], columns.view(shape.num_slots, -1))
+        self._paged.begin(stored, rows)
         output = self.model(
-            input_ids=ids.view(shape.num_slots, -1),
-            position_ids=position_ids.view(shape.num_slots, -1),
-            attention_mask=seen[:, None],
-            past_key_values=cache,
+            input_ids=tokens[None],
+            position_ids=positions[None],
+            attention_mask=seen[:1].view(1, 1, 1, 1),  # none would have transformers make one of its own
+            past_key_values=self._paged,
             use_cache=True,
-            logits_to_keep=kept,
-            prefix_lengths=lengths.int(),
+            logits_to_keep=kept if shape.is_last else 0,
+            output_hidden_states=self.hidden_layers or False,
+            paged=self._paged,
+            **({} if features is None else {"features": features}),
         )
-        cache.slots = slots
-        return output.logits
+        hidden = self._hidden(output)
+        return (output.logits[0],) if hidden is None else (output.logits[0], hidden[0])
 
 
-def _menu_size(count: int) -> int:
-    return next((size for size in MENU if size >= count), count)
+def padding(shape: Shape) -> Array:
+    """The numbers of a forward of no text. Its rows belong to no block, so they attend to nothing, and are stored where
+    no text is."""
+    numbers = np.zeros(sum(shape.sizes), dtype=np.int64)
+    of_rows = numbers[: 5 * shape.num_rows].reshape(5, -1)
+    of_rows[2], of_rows[3] = np.arange(shape.num_rows) % PAGE, MOST_SLOTS
+    return numbers
+
+
+def menu_size(menu: Sequence[int], count: int) -> int:
+    """The next size of a menu; the count itself where it is larger than all."""
+    return next((size for size in menu if size >= count), count)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ....controller.trees.tree import Array
 from ..base import CachedModel, append_text
-from .attention import TREE_ATTENTION
+from .attention import PAGED_ATTENTION, TREE_ATTENTION
 
 # The attention implementation that a model must have been loaded with.
 PLAIN_ATTENTION = "sdpa"
@@ -33,7 +33,7 @@ HALF_TOLERANCE = (0.1, 0.75)
 def unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why this model cannot be decoded as a tree, in a sentence; None where it can."""
     config = model.config
-    if config._attn_implementation not in (PLAIN_ATTENTION, TREE_ATTENTION):
+    if config._attn_implementation not in (PLAIN_ATTENTION, TREE_ATTENTION, PAGED_ATTENTION):
         return f"tree decoding needs sdpa attention, the model uses {config._attn_implementation!r}; load it with sdpa"
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         return f"sliding-window attention ({config.sliding_window} tokens) is not supported; use a full-attention model"
@@ -91,5 +91,6 @@ def _plain_rows(plain: Callable[..., Any], paths: list[list[int]], device: torch
     block: Array = np.zeros((len(paths), ends.max()), dtype=np.int64)
     for row, path in enumerate(paths):
         block[row, : len(path)] = path
-    logits = plain(input_ids=torch.from_numpy(block).to(device), use_cache=False).logits
+    with torch.compiler.set_stance("force_eager"):
+        logits = plain(input_ids=torch.from_numpy(block).to(device), use_cache=False).logits
     return logits[torch.arange(len(paths)), torch.from_numpy(ends - 1)]

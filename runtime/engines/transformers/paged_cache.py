@@ -1,0 +1,212 @@
+"""A key-value cache of pages, sized once: a slot has the pages that its text may need, wherever they lie.
+
+Slots of one length would hold, beside one long text, as much for every short one. Pages also let a slot move by its
+page table alone, and a captured graph find any text.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from ....controller.errors import InputError
+from ....controller.trees.tree import Array
+from ...machine.transfer import send, to_device
+from ..ancestry import NO_ROWS, extended
+from .pages import PAGE, PackedRows, kernels
+
+MOST_SLOTS = 256
+# A page that no text has: rows that only pad a forward are stored there.
+SCRATCH = 0
+
+
+class PagedCacheLayer(CacheLayerMixin):
+    """One layer's view of the storage, in the form transformers' attention layers expect."""
+
+    is_sliding = False
+
+    def __init__(self, cache: "PagedCache"):
+        super().__init__()
+        self.is_initialized = True
+        self._cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        pass  # the storage exists from the start
+
+    def view(self, keys: Tensor, values: Tensor) -> None:
+        """Use this layer's part of the storage, [rows, G, D] each."""
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Store the packed rows of this forward, [1, G, M, D]; return the layer's whole storage, as a batch of one."""
+        assert self.keys is not None and self.values is not None
+        self._cache.store(self.keys, self.values, key_states[0], value_states[0])
+        return self.keys[None], self.values[None]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_max_length(self) -> int:
+        return self._cache.num_rows
+
+
+class PagedCache(Cache):
+    """Storage for all layers in one tensor [layers, 2, pages * PAGE, G, D], so that a commit is one copy."""
+
+    def __init__(self, *, num_layers: int, num_heads: int, head_size: int, dtype: torch.dtype, device: torch.device):
+        self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
+        self.slots = slice(0, 0)  # of the forwards since the last commit
+        self.seen = NO_ROWS  # [B, m, m] of the m rows behind the committed ones of each slot, see `ancestry`
+        self._stored = torch.empty(0)  # [M] int64: where the rows of the running forward are stored
+        self._rows: PackedRows | None = None
+        self._kernels = kernels(dtype, device)
+        super().__init__(layers=[PagedCacheLayer(self) for _ in range(num_layers)])
+        self._layout = {"dtype": dtype, "device": device}
+        self._row_shape = (num_heads, head_size)
+        self._owned: list[list[int]] = []  # pages of each slot in use
+        self.release()
+
+    @torch.compiler.disable
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
+        """Store the packed rows of this forward, [1, G, M, D]; return the layer's whole storage, as a batch of one."""
+        return self.layers[layer_idx].update(key_states, value_states)
+
+    @property
+    def num_tree_rows(self) -> int:
+        """Rows behind the committed ones, the same number for each slot."""
+        return self.seen.shape[1]
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one token in all layers."""
+        return 2 * len(self.layers) * int(np.prod(self._row_shape)) * self.storage.element_size()
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether attention reads no more than what is attended to, without being told."""
+        return self._kernels.are_fused
+
+    @property
+    def num_rows(self) -> int:
+        """That texts may have, all together."""
+        return self.storage.shape[2] - PAGE
+
+    def allot(self, num_rows: int, longest: int) -> None:
+        """Memory for `num_rows` rows in all, of which one slot takes `longest` at most; all slots are lost."""
+        num_pages = num_rows // PAGE
+        self.storage = torch.zeros((len(self.layers), 2, (num_pages + 1) * PAGE, *self._row_shape), **self._layout)
+        for layer, (keys, values) in zip(self.layers, self.storage, strict=True):
+            assert isinstance(layer, PagedCacheLayer)
+            layer.view(keys, values)
+        # One slot more, of the scratch page alone, is that of padding.
+        width = max(1, min(num_pages, num_pages_for(longest)))
+        self._tables = np.full((MOST_SLOTS + 1, width), SCRATCH, dtype=np.int32)
+        self.tables = torch.full(self._tables.shape, SCRATCH, dtype=torch.int32, device=self.storage.device)
+        self.open()
+
+    def release(self) -> None:
+        """Free the memory."""
+        self.allot(0, 0)
+
+    def open(self, num_slots: int = 0, capacity: int = 0) -> None:
+        """Begin with empty slots; stale rows remain, finite and never attended to."""
+        self.lengths, self.seen, self._owned = np.zeros(0, dtype=np.int64), NO_ROWS, []
+        self._free = list(range(self.storage.shape[2] // PAGE - 1, SCRATCH, -1))
+        for _ in range(num_slots):
+            self.join(capacity)
+
+    def has_room(self, capacity: int) -> bool:
+        """Whether one more slot for so many rows fits."""
+        return len(self._owned) < MOST_SLOTS and num_pages_for(capacity) <= len(self._free)
+
+    def join(self, capacity: int) -> None:
+        """One more empty slot, behind the others, with pages for `capacity` rows; InputError where it cannot fit."""
+        assert self.num_tree_rows == 0, "sequences join between two steps"
+        slot, count = len(self._owned), num_pages_for(capacity)
+        if count > self._tables.shape[1] or not self.has_room(capacity):
+            raise InputError(
+                f"a text of {capacity} rows, its tree included, does not fit into a cache of {self.num_rows} rows, "
+                f"{len(self._free) * PAGE} of them free; ask for fewer tokens"
+            )
+        self._owned.append([self._free.pop() for _ in range(count)])
+        self._tables[slot] = SCRATCH
+        self._tables[slot, :count] = self._owned[slot]
+        self.lengths = np.append(self.lengths, 0)
+        self._send(slot)
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
+        assert self.num_tree_rows == 0, "sequences leave between two steps"
+        if list(slots) == list(range(len(self._owned))):
+            return
+        for slot in set(range(len(self._owned))) - set(slots):
+            self._free += self._owned[slot]
+        self._owned = [self._owned[slot] for slot in slots]
+        self._tables[: len(slots)] = self._tables[list(slots)]
+        self.lengths = self.lengths[list(slots)]
+        self._send(0)
+
+    def _send(self, first: int) -> None:
+        """The page tables of the slots in use, from the `first` on."""
+        if len(self._owned) > first:
+            used = slice(first, len(self._owned))
+            send(self._tables[used], self.tables[used])
+
+    def begin(self, stored: Tensor, rows: PackedRows) -> None:
+        """A forward of packed rows that are `stored` [M] there."""
+        self._stored, self._rows = stored, rows
+
+    def store(self, keys: Tensor, values: Tensor, new_keys: Tensor, new_values: Tensor) -> None:
+        """The keys and values [G, M, D] that a layer has computed in this forward, in its storage."""
+        self._kernels.store(keys, values, new_keys, new_values, self._stored)
+
+    def attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None, sinks: Tensor | None
+    ) -> Tensor:
+        """[M, H, D] for the queries [H, M, D] of a layer, see `pages.dense_attention`."""
+        rows = self._rows
+        assert rows is not None
+        if not self.is_fused:
+            widest = max(map(len, self._owned), default=1)
+            rows = rows._replace(tables=rows.tables[:, :widest])
+        return self._kernels.attend(query, keys, values, rows, scale, window, sinks)
+
+    def rows_at(self, slots: Array, columns: Array) -> Array:
+        """Rows of the storage, of the same shape as `slots` and `columns`."""
+        return self._tables[slots, columns // PAGE].astype(np.int64) * PAGE + columns % PAGE
+
+    def add_tree_rows(self, parents: Array, first_slot: int) -> Array:
+        """Count n more rows with these `parents` [B, n] in each slot from `first_slot` on; [B, n, m + n] bool: which
+        tree rows they attend to."""
+        num_slots, num_rows = parents.shape
+        self.slots = slice(first_slot, first_slot + num_slots)
+        self.seen = extended(self.seen, parents)
+        return self.seen[:, -num_rows:]
+
+    def commit(self, rows: Array) -> None:
+        """Commit tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots of the last forwards;
+        drop the others."""
+        self.seen = NO_ROWS
+        counts = (rows >= 0).sum(axis=1)
+        if not counts.any():  # there may have been no forward of these slots
+            return
+        slots = np.arange(self.slots.start, self.slots.start + len(rows))
+        texts, moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
+        if len(texts):
+            starts = self.lengths[slots[texts]]
+            ends = np.stack((starts + rows[texts, moved], starts + moved))
+            flat = self.storage.flatten(3).flatten(0, 1)  # [layers * 2, rows, G * D]
+            old, new = to_device(self.rows_at(slots[texts], ends), flat.device)
+            flat.index_copy_(1, new, flat.index_select(1, old))
+        self.lengths[slots] += counts
+
+
+def num_pages_for(num_rows: int) -> int:
+    return -(-num_rows // PAGE)
