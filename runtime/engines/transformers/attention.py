@@ -6,30 +6,37 @@ are weighted (Milakov & Gimelshein 2018, arXiv:1805.02867). So no mask spans the
 lengths of the slots on the device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention.varlen import AuxRequest, varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ....controller.errors import InputError
 from .packing import Group
+from .scores import scored_attention
 
-TREE_ATTENTION = "treewright_sdpa"
+TREE_ATTENTION = "treewright"  # no "sdpa" in it: transformers would refuse it where that lacks a feature of a model
+NOT_IN_TWO_PARTS = (
+    "attention with windows, capped scores, sinks or keys and values of different sizes is not supported on a device; "
+    "run the model with pair.device=cpu"
+)
 
 
 def tree_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
     groups: Sequence[Group] = (),
+    windowed: Mapping[int, Tensor] | None = None,
     prefix_lengths: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
@@ -38,7 +45,8 @@ def tree_attention(
     With a mask, transformers repeats keys and values for every head of a group, a copy of the whole cache per layer.
     CPU kernels accept grouped heads; CUDA's fused ones do not, so there transformers' own function is used.
 
-    With `groups`, queries and result are packed rows, [1, H, M, D] and [1, M, H, D], and the masks are theirs.
+    With `groups`, queries and result are packed rows, [1, H, M, D] and [1, M, H, D], and the masks are theirs. Layers
+    in `windowed` have a mask of their own.
 
     With `prefix_lengths` [B] int32, keys and values are the whole storage of these slots, and the mask [B, 1, n, m]
     says which of the m tree rows behind the committed ones are seen: see `merged_attention`.
@@ -51,18 +59,28 @@ def tree_attention(
                     packing.unpack(query[:, :, packed].transpose(1, 2)).transpose(1, 2),
                     key[slots],
                     value[slots],
-                    mask,
+                    masks.full,
+                    windowed=masks.windowed,
                     **options,
                 )[0]
             )
-            for slots, packed, packing, mask in groups
+            for slots, packed, packing, masks in groups
         ]
         return torch.cat(attended, dim=1), None
+    softcap, sinks = options.get("softcap"), options.get("s_aux")
     if prefix_lengths is not None:
         assert attention_mask is not None
+        if not (softcap is sinks is options.get("sliding_window") is None and key.shape[-1] == value.shape[-1]):
+            raise InputError(NOT_IN_TWO_PARTS)
         scale = options.get("scaling") or query.shape[-1] ** -0.5
         storage = key.transpose(1, 2), value.transpose(1, 2)
         return merged_attention(query, *storage, attention_mask, prefix_lengths, scale).transpose(1, 2), None
+    if windowed:
+        attention_mask = windowed.get(module.layer_idx, attention_mask)
+    if softcap is not None or sinks is not None:
+        scale = options.get("scaling") or query.shape[-1] ** -0.5
+        attended = scored_attention(query, key, value, attention_mask, scale=scale, softcap=softcap, sinks=sinks)
+        return attended, None
     if attention_mask is None or query.device.type != "cpu" or options.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     attended = scaled_dot_product_attention(

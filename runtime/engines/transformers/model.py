@@ -14,11 +14,13 @@ from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
 from ..base import Session
 from .attention import TREE_ATTENTION
-from .cache import TreeCache
+from .cache import RowShape, TreeCache, row_shapes
 from .fingerprint import fingerprint
 from .loading import load_weights
 from .packing import Group, Packing, parts
-from .support import PLAIN_ATTENTION, tree_error, unsupported_reason
+from .probe import tree_error
+from .support import context_length, own_attention, unsupported_reason
+from .windows import Masks, layer_windows, row_distances, seen_rows
 
 # Rows of padding in a block: running over fewer costs less than gathering the other rows in every layer.
 LEAST_SKIPPED = 16
@@ -26,30 +28,30 @@ LEAST_SKIPPED = 16
 
 class TransformersModel:
     """A `CachedModel` (see `base`) that skips the padding of a block. Attention is `sdpa` with a 4-D mask; `eager`
-    rounds its softmax to float32."""
+    rounds its softmax to float32.
+
+    shapes: of the rows that each layer stores; asked of the model if not given.
+    """
 
     packs = True
     max_leaves: int | None = None
 
-    def __init__(self, model: PreTrainedModel, vocabulary_size: int):
+    def __init__(self, model: PreTrainedModel, vocabulary_size: int, *, shapes: Sequence[RowShape] | None = None):
         reason = unsupported_reason(model)
         if reason is not None:
             raise InputError(reason)
         self.model = model.eval()
         self.vocabulary_size = vocabulary_size
-        self.context_length: int = model.config.max_position_embeddings
+        self.context_length: int = context_length(model.config)
         self.device = model.device
         self.session: Session | None = None
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
-        config = model.config
-        self._cache = TreeCache(
-            num_layers=config.num_hidden_layers,
-            num_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-            head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-            dtype=model.dtype,
-            device=model.device,
-        )
+        self._windows: dict[int, int] = {}
+        shapes = row_shapes(model) if shapes is None else shapes
+        if not shapes:
+            raise InputError(f"the model ({model.config.model_type}) keeps no keys and values of its text")
+        self._cache = TreeCache(shapes, dtype=model.dtype, device=model.device)
 
     @classmethod
     def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str) -> "TransformersModel":
@@ -58,15 +60,31 @@ class TransformersModel:
         model: Any = load_weights(name, dtype)
         try:
             opened = cls(model.to(device), num_rows(model))
-            reason = tree_error(opened, model)
-            opened.release()
         except InputError:
             raise
-        except Exception as error:  # an architecture that does not know our cache may fail anywhere in its own code
+        except Exception as error:  # an architecture that is no decoder may fail anywhere in its own code
             raise _not_as_tree(name, model, what_it_says(error)) from error
+        reason = opened.check()
         if reason is not None:
             raise _not_as_tree(name, model, reason)
         return opened
+
+    def check(self) -> str | None:
+        """How trees differ from the model's own text, in words; None where they agree, without packing if need be: some
+        architectures hand no options of a forward to their attention. The slots are lost."""
+        reason = None
+        for packs in dict.fromkeys((self.packs, False)):
+            self.packs = packs
+            try:
+                reason = tree_error(self, self.model)
+            except InputError:
+                raise
+            except Exception as error:  # an architecture that does not know our cache may fail anywhere, too
+                reason = what_it_says(error)
+            self.release()
+            if reason is None:
+                break
+        return reason
 
     @cached_property
     def fingerprint(self) -> str:
@@ -81,12 +99,13 @@ class TransformersModel:
         """Free the cache's memory and give the model its own attention back; it may be opened again."""
         self.session = None
         self._cache.release()
-        self.model.set_attn_implementation(PLAIN_ATTENTION)
+        self.model.set_attn_implementation(own_attention(self.model))
 
     def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
-        if self.model.config._attn_implementation != TREE_ATTENTION:
+        if self.model.config._attn_implementation != TREE_ATTENTION and self.model._can_set_attn_implementation():
             self.model.set_attn_implementation(TREE_ATTENTION)
         self.session = session
+        self._windows = {layer: size for layer, size in enumerate(layer_windows(self.model.config)) if size}
         self._cache.open(num_slots, capacity)
 
     def join(self, capacity: int) -> None:
@@ -118,9 +137,13 @@ class TransformersModel:
     ) -> Tensor:
         """Over all rows of the block."""
         visible = self._cache.open_rows(parents, first_slot)
-        options: dict[str, Any] = {} if features is None else {"features": features}
-        mask = None if self._sees_all(visible) else self._mask(visible, self._lengths)
-        output = self._model_output(tokens, positions, num_logits, attention_mask=mask, **options)
+        masks = None if self._sees_all(visible) else self._masks(visible, slice(None))
+        options: dict[str, Any] = {"attention_mask": masks and masks.full}
+        if masks and masks.windowed:  # an option that some models do not know
+            options["windowed"] = masks.windowed
+        if features is not None:
+            options["features"] = features
+        output = self._model_output(tokens, positions, num_logits, **options)
         self.hidden = self._hidden(output)
         return output.logits
 
@@ -133,7 +156,7 @@ class TransformersModel:
         kept, of_logits = packing.last(num_logits)
         groups = self._groups(real, visible)
         # No mask would have transformers make one of its own.
-        options = {"attention_mask": groups[0].mask, "groups": groups}
+        options = {"attention_mask": groups[0].masks.full, "groups": groups}
         output = self._model_output(tokens[real][None], positions[real][None], kept, **options)
         hidden = self._hidden(output)
         self.hidden = None if hidden is None else packing.unpack(hidden)
@@ -161,32 +184,27 @@ class TransformersModel:
         return self._cache.lengths[self._cache.slots]
 
     def _sees_all(self, visible: Array) -> bool:
-        """Whether all cache rows are attended to, as in plain decoding."""
-        ends = self._lengths + self._cache.num_tree_rows
-        return visible.shape[1] == 1 and bool(visible.all() and (ends == self._cache.end).all())
+        """Whether all cache rows are attended to, as in plain decoding, and transformers knows."""
+        ends, end = self._lengths + self._cache.num_tree_rows, self._cache.end
+        is_short = all(end < size for size in self._windows.values())
+        return is_short and visible.shape[1] == 1 and bool(visible.all() and (ends == end).all())
 
     def _groups(self, real: Array, visible: Array) -> list[Group]:
         groups, num_packed = [], 0
         for slots, columns in parts(real):
             packing = Packing.of(real[slots, columns], self.device)
             packed = slice(num_packed, num_packed + len(packing.indices))
-            groups.append(Group(slots, packed, packing, self._mask(visible[slots, columns], self._lengths[slots])))
+            groups.append(Group(slots, packed, packing, self._masks(visible[slots, columns], slots)))
             num_packed = packed.stop
         return groups
 
-    def _mask(self, visible: Array, lengths: Array) -> Tensor:
-        """[B, 1, n, rows] mask to add to the scores of all cache rows, 0 or -inf: attention to the `lengths` [B]
-        committed rows, and to the tree rows that are `visible` [B, n, m + n].
-
-        Kernels would convert a bool mask to this one in every layer.
-        """
-        cache = self._cache
-        mask = np.zeros((*visible.shape[:2], cache.end), dtype=bool)
-        for row, length in enumerate(lengths):
-            mask[row, :, :length] = True
-            mask[row, :, length : length + cache.num_tree_rows] = visible[row]
-        seen = to_device(mask[:, None], self.device)
-        return torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device).masked_fill_(~seen, -torch.inf)
+    def _masks(self, visible: Array, slots: slice) -> Masks:
+        """Of the `slots` among this forward's, whose rows see what is `visible` [B, n, m] of the tree rows."""
+        cache, lengths, distances = self._cache, self._lengths[slots], None
+        if any(size < cache.end for size in self._windows.values()):
+            distances = row_distances(visible, cache.depths[slots], lengths, cache.end)
+        seen = seen_rows(visible, lengths, cache.end)
+        return Masks.of(seen, self._windows, distances, like=cache.storage)
 
     def commit(self, rows: Array) -> None:
         self._cache.commit(rows)
