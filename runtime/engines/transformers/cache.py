@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
+from ....controller.errors import InputError
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
 from ..ancestry import NO_ROWS, extended
@@ -27,16 +28,22 @@ class RowShape(NamedTuple):
 
 
 def row_shapes(model: PreTrainedModel) -> list[RowShape]:
-    """Of each layer, as the model itself stores a token: configurations name these sizes in many ways, or not at
-    all."""
+    """Of each layer, as the model itself stores a token: configurations name these sizes in many ways, or not at all.
+
+    InputError for a model that stores something else.
+    """
     cache = DynamicCache()
     with torch.inference_mode():
         model(input_ids=torch.zeros((1, 1), dtype=torch.int64, device=model.device), past_key_values=cache)
     shapes = []
     for layer in cache.layers:
-        assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
-        keys, values = ((rows.shape[1], rows.shape[3]) for rows in (layer.keys, layer.values))
-        shapes.append(RowShape(keys, values))
+        if isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None:
+            keys, values = ((rows.shape[1], rows.shape[3]) for rows in (layer.keys, layer.values))
+            shapes.append(RowShape(keys, values))
+    if not shapes or len(shapes) < len(cache.layers):
+        raise InputError(
+            f"the model ({model.config.model_type}) does not store its text as keys and values, as trees need"
+        )
     return shapes
 
 

@@ -19,7 +19,7 @@ from .fingerprint import fingerprint
 from .loading import load_weights
 from .packing import Group, Packing, parts
 from .probe import tree_error
-from .support import context_length, own_attention, unsupported_reason
+from .support import context_length, num_rows, own_attention, unsupported_reason
 from .windows import Masks, layer_windows, row_distances, seen_rows
 
 # Rows of padding in a block: running over fewer costs less than gathering the other rows in every layer.
@@ -48,10 +48,10 @@ class TransformersModel:
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
         self._windows: dict[int, int] = {}
-        shapes = row_shapes(model) if shapes is None else shapes
-        if not shapes:
-            raise InputError(f"the model ({model.config.model_type}) keeps no keys and values of its text")
-        self._cache = TreeCache(shapes, dtype=model.dtype, device=model.device)
+        # Layers that read the keys of earlier ones may be given the rows alone whose logits are wanted, but no masks of
+        # these, so there logits are dropped afterwards.
+        self._runs_all = bool(getattr(model.config.get_text_config(), "num_kv_shared_layers", 0))
+        self._cache = TreeCache(shapes or row_shapes(model), dtype=model.dtype, device=model.device)
 
     @classmethod
     def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str) -> "TransformersModel":
@@ -163,15 +163,19 @@ class TransformersModel:
         return of_logits.unpack(output.logits)
 
     def _model_output(self, tokens: Array, positions: Array, logits_to_keep: int | Tensor, **options: Any) -> Any:
-        return self.model(
+        output: Any = self.model(
             input_ids=to_device(tokens, self.device),
             position_ids=to_device(np.clip(positions, 0, self.context_length - 1), self.device),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=logits_to_keep,
+            logits_to_keep=0 if self._runs_all else logits_to_keep,
             output_hidden_states=self.hidden_layers or False,
             **options,
         )
+        if self._runs_all:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            output.logits = output.logits[:, kept]
+        return output
 
     def _hidden(self, output: Any) -> Tensor | None:
         if not self.hidden_layers:
@@ -215,8 +219,3 @@ def _not_as_tree(name: str, model: PreTrainedModel, reason: str) -> InputError:
         f"{name!r} ({model.config.model_type}) cannot be decoded as a tree: {reason}; choose a model of another "
         "architecture"
     )
-
-
-def num_rows(model: PreTrainedModel) -> int:
-    """Token ids that a model has rows for."""
-    return model.config.get_text_config().vocab_size

@@ -6,8 +6,9 @@ from ....controller.errors import InputError
 from ...drafters.heads.base import DraftHead, head_kind, load_head
 from ...pair_config import DTYPES, REFERENCE, PairConfig, resolved
 from .loading import load_tokenizer
-from .model import TransformersModel, num_rows
+from .model import TransformersModel
 from .static import StaticModel
+from .support import num_rows
 
 
 class LoadedModels(NamedTuple):

@@ -64,7 +64,7 @@ def _example(vocabulary_size: int, sizes: tuple[int, int]) -> Rows:
     paths = [[0]]
     for row in range(1, num_rows):
         paths.append([*paths[_parent(row)], row])
-    compared = [(tree, row) for tree, size in enumerate(sizes) for row in range(max(0, size - NUM_COMPARED), size)]
+    compared = [(tree, row) for tree, size in enumerate(sizes) for row in range(max(1, size - NUM_COMPARED), size)]
     return Rows(texts, tokens, paths, np.arange(num_rows) < np.array(sizes)[:, None], compared)
 
 
@@ -80,9 +80,10 @@ def _tree_logits(model: CachedModel, rows: Rows) -> Tensor:
         append_text(model, slot, text)
     parents = np.where(rows.real, _parent(np.arange(num_rows)), -1)
     positions = np.array(TEXT_LENGTHS)[:, None] + np.array([len(path) for path in rows.paths]) - 1
-    logits = model.forward(rows.tokens, positions, parents, real=rows.real)
+    # All but the roots': some architectures do not know that only some are asked for.
+    logits = model.forward(rows.tokens, positions, parents, num_logits=num_rows - 1, real=rows.real)
     trees, nodes = zip(*rows.compared, strict=True)
-    return logits[list(trees), list(nodes)]
+    return logits[list(trees), np.array(nodes) - 1]
 
 
 @torch.inference_mode()

@@ -50,6 +50,11 @@ def context_length(config: Any) -> int:
     return min(config.max_position_embeddings, longrope.get("original_max_position_embeddings", 1 << 62))
 
 
+def num_rows(model: PreTrainedModel) -> int:
+    """Token ids that a model has rows for."""
+    return model.config.get_text_config().vocab_size
+
+
 def _rotary_settings(config: Any) -> dict[str, Any]:
     """Settings of rotary positions by their type; some models have one per kind of layer."""
     given = getattr(config, "rope_parameters", None) or {}
