@@ -13,6 +13,7 @@ BLOCKS = "blocks"  # decoded as trees, in whole blocks
 # Sentences of refusals.
 LAYERS = "only attention to the whole text or to a window can be decoded as a tree"
 STATES = "does not store its text as keys and values"
+FAILS = "its forward over a tree fails"
 OTHER_TEXT = "differ from the model's own"
 
 SIZES: dict[str, Any] = {
@@ -108,11 +109,11 @@ FAMILIES = (
     | alike(OTHER_TEXT, "bart blenderbot-small marian mbart pegasus plbart", **STACKS)
     | {
         "bert as a decoder": Family("bert", TREES, {"is_decoder": True}),
-        "bloom": Family("bloom", "too many values"),  # biases by the cache's rows; so has Falcon with ALiBi
+        "bloom": Family("bloom", FAILS),  # biases by the cache's rows; so has Falcon with ALiBi
         "falcon": Family("falcon", BLOCKS, {"multi_query": True}),
         "falcon, new": Family("falcon", BLOCKS, {"new_decoder_architecture": True, "num_kv_heads": 2}),
         "falcon, without grouped heads": Family("falcon", BLOCKS, {"multi_query": False, "parallel_attn": False}),
-        "falcon, ALiBi": Family("falcon", "too many values", {"multi_query": False, "alibi": True}),
+        "falcon, ALiBi": Family("falcon", FAILS, {"multi_query": False, "alibi": True}),
         "falcon_h1": Family("falcon_h1", LAYERS, MAMBA | {"mamba_d_ssm": 32, "mamba_d_head": 8}),
         "falcon_mamba": Family("falcon_mamba", LAYERS, {"state_size": 4}),
         "gemma3": Family("gemma3", TREES),
@@ -121,7 +122,7 @@ FAMILIES = (
         "gemma4_text, shared": Family("gemma4_text", TREES, SHARED | ALTERNATING | {"num_kv_shared_layers": 2}),
         "gpt_neo": Family("gpt_neo", OTHER_TEXT, {"attention_types": [[["global", "local"], 1]], "window_size": 4}),
         "gpt_neo, global": Family("gpt_neo", BLOCKS, {"attention_types": [[["global"], 2]]}),
-        "gpt_neox_japanese": Family("gpt_neox_japanese", "view size is not compatible"),
+        "gpt_neox_japanese": Family("gpt_neox_japanese", FAILS),
         "granitemoehybrid": Family("granitemoehybrid", LAYERS, MAMBA | {"layer_types": ["mamba", "attention"]}),
         "jamba": Family("jamba", LAYERS, {"mamba_d_state": 4}),
         "lfm2": Family("lfm2", LAYERS, {"layer_types": ["conv", "full_attention"]}),

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from architectures import FAMILIES, small_config
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig
 from treewright.controller.errors import InputError
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
@@ -163,3 +164,37 @@ def test_a_model_that_was_handed_in_is_its_owners_again_once_released(family):
     assert model.config._attn_implementation == "sdpa"
     for old, new in zip(before, run(), strict=True):
         assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "packs", "attention"),
+    [
+        ("deepseek_v3", True, "sdpa"),
+        ("stablelm", False, "sdpa"),
+        ("falcon, new", False, "sdpa"),
+        ("gemma2", True, "eager"),
+        ("gpt_oss", True, "eager"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_is_loaded_with_the_attention_that_its_architecture_has(name, packs, attention, tmp_path):
+    AutoModelForCausalLM.from_config(small_config(FAMILIES[name])).save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert model.packs == packs
+    assert model.model.config._attn_implementation == attention
+
+
+def test_the_probe_narrows_a_window_only_for_its_own_time(tmp_path):
+    config = MistralConfig(**tiny.SIZES, num_key_value_heads=2, sliding_window=100)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    model = load(tmp_path)
+    model.open(1, 1)
+    assert set(model._windows.values()) == {100}
+
+
+@pytest.mark.parametrize(
+    ("name", "length"), [("llama", 256), ("llama, dynamic", 256), ("llama, yarn", 256), ("phi3, longrope", 64)]
+)
+def test_a_text_may_be_as_long_as_its_positions_depend_on_nothing_else(name, length):
+    model = AutoModelForCausalLM.from_config(small_config(FAMILIES[name]))
+    assert TransformersModel(model, tiny.VOCABULARY_SIZE).context_length == length

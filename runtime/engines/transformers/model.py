@@ -48,8 +48,7 @@ class TransformersModel:
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
         self._windows: dict[int, int] = {}
-        # Layers that read the keys of earlier ones may be given the rows alone whose logits are wanted, but no masks of
-        # these, so there logits are dropped afterwards.
+        # Layers that share keys may run over the rows alone whose logits are wanted, but behind the masks of all.
         self._runs_all = bool(getattr(model.config.get_text_config(), "num_kv_shared_layers", 0))
         self._cache = TreeCache(shapes or row_shapes(model), dtype=model.dtype, device=model.device)
 
@@ -80,7 +79,7 @@ class TransformersModel:
             except InputError:
                 raise
             except Exception as error:  # an architecture that does not know our cache may fail anywhere, too
-                reason = what_it_says(error)
+                reason = f"its forward over a tree fails ({what_it_says(error)})"
             self.release()
             if reason is None:
                 break
