@@ -41,8 +41,8 @@ class PairConfig:
         require_at_least("pair.cache_tokens", self.cache_tokens, 0)
         if self.cache_tokens and self.device == "cpu":
             raise InputError(
-                f"pair.cache_tokens {self.cache_tokens} sizes a device's cache, and pair.device is cpu, where the cache "
-                "grows with its requests; leave it out"
+                f"pair.cache_tokens {self.cache_tokens} sizes a device's cache, but pair.device is cpu, where the "
+                "cache grows with its requests; leave it out"
             )
 
 

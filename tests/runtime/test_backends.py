@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from architectures import FAMILIES, small_config
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, MistralConfig
+from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig
 from treewright.controller.errors import InputError
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
@@ -15,31 +16,19 @@ from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.transformers.model import TransformersModel
 
 TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-HALF_HEADS = {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "q_lora_rank": 16, "kv_lora_rank": 16}
-EXPERTS = {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 BART = {"d_model": 32, "decoder_ffn_dim": 48, "decoder_layers": 2, "encoder_layers": 2, "init_std": 0.3}
-# Architectures that pass by their configuration: keys and values of different sizes, no positions or their own, a
-# cache that is asked for its length, attention in both directions, attention of an older kind.
+# Architectures that pass by their configuration: biases by the cache's rows in place of positions, a cache that is
+# asked for its length, attention in both directions.
 MISLED = {
-    "deepseek_v3": HALF_HEADS | EXPERTS | {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
     "falcon": {"alibi": True, "multi_query": False},
     "bart": BART | {"decoder_attention_heads": 4, "encoder_attention_heads": 4, "encoder_ffn_dim": 48},
     "bert": {},
-    "stablelm": {},
 }
 
 
-@pytest.mark.parametrize(
-    ("config", "attention", "complaint"),
-    [
-        (tiny.FAMILIES["qwen2"], "eager", "needs sdpa attention"),
-        (MistralConfig(**tiny.SIZES, num_key_value_heads=2, sliding_window=16), "sdpa", "sliding-window attention"),
-        (Gemma3TextConfig(**tiny.SIZES, num_key_value_heads=1, head_dim=8), "sdpa", "sliding-window attention"),
-    ],
-)
-def test_unsupported_attention_is_refused(config, attention, complaint):
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
-    with pytest.raises(InputError, match=complaint):
+def test_attention_that_was_chosen_otherwise_is_refused():
+    model = AutoModelForCausalLM.from_config(tiny.FAMILIES["qwen2"], attn_implementation="eager")
+    with pytest.raises(InputError, match="needs sdpa attention"):
         TransformersModel(model, tiny.VOCABULARY_SIZE)
 
 
@@ -175,3 +164,37 @@ def test_a_model_that_was_handed_in_is_its_owners_again_once_released(family):
     assert model.config._attn_implementation == "sdpa"
     for old, new in zip(before, run(), strict=True):
         assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "packs", "attention"),
+    [
+        ("deepseek_v3", True, "sdpa"),
+        ("stablelm", False, "sdpa"),
+        ("falcon, new", False, "sdpa"),
+        ("gemma2", True, "eager"),
+        ("gpt_oss", True, "eager"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_is_loaded_with_the_attention_that_its_architecture_has(name, packs, attention, tmp_path):
+    AutoModelForCausalLM.from_config(small_config(FAMILIES[name])).save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert model.packs == packs
+    assert model.model.config._attn_implementation == attention
+
+
+def test_the_probe_narrows_a_window_only_for_its_own_time(tmp_path):
+    config = MistralConfig(**tiny.SIZES, num_key_value_heads=2, sliding_window=100)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    model = load(tmp_path)
+    model.open(1, 1)
+    assert set(model._windows.values()) == {100}
+
+
+@pytest.mark.parametrize(
+    ("name", "length"), [("llama", 256), ("llama, dynamic", 256), ("llama, yarn", 256), ("phi3, longrope", 64)]
+)
+def test_a_text_may_be_as_long_as_its_positions_depend_on_nothing_else(name, length):
+    model = AutoModelForCausalLM.from_config(small_config(FAMILIES[name]))
+    assert TransformersModel(model, tiny.VOCABULARY_SIZE).context_length == length

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from ....controller.plans.grids import NUM_TRIALS
-from ....runtime.engines.transformers.model import num_rows
+from ....runtime.engines.transformers.support import num_rows
 from ....runtime.pair import Pair
 from .measure import run_interleaved, tokens_per_second
 from .policies import Job, Policy, Run

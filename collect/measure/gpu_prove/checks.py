@@ -85,11 +85,19 @@ def kernel_error(device: torch.device, dtype: torch.dtype, counts: Sequence[int]
     ]
     of_rows = np.array(lengths)[slots]
     seen = generator.random((num_rows, num_seen)) < 0.5
-    numbers = (tables.astype(np.int32), slots, of_rows, of_rows, np.array([num_seen]), seen.ravel(), np.array(blocks).T)
+    numbers = (
+        tables.astype(np.int32),
+        slots,
+        of_rows,
+        of_rows,
+        np.array([num_seen]),
+        seen.ravel().astype(np.uint8),
+        np.array(blocks).T,
+    )
     rows = PackedRows(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in numbers), block_rows)
     of_storage = ((num_texts * num_pages + 1) * PAGE, 2, 128)
     keys, values = (torch.randn(of_storage, device=device, dtype=dtype) for _ in range(2))
     query = torch.randn((num_rows, 8, 128), device=device, dtype=dtype).transpose(0, 1)
-    exact = dense_attention(query.double(), keys.double(), values.double(), rows, 128**-0.5)
-    found = kernels(dtype, device).attend(query, keys, values, rows, 128**-0.5)
+    exact = dense_attention(query.double(), keys.double(), values.double(), rows, scale=128**-0.5)
+    found = kernels(dtype, device).attend(query, keys, values, rows, scale=128**-0.5)
     return float((found.double() - exact).abs().max() / exact.abs().max())

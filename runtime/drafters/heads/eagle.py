@@ -6,6 +6,7 @@ hidden states. Accepted tokens are read again with the target's hidden states.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from ....controller.contract import Scheme
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import CHUNK, FEW, Session
+from ...engines.transformers.cache import RowShape
 from ...engines.transformers.model import TransformersModel
 from ...machine.transfer import to_device
 from ...sampling import TokenSampler
@@ -35,8 +37,10 @@ class EagleDrafter:
 
     def __init__(self, head: EagleHead, target: Target, scheme: Scheme):
         self.scheme = scheme
-        self.model = type(target.model)(head, target.model.vocabulary_size)
-        self.model.context_length = target.model.context_length
+        layer: Any = head.config  # whose numbers transformers types as optional
+        stored = layer.num_key_value_heads, layer.head_dim
+        assert isinstance(target.model, TransformersModel), "heads read the hidden states of this engine's models"
+        self.model = target.model.beside(head, [RowShape(stored, stored)])
         self.model.hidden_layers = (0,)
         self._head = head
         self._target = target

@@ -1,11 +1,11 @@
 """Attention over tree rows: grouped-query heads behind a mask, without copying the cache for every head; or, on a
 device, over the pages of a cache."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -13,18 +13,21 @@ from transformers.masking_utils import sdpa_mask
 
 from .packing import Group
 from .paged_cache import PagedCache
+from .scores import scored_attention
 
-TREE_ATTENTION, PAGED_ATTENTION = "treewright_sdpa", "treewright_paged"
+# No "sdpa" in the names: transformers would refuse them where that lacks a feature of a model.
+TREE_ATTENTION, PAGED_ATTENTION = "treewright", "treewright_paged"
 
 
 def tree_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
     groups: Sequence[Group] = (),
+    windowed: Mapping[int, Tensor] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """[B, n, H, D] for queries [B, H, n, D] over keys and values [B, G, rows, D]; transformers' own `sdpa` otherwise.
@@ -32,7 +35,8 @@ def tree_attention(
     With a mask, transformers repeats keys and values for every head of a group, a copy of the whole cache per layer.
     CPU kernels accept grouped heads; CUDA's fused ones do not, so there transformers' own function is used.
 
-    With `groups`, queries and result are packed rows, [1, H, M, D] and [1, M, H, D], and the masks are theirs.
+    With `groups`, queries and result are packed rows, [1, H, M, D] and [1, M, H, D], and the masks are theirs. Layers
+    in `windowed` have a mask of their own.
     """
     if groups:
         attended = [
@@ -42,13 +46,21 @@ def tree_attention(
                     packing.unpack(query[:, :, packed].transpose(1, 2)).transpose(1, 2),
                     key[slots],
                     value[slots],
-                    mask,
+                    masks.full,
+                    windowed=masks.windowed,
                     **options,
                 )[0]
             )
-            for slots, packed, packing, mask in groups
+            for slots, packed, packing, masks in groups
         ]
         return torch.cat(attended, dim=1), None
+    softcap, sinks = options.get("softcap"), options.get("s_aux")
+    if windowed:
+        attention_mask = windowed.get(module.layer_idx, attention_mask)
+    if softcap is not None or sinks is not None:
+        scale = options.get("scaling") or query.shape[-1] ** -0.5
+        attended = scored_attention(query, key, value, attention_mask, scale=scale, softcap=softcap, sinks=sinks)
+        return attended, None
     if attention_mask is None or query.device.type != "cpu" or options.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     attended = scaled_dot_product_attention(
@@ -65,7 +77,7 @@ def tree_attention(
 
 @torch.compiler.disable  # a compiled layer would else be compiled anew for each shape of a forward
 def paged_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -74,15 +86,17 @@ def paged_attention(
     paged: PagedCache | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """[1, M, H, D] for the packed queries [1, H, M, D] of a forward over a layer's whole storage, each [1, rows, G, D];
-    without `paged`, `tree_attention`."""
+    """[1, M, H, D] for the packed queries [1, H, M, D] of a forward over a layer's whole storage, [1, rows, G, D] for
+    keys and for values; `tree_attention` where the forward is none of `paged` rows."""
     if paged is None:
         return tree_attention(module, query, key, value, attention_mask, **options)
     scale = options.get("scaling") or query.shape[-1] ** -0.5
-    return paged.attend(query[0], key[0], value[0], scale, None, None)[None], None
+    softcap, sinks = options.get("softcap"), options.get("s_aux")
+    attended = paged.attend(module.layer_idx, query[0], key[0], value[0], scale=scale, softcap=softcap, sinks=sinks)
+    return attended[None], None
 
 
 AttentionInterface.register(TREE_ATTENTION, tree_attention)
+AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
 AttentionInterface.register(PAGED_ATTENTION, paged_attention)
 AttentionMaskInterface.register(PAGED_ATTENTION, sdpa_mask)
-AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)

@@ -6,15 +6,45 @@ sequence leaves, another slot's rows move to its slot, and nothing else is copie
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
+from ....controller.errors import InputError
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
 from ..ancestry import NO_ROWS, extended
+
+
+class RowShape(NamedTuple):
+    """Of what one layer stores of a row: heads and numbers of each."""
+
+    keys: tuple[int, int]
+    values: tuple[int, int]
+
+
+def row_shapes(model: PreTrainedModel) -> list[RowShape]:
+    """Of each layer, as the model itself stores a token: configurations name these sizes in many ways, or not at all.
+
+    InputError for a model that stores something else.
+    """
+    cache = DynamicCache()
+    with torch.inference_mode():
+        model(input_ids=torch.zeros((1, 1), dtype=torch.int64, device=model.device), past_key_values=cache)
+    shapes = []
+    for layer in cache.layers:
+        if isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None:
+            keys, values = ((rows.shape[1], rows.shape[3]) for rows in (layer.keys, layer.values))
+            shapes.append(RowShape(keys, values))
+    if not shapes or len(shapes) < len(cache.layers):
+        raise InputError(
+            f"the model ({model.config.model_type}) does not store its text as keys and values, as trees need"
+        )
+    return shapes
 
 
 class TreeCacheLayer(CacheLayerMixin):
@@ -22,17 +52,19 @@ class TreeCacheLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, cache: "TreeCache"):
+    def __init__(self, cache: "TreeCache", shape: RowShape):
         super().__init__()
         self.is_initialized = True
         self._cache = cache
+        self._shape = shape
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         pass  # the storage exists from the start
 
     def view(self, keys: Tensor, values: Tensor) -> None:
-        """Use this layer's part of the storage, [slots, capacity, H, D] each."""
-        self.keys, self.values = keys, values
+        """Use this layer's part of the storage, [slots, capacity, H, D] each, or as much of it as it needs."""
+        (key_heads, key_size), (value_heads, value_size) = self._shape
+        self.keys, self.values = keys[:, :, :key_heads, :key_size], values[:, :, :value_heads, :value_size]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Store the rows of this forward ([B, H, n, D], or [1, H, M, D] packed) behind the tree rows; return all that
@@ -54,9 +86,12 @@ class TreeCacheLayer(CacheLayerMixin):
 
 
 class TreeCache(Cache):
-    """Storage for all layers in one tensor [layers, 2, slots, capacity, H, D], so that a commit is one copy."""
+    """Storage for all layers in one tensor [layers, 2, slots, capacity, H, D], so that a commit is one copy.
 
-    def __init__(self, *, num_layers: int, num_heads: int, head_size: int, dtype: torch.dtype, device: torch.device):
+    H and D are the most of any layer.
+    """
+
+    def __init__(self, shapes: Sequence[RowShape], *, dtype: torch.dtype, device: torch.device):
         self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
         # Of the forward that runs, or of those since the last commit:
         self.slots = slice(0, 0)
@@ -64,14 +99,20 @@ class TreeCache(Cache):
         self.end = 0  # rows in use by the longest of them
         # Slots and columns where the running forward stores its rows.
         self.write: tuple[slice, slice] | tuple[Tensor, Tensor] = (self.slots, self.slots)
-        super().__init__(layers=[TreeCacheLayer(self) for _ in range(num_layers)])
-        self._empty = torch.zeros((num_layers, 2, 0, 0, num_heads, head_size), dtype=dtype, device=device)
+        super().__init__(layers=[TreeCacheLayer(self, shape) for shape in shapes])
+        num_heads, head_size = (max(sizes) for sizes in zip(*(part for shape in shapes for part in shape), strict=True))
+        self._empty = torch.zeros((len(shapes), 2, 0, 0, num_heads, head_size), dtype=dtype, device=device)
         self._store(self._empty)
 
     @property
     def num_tree_rows(self) -> int:
         """Rows behind the committed ones, the same number for each slot."""
         return self.seen.shape[1]
+
+    @property
+    def depths(self) -> Array:
+        """[B, m] int64 of the tree rows, 0 behind the committed ones."""
+        return self.seen.sum(axis=2) - 1
 
     @property
     def capacity(self) -> int:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ....controller.errors import InputError, what_it_says
+from .support import own_attention
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def load_tokenizer(name: str) -> Any:
 
 
 def load_weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The causal language model at a folder or hub id, with `sdpa` attention, on the CPU.
+    """The causal language model at a folder or hub id, with its `own_attention`, on the CPU.
 
     InputError where it cannot be read, and where weights are missing or of other shapes than its configuration asks
     for: transformers makes those up at random, and every run would generate another text.
@@ -42,12 +43,12 @@ def load_weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=dtype,
-            attn_implementation="sdpa",
             ignore_mismatched_sizes=True,  # refused below, by name
             output_loading_info=True,
             **NO_CODE,
         )
     model, report = loaded
+    model.set_attn_implementation(own_attention(model))  # whatever its configuration names
     _require_complete(name, report)
     return model
 

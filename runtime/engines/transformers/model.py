@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
 from ..base import Session
 from .attention import TREE_ATTENTION
-from .cache import TreeCache
+from .cache import RowShape, TreeCache, row_shapes
 from .fingerprint import fingerprint
 from .loading import load_weights
 from .packing import Group, Packing, parts
-from .support import PLAIN_ATTENTION, tree_error, unsupported_reason
+from .probe import tree_error
+from .support import context_length, num_rows, own_attention, unsupported_reason
+from .windows import Masks, layer_windows, row_distances, seen_rows
 
 # Rows of padding in a block: running over fewer costs less than gathering the other rows in every layer.
 LEAST_SKIPPED = 16
@@ -26,34 +28,33 @@ LEAST_SKIPPED = 16
 
 class TransformersModel:
     """A `CachedModel` (see `base`) that skips the padding of a block. Attention is `sdpa` with a 4-D mask; `eager`
-    rounds its softmax to float32."""
+    rounds its softmax to float32.
+
+    shapes: of the rows that each layer stores; asked of the model if not given.
+    """
 
     packs = True
     attention = TREE_ATTENTION
     max_leaves: int | None = None
 
-    def __init__(self, model: PreTrainedModel, vocabulary_size: int):
+    def __init__(self, model: PreTrainedModel, vocabulary_size: int, *, shapes: Sequence[RowShape] | None = None):
         reason = unsupported_reason(model)
         if reason is not None:
             raise InputError(reason)
         self.model = model.eval()
         self.vocabulary_size = vocabulary_size
-        self.context_length: int = model.config.max_position_embeddings
+        self.context_length: int = context_length(model.config)
         self.device = model.device
         self.session: Session | None = None
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
-        config = model.config
-        self._cache = self._make_cache(
-            num_layers=config.num_hidden_layers,
-            num_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-            head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-            dtype=model.dtype,
-            device=model.device,
-        )
+        self._windows: dict[int, int] = {}
+        # Layers that share keys may run over the rows alone whose logits are wanted, but behind the masks of all.
+        self._runs_all = bool(getattr(model.config.get_text_config(), "num_kv_shared_layers", 0))
+        self._cache = self._make_cache(shapes or row_shapes(model), dtype=model.dtype, device=model.device)
 
-    def _make_cache(self, **layout: Any) -> Any:
-        return TreeCache(**layout)
+    def _make_cache(self, shapes: Sequence[RowShape], **layout: Any) -> Any:
+        return TreeCache(shapes, **layout)
 
     @classmethod
     def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str) -> "TransformersModel":
@@ -62,15 +63,39 @@ class TransformersModel:
         model: Any = load_weights(name, dtype)
         try:
             opened = cls(model.to(device), num_rows(model))
-            reason = tree_error(opened, model)
-            opened.release()
-        except InputError:
-            raise
-        except Exception as error:  # an architecture that does not know our cache may fail anywhere in its own code
+        except InputError as error:
+            raise _not_as_tree(name, model, str(error)) from error
+        except Exception as error:  # an architecture that is no decoder may fail anywhere in its own code
             raise _not_as_tree(name, model, what_it_says(error)) from error
+        reason = opened.check()
         if reason is not None:
             raise _not_as_tree(name, model, reason)
         return opened
+
+    def check(self) -> str | None:
+        """How trees differ from the model's own text, in words; None where they agree, without packing if need be: some
+        architectures hand no options of a forward to their attention. The slots are lost."""
+        reason = self._tree_error()
+        if reason is not None and self.packs:
+            self.packs = False
+            reason = self._tree_error()
+        return reason
+
+    def _tree_error(self) -> str | None:
+        try:
+            return tree_error(self, self.model)
+        except InputError:
+            raise
+        except Exception as error:  # an architecture that does not know our cache may fail anywhere, too
+            return f"its forward over a tree fails ({what_it_says(error)})"
+        finally:
+            self.release()
+
+    def beside(self, head: PreTrainedModel, shapes: Sequence[RowShape]) -> Self:
+        """A model that reads this one's hidden states, with room for the same texts."""
+        model = type(self)(head, self.vocabulary_size, shapes=shapes)
+        model.context_length = self.context_length
+        return model
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,12 +110,13 @@ class TransformersModel:
         """Free the cache's memory and give the model its own attention back; it may be opened again."""
         self.session = None
         self._cache.release()
-        self.model.set_attn_implementation(PLAIN_ATTENTION)
+        self.model.set_attn_implementation(own_attention(self.model))
 
     def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
-        if self.model.config._attn_implementation != self.attention:
+        if self.model.config._attn_implementation != self.attention and self.model._can_set_attn_implementation():
             self.model.set_attn_implementation(self.attention)
         self.session = session
+        self._windows = {layer: size for layer, size in enumerate(layer_windows(self.model.config)) if size}
         self._cache.open(num_slots, capacity)
 
     def prepare(self, num_slots: int, num_rows: int, *, num_logits: int = 0) -> None:
@@ -129,9 +155,13 @@ class TransformersModel:
     ) -> Tensor:
         """Over all rows of the block."""
         visible = self._cache.open_rows(parents, first_slot)
-        options: dict[str, Any] = {} if features is None else {"features": features}
-        mask = None if self._sees_all(visible) else self._mask(visible, self._lengths)
-        output = self._model_output(tokens, positions, num_logits, attention_mask=mask, **options)
+        masks = None if self._sees_all(visible) else self._masks(visible, slice(None))
+        options: dict[str, Any] = {"attention_mask": masks and masks.full}
+        if masks and masks.windowed:  # an option that some models do not know
+            options["windowed"] = masks.windowed
+        if features is not None:
+            options["features"] = features
+        output = self._model_output(tokens, positions, num_logits, **options)
         self.hidden = self._hidden(output)
         return output.logits
 
@@ -144,22 +174,26 @@ class TransformersModel:
         kept, of_logits = packing.last(num_logits)
         groups = self._groups(real, visible)
         # No mask would have transformers make one of its own.
-        options = {"attention_mask": groups[0].mask, "groups": groups}
+        options = {"attention_mask": groups[0].masks.full, "groups": groups}
         output = self._model_output(tokens[real][None], positions[real][None], kept, **options)
         hidden = self._hidden(output)
         self.hidden = None if hidden is None else packing.unpack(hidden)
         return of_logits.unpack(output.logits)
 
     def _model_output(self, tokens: Array, positions: Array, logits_to_keep: int | Tensor, **options: Any) -> Any:
-        return self.model(
+        output: Any = self.model(
             input_ids=to_device(tokens, self.device),
             position_ids=to_device(np.clip(positions, 0, self.context_length - 1), self.device),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=logits_to_keep,
+            logits_to_keep=0 if self._runs_all else logits_to_keep,
             output_hidden_states=self.hidden_layers or False,
             **options,
         )
+        if self._runs_all:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            output.logits = output.logits[:, kept]
+        return output
 
     def _hidden(self, output: Any) -> Tensor | None:
         if not self.hidden_layers:
@@ -172,44 +206,38 @@ class TransformersModel:
         return self._cache.lengths[self._cache.slots]
 
     def _sees_all(self, visible: Array) -> bool:
-        """Whether all cache rows are attended to, as in plain decoding."""
-        ends = self._lengths + self._cache.num_tree_rows
-        return visible.shape[1] == 1 and bool(visible.all() and (ends == self._cache.end).all())
+        """Whether all cache rows are attended to, as in plain decoding, and transformers knows."""
+        ends, end = self._lengths + self._cache.num_tree_rows, self._cache.end
+        is_short = all(end < size for size in self._windows.values())
+        return is_short and visible.shape[1] == 1 and bool(visible.all() and (ends == end).all())
 
     def _groups(self, real: Array, visible: Array) -> list[Group]:
         groups, num_packed = [], 0
         for slots, columns in parts(real):
             packing = Packing.of(real[slots, columns], self.device)
             packed = slice(num_packed, num_packed + len(packing.indices))
-            groups.append(Group(slots, packed, packing, self._mask(visible[slots, columns], self._lengths[slots])))
+            groups.append(Group(slots, packed, packing, self._masks(visible[slots, columns], slots)))
             num_packed = packed.stop
         return groups
 
-    def _mask(self, visible: Array, lengths: Array) -> Tensor:
-        """[B, 1, n, rows] mask to add to the scores of all cache rows, 0 or -inf: attention to the `lengths` [B]
-        committed rows, and to the tree rows that are `visible` [B, n, m + n].
-
-        Kernels would convert a bool mask to this one in every layer.
-        """
-        cache = self._cache
-        mask = np.zeros((*visible.shape[:2], cache.end), dtype=bool)
-        for row, length in enumerate(lengths):
-            mask[row, :, :length] = True
-            mask[row, :, length : length + cache.num_tree_rows] = visible[row]
-        seen = to_device(mask[:, None], self.device)
-        return torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device).masked_fill_(~seen, -torch.inf)
+    def _masks(self, visible: Array, slots: slice) -> Masks:
+        """Of the `slots` among this forward's, whose rows see what is `visible` [B, n, m] of the tree rows."""
+        cache, lengths, distances = self._cache, self._lengths[slots], None
+        if any(size < cache.end for size in self._windows.values()):
+            distances = row_distances(visible, cache.depths[slots], lengths, cache.end)
+        seen = seen_rows(visible, lengths, cache.end)
+        return Masks.of(seen, self._windows, distances, like=cache.storage)
 
     def commit(self, rows: Array) -> None:
         self._cache.commit(rows)
 
 
-def _not_as_tree(name: str, model: PreTrainedModel, reason: str) -> InputError:
-    return InputError(
+class NotAsTreeError(InputError):
+    """The error where a model cannot be decoded as a tree in the way that was tried."""
+
+
+def _not_as_tree(name: str, model: PreTrainedModel, reason: str) -> NotAsTreeError:
+    return NotAsTreeError(
         f"{name!r} ({model.config.model_type}) cannot be decoded as a tree: {reason}; choose a model of another "
         "architecture"
     )
-
-
-def num_rows(model: PreTrainedModel) -> int:
-    """Token ids that a model has rows for."""
-    return model.config.get_text_config().vocab_size

@@ -14,6 +14,7 @@ from torch import Tensor
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
 from ..base import FEW
+from .windows import Masks
 
 
 class Packing(NamedTuple):
@@ -46,12 +47,12 @@ class Packing(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Neighbouring slots that attend together, and their mask."""
+    """Neighbouring slots that attend together, and their masks."""
 
     slots: slice  # of the block
     packed: slice  # of the packed rows
     packing: Packing  # of these slots and of the columns in which any of their rows is real
-    mask: Tensor  # [b, 1, columns, rows of the cache]
+    masks: Masks  # [b, 1, columns, rows of the cache] each
 
 
 def parts(real: Array) -> Iterator[tuple[slice, slice]]:

@@ -5,6 +5,7 @@ page table alone, and a captured graph find any text.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ....controller.errors import InputError
 from ....controller.trees.tree import Array
 from ...machine.transfer import send, to_device
 from ..ancestry import NO_ROWS, extended
+from .cache import RowShape
 from .pages import PAGE, PackedRows, kernels
 
 MOST_SLOTS = 256
@@ -58,16 +60,19 @@ class PagedCacheLayer(CacheLayerMixin):
 class PagedCache(Cache):
     """Storage for all layers in one tensor [layers, 2, pages * PAGE, G, D], so that a commit is one copy."""
 
-    def __init__(self, *, num_layers: int, num_heads: int, head_size: int, dtype: torch.dtype, device: torch.device):
+    def __init__(self, shapes: Sequence[RowShape], *, dtype: torch.dtype, device: torch.device):
+        if {part for shape in shapes for part in shape} != {shapes[0].keys}:
+            raise InputError("its layers store keys and values of different sizes, for which there are no pages")
+        self.windows: dict[int, int] = {}  # by layer, of those that have one
         self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
         self.slots = slice(0, 0)  # of the forwards since the last commit
         self.seen = NO_ROWS  # [B, m, m] of the m rows behind the committed ones of each slot, see `ancestry`
         self._stored = torch.empty(0)  # [M] int64: where the rows of the running forward are stored
         self._rows: PackedRows | None = None
         self._kernels = kernels(dtype, device)
-        super().__init__(layers=[PagedCacheLayer(self) for _ in range(num_layers)])
+        super().__init__(layers=[PagedCacheLayer(self) for _ in shapes])
         self._layout = {"dtype": dtype, "device": device}
-        self._row_shape = (num_heads, head_size)
+        self._row_shape = shapes[0].keys
         self._owned: list[list[int]] = []  # pages of each slot in use
         self.release()
 
@@ -167,16 +172,31 @@ class PagedCache(Cache):
         """The keys and values [G, M, D] that a layer has computed in this forward, in its storage."""
         self._kernels.store(keys, values, new_keys, new_values, self._stored)
 
-    def attend(
-        self, query: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None, sinks: Tensor | None
-    ) -> Tensor:
+    def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, **options: Any) -> Tensor:
         """[M, H, D] for the queries [H, M, D] of a layer, see `pages.dense_attention`."""
         rows = self._rows
         assert rows is not None
         if not self.is_fused:
             widest = max(map(len, self._owned), default=1)
             rows = rows._replace(tables=rows.tables[:, :widest])
-        return self._kernels.attend(query, keys, values, rows, scale, window, sinks)
+        window = self.windows.get(layer)
+        return self._kernels.attend(query, keys, values, rows, window=window, bit=self._bit(window), **options)
+
+    def _bit(self, window: int | None) -> int:
+        """Of `seen_bits`, that of layers with this window."""
+        sizes = sorted(set(self.windows.values()))
+        return 1 if window is None else 2 << sizes.index(window)
+
+    def seen_bits(self, visible: Array) -> Array:
+        """[B, n, m] uint8: for tree rows that are `visible`, a bit for the layers with each window, and one for those
+        without. Trees are hardly ever deeper than a window."""
+        bits = visible.astype(np.uint8)
+        sizes = set(self.windows.values())
+        depths = self.seen.sum(axis=2) - 1
+        behind = visible.sum(axis=2)[..., None] - 1 - depths[:, None] if sizes else bits
+        for size in sizes:
+            bits |= (visible & (behind < size)).astype(np.uint8) * np.uint8(self._bit(size))
+        return bits
 
     def rows_at(self, slots: Array, columns: Array) -> Array:
         """Rows of the storage, of the same shape as `slots` and `columns`."""

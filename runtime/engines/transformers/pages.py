@@ -1,7 +1,7 @@
-"""Attention over a paged cache: the rows of many texts, packed, each behind its own committed text.
+"""Attention over a paged cache: the packed rows of many texts, each behind its own committed text.
 
-A text's cache column c is row `c % PAGE` of page `table[c // PAGE]`. The committed rows come first, the tree rows behind
-them. On CUDA a kernel does it (see `tree_kernel`); here is the same in plain operations, for tests and other devices.
+A text's cache column c is row `c % PAGE` of page `table[c // PAGE]`. The committed rows come first, then the tree rows.
+On CUDA a kernel does it (see `tree_kernel`); here is the same in plain operations, for tests and other devices.
 """
 
 import logging
@@ -26,7 +26,7 @@ class PackedRows(NamedTuple):
     lengths: Tensor  # [M] int64: committed rows of its slot
     positions: Tensor  # [M] int64: in its text
     num_seen: Tensor  # [1] int64: m, tree rows of a slot, those of this forward included
-    seen: Tensor  # bool, of which the first M * m are [M, m]: the tree rows that a row sees
+    seen: Tensor  # uint8, of which the first M * m are [M, m]: a bit of each says whether a row sees a tree row
     blocks: Tensor  # [2, N] int64: first row and number of rows (0: none) of each block; a block is of one slot
     block_rows: int  # the most rows of a block
 
@@ -36,14 +36,17 @@ def dense_attention(
     keys: Tensor,
     values: Tensor,
     rows: PackedRows,
+    *,
     scale: float,
     window: int | None = None,
+    bit: int = 1,
+    softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
     """[M, H, D] for queries [H, M, D] over a layer's storage [pages * PAGE, G, D]; sums are float32 at least.
 
-    With a `window`, a row sees a committed row less than so many positions before it. `sinks` [H] are logarithms of
-    weights that attend to nothing (Xiao et al. 2023, arXiv:2309.17453). A row that sees nothing gets 0.
+    With a `window`, a row sees a committed row less than so many positions before it. `bit`: of `rows.seen`, that of
+    the layer. softcap, sinks: see `scored_attention`. A row that sees nothing gets 0.
     """
     num_heads, num_rows, size = query.shape
     wide = torch.promote_types(query.dtype, torch.float32)
@@ -53,10 +56,12 @@ def dense_attention(
     in_tree = column - rows.lengths[:, None]
     is_tree = (in_tree >= 0) & (in_tree < rows.num_seen)
     in_seen = torch.arange(num_rows, device=query.device)[:, None] * rows.num_seen + in_tree
-    visible = rows.seen[in_seen.clamp(0, rows.seen.shape[0] - 1)] & is_tree
+    visible = (rows.seen[in_seen.clamp(0, rows.seen.shape[0] - 1)] & bit > 0) & is_tree
     visible |= (in_tree < 0) & (rows.positions[:, None] - column < (window or rows.tables.shape[1] * PAGE + num_rows))
     queries = query.to(wide).view(keys.shape[1], -1, num_rows, size)  # heads of a group are adjacent
     scores = torch.einsum("ghmd,mcgd->ghmc", queries, keys[at].to(wide)) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~visible, -torch.inf)
     if sinks is not None:
         of_heads = sinks.to(wide).view(*scores.shape[:2], 1, 1).expand(*scores.shape[:3], 1)

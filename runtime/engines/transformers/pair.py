@@ -1,5 +1,6 @@
 """The models of a pair, loaded by transformers."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,9 +10,12 @@ from ....controller.errors import InputError
 from ...drafters.heads.base import DraftHead, head_kind, load_head
 from ...pair_config import DTYPES, REFERENCE, PairConfig, resolved
 from .loading import load_tokenizer
-from .model import TransformersModel, num_rows
+from .model import NotAsTreeError, TransformersModel
 from .paged_cache import MOST_SLOTS
 from .static import StaticModel
+from .support import num_rows
+
+log = logging.getLogger(__name__)
 
 # Of a device's free memory; graphs, logits and the rows of running forwards take what is left.
 CACHE_SHARE = 0.8
@@ -35,14 +39,11 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     tokenizer = load_tokenizer(target_name)
     if kind is None:
         _check_tokens(config, tokenizer, load_tokenizer(drafter_name))
-    # On a device kernel launches cost most, so shapes are few and captured; on a CPU padding does.
-    model = TransformersModel if config.device == "cpu" else StaticModel
-    how: dict[str, Any] = {"dtype": DTYPES[config.dtype], "device": config.device}
-    target = model.from_pretrained(target_name, **how)
+    target = _open(target_name, config)
     # Ids may have holes, and added ones may lie beyond a model's rows; rows beyond the last id only pad a model.
     target.vocabulary_size = min(max(tokenizer.get_vocab().values()) + 1, num_rows(target.model))
     if kind is None:
-        source = model.from_pretrained(drafter_name, **how)
+        source = _open(drafter_name, config)
         if num_rows(source.model) < target.vocabulary_size:
             raise InputError(
                 f"drafter {config.drafter!r} has rows for {num_rows(source.model)} tokens, but target "
@@ -54,6 +55,17 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
         source = load_head(drafter_name, target)
     size_caches([each for each in (target, source) if isinstance(each, StaticModel)], config.cache_tokens)
     return LoadedModels(target, source, tokenizer, _end_tokens(config.target, target, tokenizer))
+
+
+def _open(name: str, config: PairConfig) -> TransformersModel:
+    """A model by folder or hub id. On a device kernel launches cost most, so shapes are few and captured; on a CPU
+    padding does."""
+    if config.device != "cpu":
+        try:
+            return StaticModel.from_pretrained(name, dtype=DTYPES[config.dtype], device=config.device)
+        except NotAsTreeError as error:
+            log.warning("%s runs without graphs, which is slower: %s", name, error)
+    return TransformersModel.from_pretrained(name, dtype=DTYPES[config.dtype], device=config.device)
 
 
 def size_caches(models: Sequence[StaticModel], num_tokens: int) -> None:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ....controller.errors import InputError
 from ....controller.trees.tree import Array
 from ...machine.transfer import send, to_device
 from ..base import CHUNK, Session
 from .attention import PAGED_ATTENTION
+from .cache import RowShape
 from .compiled import compile_layers, compiling
 from .graph import Graphs
 from .merged import merge_projections
@@ -70,8 +72,17 @@ class StaticModel(TransformersModel):
 
     attention = PAGED_ATTENTION
 
-    def __init__(self, model: PreTrainedModel, vocabulary_size: int, *, captures: bool = True):
-        super().__init__(model, vocabulary_size)
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        vocabulary_size: int,
+        *,
+        shapes: Sequence[RowShape] | None = None,
+        captures: bool = True,
+    ):
+        super().__init__(model, vocabulary_size, shapes=shapes)
+        if self._runs_all:
+            raise InputError("its layers share keys and values, which graphs do not know")
         groups = getattr(model.config, "num_key_value_heads", None) or model.config.num_attention_heads
         self._heads = model.config.num_attention_heads // groups
         self._graphs: Graphs | None = None
@@ -81,9 +92,17 @@ class StaticModel(TransformersModel):
             merge_projections(model)
             compile_layers(model)
 
-    def _make_cache(self, **layout: Any) -> PagedCache:
-        self._paged = PagedCache(**layout)
+    def _make_cache(self, shapes: Sequence[RowShape], **layout: Any) -> PagedCache:
+        self._paged = PagedCache(shapes, **layout)
         return self._paged
+
+    def check(self) -> str | None:
+        return self._tree_error()  # other forwards than packed ones there are none
+
+    def beside(self, head: PreTrainedModel, shapes: Sequence[RowShape]) -> Self:
+        model = super().beside(head, shapes)
+        model.size(self.num_rows)
+        return model
 
     @property
     def row_bytes(self) -> int:
@@ -106,6 +125,7 @@ class StaticModel(TransformersModel):
         if self._paged.num_rows == 0:
             self.size(max(DEFAULT_ROWS, num_slots * (capacity + PAGE)))
         super().open(num_slots, capacity, session)
+        self._paged.windows = self._windows
 
     @property
     def num_rows(self) -> int:
@@ -121,7 +141,8 @@ class StaticModel(TransformersModel):
             for rows in ROWS:
                 if texts <= rows <= menu_size(ROWS, min(texts * num_rows, ROWS[-1])):
                     shape = Shape.of(texts, rows, is_last=num_logits == 1 and rows > texts, heads=self._heads)
-                    self._run(shape, padding(shape), np.zeros((0, 0), dtype=bool), np.zeros(0, dtype=np.int64), None)
+                    nothing = np.zeros((0, 0), dtype=np.uint8), np.zeros(0, dtype=np.int64)
+                    self._run(shape, padding(shape), *nothing, None)
 
     def has_room(self, capacity: int) -> bool:
         return self._paged.has_room(capacity)
@@ -152,7 +173,8 @@ class StaticModel(TransformersModel):
             numbers[-shape.num_texts :][:num_texts] = packed[:, -1]
         of_logits = np.arange(num_texts) if shape.is_last else packed[:, num_rows - num_logits :].ravel()
         of_hidden = packed.ravel() if self.hidden_layers else packed[:0].ravel()
-        results, chosen = self._run(shape, numbers, visible[texts, columns], np.append(of_logits, of_hidden), features)
+        seen = self._paged.seen_bits(visible)[texts, columns]
+        results, chosen = self._run(shape, numbers, seen, np.append(of_logits, of_hidden), features)
         of_logits, of_hidden = chosen.split([of_logits.size, of_hidden.size])
         self.hidden = results[1].index_select(0, of_hidden).view(*packed.shape, -1) if self.hidden_layers else None
         return results[0].index_select(0, of_logits).view(num_texts, num_logits, -1)
@@ -208,7 +230,7 @@ class StaticModel(TransformersModel):
         """Logits [n, V] of the rows that get them, and hidden states [M, F] if any are kept, from tensors on the device
         alone: the bytes of numbers (see `Shape.sizes`), then what each row sees."""
         num_bytes = 8 * sum(shape.sizes)
-        numbers, seen = data[:num_bytes].view(torch.int64), data[num_bytes:].view(torch.bool)
+        numbers, seen = data[:num_bytes].view(torch.int64), data[num_bytes:]
         tokens, positions, stored, slots, lengths, blocks, num_seen, kept = numbers.split(shape.sizes)
         rows = PackedRows(
             self._paged.tables, slots, lengths, positions, num_seen, seen, blocks.view(2, -1), shape.block_rows
@@ -217,7 +239,7 @@ class StaticModel(TransformersModel):
         output = self.model(
             input_ids=tokens[None],
             position_ids=positions[None],
-            attention_mask=seen[:1].view(1, 1, 1, 1),  # none would have transformers make one of its own
+            attention_mask=seen[:1].view(1, 1, 1, 1).bool(),  # none would have transformers make one of its own
             past_key_values=self._paged,
             use_cache=True,
             logits_to_keep=kept if shape.is_last else 0,

@@ -15,10 +15,18 @@ from torch import Tensor
 
 from .pages import PAGE, PackedRows
 
-LOG2_E = 1.4426950408889634
 # Programs per processor of the device: more splits would cost more to merge than reading side by side saves.
 PROGRAMS_PER_PROCESSOR = 2
 MOST_SPLITS = 32
+
+
+@triton.jit
+def _scores(queries, key, scale, softcap, HAS_CAP: tl.constexpr):
+    """In powers of two."""
+    scores = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
+    if HAS_CAP:
+        scores = softcap * (1.0 - 2.0 / (tl.exp2(scores / softcap * 2.8853900817779268) + 1.0))  # tanh
+    return scores * 1.4426950408889634
 
 
 @triton.jit
@@ -36,9 +44,10 @@ def _attend_page(scores, value, best, total, attended):
 @triton.jit
 def _attend(
     query, keys, values, tables, slots, lengths, positions, seen, num_seen, blocks, sinks, output, parts, sums,
-    scale, num_blocks, num_pages, head_stride, row_stride,
+    scale, softcap, num_blocks, num_pages, head_stride, row_stride,
     GROUPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, QUERIES: tl.constexpr,
-    PAGE: tl.constexpr, SPLITS: tl.constexpr, WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
+    PAGE: tl.constexpr, SPLITS: tl.constexpr, WINDOW: tl.constexpr, BIT: tl.constexpr, HAS_CAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
 ):  # fmt: skip
     """One split of the pages for one block of rows and one key head, with which `HEADS` heads of the queries go."""
     split, block, group = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -76,7 +85,7 @@ def _attend(
         at_key = (stored[:, None] * GROUPS + group) * SIZE + sizes[None, :]
         key = tl.load(keys + at_key, mask=is_size, other=0.0)
         value = tl.load(values + at_key, mask=is_size, other=0.0)
-        scores = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
+        scores = _scores(queries, key, scale, softcap, HAS_CAP)
         best, total, attended = _attend_page(scores, value, best, total, attended)
     for page in range(whole, end):
         stored = tl.load(tables + slot * num_pages + page).to(tl.int64) * PAGE + columns
@@ -87,8 +96,8 @@ def _attend(
         in_tree = column - length
         is_tree = (in_tree >= 0) & (in_tree < num_tree)
         sees = tl.load(row_seen[:, None] + in_tree[None, :], mask=is_row[:, None] & is_tree[None, :], other=0)
-        visible = (in_tree < 0)[None, :] & (column[None, :] >= first_seen[:, None]) | (sees != 0)
-        scores = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
+        visible = (in_tree < 0)[None, :] & (column[None, :] >= first_seen[:, None]) | ((sees & BIT) != 0)
+        scores = _scores(queries, key, scale, softcap, HAS_CAP)
         scores = tl.where(visible, scores, float("-inf"))
         best, total, attended = _attend_page(scores, value, best, total, attended)
     at_output = row.to(tl.int64) * (GROUPS * HEADS) + head
@@ -146,8 +155,11 @@ def kernel_attention(
     keys: Tensor,
     values: Tensor,
     rows: PackedRows,
+    *,
     scale: float,
     window: int | None = None,
+    bit: int = 1,
+    softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
     """As `pages.dense_attention`, for bfloat16, float16 and float32. Rows outside all blocks get any numbers."""
@@ -165,9 +177,9 @@ def kernel_attention(
     _attend[splits, num_blocks, num_groups](
         query, keys, values, rows.tables, rows.slots, rows.lengths, rows.positions, rows.seen, rows.num_seen,
         rows.blocks, of_sinks, output, parts, sums,
-        scale * LOG2_E, num_blocks, rows.tables.shape[1], query.stride(0), query.stride(1),
+        scale, softcap or 0.0, num_blocks, rows.tables.shape[1], query.stride(0), query.stride(1),
         GROUPS=num_groups, HEADS=heads, QUERIES=max(16, triton.next_power_of_2(rows.block_rows * heads)), PAGE=PAGE,
-        WINDOW=window or 0, HAS_SINKS=sinks is not None, **sizes,
+        WINDOW=window or 0, BIT=bit, HAS_CAP=softcap is not None, HAS_SINKS=sinks is not None, **sizes,
         num_warps=4, num_stages=3 if query.element_size() == 2 else 1,
     )  # fmt: skip
     if splits > 1:
