@@ -41,8 +41,11 @@ def save_inflated_pair(out: Path, config: PairConfig, shape: GrownShape) -> Infl
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists and is no empty folder; choose a new output folder")
-    # Stored models are no more precise than float32, to which a rounded one would add another rounding.
-    pair = load_pair(replace(config, dtype="float32"))
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
+    # Stored models are no more precise than float32, and a model loaded in less would be rounded twice. On the device
+    # there are only the weights that are written next.
+    pair = load_pair(replace(config, dtype="float32", device="cpu"))
     dtype = DTYPES[config.dtype]
     models = {"target": pair.target.model, "drafter": pair.drafter.model}
     sizes = shape._asdict()

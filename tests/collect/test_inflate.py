@@ -166,6 +166,13 @@ def test_options_that_do_nothing_are_refused_by_name(tmp_path, capsys, options, 
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_a_device_that_is_not_there_is_refused(tmp_path, capsys):
+    options = ["--out", str(tmp_path / "pair"), "--inflate", "100m", "--pair.device", "cuda"]
+    assert cli.main(["make-pair", *options]) == 2
+    assert "this machine has no CUDA" in capsys.readouterr().err
+
+
 def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["make-pair", "--out", str(tmp_path), "--inflate", "100m"]) == 2
