@@ -17,7 +17,7 @@ COMMANDS = {
     "serve": ("answer OpenAI completions with drafter, selector and verifier", "runtime.serve.command"),
     "generate": ("continue one prompt and print it", "runtime.generate"),
     "bench": ("compare policies in one interleaved run", "collect.measure.bench.command"),
-    "make-pair": ("train a reference pair on the standard library", "collect.make_pair.command"),
+    "make-pair": ("train a reference pair on the standard library, or inflate one", "collect.make_pair.command"),
     "profile": ("measure this machine's latency table again", "collect.measure.profile"),
     "checkpoint": ("inspect, verify, push or pull a checkpoint folder", "controller.checkpoint.command"),
     "check": (

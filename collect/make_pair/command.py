@@ -1,10 +1,12 @@
-"""The `make-pair` command: train a target and a drafter on the source of the Python standard library."""
+"""The `make-pair` command: train a pair on the source of the Python standard library, or grow one to real costs."""
 
 import hashlib
 import json
 import shutil
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from time import perf_counter
 
@@ -14,11 +16,14 @@ import torch
 from ...controller.console import print_json
 from ...controller.errors import InputError
 from ...runtime.machine.threads import require_threads
+from ...runtime.pair_config import PairConfig
 from .corpus import Document, read_documents
 from .held_out import cut_prompts
+from .inflated_pair import save_inflated_pair
 from .language_model import fit_model, save_model
 from .provenance import WINDOW, measure_pair, pair_card
 from .settings import EPOCH_STEPS, CutConfig, PairFitConfig, PairShape
+from .sizes import GROWN_SHAPES
 from .tokenizer import encode_documents, train_tokenizer
 
 
@@ -29,21 +34,37 @@ def make_pair(
     fit: PairFitConfig = PairFitConfig(),
     prompts: CutConfig = CutConfig(),
     threads: int = 0,
+    inflate: str | None = None,
+    pair: PairConfig = PairConfig(dtype="bfloat16"),
 ) -> None:
-    """Train a pair on a Python standard library: tokenizer, target, distilled drafter with snapshots, prompts, card.
+    """Train a pair on a Python standard library (tokenizer, target, distilled drafter with snapshots, prompts, card),
+    or train nothing, but inflate a pair to the costs of a real one.
 
     Args:
-        out: Folder to write; a killed run is resumed from its last epoch
+        out: Folder to write; a killed training is resumed from its last epoch
         library: Folder of the standard library to read; this Python's own where none is given
         shape: The two models
         fit: How long they are trained
         prompts: The prompts that come with the pair
         threads: CPU threads; 0 leaves torch's own choice
+        inflate: Grow a pair, without a change of its texts, to a target of 100m, 1b or 8b parameters; its drafter gets
+            an eighth to a twelfth of them
+        pair: The Llama-architecture pair to grow, and the number format to write it in
     """
+    started = perf_counter()
+    if inflate is not None:
+        idle = {"library": library, "shape": shape, "fit": fit, "prompts": prompts, "threads": threads}
+        _refuse_idle("with --inflate", idle)
+        if inflate not in GROWN_SHAPES:
+            raise InputError(f"inflate is one of {', '.join(GROWN_SHAPES)}, got {inflate!r}")
+        made = save_inflated_pair(out, pair, GROWN_SHAPES[inflate])
+        seconds = round(perf_counter() - started, 1)
+        print_json({"command": "make-pair", "out": str(out), **asdict(made), "seconds": seconds})
+        return
+    _refuse_idle("without --inflate", {"pair": pair})
     if threads:
         require_threads("threads", threads)
         torch.set_num_threads(threads)
-    started = perf_counter()
     library = library or Path(sysconfig.get_paths()["stdlib"])
     documents = read_documents(library)
     read = [document for document in documents if not document.held_out]
@@ -81,6 +102,13 @@ def make_pair(
     (out / "README.md").write_text(pair_card(shape, fit, measured, len(tokens)))
     shutil.rmtree(scratch)
     print_json({"command": "make-pair", "out": str(out), **provenance})
+
+
+def _refuse_idle(when: str, options: Mapping[str, object]) -> None:
+    """InputError that names every option given that does nothing there."""
+    parameters = signature(make_pair).parameters
+    if idle := [name for name, value in options.items() if value != parameters[name].default]:
+        raise InputError(f"{when} the following does nothing: {', '.join(idle)}; leave all options of it out")
 
 
 def _begin(scratch: Path, shape: PairShape, fit: PairFitConfig, documents: list[Document]) -> None:
