@@ -17,7 +17,7 @@ from treewright.controller.errors import InputError
 from treewright.runtime.api import Model
 from treewright.runtime.engines.transformers.loading import load_weights
 from treewright.runtime.engines.transformers.model import TransformersModel
-from treewright.runtime.engines.transformers.support import tree_error
+from treewright.runtime.engines.transformers.probe import tree_error
 from treewright.runtime.pair import load_pair
 from treewright.runtime.pair_config import PairConfig, reference_folder
 from treewright.runtime.speculation import SpeculationConfig
