@@ -81,7 +81,9 @@ class PagedCache(Cache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
         """Store the packed rows of this forward, [1, G, M, D]; return the layer's whole storage, as a batch of one."""
-        return self.layers[layer_idx].update(key_states, value_states)
+        layer = self.layers[layer_idx]
+        assert isinstance(layer, PagedCacheLayer)
+        return layer.update(key_states, value_states)
 
     @property
     def num_tree_rows(self) -> int:
@@ -208,6 +210,9 @@ class PagedCache(Cache):
         num_slots, num_rows = parents.shape
         self.slots = slice(first_slot, first_slot + num_slots)
         self.seen = extended(self.seen, parents)
+        ends = self.lengths[self.slots] + self.num_tree_rows
+        room = [len(pages) * PAGE for pages in self._owned[self.slots]]
+        assert (ends <= room).all(), f"slots of {room} rows are asked for {ends.tolist()}"
         return self.seen[:, -num_rows:]
 
     def commit(self, rows: Array) -> None:
