@@ -12,7 +12,8 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import append_texts
-from treewright.runtime.engines.transformers.static import ROWS, TEXTS, Shape, StaticModel
+from treewright.runtime.engines.transformers.shapes import ROWS, TEXTS, Shape
+from treewright.runtime.engines.transformers.static import StaticModel
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 TOLERANCE = {"rtol": 0, "atol": 1e-12}  # both sides are the same float64 sums in another order
