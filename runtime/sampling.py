@@ -92,7 +92,7 @@ class TokenSampler:
         self._some_greedy = any(s.is_greedy for s in samplings)
 
     def _noise_of(self, sampling: Sampling) -> KeyedNoise:
-        return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size, self.device)
+        return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size)
 
     def warp(self, logits: Tensor, slots: Sequence[int] | None = None) -> Tensor:
         """[B, ..., V] scores: logits / T, but for a constant of the row, with top-k, then top-p, cut to -inf; logits as
