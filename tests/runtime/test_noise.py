@@ -115,7 +115,7 @@ def test_cuda_gives_the_same_noise():
 
 def test_a_greedy_text_in_a_mixed_batch_has_no_noise():
     sampler = TokenSampler([Sampling(0.0), Sampling(1.0)], 8, torch.device("cpu"))
-    noise = sampler.noise(np.array([[3], [3]]))
+    noise = sampler.noise(torch.tensor([[3], [3]]))
     assert noise is not None
     assert (noise[0] == 0).all()
     assert (noise[1] != 0).all()

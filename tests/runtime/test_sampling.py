@@ -68,7 +68,7 @@ def test_next_to_no_temperature_is_none(temperature):
     assert sampling.is_greedy and sampling.temperature == temperature
     sampler, rows = TokenSampler([sampling] * 5, 50, CPU), logits().float()
     assert sampler.temperatures.tolist() == [0.0] * 5
-    assert sampler.noise(np.zeros((5, 1), dtype=np.int64)) is None
+    assert sampler.noise(torch.zeros((5, 1), dtype=torch.int64)) is None
     assert torch.equal(sampler.warp(rows), rows)
     assert sampler.draw(rows, np.arange(5)).tolist() == rows.argmax(-1).tolist()
     one_hot = torch.nn.functional.one_hot(rows.argmax(-1), 50).float()
@@ -118,7 +118,7 @@ def test_sampling_after_all_nodes_at_once_gives_the_same_tokens():
         np.array([5, 90, 31]),
         np.array([0, 1, 1, 2] * 3).reshape(3, 4),
     )
-    drawn = sampler.draw_all(rows, roots, depths)
+    drawn = sampler.draw_all(rows, roots, depths).tokens
     for node in range(4):
         assert drawn[:, node].tolist() == sampler.draw(rows[:, node], roots + depths[:, node] + 1).tolist()
 
@@ -131,7 +131,7 @@ def test_tied_tokens_are_sampled_equally_often_however_small_the_temperature(log
     sampler = TokenSampler(samplings, 3, torch.device("cpu"))
     drawn = sampler.draw(row.expand(1000, 3), np.zeros(1000, dtype=np.int64))
     at_one = TokenSampler([Sampling(1.0, seed=seed) for seed in range(1000)], 2, torch.device("cpu"))
-    noise = at_one.noise(np.zeros((1000, 1), dtype=np.int64))
+    noise = at_one.noise(torch.zeros((1000, 1), dtype=torch.int64))
     assert noise is not None
     assert drawn.tolist() == noise[:, 0].argmax(-1).tolist()
 
