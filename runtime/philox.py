@@ -4,6 +4,7 @@ Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 
 every device. The host makes them in numpy, in place; CUDA in one kernel where Triton is there; other devices in torch.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -50,10 +51,20 @@ def gumbel_rows(keys: Tensor, vocabulary_size: int) -> Tensor:
     if keys.device.type == "cpu":
         words = _words_on_host(keys.numpy(), np.arange((vocabulary_size + 3) // 4)[None])
         return _standard_gumbel(torch.from_numpy(words)).flatten(1)[:, :vocabulary_size]
-    if keys.device.type == "cuda" and find_spec("triton"):
+    if keys.device.type == "cuda" and _has_triton():
         from .philox_kernel import launch
 
         return launch(keys, vocabulary_size)
+    return gumbel_in_torch(keys, vocabulary_size)
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def gumbel_in_torch(keys: Tensor, vocabulary_size: int) -> Tensor:
+    """The same, in a hundred ops of any device's."""
     seed, choice, position, first = keys.T[:, :, None]
     blocks = torch.arange((vocabulary_size + 3) // 4, device=keys.device)
     words = philox(

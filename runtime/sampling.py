@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor
 from ..controller.errors import InputError
 from ..controller.ranges import require_between, require_whole
 from ..controller.trees.tree import Array
-from .cut import cut
+from .cut import Limits, cut
 from .machine.transfer import to_device, to_host
 from .noise import KeyedNoise, StepNoise, at_positions, noise_key
 from .philox import gumbel_rows
-from .surprise import Surprises, surprise
+from .surprise import Draws, Surprises, surprise
 
 # Below it, the best float32 logits of a row lie further apart than noise reaches, unless they are equal; and far below
 # it, logits over the temperature leave the number format.
@@ -59,13 +58,6 @@ class Sampling:
         return self.temperature < LEAST_TEMPERATURE
 
 
-class Draws(NamedTuple):
-    """The target's token behind every node of a batch of trees."""
-
-    tokens: Array  # [B, N] int64
-    surprises: Surprises | None
-
-
 class TokenSampler:
     """Samples tokens for a batch of requests by the Gumbel-max rule: argmax of warped logits plus keyed noise.
 
@@ -99,17 +91,17 @@ class TokenSampler:
         self._scaled = bool((scales != 1.0).any())
         self._some_small = bool((scales < SMALL_TEMPERATURE).any())
         self._some_greedy = any(is_greedy)
-        self._is_cut = [not s.is_greedy and (s.top_k > 0 or s.top_p < 1) for s in samplings]
-        self._scales = self._there(scales)
-        self._greedy = self._there(np.array(is_greedy, dtype=bool))
-        self._top_ks = self._there(np.array([s.top_k for s in samplings], dtype=np.int64))
-        self._top_ps = self._there(np.array([s.top_p for s in samplings], dtype=np.float64))
-        self._cut_slots = self._there(np.nonzero(self._is_cut)[0])
-        keys = [noise_key(s.seed, s.choice, 0) for s in samplings]
-        self._keys = self._there(np.array(keys, dtype=np.int64).reshape(-1, 4))
-
-    def _there(self, array: Array) -> Tensor:
-        return to_device(array, self.device)
+        self._cut_slots = [slot for slot, s in enumerate(samplings) if not s.is_greedy and (s.top_k > 0 or s.top_p < 1)]
+        cut_ones = [samplings[slot] for slot in self._cut_slots]
+        top_ks, top_ps = [s.top_k for s in cut_ones], [s.top_p for s in cut_ones]
+        self._limits = Limits.of(top_ks, top_ps, self._vocabulary_size, self.device)
+        keys = np.array([noise_key(s.seed, s.choice, 0) for s in samplings], dtype=np.int64).reshape(-1, 4)
+        columns = np.concatenate((keys, np.array(is_greedy, dtype=np.int64)[:, None]), axis=1)
+        slots = np.pad(self._cut_slots, (0, len(samplings) - len(cut_ones))).astype(np.int64)
+        sent = to_device(np.concatenate((columns.T, scales.view(np.int64)[None], slots[None])), self.device)
+        self._keys, self._greedy = sent[:4].T, sent[4].bool()
+        self._scales = sent[5].view(torch.float64)
+        self._cut_there = sent[6, : len(cut_ones)]
 
     def _noise_of(self, sampling: Sampling) -> KeyedNoise:
         return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size)
@@ -118,19 +110,20 @@ class TokenSampler:
         """[B, ..., V] scores: logits / T, but for a constant of the row, with top-k, then top-p, cut to -inf; logits as
         they are at T = 0."""
         scores = self._scaled_down(logits, slice(None))
-        if not any(self._is_cut):
+        if not self._cut_slots:
             return scores
-        if all(self._is_cut):
-            return cut(scores, self._top_ks, self._top_ps)
-        slots, scores = self._cut_slots, scores.clone()
-        scores[slots] = cut(scores[slots], self._top_ks[slots], self._top_ps[slots])
+        if len(self._cut_slots) == len(self.samplings):
+            return cut(scores, self._limits)
+        scores = scores.clone()
+        scores[self._cut_there] = cut(scores[self._cut_there], self._limits)
         return scores
 
     def _warp_one(self, row: Tensor, slot: int) -> Tensor:
         """[V] the same of a row of one text."""
-        only = slice(slot, slot + 1)
-        scores = self._scaled_down(row[None], only)
-        return (cut(scores, self._top_ks[only], self._top_ps[only]) if self._is_cut[slot] else scores)[0]
+        scores = self._scaled_down(row[None], slice(slot, slot + 1))
+        if slot in self._cut_slots:
+            scores = cut(scores, self._limits.of_text(self._cut_slots.index(slot)))
+        return scores[0]
 
     def _scaled_down(self, logits: Tensor, slots: slice) -> Tensor:
         """[B, ..., V] of logits of the texts in `slots`."""
@@ -169,7 +162,7 @@ class TokenSampler:
 
         If it is for warped `scores` [B, ..., V] alone, it may be zero for tokens that are cut from them.
         """
-        if not self.temperatures.any():
+        if self.is_greedy:
             return None
         if self.device.type == "cpu":
             return torch.stack(
@@ -183,11 +176,16 @@ class TokenSampler:
         """[P, V] of one text."""
         if self.samplings[slot].is_greedy:
             return torch.zeros((len(positions), self._vocabulary_size))
-        if scores is not None and self._is_cut[slot] and self._vocabulary_size > CHOOSING:
+        if scores is not None and slot in self._cut_slots and self._vocabulary_size > CHOOSING:
             survivors = scores[slot].reshape(-1, self._vocabulary_size).amax(dim=0).isfinite().numpy().nonzero()[0]
             if 2 * len(survivors) + CHOOSING < self._vocabulary_size:
                 return self._noise[slot].rows_of(positions, survivors)
         return self._noise[slot].rows(positions)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether all texts are, so that there is no noise."""
+        return not self.temperatures.any()
 
     def draw(self, logits: Tensor, positions: Array) -> Array:
         """[B] int64: the target's token for each text at `positions` [B], from its row of `logits` [B, V]."""
@@ -202,16 +200,14 @@ class TokenSampler:
 
         The nodes are `depths` [B, N] below the roots at `root_positions` [B]. With `surprises` or without.
         """
-        places = root_positions[:, None] + 1 + np.arange(depths.max() + 1)
-        sent = to_device(np.concatenate((places, np.maximum(depths, 0)), axis=1), self.device)
-        scores = self.warp(logits)
-        noise = self.noise(sent[:, : places.shape[1]], scores)
-        noisy = scores
-        if noise is not None:
+        scores = noisy = self.warp(logits)
+        if not self.is_greedy:
+            places = root_positions[:, None] + 1 + np.arange(depths.max() + 1)
+            sent = to_device(np.concatenate((places, np.maximum(depths, 0)), axis=1), self.device)
+            noise = self.noise(sent[:, : places.shape[1]], scores)
+            assert noise is not None
             texts = torch.arange(len(depths), device=self.device)[:, None]
             noisy = scores + noise[texts, sent[:, places.shape[1] :]]
         tokens = noisy.argmax(dim=-1)
-        if not surprises:
-            return Draws(*to_host(tokens), None)
-        host_tokens, *numbers = to_host(tokens, *surprise(scores, tokens))
-        return Draws(host_tokens, Surprises(*numbers))
+        host_tokens, *numbers = to_host(tokens, *(surprise(scores, tokens) if surprises else ()))
+        return Draws(host_tokens, Surprises(*numbers) if surprises else None)

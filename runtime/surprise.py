@@ -14,6 +14,13 @@ class Surprises(NamedTuple):
     entropies: Array  # [B, N] float32, nats, of that row
 
 
+class Draws(NamedTuple):
+    """The target's token behind every node of a batch of trees."""
+
+    tokens: Array  # [B, N] int64
+    surprises: Surprises | None
+
+
 def surprise(scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """[B, N] log-probability of `tokens` [B, N] under their warped rows `scores` [B, N, V], and the rows' entropy."""
     log_probs = scores.log_softmax(dim=-1)

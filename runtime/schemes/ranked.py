@@ -17,7 +17,7 @@ from ...controller.contract import COUPLED, RANKED_SCHEMES, Scheme
 from ...controller.errors import InputError
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array
-from ..machine.transfer import to_device, to_host
+from ..machine.transfer import sent_together, to_device, to_host
 from ..sampling import TokenSampler
 from ..surprise import entropy
 
@@ -66,16 +66,14 @@ def draft(
 
     What the n-grams expect is found while a device still computes the logits, and sent together with the positions.
     """
-    columns, expected = [positions[:, None]], None
-    if ngrams is not None:
-        expected = ngrams.expected(width + 1)
-        columns.append(expected.reshape(len(positions), -1))
-    sent = to_device(np.concatenate(columns, axis=1), logits.device)
+    places = positions[:, None] if scheme is COUPLED and not sampler.is_greedy else None
+    tokens = None if ngrams is None else ngrams.expected(width + 1)
+    places_there, tokens_there = sent_together(places, tokens, device=logits.device)
     scores = sampler.warp(logits)
-    noise = sampler.noise(sent[:, :1], scores) if scheme is COUPLED else None
-    if ngrams is None or expected is None:
+    noise = None if places_there is None else sampler.noise(places_there, scores)
+    if ngrams is None or tokens is None or tokens_there is None:
         return propose(scores, noise, width)
-    return propose(scores, noise, width, Expected(ngrams, expected, sent[:, 1:].reshape(expected.shape)))
+    return propose(scores, noise, width, Expected(ngrams, tokens, tokens_there))
 
 
 def propose(scores: Tensor, noise: Tensor | None, width: int, expected: Expected | None = None) -> Children:

@@ -143,3 +143,18 @@ def test_a_sampler_of_one_request_gives_the_tokens_of_a_batch():
     for slot, sampling in enumerate(samplings):
         alone = TokenSampler([sampling], 40, torch.device("cpu"))
         assert alone.draw(rows[slot : slot + 1], positions[slot : slot + 1]).tolist() == [batch[slot]]
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_p": 0.9}, {"top_k": 50, "top_p": 0.5}], ids=str)
+def test_noise_for_the_survivors_of_a_cut_draws_the_tokens_of_noise_for_all(cut):
+    rows = 3 * torch.randn(2, 40_000, generator=torch.Generator().manual_seed(1))
+    rows[:, 7:19] += 12.0
+    sampler, positions = (
+        TokenSampler([Sampling(seed=3, **cut), Sampling(seed=4)], 40_000, CPU),
+        torch.tensor([[5], [9]]),
+    )
+    scores = sampler.warp(rows)
+    for_all, for_scores = sampler.noise(positions), sampler.noise(positions, scores)
+    assert for_all is not None and for_scores is not None
+    assert torch.equal(scores + for_scores[:, 0], scores + for_all[:, 0])
+    assert (for_scores[0] != 0).sum() == scores[0].isfinite().sum() < 2000
