@@ -9,6 +9,7 @@ from ..controller.learned.history import START, advance
 from ..controller.trees.tree import DraftTree
 from .machine.transfer import to_device, to_host
 from .sampling import TokenSampler
+from .surprise import Surprises, surprise
 from .verification.base import Verdict
 
 
@@ -27,22 +28,23 @@ class TextHistory:
         self.values = self.values[list(slots)]
 
     def record(self, tree: DraftTree, rows: Tensor, verdict: Verdict, sampler: TokenSampler) -> None:
-        """Add the accepted path and the next token of each text, by the target's logits `rows` [B, N, V]."""
+        """Add the accepted path and the next token of each text, by the target's logits `rows` [B, N, V], where the
+        verdict does not say how the target saw them."""
         counts = verdict.accepted_lengths + 1
         slots = np.arange(len(counts))[:, None]
         path = verdict.path[:, : counts.max() - 1]
         above = np.concatenate((np.zeros_like(slots), np.maximum(path, 0)), axis=1)  # [B, A]: drawn from these rows
-        drawn = np.concatenate((tree.tokens[slots, np.maximum(path, 0)], np.zeros_like(slots)), axis=1)
-        drawn[slots[:, 0], counts - 1] = verdict.next_tokens
-        places = to_device(slots, rows.device), to_device(above, rows.device)
-        log_probs = sampler.warp(rows[places]).log_softmax(-1)
-        # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
-        of_rows = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(-1)
-        of_tokens = log_probs.gather(-1, to_device(drawn[..., None], rows.device))[..., 0]
-        entropies, picked = to_host(of_rows, of_tokens)
+        if verdict.surprises is None:
+            drawn = np.concatenate((tree.tokens[slots, np.maximum(path, 0)], np.zeros_like(slots)), axis=1)
+            drawn[slots[:, 0], counts - 1] = verdict.next_tokens
+            flat = to_device(np.stack((slots * rows.shape[1] + above, drawn)), rows.device)
+            surprises = Surprises(*to_host(*surprise(sampler.warp(rows.flatten(0, 1)[flat[0]]), flat[1])))
+        else:
+            surprises = Surprises(*(numbers[slots, above] for numbers in verdict.surprises))
         for slot in range(len(counts)):
             history = self.values[slot].tolist()
             tokens = slice(int(counts[slot]))
-            for surprise in zip(picked[slot, tokens].tolist(), entropies[slot, tokens].tolist(), strict=True):
-                history = advance(history, *surprise)
+            columns = (column[slot, tokens].tolist() for column in surprises)
+            for log_prob, entropy in zip(*columns, strict=True):
+                history = advance(history, log_prob, entropy)
             self.values[slot] = history

@@ -200,7 +200,10 @@ class Batch:
             clock.charge("controller", "keep")
         rows = target.score(kept)
         clock.charge("target")
-        verdict = verifier.verify(kept, rows, draft_rows, self._slots.sampler, context.positions)
+        reads_history = selector is not None and selector.reads_history
+        verdict = verifier.verify(
+            kept, rows, draft_rows, self._slots.sampler, context.positions, surprises=reads_history
+        )
         clock.charge("verify")
         target.commit(verdict.path)
         if drafter is not None and selector is not None and step is not None:
@@ -208,7 +211,7 @@ class Batch:
             drafted_path = np.where(path >= 0, np.take_along_axis(nodes, np.maximum(path, 0), axis=1), -1)
             drafter.commit(drafted, drafted_path, verdict.next_tokens)
             step.record(kept, widths, verdict.accepted_lengths + 1)
-            if selector.reads_history:
+            if reads_history:
                 self._slots.history.record(kept, rows, verdict, self._slots.sampler)
         num_emitted = emit(self._slots.sinks, kept, verdict.path, verdict.next_tokens)
         clock.charge("commit")

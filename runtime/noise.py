@@ -1,24 +1,22 @@
-"""The product's random number generator: keyed Gumbel noise, a pure function of a token's position.
+"""The product's random numbers: keyed Gumbel noise, a pure function of a token's position.
 
-Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) in 64-bit integer tensor ops,
-so that CPU and CUDA give the same bits. The counter is (token block, position, choice index), the key is the seed.
-The text's own tokens are chosen by noise keyed to their positions. A decode step's other draws take theirs from a part
-of the counter that is keyed to the step's root, so that they share none with the text or with another step.
+The generator's counter is (token block, position, choice index), its key is the seed. The text's own tokens are chosen
+by noise keyed to their positions. A decode step's other draws take theirs from a part of the counter that is keyed to
+the step's root, so that they share none with the text or with another step.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-WEYL = (0x9E3779B9, 0xBB67AE85)
-MASK = 0xFFFFFFFF
-ROUNDS = 10
-# Noise is made for this many (position, token) pairs at once: small ops cost more by count than by size, and most of
-# all on a device, which works through so many in the time of one.
-BLOCK_SIZE, DEVICE_BLOCK_SIZE = 1 << 16, 1 << 21
+from ..controller.trees.tree import Array
+from .machine.transfer import to_device
+from .philox import MASK, gumbel_of, gumbel_rows, philox
+
+# The host makes noise for this many (position, token) pairs at once: small ops cost more by count than by size.
+BLOCK_SIZE = 1 << 16
 # Noise this far back is still asked for: a step drafts down to its deepest level, then verifies from the root.
 KEPT_POSITIONS = 32
 # The block word of a step's own draws: the mark, then which draw it is, then the token block.
@@ -27,45 +25,23 @@ NUMBER_SHIFT = 20
 NUM_DRAWS = 2048  # of one step: the lower half belongs to verification, the upper to drafting
 FIRST_DRAFTING_NUMBER = 1024
 
-Word = TypeVar("Word", Tensor, int)
+
+def noise_key(seed: int, choice: int, position: int, first_word: int = 0) -> Array:
+    """[4] int64: a row of keys, see `gumbel_rows`."""
+    return np.array((seed, choice, position, first_word), dtype=np.uint64).view(np.int64)
 
 
-def philox(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word] | tuple[int, int]) -> tuple[Word, ...]:
-    """Four streams of 32-bit words from four counter words and two key words.
-
-    The words are broadcastable int64 tensors, or Python integers where a single one is wanted. Products of two 32-bit
-    words wrap modulo 2^64 in int64, which keeps all their bits; the arithmetic shift is masked to the high word.
-    """
-    x0, x1, x2, x3 = counter
-    key0, key1 = key
-    for _ in range(ROUNDS):
-        product0, product1 = x0 * MULTIPLIERS[0], x2 * MULTIPLIERS[1]
-        x0, x1, x2, x3 = (
-            ((product1 >> 32) & MASK) ^ x1 ^ key0,
-            product1 & MASK,
-            ((product0 >> 32) & MASK) ^ x3 ^ key1,
-            product0 & MASK,
-        )
-        key0, key1 = (key0 + WEYL[0]) & MASK, (key1 + WEYL[1]) & MASK
-    return x0, x1, x2, x3
+def at_positions(keys: Tensor, positions: Tensor) -> Tensor:
+    """[B, P, 4]: the `keys` [B, 4] with other positions [B, P]."""
+    spread = keys[:, None].repeat(1, positions.shape[1], 1)
+    spread[..., 2] = positions
+    return spread
 
 
 def gumbel(seed: int, choice: int, positions: Tensor, vocabulary_size: int) -> Tensor:
     """[P, V] float32 standard Gumbel noise for choosing the tokens at `positions` [P] int64 of text `choice`."""
-    blocks = torch.arange((vocabulary_size + 3) // 4, device=positions.device)
-    place = positions[:, None]
-    words = philox(
-        (blocks[None, :] + 0 * place, place & MASK, (place >> 32) + 0 * blocks, torch.full_like(place, choice)),
-        (seed & MASK, (seed >> 32) & MASK),
-    )
-    return _standard_gumbel(torch.stack(words, dim=-1).flatten(1)[:, :vocabulary_size])
-
-
-def _standard_gumbel(bits: Tensor) -> Tensor:
-    """float32 of the shape of `bits`: -log(-log(1 - u)) resolves, with log1p, the upper tail, where the winners are,
-    to one part in 2^32."""
-    uniform = (bits.double() + 0.5) * 2.0**-32
-    return (-torch.log(-torch.log1p(-uniform))).float()
+    key = to_device(noise_key(seed, choice, 0)[None], positions.device)
+    return gumbel_rows(at_positions(key, positions[None])[0], vocabulary_size)
 
 
 class StepNoise:
@@ -76,24 +52,25 @@ class StepNoise:
     """
 
     def __init__(self, seed: int, choice: int, root_position: int, device: torch.device):
-        self._key = (seed & MASK, (seed >> 32) & MASK)
-        self._step = (root_position & MASK, root_position >> 32, choice)
-        self._device = device
+        self.device = device
+        self._seed, self._choice, self._root_position = seed, choice, root_position
 
     def uniform(self, number: int) -> float:
         """A uniform number strictly between 0 and 1, on a grid of 2^52."""
-        high, low = philox((_step_word(number), *self._step), self._key)[:2]
+        position = (self._root_position & MASK, self._root_position >> 32)
+        counter = (_step_word(number), *position, self._choice)
+        high, low = philox(counter, (self._seed & MASK, (self._seed >> 32) & MASK))[:2]
         return ((high << 20 | low >> 12) + 0.5) * 2.0**-52
+
+    def key(self, number: int) -> Array:
+        """[4] of the Gumbel noise of a draw."""
+        return noise_key(self._seed, self._choice, self._root_position, _step_word(number))
 
 
 def step_gumbel(noises: Sequence[StepNoise], numbers: Sequence[int], vocabulary_size: int) -> Tensor:
     """[n, V] float32 standard Gumbel noise of many steps, or of many numbers of one, in one go."""
-    device = noises[0]._device
-    rows = [(_step_word(number), *noise._step, *noise._key) for noise, number in zip(noises, numbers, strict=True)]
-    first, low, high, choice, key0, key1 = torch.tensor(rows, device=device).T[:, :, None]
-    blocks = torch.arange((vocabulary_size + 3) // 4, device=device)
-    words = philox((first + blocks, low, high, choice), (key0, key1))
-    return _standard_gumbel(torch.stack(words, dim=-1).flatten(1)[:, :vocabulary_size])
+    keys = np.stack([noise.key(number) for noise, number in zip(noises, numbers, strict=True)])
+    return gumbel_rows(to_device(keys, noises[0].device), vocabulary_size)
 
 
 def _step_word(number: int) -> int:
@@ -102,15 +79,13 @@ def _step_word(number: int) -> int:
 
 
 class KeyedNoise:
-    """Gumbel noise of one text, made in blocks of positions and kept for the few blocks in use."""
+    """Gumbel noise of one text on the host, made in blocks of positions and kept for the few blocks in use."""
 
-    def __init__(self, seed: int, choice: int, vocabulary_size: int, device: torch.device):
+    def __init__(self, seed: int, choice: int, vocabulary_size: int):
         self.seed = seed
         self.choice = choice
         self.vocabulary_size = vocabulary_size
-        self.device = device
-        block_size = BLOCK_SIZE if device.type == "cpu" else DEVICE_BLOCK_SIZE
-        self.block_length = max(1, block_size // vocabulary_size)
+        self.block_length = max(1, BLOCK_SIZE // vocabulary_size)
         self._blocks: dict[int, Tensor] = {}  # block number -> [block_length, V]
 
     def at(self, position: int) -> Tensor:
@@ -120,10 +95,17 @@ class KeyedNoise:
             oldest = number - 1 - KEPT_POSITIONS // self.block_length
             self._blocks = {old: rows for old, rows in self._blocks.items() if old >= oldest}
             first = number * self.block_length
-            places = torch.arange(first, first + self.block_length, device=self.device)
+            places = torch.arange(first, first + self.block_length)
             self._blocks[number] = gumbel(self.seed, self.choice, places, self.vocabulary_size)
         return self._blocks[number][offset]
 
     def rows(self, positions: Sequence[int]) -> Tensor:
         """[P, V] noise for several positions of this text."""
         return torch.stack([self.at(position) for position in positions])
+
+    def rows_of(self, positions: Sequence[int], tokens: Array) -> Tensor:
+        """The same for `tokens` [n] alone, 0 elsewhere."""
+        keys = np.stack([noise_key(self.seed, self.choice, position) for position in positions])
+        rows = torch.zeros((len(positions), self.vocabulary_size))
+        rows.numpy()[:, tokens] = gumbel_of(keys, tokens)
+        return rows

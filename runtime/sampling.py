@@ -10,17 +10,20 @@ from torch import Tensor
 from ..controller.errors import InputError
 from ..controller.ranges import require_between, require_whole
 from ..controller.trees.tree import Array
+from .cut import Limits, cut
 from .machine.transfer import to_device, to_host
-from .noise import KeyedNoise, StepNoise
+from .noise import KeyedNoise, StepNoise, at_positions, noise_key
+from .philox import gumbel_rows
+from .surprise import Draws, Surprises, surprise
 
-# Tokens that are searched for a mass before all are ordered.
-FEW = 1024
 # Below it, the best float32 logits of a row lie further apart than noise reaches, unless they are equal; and far below
 # it, logits over the temperature leave the number format.
 LEAST_TEMPERATURE = 1e-12
 # Below it, logits over the temperature may be so large that adding noise to equal ones no longer parts them; counted
 # from the best of their row they are not.
 SMALL_TEMPERATURE = 0.01
+# On the host, the noise of n chosen tokens takes as long as that of 2 n and this many neighbours.
+CHOOSING = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -80,43 +83,59 @@ class TokenSampler:
     def _settle(self, samplings: Sequence[Sampling]) -> None:
         """All that follows from the settings of the texts."""
         self.samplings = list(samplings)
-        temperatures = [0.0 if s.is_greedy else s.temperature for s in samplings]
-        self.temperatures = np.array(temperatures, dtype=np.float32)
+        is_greedy = [s.is_greedy for s in samplings]
+        temperatures = np.array([0.0 if s.is_greedy else s.temperature for s in samplings])
+        self.temperatures = temperatures.astype(np.float32)
         self.top_ps = np.array([s.top_p for s in samplings], dtype=np.float32)
-        scales = [temperature or 1.0 for temperature in temperatures]
-        self._scales = torch.tensor(scales, dtype=torch.float64, device=self.device)
-        self._scaled = any(scale != 1.0 for scale in scales)
-        self._some_small = any(scale < SMALL_TEMPERATURE for scale in scales)
+        scales = np.where(temperatures > 0, temperatures, 1.0)
+        self._scaled = bool((scales != 1.0).any())
+        self._some_small = bool((scales < SMALL_TEMPERATURE).any())
+        self._some_greedy = any(is_greedy)
         self._cut_slots = [slot for slot, s in enumerate(samplings) if not s.is_greedy and (s.top_k > 0 or s.top_p < 1)]
-        self._greedy = torch.tensor([s.is_greedy for s in samplings], device=self.device)
-        self._some_greedy = any(s.is_greedy for s in samplings)
+        cut_ones = [samplings[slot] for slot in self._cut_slots]
+        top_ks, top_ps = [s.top_k for s in cut_ones], [s.top_p for s in cut_ones]
+        self._limits = Limits.of(top_ks, top_ps, self._vocabulary_size, self.device)
+        keys = np.array([noise_key(s.seed, s.choice, 0) for s in samplings], dtype=np.int64).reshape(-1, 4)
+        columns = np.concatenate((keys, np.array(is_greedy, dtype=np.int64)[:, None]), axis=1)
+        slots = np.pad(self._cut_slots, (0, len(samplings) - len(cut_ones))).astype(np.int64)
+        sent = to_device(np.concatenate((columns.T, scales.view(np.int64)[None], slots[None])), self.device)
+        self._keys, self._greedy = sent[:4].T, sent[4].bool()
+        self._scales = sent[5].view(torch.float64)
+        self._cut_there = sent[6, : len(cut_ones)]
 
     def _noise_of(self, sampling: Sampling) -> KeyedNoise:
-        return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size, self.device)
+        return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size)
 
-    def warp(self, logits: Tensor, slots: Sequence[int] | None = None) -> Tensor:
+    def warp(self, logits: Tensor) -> Tensor:
         """[B, ..., V] scores: logits / T, but for a constant of the row, with top-k, then top-p, cut to -inf; logits as
-        they are at T = 0.
-
-        The rows are of all texts, or of those in `slots`.
-        """
-        scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-        scores = scores[..., : self._vocabulary_size]
-        if self._scaled:
-            shape = (-1,) + (1,) * (scores.dim() - 1)
-            scales = self._scales if slots is None else self._scales[list(slots)]
-            scales = scales.to(scores.dtype).view(shape)
-            if self._some_small:
-                best = scores.amax(dim=-1, keepdim=True)
-                scores = scores - best.masked_fill(scales >= SMALL_TEMPERATURE, 0.0)
-            scores = scores / scales
+        they are at T = 0."""
+        scores = self._scaled_down(logits, slice(None))
         if not self._cut_slots:
             return scores
+        if len(self._cut_slots) == len(self.samplings):
+            return cut(scores, self._limits)
         scores = scores.clone()
-        for row, slot in enumerate(range(len(self.samplings)) if slots is None else slots):
-            if slot in self._cut_slots:
-                scores[row] = _cut(scores[row], self.samplings[slot].top_k, self.samplings[slot].top_p)
+        scores[self._cut_there] = cut(scores[self._cut_there], self._limits)
         return scores
+
+    def _warp_one(self, row: Tensor, slot: int) -> Tensor:
+        """[V] the same of a row of one text."""
+        scores = self._scaled_down(row[None], slice(slot, slot + 1))
+        if slot in self._cut_slots:
+            scores = cut(scores, self._limits.of_text(self._cut_slots.index(slot)))
+        return scores[0]
+
+    def _scaled_down(self, logits: Tensor, slots: slice) -> Tensor:
+        """[B, ..., V] of logits of the texts in `slots`."""
+        scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+        scores = scores[..., : self._vocabulary_size]
+        if not self._scaled:
+            return scores
+        scales = self._scales[slots].to(scores.dtype).view(-1, *[1] * (scores.dim() - 1))
+        if self._some_small:
+            best = scores.amax(dim=-1, keepdim=True)
+            scores = scores - best.masked_fill(scales >= SMALL_TEMPERATURE, 0.0)
+        return scores / scales
 
     def log_probs(self, logits: Tensor) -> Tensor:
         """[B, ..., V] log of the scheme each text draws its tokens from; at T = 0 one token has all of it."""
@@ -128,7 +147,7 @@ class TokenSampler:
 
     def probs(self, logits: Tensor, slot: int) -> Tensor:
         """[V] the scheme that text `slot` draws a token from, by a row of `logits` [V]; one-hot at T = 0."""
-        scores = self.warp(logits[None], [slot])[0]
+        scores = self._warp_one(logits, slot)
         if self.samplings[slot].is_greedy:
             return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
         return scores.softmax(dim=-1)
@@ -138,52 +157,57 @@ class TokenSampler:
         sampling = self.samplings[slot]
         return StepNoise(sampling.seed, sampling.choice, root_position, self.device)
 
-    def noise(self, positions: Array) -> Tensor | None:
-        """[B, P, V] for token positions [B, P] (zero for greedy texts), None where every text is greedy."""
-        if not self.temperatures.any():
+    def noise(self, positions: Tensor, scores: Tensor | None = None) -> Tensor | None:
+        """[B, P, V] for token positions [B, P] int64, zero for greedy texts; None where every text is greedy.
+
+        If it is for warped `scores` [B, ..., V] alone, it may be zero for tokens that are cut from them.
+        """
+        if self.is_greedy:
             return None
-        rows = torch.stack([noise.rows(places) for noise, places in zip(self._noise, positions.tolist(), strict=True)])
-        return rows.masked_fill_(self._greedy[:, None, None], 0.0) if self._some_greedy else rows
+        if self.device.type == "cpu":
+            return torch.stack(
+                [self._noise_on_host(slot, of_text, scores) for slot, of_text in enumerate(positions.tolist())]
+            )
+        keys = at_positions(self._keys, positions).flatten(0, 1)
+        noise = gumbel_rows(keys, self._vocabulary_size).view(*positions.shape, -1)
+        return noise.masked_fill_(self._greedy[:, None, None], 0.0) if self._some_greedy else noise
+
+    def _noise_on_host(self, slot: int, positions: list[int], scores: Tensor | None) -> Tensor:
+        """[P, V] of one text."""
+        if self.samplings[slot].is_greedy:
+            return torch.zeros((len(positions), self._vocabulary_size))
+        if scores is not None and slot in self._cut_slots and self._vocabulary_size > CHOOSING:
+            survivors = scores[slot].reshape(-1, self._vocabulary_size).amax(dim=0).isfinite().numpy().nonzero()[0]
+            if 2 * len(survivors) + CHOOSING < self._vocabulary_size:
+                return self._noise[slot].rows_of(positions, survivors)
+        return self._noise[slot].rows(positions)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether all texts are, so that there is no noise."""
+        return not self.temperatures.any()
 
     def draw(self, logits: Tensor, positions: Array) -> Array:
         """[B] int64: the target's token for each text at `positions` [B], from its row of `logits` [B, V]."""
         scores = self.warp(logits)
-        noise = self.noise(positions[:, None])
+        noise = self.noise(to_device(positions[:, None], self.device), scores)
         if noise is not None:
             scores = scores + noise[:, 0]
         return to_host(scores.argmax(dim=-1))[0]
 
-    def draw_all(self, logits: Tensor, root_positions: Array, depths: Array) -> Array:
-        """[B, N] int64: what `draw` gives behind every node of a tree, from `logits` [B, N, V], after one wait.
+    def draw_all(self, logits: Tensor, root_positions: Array, depths: Array, *, surprises: bool = False) -> Draws:
+        """What `draw` gives behind every node of a tree, from `logits` [B, N, V], after one wait.
 
-        The nodes are `depths` [B, N] below the roots at `root_positions` [B].
+        The nodes are `depths` [B, N] below the roots at `root_positions` [B]. With `surprises` or without.
         """
-        scores = self.warp(logits)
-        noise = self.noise(root_positions[:, None] + 1 + np.arange(depths.max() + 1))
-        if noise is not None:
+        scores = noisy = self.warp(logits)
+        if not self.is_greedy:
+            places = root_positions[:, None] + 1 + np.arange(depths.max() + 1)
+            sent = to_device(np.concatenate((places, np.maximum(depths, 0)), axis=1), self.device)
+            noise = self.noise(sent[:, : places.shape[1]], scores)
+            assert noise is not None
             texts = torch.arange(len(depths), device=self.device)[:, None]
-            scores = scores + noise[texts, to_device(np.maximum(depths, 0), self.device)]
-        return to_host(scores.argmax(dim=-1))[0]
-
-
-def _cut(scores: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Mask all but the `top_k` best scores, then all but the smallest set of them that holds mass `top_p`.
-
-    Tokens as good as the least of a set belong to it, so that the cut does not depend on the order of equals.
-    """
-    if top_k:
-        least = scores.topk(min(top_k, scores.shape[-1])).values[..., -1:]
-        scores = scores.masked_fill(scores < least, -torch.inf)
-    if top_p < 1:
-        total = scores.logsumexp(dim=-1, keepdim=True)
-        # The mass is nearly always found among a few tokens; ordering a whole vocabulary takes ten times as long.
-        for count in (min(FEW, scores.shape[-1]), scores.shape[-1]):
-            ordered = scores.topk(count).values
-            probs = (ordered - total).exp()
-            is_cut = probs.cumsum(dim=-1) - probs >= top_p
-            is_cut[..., 0] = False  # even if the mass asked for rounds to 0
-            if is_cut[..., -1].all():
-                break
-        least = ordered.masked_fill(is_cut, torch.inf).amin(dim=-1, keepdim=True)
-        scores = scores.masked_fill(scores < least, -torch.inf)
-    return scores
+            noisy = scores + noise[texts, sent[:, places.shape[1] :]]
+        tokens = noisy.argmax(dim=-1)
+        host_tokens, *numbers = to_host(tokens, *(surprise(scores, tokens) if surprises else ()))
+        return Draws(host_tokens, Surprises(*numbers) if surprises else None)

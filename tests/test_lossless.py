@@ -62,7 +62,7 @@ class PeekingScorer(ConfidenceScorer):
 
     def __init__(self, requests):
         super().__init__()
-        self.noise = [KeyedNoise(r.sampling.seed, 0, tiny.VOCABULARY_SIZE, torch.device("cpu")) for r in requests]
+        self.noise = [KeyedNoise(r.sampling.seed, 0, tiny.VOCABULARY_SIZE) for r in requests]
 
     def score(self, tree, context, before=None):
         scores = np.zeros(tree.tokens.shape)

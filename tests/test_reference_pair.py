@@ -41,7 +41,7 @@ def perturbed_gap(pair, request, tokens, index):
     text = np.array([*request.prompt_ids, *tokens[: index + 1]])
     sampler = TokenSampler([request.sampling], pair.target.vocabulary_size, torch.device("cpu"))
     scores = sampler.warp(read_rows(pair.target, text, len(text) - 2)[None])[0, -1]
-    noise = sampler.noise(np.array([[len(text) - 1]]))
+    noise = sampler.noise(torch.tensor([[len(text) - 1]]))
     best = (scores if noise is None else scores + noise[0, 0]).topk(2).values
     return float(best[0] - best[1])
 

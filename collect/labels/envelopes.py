@@ -6,7 +6,6 @@ the text is the trunk, and each tree is appended at its root's token, under one 
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,10 +17,11 @@ from ...controller.trees.children import Children
 from ...controller.trees.numbers import NodeNumbers
 from ...controller.trees.tree import LINKS, Array, DraftTree
 from ...runtime.drafters.ngrams.model import NgramModel
-from ...runtime.drafters.ngrams.proposals import expect
+from ...runtime.drafters.ngrams.proposals import NodeNgrams
 from ...runtime.engines.base import CachedModel, append_text
+from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
-from ...runtime.schemes.ranked import propose
+from ...runtime.schemes.ranked import Expected, propose
 from ..text import sampling_of
 from ..trace.schema import EnvelopeRow, TextRow
 
@@ -131,10 +131,13 @@ class _Grove:
         return rows
 
     def _propose(self, logits: torch.Tensor, frontier: Array, positions: Array) -> Children:
-        noise = self._sampler.noise(positions[None]) if self._scheme is COUPLED else None
+        noise = (
+            self._sampler.noise(to_device(positions[None], self._drafter.device)) if self._scheme is COUPLED else None
+        )
         shared = None if noise is None else noise[0][:, None]  # [R, 1, V]: the nodes of a level share a position
-        ngrams = partial(expect, self._ngrams, self._tree, frontier)
-        return propose(self._sampler.warp(logits[None])[0], shared, self._width, ngrams)
+        ngrams = NodeNgrams(self._ngrams, self._tree, frontier)
+        expected = Expected.of(ngrams, self._width, logits.device)
+        return propose(self._sampler.warp(logits[None])[0], shared, self._width, expected)
 
     def _row(self, number: int) -> EnvelopeRow:
         names = [name for name in EnvelopeRow._fields if name in (*LINKS, *NodeNumbers._fields)]

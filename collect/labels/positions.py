@@ -4,8 +4,8 @@ Positions on the text are a sample of the nodes that a walk can reach, so no dra
 the drafter's candidates are the children it would append there, and the emitted token is the target's choice.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +15,12 @@ from torch import Tensor
 from ...controller.contract import COUPLED, FIXED, Scheme
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array
-from ...runtime.drafters.ngrams.model import NgramModel
+from ...runtime.drafters.ngrams.model import Contexts, NgramModel
+from ...runtime.drafters.ngrams.proposals import expected_tokens, log_probs_of
 from ...runtime.engines.base import CHUNK, CachedModel
+from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
-from ...runtime.schemes.ranked import NgramProposals, propose
+from ...runtime.schemes.ranked import Expected, propose
 from ..text import sampling_of
 from ..trace.schema import PositionRow, TextRow, rank_column
 
@@ -64,8 +66,8 @@ def label_text(
     draft_scores = sampler.warp(read_rows(drafter, tokens, first)[None])[0]
     positions = np.arange(prompt_length, len(tokens))
     emitted = tokens[prompt_length:]
-    ngrams = partial(_expected, tokens, prompt_length)
-    fixed = propose(draft_scores[None], None, width, ngrams)
+    expected = Expected.of(_TextNgrams(tokens, prompt_length), width, draft_scores.device)
+    fixed = propose(draft_scores[None], None, width, expected)
     rows: list[PositionRow] = []
     num_ties = 0
     for draw in range(1 if sampling.is_greedy else num_draws):
@@ -73,11 +75,11 @@ def label_text(
         # Further draws are those of other choices of the same seed, which no text of the run uses.
         choice = sampling.choice if own else OTHER_CHOICES + draw
         of_draw = TokenSampler([replace(sampling, choice=choice)], target.vocabulary_size, target.device)
-        noise = of_draw.noise(positions[None])
+        noise = of_draw.noise(to_device(positions[None], target.device))
         drawn = (target_scores if noise is None else target_scores + noise[0]).argmax(dim=-1).cpu().numpy()
         if own:
             num_ties = int((drawn != emitted).sum())
-        coupled = fixed if noise is None else propose(draft_scores[None], noise, width, ngrams)
+        coupled = fixed if noise is None else propose(draft_scores[None], noise, width, expected)
         taken = emitted if own else drawn
         columns = {"position": positions, "draw": np.full(len(positions), draw)}
         columns |= _columns(target_scores, draft_scores, taken, coupled if scheme is COUPLED else fixed)
@@ -119,14 +121,24 @@ def _drafted_tokens(children: Children) -> Array:
     return np.where(np.isfinite(children.noisy_log_probs[0]), children.tokens[0], -1)
 
 
-def _expected(tokens: Array, prompt_length: int, candidates: Array) -> NgramProposals:
-    """Predictions of the text's own n-grams at each generated token, where the drafter has `candidates` [1, n, W]."""
-    text = NgramModel(tokens[:prompt_length].tolist())
-    expectations = []
-    for token, proposed in zip(tokens[prompt_length:].tolist(), candidates[0].tolist(), strict=True):
-        expectations.append(text.behind((), proposed))
-        text.extend([token])
-    return NgramProposals.of([expectations])
+class _TextNgrams:
+    """What a text's own n-grams say at each generated token; `Ngrams` (see `ranked`) of one text."""
+
+    def __init__(self, tokens: Array, prompt_length: int):
+        self._prompt, self._generated = tokens[:prompt_length].tolist(), tokens[prompt_length:].tolist()
+
+    def _contexts(self) -> Iterator[Contexts]:
+        text = NgramModel(self._prompt)
+        for token in self._generated:
+            yield text.contexts(())
+            text.extend([token])
+
+    def expected(self, count: int) -> Array:
+        return expected_tokens(self._contexts(), len(self._generated), count)[None]
+
+    def log_probs(self, tokens: Array) -> tuple[Array, Array]:
+        of_tokens, of_top = log_probs_of(self._contexts(), tokens[0].tolist())
+        return of_tokens[None], of_top[None]
 
 
 def index_of(emitted: Array, candidates: Array) -> Array:

@@ -62,7 +62,7 @@ class PositionRow(NamedTuple):
     candidates: Ints
     candidate_log_probs: Floats
     candidate_noisy_log_probs: Floats
-    candidate_ngram_log_probs: Floats  # see `runtime.drafters.ngrams.model.Expectation`
+    candidate_ngram_log_probs: Floats  # see `runtime.drafters.ngrams.model.Contexts`
     ngram_top_log_prob: Float32
 
 

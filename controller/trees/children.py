@@ -22,7 +22,7 @@ class Children(NamedTuple):
     noisy_log_probs: Array  # [B, F, W] float32, log-softmax of the scores the scheme ranked by
     entropies: Array  # [B, F] float32, nats, of the drafter's row that proposed the children
     top_log_probs: Array  # [B, F] float32, the largest log-probability of that row
-    ngram_log_probs: Array | None = None  # [B, F, W] float32, see `ngrams.Expectation`; None where they do not draft
+    ngram_log_probs: Array | None = None  # [B, F, W] float32, see `ngrams.model.Contexts`; None where they do not draft
     ngram_top_log_probs: Array | None = None  # [B, F] float32
 
 

@@ -1,7 +1,6 @@
 """A small language model as drafter: one forward per level expands a whole frontier."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from ..schemes.ranked import draft
 from ..schemes.sampled import append_draws
 from .ngrams.datastore import Datastore
 from .ngrams.model import NgramModel
-from .ngrams.proposals import expect
+from .ngrams.proposals import NodeNgrams
 from .tree_rows import TreeRows
 
 
@@ -81,7 +80,7 @@ class LanguageModelDrafter:
         root_positions = self.model.lengths[: len(nodes)] - 1  # the root has been read by now
         if entries is None:
             positions = root_positions + tree.depths.max() + 1
-            ngrams = partial(expect, self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
+            ngrams = NodeNgrams(self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
             return tree.extend(frontier, draft(self.scheme, logits, positions, width, sampler, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         log_probs = sampler.log_probs(logits)[rows, to_device(entries, logits.device)]

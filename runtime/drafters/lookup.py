@@ -51,10 +51,10 @@ class LookupDrafter:
         for row, nodes in enumerate(frontier.tolist()):
             of_tree = tree.tokens[row].tolist(), tree.parents[row].tolist()
             for entry, node in enumerate(nodes):
-                found, expected = self._texts[row].candidates(path_to(node, *of_tree), width)
+                contexts = self._texts[row].contexts(path_to(node, *of_tree))
+                found = contexts.expected(width)
                 tokens[row, entry, : len(found)] = found
-                log_probs[row, entry, : len(found)] = expected.log_probs[: len(found)]
-                top_log_probs[row, entry] = expected.top_log_prob
+                log_probs[row, entry, : len(found)], top_log_probs[row, entry] = contexts.log_probs(found)
         entropies = -(np.exp(log_probs) * np.maximum(log_probs, -1e4)).sum(axis=-1)
         return tree.extend(frontier, Children(tokens, log_probs, log_probs, entropies, top_log_probs))
 

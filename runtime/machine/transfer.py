@@ -25,6 +25,16 @@ def send(array: Array, into: Tensor) -> None:
     into.copy_(tensor.pin_memory() if into.is_cuda else tensor, non_blocking=True)
 
 
+def sent_together(*arrays: Array | None, device: torch.device) -> tuple[Tensor | None, ...]:
+    """Arrays [B, ...] of whole numbers there, in one copy; nothing is sent where all are None."""
+    given = [array for array in arrays if array is not None]
+    if not given:
+        return (None,) * len(arrays)
+    sent = to_device(np.concatenate([array.reshape(len(array), -1) for array in given], axis=1), device)
+    parts = iter(sent.split([array[0].size for array in given], dim=1))
+    return tuple(None if array is None else next(parts).reshape(array.shape) for array in arrays)
+
+
 def to_host(*tensors: Tensor) -> tuple[Array, ...]:
     """All of them, after one wait; floating point comes as float32, the rest as it is."""
     narrow = [tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors]

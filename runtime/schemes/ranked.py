@@ -7,8 +7,7 @@ Fixed: rank by the drafter's probability. At T = 0 the two are the same.
 One more child may come from the text's own n-grams: the walk is exact for any tree.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -18,9 +17,9 @@ from ...controller.contract import COUPLED, RANKED_SCHEMES, Scheme
 from ...controller.errors import InputError
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array
-from ..drafters.ngrams.model import Expectation
-from ..machine.transfer import to_device, to_host
+from ..machine.transfer import sent_together, to_device, to_host
 from ..sampling import TokenSampler
+from ..surprise import entropy
 
 
 def get_ranked_scheme(name: str) -> Scheme:
@@ -30,21 +29,29 @@ def get_ranked_scheme(name: str) -> Scheme:
     return RANKED_SCHEMES[name]
 
 
-class NgramProposals(NamedTuple):
-    """What the texts' own n-grams say under a frontier of F nodes with W candidates of the drafter each."""
+class Ngrams(Protocol):
+    """What the texts' own n-grams say under a frontier of F nodes."""
 
-    tokens: Array  # [B, F] int64, one more candidate, -1 where they expect nothing else
-    log_probs: Array  # [B, F, W + 1], of the candidates and that one
-    top_log_probs: Array  # [B, F], of what they expect most
+    def expected(self, count: int) -> Array:
+        """[B, F, count] int64 tokens, the most expected first, -1 behind the last."""
+        ...
+
+    def log_probs(self, tokens: Array) -> tuple[Array, Array]:
+        """Of `tokens` [B, F, n], and [B, F] of what they expect most; float32."""
+        ...
+
+
+class Expected(NamedTuple):
+    """One token more than a drafter has candidates, so that one of them is none of those."""
+
+    ngrams: Ngrams
+    tokens: Array  # [B, F, W + 1] int64, -1 behind the last
+    sent: Tensor  # the same on the drafter's device
 
     @classmethod
-    def of(cls, expectations: Sequence[Sequence[Expectation]]) -> Self:
-        """From those of each node of each tree."""
-        tokens, log_probs, top_log_probs = (
-            np.array([[expectation[column] for expectation in of_tree] for of_tree in expectations])
-            for column in range(3)
-        )
-        return cls(tokens, log_probs.astype(np.float32), top_log_probs.astype(np.float32))
+    def of(cls, ngrams: Ngrams, width: int, device: torch.device) -> Self:
+        tokens = ngrams.expected(width + 1)
+        return cls(ngrams, tokens, to_device(tokens, device))
 
 
 def draft(
@@ -53,32 +60,51 @@ def draft(
     positions: Array,
     width: int,
     sampler: TokenSampler,
-    ngrams: Callable[[Array], NgramProposals] | None = None,
+    ngrams: Ngrams | None = None,
 ) -> Children:
-    """What a `scheme` of the walk proposes by the drafter's `logits` [B, F, V] for tokens at text positions [B]."""
-    noise = sampler.noise(positions[:, None]) if scheme is COUPLED else None
-    return propose(sampler.warp(logits), noise, width, ngrams)
+    """What a `scheme` of the walk proposes by the drafter's `logits` [B, F, V] for tokens at text positions [B].
+
+    What the n-grams expect is found while a device still computes the logits, and sent together with the positions.
+    """
+    places = positions[:, None] if scheme is COUPLED and not sampler.is_greedy else None
+    tokens = None if ngrams is None else ngrams.expected(width + 1)
+    places_there, tokens_there = sent_together(places, tokens, device=logits.device)
+    scores = sampler.warp(logits)
+    noise = None if places_there is None else sampler.noise(places_there, scores)
+    if ngrams is None or tokens is None or tokens_there is None:
+        return propose(scores, noise, width)
+    return propose(scores, noise, width, Expected(ngrams, tokens, tokens_there))
 
 
-def propose(
-    scores: Tensor, noise: Tensor | None, width: int, ngrams: Callable[[Array], NgramProposals] | None = None
-) -> Children:
+def propose(scores: Tensor, noise: Tensor | None, width: int, expected: Expected | None = None) -> Children:
     """The `width` best children of each row of warped drafter `scores` [B, F, V] plus `noise` (same shape) if any, and
-    behind them the one that `ngrams` names, asked with their tokens [B, F, W]."""
+    behind them the first that the n-grams expect besides; after one wait."""
     log_probs = scores.log_softmax(dim=-1)
     noisy_log_probs = log_probs if noise is None else (scores + noise).log_softmax(dim=-1)
     tokens = noisy_log_probs.topk(min(width, scores.shape[-1]), dim=-1).indices
-    proposals = None
-    if ngrams is not None:
-        proposals = ngrams(*to_host(tokens))
-        more = to_device(np.maximum(proposals.tokens, 0)[..., None], tokens.device)
-        tokens = torch.cat((tokens, more), dim=-1)
-    # Clamped, a token the sampling cut adds 0 to the entropy, not 0 times infinity.
-    entropies = -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(dim=-1)
-    of_tokens, noisy_of_tokens = log_probs.gather(-1, tokens), noisy_log_probs.gather(-1, tokens)
-    host = to_host(tokens, of_tokens, noisy_of_tokens, entropies, log_probs.amax(dim=-1))
-    children = Children(*host)
-    if proposals is None:
-        return children
-    children.noisy_log_probs[..., -1][proposals.tokens < 0] = -np.inf
-    return children._replace(ngram_log_probs=proposals.log_probs, ngram_top_log_probs=proposals.top_log_probs)
+    asked = tokens if expected is None else torch.cat((tokens, expected.sent.clamp_min(0)), dim=-1)
+    of_tokens, noisy_of_tokens = log_probs.gather(-1, asked), noisy_log_probs.gather(-1, asked)
+    host = Children(*to_host(asked, of_tokens, noisy_of_tokens, entropy(log_probs), log_probs.amax(dim=-1)))
+    return host if expected is None else _with_one_more(host, expected)
+
+
+def _with_one_more(children: Children, expected: Expected) -> Children:
+    """Of `children` [B, F, W + W + 1], whose last W + 1 are `expected`, the drafter's W and the first other one."""
+    width = children.tokens.shape[-1] - expected.tokens.shape[-1]
+    is_drafted = (expected.tokens[..., None] == children.tokens[..., None, :width]).any(axis=-1)
+    is_other = (expected.tokens >= 0) & ~is_drafted
+    # Where there is no other one, fewer than W + 1 are expected, and the last is none.
+    first = np.where(is_other.any(axis=-1), is_other.argmax(axis=-1), expected.tokens.shape[-1] - 1)[..., None]
+    columns = np.concatenate((np.broadcast_to(np.arange(width), (*first.shape[:-1], width)), width + first), axis=-1)
+    tokens, log_probs, noisy_log_probs = (np.take_along_axis(column, columns, axis=-1) for column in children[:3])
+    named = tokens.copy()
+    named[..., -1:] = np.take_along_axis(expected.tokens, first, axis=-1)
+    noisy_log_probs[..., -1][named[..., -1] < 0] = -np.inf
+    ngram_log_probs, ngram_top_log_probs = expected.ngrams.log_probs(named)
+    return children._replace(
+        tokens=tokens,
+        log_probs=log_probs,
+        noisy_log_probs=noisy_log_probs,
+        ngram_log_probs=ngram_log_probs,
+        ngram_top_log_probs=ngram_top_log_probs,
+    )

@@ -22,6 +22,7 @@ from ...controller.trees.tree import Array, DraftTree
 from ..machine.transfer import to_device, to_host
 from ..noise import FIRST_DRAFTING_NUMBER, step_gumbel
 from ..sampling import TokenSampler
+from ..surprise import entropy
 
 
 def get_sampled_scheme(name: str) -> Scheme:
@@ -56,7 +57,7 @@ def append_draws(
         drawn.is_draw,
         torch.where(drawn.is_draw, of_draws, of_tokens).isfinite(),
         of_tokens,
-        -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(dim=-1),
+        entropy(log_probs),
         log_probs.amax(dim=-1),
     )
     exists = exists & (frontier >= 0)
@@ -86,8 +87,10 @@ def _draw(
 ) -> Draws:
     node_entries = _first_equal(frontier[:, :, None], frontier >= 0)
     same = (node_entries[:, :, None] == node_entries[:, None, :]) & (frontier >= 0)[:, :, None]
-    turns = to_device(np.tril(same, -1).sum(axis=2), log_probs.device)  # [B, F] among its node's entries
-    counts = to_device(same.sum(axis=2), log_probs.device)  # [B, F] entries of its node
+    host_turns, host_counts = np.tril(same, -1).sum(axis=2), same.sum(axis=2)
+    most = int(host_counts.max(initial=1))  # entries of one node
+    # [B, F] each: which of its node's entries, and how many there are.
+    turns, counts = to_device(np.stack((host_turns, host_counts)), log_probs.device)
     sources = np.where(frontier >= 0, np.arange(frontier.shape[1]), -1) if scheme == IID_PATHS else node_entries
     noise = _noise(sources, sampler, root_positions, level, log_probs)
     match scheme.name:
@@ -95,9 +98,9 @@ def _draw(
             return Draws((log_probs + noise).argmax(-1), turns >= 0, log_probs)
         case WITHOUT_REPLACEMENT.name:
             # Float64: later draws differ by less than the rounding of the first one's logarithm.
-            return Draws(_in_order(log_probs.double() + noise, turns), turns >= 0, log_probs)
+            return Draws(_in_order(log_probs.double() + noise, turns, most), turns >= 0, log_probs)
         case GREEDY_PLUS_ONE.name:
-            best = log_probs.topk(min(int(counts.max()), log_probs.shape[-1])).indices
+            best = log_probs.topk(min(most, log_probs.shape[-1])).indices
             ranks = torch.arange(best.shape[-1], device=best.device)
             taken = torch.zeros_like(log_probs, dtype=torch.bool)
             rest = log_probs.masked_fill(taken.scatter_(-1, best, ranks < (counts - 1)[..., None]), -torch.inf)
@@ -105,12 +108,12 @@ def _draw(
             rest_log_probs = torch.where(total.isfinite(), rest - total, -torch.inf)
             is_draw = turns == 0
             tokens = torch.where(
-                is_draw, (rest_log_probs + noise).argmax(-1), _in_order(log_probs, (turns - 1).clamp_min(0))
+                is_draw, (rest_log_probs + noise).argmax(-1), _in_order(log_probs, (turns - 1).clamp_min(0), most)
             )
             return Draws(tokens, is_draw, rest_log_probs)
         case HYBRID.name:
             drawn = (log_probs + noise).argmax(-1, keepdim=True)
-            ordered = _in_order(log_probs.scatter(-1, drawn, torch.inf), turns)
+            ordered = _in_order(log_probs.scatter(-1, drawn, torch.inf), turns, most)
             return Draws(ordered, turns == 0, log_probs)
         case _:
             raise AssertionError(scheme.name)
@@ -124,19 +127,17 @@ def _noise(sources: Array, sampler: TokenSampler, root_positions: Array, level: 
     steps = [sampler.step_noise(slot, int(root_positions[slot])) for slot in slots.tolist()]
     # By level and entry, so that no text depends on the others of its batch.
     numbers = FIRST_DRAFTING_NUMBER + level * MAX_PATHS + entries
-    rows = step_gumbel(steps, numbers.tolist(), like.shape[-1])
-    noise = torch.zeros_like(like)
+    rows = step_gumbel(steps, numbers.tolist(), like.shape[-1]).to(like.dtype)
     numbered = np.zeros_like(sources)
     numbered[slots, entries] = np.arange(len(slots))
-    named = sources >= 0
-    picked = np.take_along_axis(numbered, np.maximum(sources, 0), axis=1)[named]
-    noise[to_device(named, like.device)] = rows[to_device(picked, like.device)].to(like.dtype)
-    return noise
+    picked = np.take_along_axis(numbered, np.maximum(sources, 0), axis=1)
+    chosen, is_named = to_device(np.stack((picked, sources >= 0)), like.device)
+    return rows[chosen].masked_fill_(is_named[..., None] == 0, 0.0)
 
 
-def _in_order(scores: Tensor, turns: Tensor) -> Tensor:
-    """[B, F] token of rank `turns` [B, F] of the scores [B, F, V] of each entry, best first."""
-    most = min(int(turns.max()) + 1, scores.shape[-1])
+def _in_order(scores: Tensor, turns: Tensor, most: int) -> Tensor:
+    """[B, F] token of rank `turns` [B, F] below `most` of the scores [B, F, V] of each entry, best first."""
+    most = min(most, scores.shape[-1])
     return scores.topk(most).indices.gather(-1, turns.clamp_max(most - 1)[..., None])[..., 0]
 
 

@@ -57,6 +57,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 decoder = build_decoder(models, speculation, fit, max_batch=max_batch)
+                decoder.prepare(max_batch)
                 worker = Worker(decoder, max_batch=max_batch, max_queue=max_queue, totals=totals, keep_text=keep_text)
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)

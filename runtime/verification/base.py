@@ -9,6 +9,7 @@ from torch import Tensor
 from ...controller.contract import VerifierTerms
 from ...controller.trees.tree import Array, DraftTree
 from ..sampling import TokenSampler
+from ..surprise import Surprises
 
 DraftRows = Sequence[Mapping[int, Tensor]]
 """Per slot: node -> draft_log_probs [V], logarithms of the distribution its children were really drawn from (the
@@ -18,6 +19,7 @@ drafter's temperature and cut included), for every node that was drawn from. Emp
 class Verdict(NamedTuple):
     path: Array  # [B, A] int64 accepted nodes, the root left out, -1 behind each tree's last
     next_tokens: Array  # [B] int64, the target's token after the last accepted node
+    surprises: Surprises | None = None  # of the token that the target drew after each node, where they are at hand
 
     @property
     def accepted_lengths(self) -> Array:
@@ -41,11 +43,19 @@ class Verifier(Protocol):
     terms: VerifierTerms
 
     def verify(
-        self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
+        self,
+        tree: DraftTree,
+        rows: Tensor,
+        draft_rows: DraftRows,
+        sampler: TokenSampler,
+        root_positions: Array,
+        *,
+        surprises: bool = False,
     ) -> Verdict:
         """Judge `tree` by the target's logits `rows` [B, N, V]; `root_positions` [B] are the roots' text indices.
 
-        A row is warped only when the verification comes to its node.
+        On the host a row is warped only when the verification comes to its node. `surprises`: whether they will be
+        asked for, so that a verifier that reads all nodes' tokens back may read them in the same wait.
         """
         ...
 

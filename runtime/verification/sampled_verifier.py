@@ -35,7 +35,14 @@ class SampledVerifier:
         self.method = method
 
     def verify(
-        self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
+        self,
+        tree: DraftTree,
+        rows: Tensor,
+        draft_rows: DraftRows,
+        sampler: TokenSampler,
+        root_positions: Array,
+        *,
+        surprises: bool = False,
     ) -> Verdict:
         num_trees = len(tree.tokens)
         path = np.full((num_trees, int(tree.depths.max())), -1, dtype=np.int64)

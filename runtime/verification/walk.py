@@ -51,10 +51,18 @@ class WalkVerifier:
     terms = WALK
 
     def verify(
-        self, tree: DraftTree, rows: Tensor, draft_rows: DraftRows, sampler: TokenSampler, root_positions: Array
+        self,
+        tree: DraftTree,
+        rows: Tensor,
+        draft_rows: DraftRows,
+        sampler: TokenSampler,
+        root_positions: Array,
+        *,
+        surprises: bool = False,
     ) -> Verdict:
         if rows.device.type != "cpu":
-            return walk(tree, sampler.draw_all(rows, root_positions, tree.depths))
+            drawn = sampler.draw_all(rows, root_positions, tree.depths, surprises=surprises)
+            return walk(tree, drawn.tokens)._replace(surprises=drawn.surprises)
         flat, first_rows = rows.flatten(0, 1), np.arange(len(rows)) * rows.shape[1]
 
         def sample(depth: int, nodes: Array) -> Array:

@@ -30,8 +30,13 @@ def followers(text, size):
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 10, 60])
 def test_log_probs_are_the_smoothed_counts_of_the_text(length):
     text = np.random.default_rng(length).integers(VOCABULARY, size=length).tolist()
-    log_probs = NgramModel(text).behind((), range(VOCABULARY)).log_probs
-    np.testing.assert_allclose(log_probs[:-1], [log(by_hand(text, token)) for token in range(VOCABULARY)])
+    log_probs, _ = NgramModel(text).contexts(()).log_probs(range(VOCABULARY))
+    np.testing.assert_allclose(log_probs, [log(by_hand(text, token)) for token in range(VOCABULARY)])
+
+
+def other(contexts, candidates):
+    """The first expected token that is no candidate, found among one more than there are; -1 if there is none."""
+    return next((token for token in contexts.expected(len(candidates) + 1) if token not in candidates), -1)
 
 
 @pytest.mark.parametrize("candidates", [[], [0], [1, 3], [0, 1, 2]])
@@ -39,34 +44,46 @@ def test_it_names_the_most_frequent_follower_besides_the_candidates(candidates):
     generator = np.random.default_rng(3)
     for length in (1, 2, 3, 10, 60):
         text = generator.integers(VOCABULARY, size=length).tolist()
-        found = NgramModel(text).behind((), candidates)
+        contexts = NgramModel(text).contexts(())
+        token = other(contexts, candidates)
         for size in range(min(ORDER, length - 1), 0, -1):
-            others = [token for token in followers(text, size) if token not in candidates]
+            others = [follower for follower in followers(text, size) if follower not in candidates]
             if others:
-                assert others.count(found.token) == max(map(others.count, others))
-                np.testing.assert_allclose(found.log_probs[-1], log(by_hand(text, found.token)))
+                assert others.count(token) == max(map(others.count, others))
+                np.testing.assert_allclose(contexts.log_probs([token])[0], log(by_hand(text, token)))
                 break
         else:
-            assert found.token == -1
+            assert token == -1
+
+
+def test_fewer_are_expected_in_the_same_order():
+    text = np.random.default_rng(5).integers(9, size=200).tolist()
+    contexts = NgramModel(text).contexts(())
+    every = contexts.expected(20)
+    assert len(every) == len(set(every)) > 3
+    assert all(contexts.expected(count) == every[:count] for count in range(len(every)))
 
 
 def test_a_repeated_text_expects_its_own_next_token():
     text = [*range(20), *range(10)]
-    found = NgramModel(text).behind((), [11, 12])
-    assert found.token == 10
-    assert found.log_probs[2] == found.top_log_prob > log(0.5) > found.log_probs[0]
+    contexts = NgramModel(text).contexts(())
+    assert other(contexts, [11, 12]) == 10
+    of_tokens, of_top = contexts.log_probs([11, 12, 10])
+    assert of_tokens[2] == of_top > log(0.5) > of_tokens[0]
 
 
 def test_where_the_drafter_expects_the_same_it_adds_nothing():
-    found = NgramModel([*range(20), *range(10)]).behind((), [10, 11])
-    assert found.token == -1
-    assert found.log_probs[0] == found.top_log_prob
+    contexts = NgramModel([*range(20), *range(10)]).contexts(())
+    assert other(contexts, [10, 11]) == -1
+    of_tokens, of_top = contexts.log_probs([10])
+    assert of_tokens[0] == of_top
 
 
 def test_a_token_never_seen_before_expects_nothing():
-    found = NgramModel([1, 2, 3, 99]).behind((), [1])
-    assert found.token == -1
-    assert found.top_log_prob == log(UNSEEN) < found.log_probs[0]
+    contexts = NgramModel([1, 2, 3, 99]).contexts(())
+    assert contexts.expected(2) == []
+    of_tokens, of_top = contexts.log_probs([1])
+    assert of_top == log(UNSEEN) < of_tokens[0]
 
 
 @pytest.mark.parametrize("drafted", range(8))
@@ -75,6 +92,6 @@ def test_behind_a_path_it_answers_as_if_the_path_were_text(drafted):
     for length in (0, 1, 2, 5, 30):
         text = generator.integers(VOCABULARY, size=length).tolist()
         path = generator.integers(VOCABULARY, size=drafted).tolist()
-        for candidates in ([], [2], [0, 1, 3]):
-            behind = NgramModel(text).behind(path, candidates)
-            assert behind == NgramModel([*text, *path]).behind((), candidates)
+        behind, as_text = NgramModel(text).contexts(path), NgramModel([*text, *path]).contexts(())
+        assert behind.expected(9) == as_text.expected(9)
+        assert behind.log_probs(range(VOCABULARY)) == as_text.log_probs(range(VOCABULARY))

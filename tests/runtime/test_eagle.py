@@ -91,9 +91,9 @@ def test_a_text_does_not_depend_on_the_requests_that_join_and_leave(folder):
 class ListeningSampler(TokenSampler):
     """Keeps the rows that it is shown."""
 
-    def warp(self, logits, slots=None):
+    def warp(self, logits):
         self.heard = logits
-        return super().warp(logits, slots)
+        return super().warp(logits)
 
 
 class PlainHead:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2_contingency, kstest, power_divergence
-from treewright.runtime.noise import NUM_DRAWS, KeyedNoise, StepNoise, gumbel, philox, step_gumbel
+from treewright.runtime.noise import NUM_DRAWS, STEP_MARK, KeyedNoise, StepNoise, gumbel, noise_key, step_gumbel
+from treewright.runtime.philox import gumbel_in_torch, gumbel_rows, philox
 from treewright.runtime.sampling import Sampling, TokenSampler
 
 # A correct generator falls below this once in ten thousand seeds; the seeds here are fixed.
@@ -88,7 +89,7 @@ def test_tokens_of_two_choices_of_one_seed_are_independent():
 
 
 def test_noise_does_not_depend_on_how_it_is_asked_for():
-    noise = KeyedNoise(7, 1, 1000, torch.device("cpu"))
+    noise = KeyedNoise(7, 1, 1000)
     positions = [5, 64, 65, 200, 5]
     expected = gumbel(7, 1, torch.tensor(positions), 1000)
     assert torch.equal(noise.rows(positions), expected)
@@ -104,17 +105,49 @@ def test_the_noise_is_never_infinite():
     assert torch.isfinite(gumbel(0, 0, torch.arange(2_000), 1_000)).all()
 
 
+def test_noise_of_chosen_tokens_is_the_noise_of_all():
+    noise, tokens = KeyedNoise(2**63 + 5, 1, 1001), np.array([0, 3, 4, 500, 1000])
+    rows = noise.rows_of([5, 2**40], tokens)
+    assert torch.equal(rows[:, tokens], noise.rows([5, 2**40])[:, tokens])
+    assert (rows != 0).sum() == 10
+
+
+KEYS = torch.from_numpy(
+    np.stack([noise_key(2**63 + 12, 7, 2**40 + 3), noise_key(1, 2**32 - 1, 5, STEP_MARK), noise_key(0, 0, 2**31)])
+)
+
+
+@pytest.mark.parametrize("vocabulary_size", [8, 1001, 20_000])
+def test_the_host_makes_the_noise_of_any_device(vocabulary_size):
+    assert torch.equal(gumbel_rows(KEYS, vocabulary_size), gumbel_in_torch(KEYS, vocabulary_size))
+
+
 @pytest.mark.gpu
-def test_cuda_gives_the_same_noise():
-    positions = torch.arange(32)
-    torch.testing.assert_close(
-        gumbel(3, 0, positions.cuda(), 4096).cpu(), gumbel(3, 0, positions, 4096), rtol=0, atol=1e-6
-    )
+@pytest.mark.parametrize("vocabulary_size", [8, 1001, 152_064])
+def test_cuda_gives_the_same_noise(vocabulary_size):
+    """One wrong bit of the generator would give another number. Two good logarithms in float64 differ by a unit in its
+    last place, which moves the float32 by one in its own at most, and an absolute 1e-15 next to 0."""
+    expected = gumbel_rows(KEYS, vocabulary_size)
+    for given in (gumbel_rows(KEYS.cuda(), vocabulary_size), gumbel_in_torch(KEYS.cuda(), vocabulary_size)):
+        torch.testing.assert_close(given.cpu(), expected, rtol=2.0**-23, atol=1e-14)
+
+
+@pytest.mark.gpu
+def test_a_graph_captures_the_noise():
+    pytest.importorskip("triton")
+    keys = KEYS.cuda()
+    gumbel_rows(keys, 1001)  # compiles the kernel
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = gumbel_rows(keys, 1001)
+    keys.copy_(KEYS.flip(0))
+    graph.replay()
+    torch.testing.assert_close(captured.cpu(), gumbel_rows(KEYS.flip(0), 1001), rtol=2.0**-23, atol=1e-14)
 
 
 def test_a_greedy_text_in_a_mixed_batch_has_no_noise():
     sampler = TokenSampler([Sampling(0.0), Sampling(1.0)], 8, torch.device("cpu"))
-    noise = sampler.noise(np.array([[3], [3]]))
+    noise = sampler.noise(torch.tensor([[3], [3]]))
     assert noise is not None
     assert (noise[0] == 0).all()
     assert (noise[1] != 0).all()

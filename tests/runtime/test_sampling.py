@@ -68,7 +68,7 @@ def test_next_to_no_temperature_is_none(temperature):
     assert sampling.is_greedy and sampling.temperature == temperature
     sampler, rows = TokenSampler([sampling] * 5, 50, CPU), logits().float()
     assert sampler.temperatures.tolist() == [0.0] * 5
-    assert sampler.noise(np.zeros((5, 1), dtype=np.int64)) is None
+    assert sampler.noise(torch.zeros((5, 1), dtype=torch.int64)) is None
     assert torch.equal(sampler.warp(rows), rows)
     assert sampler.draw(rows, np.arange(5)).tolist() == rows.argmax(-1).tolist()
     one_hot = torch.nn.functional.one_hot(rows.argmax(-1), 50).float()
@@ -118,7 +118,7 @@ def test_sampling_after_all_nodes_at_once_gives_the_same_tokens():
         np.array([5, 90, 31]),
         np.array([0, 1, 1, 2] * 3).reshape(3, 4),
     )
-    drawn = sampler.draw_all(rows, roots, depths)
+    drawn = sampler.draw_all(rows, roots, depths).tokens
     for node in range(4):
         assert drawn[:, node].tolist() == sampler.draw(rows[:, node], roots + depths[:, node] + 1).tolist()
 
@@ -131,7 +131,7 @@ def test_tied_tokens_are_sampled_equally_often_however_small_the_temperature(log
     sampler = TokenSampler(samplings, 3, torch.device("cpu"))
     drawn = sampler.draw(row.expand(1000, 3), np.zeros(1000, dtype=np.int64))
     at_one = TokenSampler([Sampling(1.0, seed=seed) for seed in range(1000)], 2, torch.device("cpu"))
-    noise = at_one.noise(np.zeros((1000, 1), dtype=np.int64))
+    noise = at_one.noise(torch.zeros((1000, 1), dtype=torch.int64))
     assert noise is not None
     assert drawn.tolist() == noise[:, 0].argmax(-1).tolist()
 
@@ -143,3 +143,18 @@ def test_a_sampler_of_one_request_gives_the_tokens_of_a_batch():
     for slot, sampling in enumerate(samplings):
         alone = TokenSampler([sampling], 40, torch.device("cpu"))
         assert alone.draw(rows[slot : slot + 1], positions[slot : slot + 1]).tolist() == [batch[slot]]
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_p": 0.9}, {"top_k": 50, "top_p": 0.5}], ids=str)
+def test_noise_for_the_survivors_of_a_cut_draws_the_tokens_of_noise_for_all(cut):
+    rows = 3 * torch.randn(2, 40_000, generator=torch.Generator().manual_seed(1))
+    rows[:, 7:19] += 12.0
+    sampler, positions = (
+        TokenSampler([Sampling(seed=3, **cut), Sampling(seed=4)], 40_000, CPU),
+        torch.tensor([[5], [9]]),
+    )
+    scores = sampler.warp(rows)
+    for_all, for_scores = sampler.noise(positions), sampler.noise(positions, scores)
+    assert for_all is not None and for_scores is not None
+    assert torch.equal(scores + for_scores[:, 0], scores + for_all[:, 0])
+    assert (for_scores[0] != 0).sum() == scores[0].isfinite().sum() < 2000

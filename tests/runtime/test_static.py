@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from device import FromTheDevice
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import append_texts
-from treewright.runtime.engines.transformers.static import ROWS, TEXTS, Shape, StaticModel
+from treewright.runtime.engines.transformers.shapes import ROWS, TEXTS, Shape
+from treewright.runtime.engines.transformers.static import StaticModel
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 TOLERANCE = {"rtol": 0, "atol": 1e-12}  # both sides are the same float64 sums in another order
@@ -99,15 +99,6 @@ def test_shapes_are_those_of_the_menu(monkeypatch):
     assert met
     assert {shape.num_rows for shape in met} <= set(ROWS)
     assert {shape.num_texts for shape in met} <= set(TEXTS)
-
-
-class FromTheDevice(TorchDispatchMode):
-    """Refuses every operation on a tensor of the host."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        assert devices <= {"meta"}, f"{func} reads {devices}"
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("family", families())

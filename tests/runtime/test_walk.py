@@ -97,7 +97,7 @@ def test_sampling_along_the_path_gives_the_verdict_of_sampling_after_every_node(
         samplings = [Sampling(temperature, seed=seed) for temperature in (0.0, 0.7, 1.0)]
         sampler, positions = TokenSampler(samplings, 5, torch.device("cpu")), np.array([3, 60, 9])
         lazy = WalkVerifier().verify(tree, rows, (), sampler, positions)
-        at_once = walk(tree, sampler.draw_all(rows, positions, tree.depths))
+        at_once = walk(tree, sampler.draw_all(rows, positions, tree.depths).tokens)
         assert (lazy.path == at_once.path).all() and (lazy.next_tokens == at_once.next_tokens).all()
         num_accepted += lazy.accepted_lengths.sum()
     assert num_accepted > 20

@@ -69,7 +69,7 @@ def concurrency_rows(
     size = max(8, 3 * concurrency)
     for number in track(range(num_rounds + 1), f"bench: {concurrency} side by side"):
         order = range(number * size, (number + 1) * size)
-        of_round = [_variant(jobs[index % len(jobs)], index) for index in order]
+        of_round = [varied(jobs[index % len(jobs)], index) for index in order]
         for way in generator.permutation([*ways]).tolist():
             runs[way].append(ways[way](of_round, concurrency))
     rows = []
@@ -105,7 +105,7 @@ def print_concurrency(temperature: float, rows: Sequence[ConcurrencyRow], max_to
     print_table(f"{temperature_title(temperature)}, about {max_tokens} tokens a text, texts join as others end", shown)
 
 
-def _variant(job: Job, number: int) -> Job:
+def varied(job: Job, number: int) -> Job:
     """The same prompt with a seed and a length of its own, half to three halves of that asked for: no round repeats
     a text. Texts of one length would end and join together, and then plain decoding alone would never read a prompt
     beside running texts."""

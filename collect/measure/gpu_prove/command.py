@@ -2,14 +2,29 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from jsonargparse import auto_cli, set_parsing_settings
 
+from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json, print_table, track
+from ....controller.contract import COUPLED
 from ....controller.errors import InputError
+from ....controller.policies.learned import learned_selector
+from ....runtime.build import tree_decoder
+from ....runtime.machine.processor import processor_name
+from ....runtime.pair import Pair
+from ....runtime.pair_config import reference_folder
+from ..profile import ProfileConfig, measure
 from .checks import checks
-from .times import NUM_SCORED, bandwidth, random_pair, score_times, step_times
+from .decoding import as_rows, compare, make_jobs, round_of, watch
+from .times import NUM_SCORED, bandwidth, inflated_pair, score_times, step_times
+
+# The latency table that the learned trees go by.
+TABLE = {"contexts": (512,), "widths": (1, 2, 4, 8), "nodes": (0, 1, 3, 7, 11, 15, 23, 31)}
 
 
 @dataclass(frozen=True)
@@ -18,20 +33,28 @@ class ProofConfig:
 
     device: str = "cuda"
     """On `cpu` the same code runs uncaptured, and its times do not apply to a GPU"""
-    target: str = "8B"
-    """Shape of the timed target: tiny, 1B or 8B"""
-    drafter: str = "1B"
-    """Shape of the timed drafter"""
+    size: str = "8b"
+    """Shape that the reference pair is grown to for the times: small (as it is), 100m, 1b or 8b"""
     dtype: str = "bfloat16"
     """Of the timed models"""
     contexts: tuple[int, ...] = (1024, 32_768)
-    """Committed tokens to time steps behind"""
-    repeats: int = 20
+    """Committed tokens to time a step's parts behind"""
+    repeats: int = 15
     """Times each part is timed; the median counts"""
+    batches: tuple[int, ...] = (1, 8, 32, 64)
+    """Texts decoded side by side"""
+    rounds: int = 4
+    """Rounds of texts for each of those, the interval's grain"""
+    temperature: float = 1.0
+    """Of the texts"""
+    max_tokens: int = 32
+    """Tokens of a text, give or take a half"""
+    trace: Path | None = None
+    """Where a Chrome trace of ten steps goes, of one text under learned trees"""
 
 
 def gpu_prove(proof: ProofConfig = ProofConfig()) -> int:
-    """Check decoding on a device and time a step's parts; 1 where a check fails.
+    """Check decoding on a device and time it, in parts and whole; 1 where a check fails.
 
     Args:
         proof: Where, and what is timed
@@ -42,30 +65,50 @@ def gpu_prove(proof: ProofConfig = ProofConfig()) -> int:
     found = list(track(checks(proof.device), "checks"))
     print_table("Correctness", [{"check": name, "holds": "yes" if holds else "NO"} for name, holds in found])
     bytes_per_second = bandwidth(device)
-    pair = random_pair(proof.target, proof.drafter, proof.device, proof.dtype)
+    pair = inflated_pair(proof.size, proof.device, proof.dtype)
     times = [
-        {name.replace("_", " "): value for name, value in time._asdict().items()}
+        time
         for context in track(proof.contexts, "times")
         for time in step_times(pair, context, proof.repeats, bytes_per_second)
     ]
-    print_table(f"Median ms of a step's parts: {proof.target} target, {proof.drafter} drafter, one text", times)
+    print_table(f"Median ms of a step's parts, reference pair grown to {proof.size}, one text", as_rows(times))
     scores = [{"way": way, "ms": ms} for way, ms in score_times(device, proof.repeats).items()]
     print_table(f"Median ms to score {NUM_SCORED} nodes", scores)
     print_json(
         {
             "command": "gpu-prove",
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "device": str(device),
+            "processor": processor_name(device),
             "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": sys.version.split()[0],
             "gigabytes_per_second": round(bytes_per_second / 1e9, 1),
-            "target": proof.target,
-            "drafter": proof.drafter,
+            "size": proof.size,
             "dtype": proof.dtype,
+            "temperature": proof.temperature,
             "checks": dict(found),
-            "times": times,
+            "times": as_rows(times),
             "scores": scores,
+            **_decoding(pair, proof),
         }
     )
     return 0 if all(holds for _, holds in found) else 1
+
+
+def _decoding(pair: Pair, proof: ProofConfig) -> dict[str, Any]:
+    """Tables and report of whole decoding."""
+    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector")
+    table = measure(pair, ProfileConfig(batches=proof.batches, repeats=proof.repeats, **TABLE))
+    jobs = make_jobs(pair, proof.temperature, proof.max_tokens)
+    rows, watched = [], []
+    for batch in proof.batches:
+        rows += compare(pair, checkpoint, table, jobs, batch, proof.rounds)
+        decoder = tree_decoder(pair, COUPLED, learned_selector(checkpoint, table))
+        texts = [job._replace(max_tokens=1000) for job in round_of(jobs, batch, 0)[:batch]]
+        watched.append(watch(decoder, texts, proof.trace if batch == 1 else None))
+    print_table(f"Decoding at T = {proof.temperature:g}", as_rows(rows))
+    print_table("Learned trees on the device, per step", as_rows(watched))
+    return {"table": table.as_dict(), "decoding": as_rows(rows), "steps": as_rows(watched)}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Times of a step's parts on a device, for models with random weights in the shapes of known ones."""
+"""Times of a step's parts on a device, for the reference pair grown to a realistic shape."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from ....controller.checkpoint import Checkpoint
 from ....controller.errors import InputError
@@ -15,21 +14,18 @@ from ....controller.learned.numpy_model import PerceptronNetwork
 from ....controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
 from ....controller.learned.torch_model import SelectorModel
 from ....runtime.engines.transformers.model import TransformersModel
+from ....runtime.engines.transformers.pair import size_caches
 from ....runtime.engines.transformers.static import StaticModel
 from ....runtime.machine.transfer import to_device, to_host
-from ....runtime.pair import Pair
+from ....runtime.pair import Pair, load_pair
 from ....runtime.pair_config import DTYPES, PairConfig, reference_folder
+from ...make_pair.inflate import inflate
+from ...make_pair.sizes import GROWN_SHAPES
 from ..workbench import Workbench
 
-SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-SHAPES = {  # of Llama models: SIZES, then the vocabulary
-    "tiny": (64, 128, 2, 4, 2, 512),
-    "1B": (2048, 8192, 16, 32, 8, 128_256),
-    "8B": (4096, 14_336, 32, 32, 8, 128_256),
-}
-WIDTHS, NODES = (1, 8), (0, 16, 64, 256)
-NUM_SCORED = 64
-MOST_POSITIONS = 1 << 17
+WIDTHS, NODES = (1, 8), (0, 15, 63, 255)  # with the root, sizes of the menu
+NUM_SCORED = 63
+MOST_POSITIONS = 1 << 16
 
 
 class PartTime(NamedTuple):
@@ -61,21 +57,25 @@ def bandwidth(device: torch.device) -> float:
     return 2 * source.nbytes / median_ms(device, 20, lambda: into.copy_(source)) * 1e3
 
 
-def random_pair(target: str, drafter: str, device: str, dtype: str) -> Pair:
-    """Models of two `SHAPES`; a pair without a tokenizer."""
-    for name, choices in ((target, SHAPES), (drafter, SHAPES), (dtype, DTYPES)):
-        if name not in choices:
-            raise InputError(f"{name!r} is none of {', '.join(choices)}")
-    of_target, of_drafter = (_random_model(SHAPES[shape], device, DTYPES[dtype]) for shape in (target, drafter))
-    return Pair(of_target, of_drafter, None, frozenset(), PairConfig(target, drafter, dtype, device))
-
-
-def _random_model(sizes: Sequence[int], device: str, dtype: torch.dtype) -> StaticModel:
-    named = dict(zip((*SIZES, "vocab_size"), sizes, strict=True))
-    layout = LlamaConfig(**named, max_position_embeddings=MOST_POSITIONS)
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(layout, dtype=dtype, attn_implementation="sdpa")
-    return StaticModel(model, layout.vocab_size)
+def inflated_pair(size: str, device: str, dtype: str) -> Pair:
+    """The reference pair in one of `GROWN_SHAPES`, in the device's memory, or as it is (`small`). Longer texts than
+    the reference pair's may be timed behind."""
+    if size != "small" and size not in GROWN_SHAPES:
+        raise InputError(f"{size!r} is none of small, {', '.join(GROWN_SHAPES)}")
+    small = load_pair(PairConfig())
+    models = []
+    for source, part in ((small.target, "target"), (small.drafter, "drafter")):
+        source.release()
+        if size == "small":
+            network: Any = source.model.to(device=device, dtype=DTYPES[dtype])
+        else:
+            network = inflate(source.model, getattr(GROWN_SHAPES[size], part), dtype=DTYPES[dtype], device=device)
+        network.config.max_position_embeddings = MOST_POSITIONS
+        models.append(StaticModel(network, small.target.vocabulary_size))
+    if device != "cpu":
+        size_caches(models, 0)
+    config = PairConfig(f"reference-{size}", f"reference-{size}", dtype, device)
+    return Pair(*models, small.tokenizer, small.end_tokens, config)
 
 
 def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) -> Iterator[PartTime]:
@@ -100,9 +100,11 @@ def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) 
 
 
 def _bytes_read(model: TransformersModel) -> int:
-    """By a forward: all weights but the embedding table, of which it reads a few rows."""
-    table = next(model.model.get_input_embeddings().parameters())
-    return sum(weight.nbytes for weight in model.model.parameters()) - table.nbytes
+    """By a forward: all weights, but of the embedding table, unless it gives the logits, too, a few rows."""
+    num_bytes = sum(weight.nbytes for weight in model.model.parameters())
+    if model.model.config.tie_word_embeddings:
+        return num_bytes
+    return num_bytes - next(model.model.get_input_embeddings().parameters()).nbytes
 
 
 def score_times(device: torch.device, repeats: int) -> dict[str, float]:

@@ -4,7 +4,8 @@ A small drafter seldom notices that the text repeats itself; the target does. Ku
 natural language model"), smoothed as by Witten and Bell 1991 ("The zero-frequency problem").
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
 from math import log
 from typing import NamedTuple
 
@@ -37,19 +38,11 @@ class NgramModel:
                 counts[token] = counts.get(token, 0) + 1
             self._tokens.append(token)
 
-    def candidates(self, path: Sequence[int], width: int) -> "tuple[list[int], Expectation]":
-        """Up to `width` tokens expected behind the text and a drafted `path`, those of the longest context first, and
-        what is said about them."""
-        tokens: list[int] = []
-        while (expected := self.behind(path, tokens)).token >= 0 and len(tokens) < width:
-            tokens.append(expected.token)
-        return tokens, expected
-
-    def behind(self, path: Sequence[int], candidates: Sequence[int]) -> "Expectation":
-        """What comes behind the text and a drafted `path`, where a drafter expects `candidates`."""
+    def contexts(self, path: Sequence[int]) -> "Contexts":
+        """What followed the ends of the text and of a drafted `path` behind it, until the text grows."""
         text = (*self._tokens[-ORDER:], *path)
         first = len(text) - len(path)
-        known: list[dict[int, int]] = []  # followers of each context that has any, and how often they followed
+        known: list[Mapping[int, int]] = []
         for size in range(min(ORDER, len(text)) + 1):
             context = text[len(text) - size :]
             if not context or context in self._followers or self._datastore is None:
@@ -64,30 +57,34 @@ class NgramModel:
             if not counts:
                 break
             known.append(counts)
-        token = next((found for counts in known[:0:-1] if (found := _best_besides(counts, candidates)) >= 0), -1)
-        top = max(known[-1], key=known[-1].__getitem__) if len(known) > 1 else -1
-        tokens, probs = (*candidates, token, top), [UNSEEN] * (len(candidates) + 2)
-        for size, counts in enumerate(known):
+        return Contexts(known, len(self._tokens) + len(path))
+
+
+class Contexts(NamedTuple):
+    """The last tokens of a text as contexts, by length, up to the longest that has been followed."""
+
+    followers: Sequence[Mapping[int, int]]  # of each context, and how often they followed
+    num_tokens: int  # of the text
+
+    def expected(self, count: int) -> list[int]:
+        """Up to `count` followers, those of the longest context first, the most frequent of each first."""
+        found: list[int] = []
+        for counts in self.followers[:0:-1]:
+            # By far the most contexts have one.
+            best = counts if len(counts) == 1 else nlargest(count, counts, key=counts.__getitem__)
+            found += [token for token in best if token not in found]
+            if len(found) >= count:
+                return found[:count]
+        return found
+
+    def log_probs(self, tokens: Sequence[int]) -> tuple[list[float], float]:
+        """Of the `tokens`, and of the longest context's most frequent follower, that of UNSEEN where there is none."""
+        is_followed = len(self.followers) > 1
+        top = max(self.followers[-1], key=self.followers[-1].__getitem__) if is_followed else -1
+        asked, probs = (*tokens, top), [UNSEEN] * (len(tokens) + 1)
+        for size, counts in enumerate(self.followers):
             distinct = len(counts)
-            total = distinct + (sum(counts.values()) if size else len(self._tokens) + len(path))
-            probs = [
-                (counts.get(other, 0) + distinct * prob) / total for other, prob in zip(tokens, probs, strict=True)
-            ]
+            total = distinct + (sum(counts.values()) if size else self.num_tokens)
+            probs = [(counts.get(token, 0) + distinct * prob) / total for token, prob in zip(asked, probs, strict=True)]
         logs = [log(prob) for prob in probs]
-        return Expectation(token, logs[:-1], logs[-1] if len(known) > 1 else log(UNSEEN))
-
-
-class Expectation(NamedTuple):
-    """What the text's own n-grams say about the next token."""
-
-    token: int  # the most frequent follower of the longest context that has one besides the candidates, -1 if none has
-    log_probs: list[float]  # of the candidates, and of `token` behind them
-    top_log_prob: float  # of the longest context's most frequent follower, that of UNSEEN where nothing followed before
-
-
-def _best_besides(counts: dict[int, int], candidates: Sequence[int]) -> int:
-    """The most frequent token that is no candidate, -1 if there is none."""
-    if len(counts) == 1:  # by far the most contexts
-        (token,) = counts
-        return -1 if token in candidates else token
-    return max((token for token in counts if token not in candidates), key=counts.__getitem__, default=-1)
+        return logs[:-1], logs[-1] if is_followed else log(UNSEEN)

@@ -7,7 +7,7 @@ cache come in one upload. The same code runs on the CPU without capture, for tes
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -24,47 +24,12 @@ from .compiled import compile_layers, compiling
 from .graph import Graphs
 from .merged import merge_projections
 from .model import TransformersModel
-from .paged_cache import MOST_SLOTS, PagedCache
+from .paged_cache import PagedCache
 from .pages import PAGE, PackedRows
+from .shapes import MOST_BYTES, MOST_SEEN, ROWS, TEXTS, Shape, menu_size, padding
 
-# Packed rows, and texts, of a forward; one of more rows is not captured. A single row would be compiled by itself, and
-# takes no less time than two.
-ROWS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-MOST_SEEN = 1024  # tree rows of a slot
-# Rows times heads of one block of the attention: a tile of a tensor core, and what registers hold.
-LEAST_QUERIES, MOST_QUERIES = 16, 64
 # Rows of a cache whose size nobody has set: enough to compare a model's forwards.
 DEFAULT_ROWS = 4096
-# Of the inputs of a captured forward, the largest.
-MOST_BYTES = ROWS[-1] * (MOST_SEEN + 8 * 16)
-
-
-class Shape(NamedTuple):
-    """Of one forward, as it runs."""
-
-    num_texts: int
-    num_rows: int  # of all texts
-    is_last: bool  # logits of each text's last row alone, else of all rows
-    block_rows: int  # of the attention, see `PackedRows`
-
-    @classmethod
-    def of(cls, num_texts: int, num_rows: int, *, is_last: bool, heads: int) -> Self:
-        """The shape of the menu for so many texts and rows; `heads` of the queries read the same key head."""
-        texts = menu_size(TEXTS, num_texts)
-        rows = menu_size(ROWS, max(num_rows, texts))
-        queries = min(max(rows // texts * heads, LEAST_QUERIES), MOST_QUERIES)
-        return cls(texts, rows, is_last, max(1, 1 << (queries // heads).bit_length() - 1))
-
-    @property
-    def num_blocks(self) -> int:
-        return self.num_rows // self.block_rows + self.num_texts
-
-    @property
-    def sizes(self) -> list[int]:
-        """Of the parts of the numbers that a forward reads: tokens, positions, storage rows, slots and lengths of the
-        rows; blocks; the number of tree rows; the rows that get logits, unless all do."""
-        return [*[self.num_rows] * 5, 2 * self.num_blocks, 1, self.num_texts if self.is_last else 0]
 
 
 class StaticModel(TransformersModel):
@@ -210,20 +175,17 @@ class StaticModel(TransformersModel):
         data[: numbers.nbytes], data[before:] = numbers.view(np.uint8), chosen.view(np.uint8)
         data[numbers.nbytes :][: seen.size] = seen.ravel()
         rows = None if features is None else features.flatten(0, 1)[None]
-        if self._graphs is None or shape.num_rows > ROWS[-1] or seen.shape[1] > MOST_SEEN:
+        if self._graphs is None or shape.num_rows > ROWS[-1] or seen.shape[1] > MOST_SEEN or len(data) > MOST_BYTES:
             uploaded = to_device(data, self.device)
-            with compiling():
-                return self.compute(shape, uploaded, rows), uploaded[before:].view(torch.int64)
+            return self.compute(shape, uploaded, rows), uploaded[before:].view(torch.int64)
         send(data, self._inputs[: len(data)])
         if rows is not None:
             if self._features.numel() == 0:
                 self._features = rows.new_zeros((1, ROWS[-1], rows.shape[-1]))
             self._features[:, : rows.shape[1]] = rows
             rows = self._features[:, : shape.num_rows]
-        with compiling():
-            results = self._graphs.run(
-                (shape, self.hidden_layers, rows is not None), partial(self.compute, shape, self._inputs, rows)
-            )
+        key = shape, self.hidden_layers, rows is not None
+        results = self._graphs.run(key, partial(self.compute, shape, self._inputs, rows))
         return results, self._inputs[before : len(data)].view(torch.int64)
 
     def compute(self, shape: Shape, data: Tensor, features: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -236,30 +198,17 @@ class StaticModel(TransformersModel):
             self._paged.tables, slots, lengths, positions, num_seen, seen, blocks.view(2, -1), shape.block_rows
         )
         self._paged.begin(stored, rows)
-        output = self.model(
-            input_ids=tokens[None],
-            position_ids=positions[None],
-            attention_mask=seen[:1].view(1, 1, 1, 1).bool(),  # none would have transformers make one of its own
-            past_key_values=self._paged,
-            use_cache=True,
-            logits_to_keep=kept if shape.is_last else 0,
-            output_hidden_states=self.hidden_layers or False,
-            paged=self._paged,
-            **({} if features is None else {"features": features}),
-        )
+        with compiling():
+            output = self.model(
+                input_ids=tokens[None],
+                position_ids=positions[None],
+                attention_mask=seen[:1].view(1, 1, 1, 1).bool(),  # none would have transformers make one of its own
+                past_key_values=self._paged,
+                use_cache=True,
+                logits_to_keep=kept if shape.is_last else 0,
+                output_hidden_states=self.hidden_layers or False,
+                paged=self._paged,
+                **({} if features is None else {"features": features}),
+            )
         hidden = self._hidden(output)
         return (output.logits[0],) if hidden is None else (output.logits[0], hidden[0])
-
-
-def padding(shape: Shape) -> Array:
-    """The numbers of a forward of no text. Its rows belong to no block, so they attend to nothing, and are stored where
-    no text is."""
-    numbers = np.zeros(sum(shape.sizes), dtype=np.int64)
-    of_rows = numbers[: 5 * shape.num_rows].reshape(5, -1)
-    of_rows[2], of_rows[3] = np.arange(shape.num_rows) % PAGE, MOST_SLOTS
-    return numbers
-
-
-def menu_size(menu: Sequence[int], count: int) -> int:
-    """The next size of a menu; the count itself where it is larger than all."""
-    return next((size for size in menu if size >= count), count)

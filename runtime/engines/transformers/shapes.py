@@ -1,0 +1,61 @@
+"""The shapes of a device's forwards: few, so that each can be captured as a graph."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from ....controller.trees.tree import Array
+from .paged_cache import MOST_SLOTS
+from .pages import PAGE
+
+# Packed rows, and texts, of a forward; one of more rows is not captured. A single row would be compiled by itself, and
+# takes no less time than two.
+ROWS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOST_SEEN = 1024  # tree rows of a slot
+# Rows times heads of one block of the attention: a tile of a tensor core, and what registers hold.
+LEAST_QUERIES, MOST_QUERIES = 16, 64
+# Of the inputs of a captured forward.
+MOST_BYTES = ROWS[-1] * (MOST_SEEN + 8 * 16)
+
+
+class Shape(NamedTuple):
+    """Of one forward, as it runs."""
+
+    num_texts: int
+    num_rows: int  # of all texts
+    is_last: bool  # logits of each text's last row alone, else of all rows
+    block_rows: int  # of the attention, see `PackedRows`
+
+    @classmethod
+    def of(cls, num_texts: int, num_rows: int, *, is_last: bool, heads: int) -> Self:
+        """The shape of the menu for so many texts and rows; `heads` of the queries read the same key head."""
+        texts = menu_size(TEXTS, num_texts)
+        rows = menu_size(ROWS, max(num_rows, texts))
+        queries = min(max(rows // texts * heads, LEAST_QUERIES), MOST_QUERIES)
+        return cls(texts, rows, is_last, max(1, 1 << (queries // heads).bit_length() - 1))
+
+    @property
+    def num_blocks(self) -> int:
+        return self.num_rows // self.block_rows + self.num_texts
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the parts of the numbers that a forward reads: tokens, positions, storage rows, slots and lengths of the
+        rows; blocks; the number of tree rows; the rows that get logits, unless all do."""
+        return [*[self.num_rows] * 5, 2 * self.num_blocks, 1, self.num_texts if self.is_last else 0]
+
+
+def padding(shape: Shape) -> Array:
+    """The numbers of a forward of no text. Its rows belong to no block, so they attend to nothing, and are stored where
+    no text is."""
+    numbers = np.zeros(sum(shape.sizes), dtype=np.int64)
+    of_rows = numbers[: 5 * shape.num_rows].reshape(5, -1)
+    of_rows[2], of_rows[3] = np.arange(shape.num_rows) % PAGE, MOST_SLOTS
+    return numbers
+
+
+def menu_size(menu: Sequence[int], count: int) -> int:
+    """The next size of a menu; the count itself where it is larger than all."""
+    return next((size for size in menu if size >= count), count)
