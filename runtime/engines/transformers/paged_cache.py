@@ -108,7 +108,7 @@ class PagedCache(Cache):
     def allot(self, num_rows: int, longest: int) -> None:
         """Memory for `num_rows` rows in all, of which one slot takes `longest` at most, in whole pages; all slots are
         lost."""
-        num_pages = num_rows // PAGE
+        num_pages = num_pages_for(num_rows)
         self.storage = torch.zeros((len(self.layers), 2, (num_pages + 1) * PAGE, *self._row_shape), **self._layout)
         for layer, (keys, values) in zip(self.layers, self.storage, strict=True):
             assert isinstance(layer, PagedCacheLayer)
