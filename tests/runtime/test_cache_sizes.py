@@ -32,7 +32,7 @@ def free_memory(monkeypatch):
 
 
 def test_a_cache_on_the_cpu_has_no_size():
-    with pytest.raises(InputError, match="4096 sizes a device's cache, but pair.device is cpu"):
+    with pytest.raises(InputError, match=r"4096 sizes a device's cache, but pair\.device is cpu"):
         PairConfig(device="cpu", cache_tokens=4096)
 
 
