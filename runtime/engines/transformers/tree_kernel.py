@@ -174,18 +174,19 @@ def kernel_attention(
     sums = torch.empty((num_rows, num_heads, splits) if splits > 1 else 1, device=query.device)
     sizes = {"SIZE": size, "SIZE_BLOCK": max(16, triton.next_power_of_2(size)), "SPLITS": splits}
     of_sinks = output if sinks is None else sinks
-    _attend[splits, num_blocks, num_groups](
-        query, keys, values, rows.tables, rows.slots, rows.lengths, rows.positions, rows.seen, rows.num_seen,
-        rows.blocks, of_sinks, output, parts, sums,
-        scale, softcap or 0.0, num_blocks, rows.tables.shape[1], query.stride(0), query.stride(1),
-        GROUPS=num_groups, HEADS=heads, QUERIES=max(16, triton.next_power_of_2(rows.block_rows * heads)), PAGE=PAGE,
-        WINDOW=window or 0, BIT=bit, HAS_CAP=softcap is not None, HAS_SINKS=sinks is not None, **sizes,
-        num_warps=4, num_stages=3 if query.element_size() == 2 else 1,
-    )  # fmt: skip
-    if splits > 1:
-        _merge[num_rows * num_heads,](
-            parts, sums, of_sinks, output, HEADS=num_heads, HAS_SINKS=sinks is not None, **sizes, num_warps=4
-        )
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        _attend[splits, num_blocks, num_groups](
+            query, keys, values, rows.tables, rows.slots, rows.lengths, rows.positions, rows.seen, rows.num_seen,
+            rows.blocks, of_sinks, output, parts, sums,
+            scale, softcap or 0.0, num_blocks, rows.tables.shape[1], query.stride(0), query.stride(1),
+            GROUPS=num_groups, HEADS=heads, QUERIES=max(16, triton.next_power_of_2(rows.block_rows * heads)), PAGE=PAGE,
+            WINDOW=window or 0, BIT=bit, HAS_CAP=softcap is not None, HAS_SINKS=sinks is not None, **sizes,
+            num_warps=4, num_stages=3 if query.element_size() == 2 else 1,
+        )  # fmt: skip
+        if splits > 1:
+            _merge[num_rows * num_heads,](
+                parts, sums, of_sinks, output, HEADS=num_heads, HAS_SINKS=sinks is not None, **sizes, num_warps=4
+            )
     return output
 
 
@@ -202,7 +203,8 @@ def kernel_store(keys: Tensor, values: Tensor, new_keys: Tensor, new_values: Ten
     if new_keys.stride(-1) != 1 or new_values.stride(-1) != 1:
         new_keys, new_values = new_keys.contiguous(), new_values.contiguous()
     width = num_groups * size
-    _store[num_rows,](
-        keys, values, new_keys, new_values, at, *new_keys.stride()[:2], *new_values.stride()[:2],
-        SIZE=size, WIDTH=width, WIDTH_BLOCK=triton.next_power_of_2(width), num_warps=4,
-    )  # fmt: skip
+    with torch.cuda.device_of(keys):
+        _store[num_rows,](
+            keys, values, new_keys, new_values, at, *new_keys.stride()[:2], *new_values.stride()[:2],
+            SIZE=size, WIDTH=width, WIDTH_BLOCK=triton.next_power_of_2(width), num_warps=4,
+        )  # fmt: skip
