@@ -55,9 +55,10 @@ class Loop(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """Cache rows that a step of one request takes: those of the largest tree, or of a chunk of its prompt."""
+        """Cache rows that a step of one request takes at most: in the target those of the largest tree behind a chunk
+        of a prompt, its own or a neighbour's to which it is padded; in the drafter those of all levels."""
         limits = None if self.selector is None else self.selector.limits
-        return max(CHUNK, self.tree_rows, 0 if limits is None else 1 + limits.frontier * limits.max_depth)
+        return max(CHUNK + self.tree_rows, 0 if limits is None else 1 + limits.frontier * limits.max_depth)
 
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do."""

@@ -69,7 +69,7 @@ class Slots:
         )
 
     def has_room(self, entry: Entry, num_rows: int) -> bool:
-        """Whether `join` finds room for the request in the caches."""
+        """Whether the request is to `join` now; False while others have the room in a cache that it needs."""
         models = [session.model for session in self._sessions if session is not None]
         return all(model.has_room(entry.capacity(num_rows)) for model in models)
 

@@ -6,9 +6,11 @@ from treewright.runtime.engines.base import CHUNK, CachedModel, Session
 
 class FailingModel:
     """A `CachedModel` around another one. A text of prompt and `max_tokens` of `marked` tokens cannot get beyond
-    `max_length` committed rows, or cannot even join where that is negative. `crowded` texts side by side fail too."""
+    `max_length` committed rows, or cannot even join where that is negative. `crowded` texts side by side fail too.
 
-    def __init__(self, model: CachedModel, *, marked=0, max_length=0, crowded=1000):
+    step_rows: what a step takes besides (see `Loop.num_rows`); by default one of plain decoding."""
+
+    def __init__(self, model: CachedModel, *, marked=0, max_length=0, crowded=1000, step_rows=CHUNK + 1):
         self._model = model
         self.vocabulary_size = model.vocabulary_size
         self.context_length = model.context_length
@@ -21,6 +23,7 @@ class FailingModel:
         self._marked = marked
         self._max_length = max_length
         self._crowded = crowded
+        self._step_rows = step_rows
         self._rooms: list[int] = []  # of the slots
 
     @property
@@ -40,7 +43,7 @@ class FailingModel:
 
     def join(self, capacity):
         self._model.join(capacity)
-        self._rooms.append(capacity - CHUNK)
+        self._rooms.append(capacity - self._step_rows)
         if self._max_length < 0 and self._rooms[-1] == self._marked:
             raise MemoryError("there is no room for this text")
 

@@ -51,7 +51,7 @@ class CachedModel(Protocol):
         ...
 
     def has_room(self, capacity: int) -> bool:
-        """Whether one more slot of `capacity` rows fits beside the others now."""
+        """Whether to `join` one more slot of `capacity` rows now: False while others have the room that it needs."""
         ...
 
     def join(self, capacity: int) -> None:

@@ -34,8 +34,9 @@ def requests(marked_prompt=5):
 def decoder_of(trees, target=None, drafter=None):
     """`target` and `drafter` say how the model fails."""
     models = [tiny.llama(noise=noise, positions=4 * CHUNK) for noise in (0.0, 0.02)]
+    step_rows = CHUNK + 1 + (LIMITS.budget if trees else 0)
     target, drafter = (
-        model if failure is None else FailingModel(model, **failure)
+        model if failure is None else FailingModel(model, **failure, step_rows=step_rows)
         for model, failure in zip(models, (target, drafter), strict=True)
     )
     if not trees:

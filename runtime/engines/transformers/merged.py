@@ -1,6 +1,8 @@
 """Projections of the same rows as one: a few rows times one large matrix come closer to the memory's speed than times
 several small ones."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -49,7 +51,7 @@ def merge_projections(model: nn.Module) -> None:
     """Merge the query, key and value projections of each attention, and the two of each gated network."""
     for module in list(model.modules()):
         for names in MERGED:
-            parts = [getattr(module, name, None) for name in names]
+            parts: list[Any] = [getattr(module, name, None) for name in names]
             if all(type(part) is nn.Linear for part in parts) and _fit(parts):
                 shared = Shared(parts)
                 for index, (name, part) in enumerate(zip(names, parts, strict=True)):

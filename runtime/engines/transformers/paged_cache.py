@@ -77,11 +77,13 @@ class PagedCache(Cache):
         self.release()
 
     @torch.compiler.disable
-    def update(
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]  (the decorator hides its type)
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
         """Store the packed rows of this forward, [1, G, M, D]; return the layer's whole storage, as a batch of one."""
-        return self.layers[layer_idx].update(key_states, value_states)
+        layer = self.layers[layer_idx]
+        assert isinstance(layer, PagedCacheLayer)
+        return layer.update(key_states, value_states)
 
     @property
     def num_tree_rows(self) -> int:
@@ -104,8 +106,9 @@ class PagedCache(Cache):
         return self.storage.shape[2] - PAGE
 
     def allot(self, num_rows: int, longest: int) -> None:
-        """Memory for `num_rows` rows in all, of which one slot takes `longest` at most; all slots are lost."""
-        num_pages = num_rows // PAGE
+        """Memory for `num_rows` rows in all, of which one slot takes `longest` at most, in whole pages; all slots are
+        lost."""
+        num_pages = num_pages_for(num_rows)
         self.storage = torch.zeros((len(self.layers), 2, (num_pages + 1) * PAGE, *self._row_shape), **self._layout)
         for layer, (keys, values) in zip(self.layers, self.storage, strict=True):
             assert isinstance(layer, PagedCacheLayer)
@@ -128,14 +131,18 @@ class PagedCache(Cache):
             self.join(capacity)
 
     def has_room(self, capacity: int) -> bool:
-        """Whether one more slot for so many rows fits."""
-        return len(self._owned) < MOST_SLOTS and num_pages_for(capacity) <= len(self._free)
+        """Whether to `join` one more slot for so many rows now: False while others have the room that it needs."""
+        count = num_pages_for(capacity)
+        return self._fits(count) or count > self._tables.shape[1]
+
+    def _fits(self, num_pages: int) -> bool:
+        return len(self._owned) < MOST_SLOTS and num_pages <= min(len(self._free), self._tables.shape[1])
 
     def join(self, capacity: int) -> None:
         """One more empty slot, behind the others, with pages for `capacity` rows; InputError where it cannot fit."""
         assert self.num_tree_rows == 0, "sequences join between two steps"
         slot, count = len(self._owned), num_pages_for(capacity)
-        if count > self._tables.shape[1] or not self.has_room(capacity):
+        if not self._fits(count):
             raise InputError(
                 f"a text of {capacity} rows, its tree included, does not fit into a cache of {self.num_rows} rows, "
                 f"{len(self._free) * PAGE} of them free; ask for fewer tokens"
@@ -209,6 +216,9 @@ class PagedCache(Cache):
         num_slots, num_rows = parents.shape
         self.slots = slice(first_slot, first_slot + num_slots)
         self.seen = extended(self.seen, parents)
+        ends = self.lengths[self.slots] + self.num_tree_rows
+        room = [len(pages) * PAGE for pages in self._owned[self.slots]]
+        assert (ends <= room).all(), f"slots of {room} rows are asked for {ends.tolist()}"
         return self.seen[:, -num_rows:]
 
     def commit(self, rows: Array) -> None:

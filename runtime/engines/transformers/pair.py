@@ -80,9 +80,9 @@ def size_caches(models: Sequence[StaticModel], num_tokens: int) -> None:
             f"pair.cache_tokens {num_tokens} take {num_tokens * row_bytes / 2**30:.1f} GiB, and the device has "
             f"{free / 2**30:.1f} GiB free; ask for {fitting} at most"
         )
-    most = MOST_SLOTS * max(model.context_length for model in models)
+    longest = max(model.context_length for model in models)
     for model in models:
-        model.size(num_tokens or min(fitting, most))
+        model.size(num_tokens or min(fitting, MOST_SLOTS * longest), longest)
 
 
 def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:

@@ -77,11 +77,13 @@ class StaticModel(TransformersModel):
         """Of the cache, for one token."""
         return self._paged.row_bytes
 
-    def size(self, num_rows: int) -> None:
-        """Memory for so many cache rows, of all texts together, until it is released; slots and graphs are lost."""
+    def size(self, num_rows: int, longest: int = 0) -> None:
+        """Memory for so many cache rows, of all texts together, until it is released; slots and graphs are lost.
+
+        longest: tokens of the longest text, which a drafter's own context may not hold."""
         if self._graphs is not None:
             self._graphs.clear()
-        self._paged.allot(num_rows, self.context_length + MOST_SEEN + CHUNK)
+        self._paged.allot(num_rows, max(longest, self.context_length) + MOST_SEEN + CHUNK)
         self._uploads = Uploads(MOST_BYTES if num_rows else 0, self.device)
         self._features = torch.empty(0)
 

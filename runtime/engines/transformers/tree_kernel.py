@@ -7,10 +7,13 @@ Gimelshein 2018, arXiv:1805.02867). Lengths, page tables and masks are read on t
 for any text.
 """
 
-# pyright: basic
+from typing import Any
+
 import torch
-import triton
-import triton.language as tl
+
+# Triton comes with the builds of torch for CUDA alone.
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from .pages import PAGE, PackedRows
@@ -174,18 +177,21 @@ def kernel_attention(
     sums = torch.empty((num_rows, num_heads, splits) if splits > 1 else 1, device=query.device)
     sizes = {"SIZE": size, "SIZE_BLOCK": max(16, triton.next_power_of_2(size)), "SPLITS": splits}
     of_sinks = output if sinks is None else sinks
-    _attend[splits, num_blocks, num_groups](
-        query, keys, values, rows.tables, rows.slots, rows.lengths, rows.positions, rows.seen, rows.num_seen,
-        rows.blocks, of_sinks, output, parts, sums,
-        scale, softcap or 0.0, num_blocks, rows.tables.shape[1], query.stride(0), query.stride(1),
-        GROUPS=num_groups, HEADS=heads, QUERIES=max(16, triton.next_power_of_2(rows.block_rows * heads)), PAGE=PAGE,
-        WINDOW=window or 0, BIT=bit, HAS_CAP=softcap is not None, HAS_SINKS=sinks is not None, **sizes,
-        num_warps=4, num_stages=3 if query.element_size() == 2 else 1,
-    )  # fmt: skip
-    if splits > 1:
-        _merge[num_rows * num_heads,](
-            parts, sums, of_sinks, output, HEADS=num_heads, HAS_SINKS=sinks is not None, **sizes, num_warps=4
-        )
+    attend: Any = _attend
+    merge: Any = _merge
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        attend[splits, num_blocks, num_groups](
+            query, keys, values, rows.tables, rows.slots, rows.lengths, rows.positions, rows.seen, rows.num_seen,
+            rows.blocks, of_sinks, output, parts, sums,
+            scale, softcap or 0.0, num_blocks, rows.tables.shape[1], query.stride(0), query.stride(1),
+            GROUPS=num_groups, HEADS=heads, QUERIES=max(16, triton.next_power_of_2(rows.block_rows * heads)), PAGE=PAGE,
+            WINDOW=window or 0, BIT=bit, HAS_CAP=softcap is not None, HAS_SINKS=sinks is not None, **sizes,
+            num_warps=4, num_stages=3 if query.element_size() == 2 else 1,
+        )  # fmt: skip
+        if splits > 1:
+            merge[num_rows * num_heads,](
+                parts, sums, of_sinks, output, HEADS=num_heads, HAS_SINKS=sinks is not None, **sizes, num_warps=4
+            )
     return output
 
 
@@ -202,7 +208,9 @@ def kernel_store(keys: Tensor, values: Tensor, new_keys: Tensor, new_values: Ten
     if new_keys.stride(-1) != 1 or new_values.stride(-1) != 1:
         new_keys, new_values = new_keys.contiguous(), new_values.contiguous()
     width = num_groups * size
-    _store[num_rows,](
-        keys, values, new_keys, new_values, at, *new_keys.stride()[:2], *new_values.stride()[:2],
-        SIZE=size, WIDTH=width, WIDTH_BLOCK=triton.next_power_of_2(width), num_warps=4,
-    )  # fmt: skip
+    launch: Any = _store
+    with torch.cuda.device_of(keys):
+        launch[num_rows,](
+            keys, values, new_keys, new_values, at, *new_keys.stride()[:2], *new_values.stride()[:2],
+            SIZE=size, WIDTH=width, WIDTH_BLOCK=triton.next_power_of_2(width), num_warps=4,
+        )  # fmt: skip
