@@ -177,7 +177,8 @@ class TokenSampler:
         if self.samplings[slot].is_greedy:
             return torch.zeros((len(positions), self._vocabulary_size))
         if scores is not None and slot in self._cut_slots and self._vocabulary_size > CHOOSING:
-            survivors = scores[slot].reshape(-1, self._vocabulary_size).amax(dim=0).isfinite().numpy().nonzero()[0]
+            best = scores[slot].reshape(-1, self._vocabulary_size).amax(dim=0).numpy()
+            survivors = np.nonzero(best > -np.inf)[0]
             if 2 * len(survivors) + CHOOSING < self._vocabulary_size:
                 return self._noise[slot].rows_of(positions, survivors)
         return self._noise[slot].rows(positions)

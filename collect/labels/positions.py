@@ -16,11 +16,11 @@ from ...controller.contract import COUPLED, FIXED, Scheme
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array
 from ...runtime.drafters.ngrams.model import Contexts, NgramModel
-from ...runtime.drafters.ngrams.proposals import expected_tokens, log_probs_of
+from ...runtime.drafters.ngrams.proposals import besides, filled_up
 from ...runtime.engines.base import CHUNK, CachedModel
 from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
-from ...runtime.schemes.ranked import Expected, propose
+from ...runtime.schemes.ranked import Besides, Expected, propose
 from ..text import sampling_of
 from ..trace.schema import PositionRow, TextRow, rank_column
 
@@ -126,6 +126,7 @@ class _TextNgrams:
 
     def __init__(self, tokens: Array, prompt_length: int):
         self._prompt, self._generated = tokens[:prompt_length].tolist(), tokens[prompt_length:].tolist()
+        self._expected: list[list[int]] = []
 
     def _contexts(self) -> Iterator[Contexts]:
         text = NgramModel(self._prompt)
@@ -134,11 +135,11 @@ class _TextNgrams:
             text.extend([token])
 
     def expected(self, count: int) -> Array:
-        return expected_tokens(self._contexts(), len(self._generated), count)[None]
+        self._expected = [context.expected(count) for context in self._contexts()]
+        return filled_up([self._expected], count)
 
-    def log_probs(self, tokens: Array) -> tuple[Array, Array]:
-        of_tokens, of_top = log_probs_of(self._contexts(), tokens[0].tolist())
-        return of_tokens[None], of_top[None]
+    def besides(self, candidates: Array) -> Besides:
+        return besides([list(map(Contexts.besides, self._contexts(), candidates[0].tolist(), self._expected))])
 
 
 def index_of(emitted: Array, candidates: Array) -> Array:

@@ -55,3 +55,29 @@ def unpacked(host_bytes: Tensor, tensors: Sequence[Tensor]) -> tuple[Array, ...]
     return tuple(
         part.clone().view(tensor.dtype).view(tensor.shape).numpy() for part, tensor in zip(parts, tensors, strict=True)
     )
+
+
+class Uploads:
+    """Bytes for one tensor on a device, again and again, through pinned memory that is made once."""
+
+    def __init__(self, most_bytes: int, device: torch.device):
+        self._there = torch.zeros(most_bytes, dtype=torch.uint8, device=device)
+        # Two in turn, for a copy may still be under way when the next is written.
+        pinned = device.type == "cuda"
+        self._buffers = [torch.zeros(most_bytes, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+        self._copied = [torch.cuda.Event() if pinned else None for _ in range(2)]
+
+    def begin(self, count: int) -> Array:
+        """[count] uint8, to be written and then sent."""
+        self._buffers.reverse()
+        self._copied.reverse()
+        if self._copied[0] is not None:
+            self._copied[0].synchronize()  # a copy of two uploads ago: it has long been done
+        return self._buffers[0].numpy()[:count]
+
+    def send(self, count: int) -> Tensor:
+        """The tensor on the device, whose first `count` bytes are those that were written."""
+        self._there[:count].copy_(self._buffers[0][:count], non_blocking=True)
+        if self._copied[0] is not None:
+            self._copied[0].record()
+        return self._there

@@ -29,15 +29,23 @@ def get_ranked_scheme(name: str) -> Scheme:
     return RANKED_SCHEMES[name]
 
 
+class Besides(NamedTuple):
+    """What the texts' own n-grams say where a drafter has W candidates."""
+
+    ranks: Array  # [B, F] of the first expected token that is no candidate, -1 where all are
+    log_probs: Array  # [B, F, W + 1] float32, of the candidates and that one
+    top_log_probs: Array  # [B, F] float32, of what they expect most
+
+
 class Ngrams(Protocol):
-    """What the texts' own n-grams say under a frontier of F nodes."""
+    """The texts' own n-grams under a frontier of F nodes."""
 
     def expected(self, count: int) -> Array:
         """[B, F, count] int64 tokens, the most expected first, -1 behind the last."""
         ...
 
-    def log_probs(self, tokens: Array) -> tuple[Array, Array]:
-        """Of `tokens` [B, F, n], and [B, F] of what they expect most; float32."""
+    def besides(self, candidates: Array) -> Besides:
+        """Which of the tokens that were `expected` come beside `candidates` [B, F, W]."""
         ...
 
 
@@ -91,20 +99,18 @@ def propose(scores: Tensor, noise: Tensor | None, width: int, expected: Expected
 def _with_one_more(children: Children, expected: Expected) -> Children:
     """Of `children` [B, F, W + W + 1], whose last W + 1 are `expected`, the drafter's W and the first other one."""
     width = children.tokens.shape[-1] - expected.tokens.shape[-1]
-    is_drafted = (expected.tokens[..., None] == children.tokens[..., None, :width]).any(axis=-1)
-    is_other = (expected.tokens >= 0) & ~is_drafted
+    found = expected.ngrams.besides(children.tokens[..., :width])
     # Where there is no other one, fewer than W + 1 are expected, and the last is none.
-    first = np.where(is_other.any(axis=-1), is_other.argmax(axis=-1), expected.tokens.shape[-1] - 1)[..., None]
-    columns = np.concatenate((np.broadcast_to(np.arange(width), (*first.shape[:-1], width)), width + first), axis=-1)
-    tokens, log_probs, noisy_log_probs = (np.take_along_axis(column, columns, axis=-1) for column in children[:3])
-    named = tokens.copy()
-    named[..., -1:] = np.take_along_axis(expected.tokens, first, axis=-1)
-    noisy_log_probs[..., -1][named[..., -1] < 0] = -np.inf
-    ngram_log_probs, ngram_top_log_probs = expected.ngrams.log_probs(named)
+    chosen = np.where(found.ranks < 0, children.tokens.shape[-1] - 1, width + found.ranks).ravel()
+    nodes = np.arange(chosen.size)
+    for column in children[:3]:
+        column[..., width] = column.reshape(chosen.size, -1)[nodes, chosen].reshape(column.shape[:-1])
+    tokens, log_probs, noisy_log_probs = (column[..., : width + 1] for column in children[:3])
+    noisy_log_probs[..., -1][found.ranks < 0] = -np.inf
     return children._replace(
         tokens=tokens,
         log_probs=log_probs,
         noisy_log_probs=noisy_log_probs,
-        ngram_log_probs=ngram_log_probs,
-        ngram_top_log_probs=ngram_top_log_probs,
+        ngram_log_probs=found.log_probs,
+        ngram_top_log_probs=found.top_log_probs,
     )

@@ -68,14 +68,16 @@ def test_a_repeated_text_expects_its_own_next_token():
     text = [*range(20), *range(10)]
     contexts = NgramModel(text).contexts(())
     assert other(contexts, [11, 12]) == 10
-    of_tokens, of_top = contexts.log_probs([11, 12, 10])
+    rank, of_tokens, of_top = contexts.besides([11, 12], contexts.expected(3))
+    assert rank == 0
     assert of_tokens[2] == of_top > log(0.5) > of_tokens[0]
 
 
 def test_where_the_drafter_expects_the_same_it_adds_nothing():
     contexts = NgramModel([*range(20), *range(10)]).contexts(())
     assert other(contexts, [10, 11]) == -1
-    of_tokens, of_top = contexts.log_probs([10])
+    rank, of_tokens, of_top = contexts.besides([10, 11], contexts.expected(3))
+    assert rank == -1
     assert of_tokens[0] == of_top
 
 

@@ -1,8 +1,11 @@
 """Correctness first, then times; run by `make gpu-prove`."""
 
+import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -13,10 +16,10 @@ from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json, print_table, track
 from ....controller.contract import COUPLED
 from ....controller.errors import InputError
+from ....controller.files import atomic_write
 from ....controller.policies.learned import learned_selector
 from ....runtime.build import tree_decoder
 from ....runtime.machine.processor import processor_name
-from ....runtime.pair import Pair
 from ....runtime.pair_config import reference_folder
 from ..profile import ProfileConfig, measure
 from .checks import checks
@@ -49,6 +52,8 @@ class ProofConfig:
     """Of the texts"""
     max_tokens: int = 32
     """Tokens of a text, give or take a half"""
+    out: Path | None = None
+    """File of the report, written after every part of it"""
     trace: Path | None = None
     """Where a Chrome trace of ten steps goes, of one text under learned trees"""
 
@@ -62,10 +67,34 @@ def gpu_prove(proof: ProofConfig = ProofConfig()) -> int:
     device = torch.device(proof.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("this machine has no CUDA device; `--proof.device cpu` runs the same code without one")
+    report: dict[str, Any] = {
+        "command": "gpu-prove",
+        "device": str(device),
+        "processor": processor_name(device),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": sys.version.split()[0],
+        "size": proof.size,
+        "dtype": proof.dtype,
+        "temperature": proof.temperature,
+    }
+    for part in _parts(proof, device):
+        report |= part
+        if proof.out is not None:
+            atomic_write(proof.out, json.dumps(report, indent=1).encode())
+    print_json(report)
+    return 0 if all(report["checks"].values()) else 1
+
+
+def _parts(proof: ProofConfig, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Parts of the report, each printed as a table."""
     found = list(track(checks(proof.device), "checks"))
     print_table("Correctness", [{"check": name, "holds": "yes" if holds else "NO"} for name, holds in found])
+    yield {"checks": dict(found)}
     bytes_per_second = bandwidth(device)
+    started = perf_counter()
     pair = inflated_pair(proof.size, proof.device, proof.dtype)
+    yield {"gigabytes_per_second": round(bytes_per_second / 1e9, 1), "seconds_to_make": round(perf_counter() - started)}
     times = [
         time
         for context in track(proof.contexts, "times")
@@ -74,41 +103,20 @@ def gpu_prove(proof: ProofConfig = ProofConfig()) -> int:
     print_table(f"Median ms of a step's parts, reference pair grown to {proof.size}, one text", as_rows(times))
     scores = [{"way": way, "ms": ms} for way, ms in score_times(device, proof.repeats).items()]
     print_table(f"Median ms to score {NUM_SCORED} nodes", scores)
-    print_json(
-        {
-            "command": "gpu-prove",
-            "device": str(device),
-            "processor": processor_name(device),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": sys.version.split()[0],
-            "gigabytes_per_second": round(bytes_per_second / 1e9, 1),
-            "size": proof.size,
-            "dtype": proof.dtype,
-            "temperature": proof.temperature,
-            "checks": dict(found),
-            "times": as_rows(times),
-            "scores": scores,
-            **_decoding(pair, proof),
-        }
-    )
-    return 0 if all(holds for _, holds in found) else 1
-
-
-def _decoding(pair: Pair, proof: ProofConfig) -> dict[str, Any]:
-    """Tables and report of whole decoding."""
+    yield {"times": as_rows(times), "scores": scores}
     checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector")
     table = measure(pair, ProfileConfig(batches=proof.batches, repeats=proof.repeats, **TABLE))
+    yield {"table": table.as_dict()}
     jobs = make_jobs(pair, proof.temperature, proof.max_tokens)
     rows, watched = [], []
     for batch in proof.batches:
-        rows += compare(pair, checkpoint, table, jobs, batch, proof.rounds)
         decoder = tree_decoder(pair, COUPLED, learned_selector(checkpoint, table))
         texts = [job._replace(max_tokens=1000) for job in round_of(jobs, batch, 0)[:batch]]
         watched.append(watch(decoder, texts, proof.trace if batch == 1 else None))
+        rows += compare(pair, checkpoint, table, jobs, batch, proof.rounds)
+        yield {"steps": as_rows(watched), "decoding": as_rows(rows)}
     print_table(f"Decoding at T = {proof.temperature:g}", as_rows(rows))
     print_table("Learned trees on the device, per step", as_rows(watched))
-    return {"table": table.as_dict(), "decoding": as_rows(rows), "steps": as_rows(watched)}
 
 
 if __name__ == "__main__":

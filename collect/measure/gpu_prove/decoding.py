@@ -26,7 +26,7 @@ from ....runtime.stats import DecodeStats
 from ...prompts.prompt import prompt_ids
 from ...prompts.sources import PromptConfig, load_prompts
 from ..bench.concurrency import Way, side_by_side, varied
-from ..bench.measure import Speed
+from ..bench.measure import WARM_UP_TOKENS, Speed
 from ..bench.policies import Job, Run
 
 # Settings of each family; the fastest of a round is measured.
@@ -34,6 +34,8 @@ CHAINS = (1, 2, 3, 4, 6)
 TREES = ((4, 4, 8), (6, 4, 16), (8, 6, 32))  # depth, width, budget
 THETA_SCALES = (0.5, 0.75, 1.0, 1.5)
 NUM_PROMPTS = 24
+LEAST_TEXTS = 8  # of a round
+TOKENS_PER_TEXT = 3  # and text side by side, at least
 NUM_WATCHED = 10  # steps
 
 
@@ -80,8 +82,8 @@ def settings_of(checkpoint: Checkpoint, table: LatencyTable) -> dict[str, dict[s
 def compare(
     pair: Pair, checkpoint: Checkpoint, table: LatencyTable, jobs: Sequence[Job], batch: int, rounds: int
 ) -> list[Decoding]:
-    """Rounds of texts side by side, in turn, paired with plain decoding by round. The first, which warms up and
-    captures, and the second choose the settings of each family."""
+    """Rounds of texts side by side, in turn, paired with plain decoding by round; one more round before chooses the
+    settings of each family."""
     families = settings_of(checkpoint, table)
     decoders = {("plain", ""): plain_decoder(pair)}
     for family, policies in families.items():
@@ -91,15 +93,15 @@ def compare(
     for name, decoder in decoders.items():
         decoder.prepare(batch)
         ways[name] = partial(side_by_side, decoder)
-    for number in (0, 1):
-        tried = {name: way(round_of(jobs, batch, number), batch) for name, way in ways.items()}
+        ways[name]([job._replace(max_tokens=WARM_UP_TOKENS) for job in round_of(jobs, batch, 0)], batch)
+    tried = {name: way(round_of(jobs, batch, 0), batch) for name, way in ways.items()}
     chosen = [("plain", "")]
     for family, policies in families.items():
         speeds = {settings: _speed(tried[family, settings]) for settings in policies}
         chosen.append((family, max(speeds, key=lambda settings: speeds[settings])))
     runs: dict[tuple[str, str], list[Run]] = {name: [] for name in chosen}
     generator = np.random.default_rng(0)
-    for number in track(range(2, rounds + 2), f"decoding, {batch} side by side"):
+    for number in track(range(1, rounds + 1), f"decoding, {batch} side by side"):
         for index in generator.permutation(len(chosen)):
             runs[chosen[index]].append(ways[chosen[index]](round_of(jobs, batch, number), batch))
     return [_row(batch, name, of, runs["plain", ""]) for name, of in runs.items()]
@@ -133,16 +135,20 @@ def make_jobs(pair: Pair, temperature: float, max_tokens: int) -> list[Job]:
 
 
 def round_of(jobs: Sequence[Job], batch: int, number: int) -> list[Job]:
-    """Texts of one round, enough to keep `batch` of them side by side most of the time."""
-    size = max(6, 2 * batch)
-    return [varied(jobs[index % len(jobs)], index) for index in range(number * size, (number + 1) * size)]
+    """Texts of one round. Prompts are read one after another, so only long texts run side by side for long."""
+    size = max(LEAST_TEXTS, batch)
+    longer = [job._replace(max_tokens=max(job.max_tokens, TOKENS_PER_TEXT * batch)) for job in jobs]
+    return [varied(longer[index % len(jobs)], index) for index in range(number * size, (number + 1) * size)]
 
 
 def watch(decoder: Decoder, jobs: Sequence[Job], trace: Path | None = None) -> Watched:
     """Steps of as many texts as there are jobs; `trace` is where a Chrome trace of them goes."""
     requests = [job.request for job in jobs]
     steps = decoder.steps(requests, decoder.open_streams(requests))
-    records = [next(steps) for _ in range(NUM_WATCHED)]  # the first read prompts and capture
+    while len(next(steps).num_emitted) < len(jobs):
+        pass  # prompts are read one after another
+    for _ in range(NUM_WATCHED):
+        next(steps)  # the first steps of a size capture it
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as profiler:
         records = [next(steps) for _ in range(NUM_WATCHED)]
     if trace is not None:

@@ -77,6 +77,11 @@ class Contexts(NamedTuple):
                 return found[:count]
         return found
 
+    def besides(self, candidates: Sequence[int], expected: Sequence[int]) -> "Proposal":
+        """What is said where a drafter has `candidates`, and one more than those, if there are, is `expected`."""
+        rank = next((rank for rank, token in enumerate(expected) if token not in candidates), -1)
+        return Proposal(rank, *self.log_probs((*candidates, expected[rank] if rank >= 0 else -1)))
+
     def log_probs(self, tokens: Sequence[int]) -> tuple[list[float], float]:
         """Of the `tokens`, and of the longest context's most frequent follower, that of UNSEEN where there is none."""
         is_followed = len(self.followers) > 1
@@ -88,3 +93,11 @@ class Contexts(NamedTuple):
             probs = [(counts.get(token, 0) + distinct * prob) / total for token, prob in zip(asked, probs, strict=True)]
         logs = [log(prob) for prob in probs]
         return logs[:-1], logs[-1] if is_followed else log(UNSEEN)
+
+
+class Proposal(NamedTuple):
+    """One more candidate of a node."""
+
+    rank: int  # among the expected tokens, -1 where all of them are candidates
+    log_probs: list[float]  # of the candidates, and of that one behind them
+    top_log_prob: float

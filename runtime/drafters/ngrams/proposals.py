@@ -4,12 +4,13 @@ Retrieval from the text itself (prompt lookup; RASD, arXiv:2503.03434, fuses suc
 drafter seldom notices that a text repeats itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ....controller.trees.tree import Array, DraftTree
-from .model import Contexts, NgramModel
+from ...schemes.ranked import Besides
+from .model import Contexts, NgramModel, Proposal
 
 
 class NodeNgrams:
@@ -18,33 +19,31 @@ class NodeNgrams:
 
     def __init__(self, texts: Sequence[NgramModel], tree: DraftTree, frontier: Array):
         self._contexts: list[list[Contexts]] = []
+        self._expected: list[list[list[int]]] = []
         for row, (text, nodes) in enumerate(zip(texts, frontier.tolist(), strict=True)):
             of_tree = tree.tokens[row].tolist(), tree.parents[row].tolist()
             self._contexts.append([text.contexts(path_to(node, *of_tree)) for node in nodes])
 
     def expected(self, count: int) -> Array:
-        return np.stack([expected_tokens(of_tree, len(of_tree), count) for of_tree in self._contexts])
+        self._expected = [[context.expected(count) for context in of_tree] for of_tree in self._contexts]
+        return filled_up(self._expected, count)
 
-    def log_probs(self, tokens: Array) -> tuple[Array, Array]:
-        columns = [log_probs_of(*pair) for pair in zip(self._contexts, tokens.tolist(), strict=True)]
-        of_tokens, of_top = zip(*columns, strict=True)
-        return np.stack(of_tokens), np.stack(of_top)
-
-
-def expected_tokens(contexts: Iterable[Contexts], num_contexts: int, count: int) -> Array:
-    """[n, count] the tokens that each context expects, -1 behind the last."""
-    tokens = np.full((num_contexts, count), -1)
-    for row, context in enumerate(contexts):
-        found = context.expected(count)
-        tokens[row, : len(found)] = found
-    return tokens
+    def besides(self, candidates: Array) -> Besides:
+        of_trees = zip(self._contexts, candidates.tolist(), self._expected, strict=True)
+        return besides([list(map(Contexts.besides, *of_tree)) for of_tree in of_trees])
 
 
-def log_probs_of(contexts: Iterable[Contexts], tokens: Sequence[Sequence[int]]) -> tuple[Array, Array]:
-    """[n, m] of each context's `tokens`, and [n] of what it expects most, float32."""
-    said = [context.log_probs(of_context) for context, of_context in zip(contexts, tokens, strict=True)]
-    of_tokens, of_top = zip(*said, strict=True)
-    return np.array(of_tokens, dtype=np.float32), np.array(of_top, dtype=np.float32)
+def filled_up(expected: Sequence[Sequence[Sequence[int]]], count: int) -> Array:
+    """[B, F, count] of up to `count` tokens each, -1 behind the last."""
+    return np.array([[[*tokens, *[-1] * (count - len(tokens))] for tokens in of_tree] for of_tree in expected])
+
+
+def besides(proposals: Sequence[Sequence[Proposal]]) -> Besides:
+    """Those of each node of each tree."""
+    ranks, log_probs, top_log_probs = (
+        np.array([[proposal[column] for proposal in of_tree] for of_tree in proposals]) for column in range(3)
+    )
+    return Besides(ranks, log_probs.astype(np.float32), top_log_probs.astype(np.float32))
 
 
 def path_to(node: int, tokens: Sequence[int], parents: Sequence[int]) -> list[int]:

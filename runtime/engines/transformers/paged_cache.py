@@ -197,10 +197,11 @@ class PagedCache(Cache):
     def seen_bits(self, visible: Array) -> Array:
         """[B, n, m] uint8: for tree rows that are `visible`, a bit for the layers with each window, and one for those
         without. Trees are hardly ever deeper than a window."""
-        bits = visible.astype(np.uint8)
         sizes = set(self.windows.values())
-        depths = self.seen.sum(axis=2) - 1
-        behind = visible.sum(axis=2)[..., None] - 1 - depths[:, None] if sizes else bits
+        if not sizes:
+            return visible.view(np.uint8)
+        bits = visible.astype(np.uint8)
+        behind = visible.sum(axis=2)[..., None] - self.seen.sum(axis=2)[:, None]
         for size in sizes:
             bits |= (visible & (behind < size)).astype(np.uint8) * np.uint8(self._bit(size))
         return bits

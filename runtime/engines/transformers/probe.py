@@ -95,6 +95,5 @@ def _plain_logits(plain: PreTrainedModel, rows: Rows) -> Tensor:
     block: Array = np.zeros((len(paths), ends.max()), dtype=np.int64)
     for row, path in enumerate(paths):
         block[row, : len(path)] = path
-    with torch.compiler.set_stance("force_eager"):
-        logits = plain(input_ids=torch.from_numpy(block).to(plain.device), use_cache=False).logits
+    logits = plain(input_ids=torch.from_numpy(block).to(plain.device), use_cache=False).logits
     return logits[torch.arange(len(paths)), torch.from_numpy(ends - 1)]

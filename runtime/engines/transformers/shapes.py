@@ -1,6 +1,7 @@
 """The shapes of a device's forwards: few, so that each can be captured as a graph."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -47,9 +48,47 @@ class Shape(NamedTuple):
         return [*[self.num_rows] * 5, 2 * self.num_blocks, 1, self.num_texts if self.is_last else 0]
 
 
+class Layout(NamedTuple):
+    """Which rows of a block [B, n] are packed, in the order of the texts."""
+
+    texts: Array  # [M] int64, of each packed row
+    columns: Array  # [M] int64
+    counts: Array  # [B] int64, of each text
+    packed: Array  # [B, n] int64, where each row is among the packed ones; padding is where any is
+
+    @classmethod
+    def of(cls, real: Array) -> Self:
+        """The rows that are `real` [B, n]."""
+        texts, columns = np.nonzero(real)
+        packed = np.maximum(real.ravel().cumsum() - 1, 0).reshape(real.shape)
+        return cls(texts, columns, real.sum(axis=1), packed)
+
+    def blocks(self, shape: Shape) -> Array:
+        """[2, N] int64 of the attention, see `PackedRows`."""
+        blocks = np.zeros((2, shape.num_blocks), dtype=np.int64)
+        numbers = -(-self.counts // shape.block_rows)
+        text = np.repeat(np.arange(len(numbers)), numbers)
+        before = (np.arange(len(text)) - np.repeat(numbers.cumsum() - numbers, numbers)) * shape.block_rows
+        blocks[0, : len(text)] = (self.counts.cumsum() - self.counts)[text] + before
+        blocks[1, : len(text)] = np.minimum(shape.block_rows, self.counts[text] - before)
+        return blocks
+
+
+@lru_cache(maxsize=256)
+def whole_layout(num_texts: int, num_rows: int) -> Layout:
+    """Of a block without padding."""
+    return Layout.of(np.ones((num_texts, num_rows), dtype=bool))
+
+
+@lru_cache(maxsize=256)
+def whole_blocks(num_texts: int, num_rows: int, shape: Shape) -> Array:
+    return whole_layout(num_texts, num_rows).blocks(shape)
+
+
+@lru_cache(maxsize=256)
 def padding(shape: Shape) -> Array:
-    """The numbers of a forward of no text. Its rows belong to no block, so they attend to nothing, and are stored where
-    no text is."""
+    """[n] int64: the numbers of a forward of no text. Its rows belong to no block, so they attend to nothing, and are
+    stored where no text is."""
     numbers = np.zeros(sum(shape.sizes), dtype=np.int64)
     of_rows = numbers[: 5 * shape.num_rows].reshape(5, -1)
     of_rows[2], of_rows[3] = np.arange(shape.num_rows) % PAGE, MOST_SLOTS

@@ -6,6 +6,7 @@ cache come in one upload. The same code runs on the CPU without capture, for tes
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Self
 
@@ -16,17 +17,17 @@ from transformers import PreTrainedModel
 
 from ....controller.errors import InputError
 from ....controller.trees.tree import Array
-from ...machine.transfer import send, to_device
+from ...machine.transfer import Uploads, to_device
 from ..base import CHUNK, Session
 from .attention import PAGED_ATTENTION
 from .cache import RowShape
-from .compiled import compile_layers, compiling
+from .compiled import CompiledLayers
 from .graph import Graphs
 from .merged import merge_projections
 from .model import TransformersModel
 from .paged_cache import PagedCache
 from .pages import PAGE, PackedRows
-from .shapes import MOST_BYTES, MOST_SEEN, ROWS, TEXTS, Shape, menu_size, padding
+from .shapes import MOST_BYTES, MOST_SEEN, ROWS, TEXTS, Layout, Shape, menu_size, padding, whole_blocks, whole_layout
 
 # Rows of a cache whose size nobody has set: enough to compare a model's forwards.
 DEFAULT_ROWS = 4096
@@ -55,7 +56,9 @@ class StaticModel(TransformersModel):
             self._graphs = Graphs(self.device, ROWS[-1])
         if self._paged.is_fused:
             merge_projections(model)
-            compile_layers(model)
+            self._compiled = CompiledLayers(model).in_use
+        else:
+            self._compiled = nullcontext
 
     def _make_cache(self, shapes: Sequence[RowShape], **layout: Any) -> PagedCache:
         self._paged = PagedCache(shapes, **layout)
@@ -81,7 +84,7 @@ class StaticModel(TransformersModel):
         if self._graphs is not None:
             self._graphs.clear()
         self._paged.allot(num_rows, max(longest, self.context_length) + MOST_SEEN + CHUNK)
-        self._inputs = torch.zeros(MOST_BYTES if num_rows else 0, dtype=torch.uint8, device=self.device)
+        self._uploads = Uploads(MOST_BYTES if num_rows else 0, self.device)
         self._features = torch.empty(0)
 
     def release(self) -> None:
@@ -130,42 +133,39 @@ class StaticModel(TransformersModel):
         num_texts, num_rows = tokens.shape
         num_logits = num_logits or num_rows
         visible = self._paged.add_tree_rows(parents, first_slot)
-        is_real = np.ones(tokens.shape, dtype=bool) if real is None else real
-        texts, columns = np.nonzero(is_real)
-        shape = Shape.of(num_texts, len(texts), is_last=num_logits == 1 < num_rows, heads=self._heads)
-        numbers = self._numbers(shape, tokens, positions, is_real, first_slot, visible.shape[2])
-        # Where the rows of the block are among the packed ones; padding has those of any.
-        packed = np.maximum(is_real.ravel().cumsum().reshape(is_real.shape) - 1, 0)
-        if shape.is_last:
-            numbers[-shape.num_texts :][:num_texts] = packed[:, -1]
-        of_logits = np.arange(num_texts) if shape.is_last else packed[:, num_rows - num_logits :].ravel()
-        of_hidden = packed.ravel() if self.hidden_layers else packed[:0].ravel()
-        seen = self._paged.seen_bits(visible)[texts, columns]
-        results, chosen = self._run(shape, numbers, seen, np.append(of_logits, of_hidden), features)
-        of_logits, of_hidden = chosen.split([of_logits.size, of_hidden.size])
-        self.hidden = results[1].index_select(0, of_hidden).view(*packed.shape, -1) if self.hidden_layers else None
-        return results[0].index_select(0, of_logits).view(num_texts, num_logits, -1)
+        layout = whole_layout(num_texts, num_rows) if real is None or real.all() else Layout.of(real)
+        is_last = num_logits == 1 < num_rows
+        shape = Shape.of(num_texts, len(layout.texts), is_last=is_last, heads=self._heads)
+        numbers = self._numbers(shape, layout, tokens, positions, first_slot, visible.shape[2])
+        of_logits = layout.packed[:, num_rows - num_logits :].ravel()
+        if is_last:
+            numbers[-shape.num_texts :][:num_texts] = of_logits
+            of_logits = np.arange(num_texts)
+        chosen = np.append(of_logits, layout.packed) if self.hidden_layers else of_logits
+        seen = self._paged.seen_bits(visible)[layout.texts, layout.columns]
+        (logits, *hidden), indices = self._run(shape, numbers, seen, chosen, features)
+        self.hidden = None
+        if hidden:
+            of_hidden = indices[of_logits.size :]
+            self.hidden = hidden[0].index_select(0, of_hidden).view(*layout.packed.shape, -1)
+        return logits.index_select(0, indices[: of_logits.size]).view(num_texts, num_logits, -1)
 
     def _numbers(
-        self, shape: Shape, tokens: Array, positions: Array, is_real: Array, first_slot: int, num_seen: int
+        self, shape: Shape, layout: Layout, tokens: Array, positions: Array, first_slot: int, num_seen: int
     ) -> Array:
         """[n] int64, the parts of `Shape.sizes` one after another."""
-        texts, columns = np.nonzero(is_real)
-        slots, (num_packed,) = first_slot + texts, texts.shape
+        numbers, block = padding(shape).copy(), tokens.shape
+        of_rows, of_blocks = numbers[: 5 * shape.num_rows].reshape(5, -1), numbers[5 * shape.num_rows :]
+        of_rows = of_rows[:, : len(layout.texts)]
+        slots = first_slot + layout.texts
         lengths = self.lengths[slots]
-        numbers = padding(shape)
-        of_rows, blocks = numbers[: 5 * shape.num_rows].reshape(5, -1), numbers[5 * shape.num_rows :]
-        of_rows[0, :num_packed] = tokens[is_real]
-        of_rows[1, :num_packed] = np.clip(positions[is_real], 0, self.context_length - 1)
-        of_rows[2, :num_packed] = self._paged.rows_at(slots, lengths + num_seen - tokens.shape[1] + columns)
-        of_rows[3, :num_packed], of_rows[4, :num_packed] = slots, lengths
-        counts = is_real.sum(axis=1)
-        num_blocks = -(-counts // shape.block_rows)
-        text = np.repeat(np.arange(len(counts)), num_blocks)
-        before = (np.arange(len(text)) - np.repeat(num_blocks.cumsum() - num_blocks, num_blocks)) * shape.block_rows
-        blocks[: len(text)] = (counts.cumsum() - counts)[text] + before
-        blocks[shape.num_blocks :][: len(text)] = np.minimum(shape.block_rows, counts[text] - before)
-        blocks[2 * shape.num_blocks] = num_seen
+        of_rows[0], of_rows[1] = tokens[layout.texts, layout.columns], positions[layout.texts, layout.columns]
+        np.minimum(of_rows[1], self.context_length - 1, out=of_rows[1])
+        of_rows[2] = self._paged.rows_at(slots, lengths + (num_seen - block[1]) + layout.columns)
+        of_rows[3], of_rows[4] = slots, lengths
+        is_whole = len(layout.texts) == tokens.size
+        blocks = whole_blocks(*block, shape) if is_whole else layout.blocks(shape)
+        of_blocks[: blocks.size], of_blocks[blocks.size] = blocks.ravel(), num_seen
         return numbers
 
     def _run(
@@ -173,22 +173,25 @@ class StaticModel(TransformersModel):
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """What `compute` gives, good until the next forward, and the indices `chosen`, all after one upload."""
         before = numbers.nbytes + -(-seen.size // 8) * 8
-        data = np.zeros(before + chosen.nbytes, dtype=np.uint8)
-        data[: numbers.nbytes], data[before:] = numbers.view(np.uint8), chosen.view(np.uint8)
-        data[numbers.nbytes :][: seen.size] = seen.ravel()
+        count = before + chosen.nbytes
         rows = None if features is None else features.flatten(0, 1)[None]
-        if self._graphs is None or shape.num_rows > ROWS[-1] or seen.shape[1] > MOST_SEEN or len(data) > MOST_BYTES:
+        is_captured = self._graphs is not None and shape.num_rows <= ROWS[-1]
+        is_captured = is_captured and seen.shape[1] <= MOST_SEEN and count <= MOST_BYTES
+        data = self._uploads.begin(count) if is_captured else np.empty(count, dtype=np.uint8)
+        data[: numbers.nbytes], data[before:] = numbers.view(np.uint8), chosen.view(np.uint8)
+        data[numbers.nbytes : numbers.nbytes + seen.size] = seen.ravel()
+        if not is_captured or self._graphs is None:
             uploaded = to_device(data, self.device)
             return self.compute(shape, uploaded, rows), uploaded[before:].view(torch.int64)
-        send(data, self._inputs[: len(data)])
+        inputs = self._uploads.send(count)
         if rows is not None:
             if self._features.numel() == 0:
                 self._features = rows.new_zeros((1, ROWS[-1], rows.shape[-1]))
             self._features[:, : rows.shape[1]] = rows
             rows = self._features[:, : shape.num_rows]
         key = shape, self.hidden_layers, rows is not None
-        results = self._graphs.run(key, partial(self.compute, shape, self._inputs, rows))
-        return results, self._inputs[before : len(data)].view(torch.int64)
+        results = self._graphs.run(key, partial(self.compute, shape, inputs, rows))
+        return results, inputs[before:count].view(torch.int64)
 
     def compute(self, shape: Shape, data: Tensor, features: Tensor | None = None) -> tuple[Tensor, ...]:
         """Logits [n, V] of the rows that get them, and hidden states [M, F] if any are kept, from tensors on the device
@@ -200,7 +203,7 @@ class StaticModel(TransformersModel):
             self._paged.tables, slots, lengths, positions, num_seen, seen, blocks.view(2, -1), shape.block_rows
         )
         self._paged.begin(stored, rows)
-        with compiling():
+        with self._compiled():
             output = self.model(
                 input_ids=tokens[None],
                 position_ids=positions[None],
