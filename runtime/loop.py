@@ -61,9 +61,11 @@ class Loop(NamedTuple):
         return max(CHUNK + self.tree_rows, 0 if limits is None else 1 + limits.frontier * limits.max_depth)
 
     def prepare(self, max_batch: int) -> None:
-        """Do ahead what the first steps of up to `max_batch` requests would do."""
+        """Do ahead what the first steps of up to `max_batch` requests would do; a batch before has ended."""
+        self.target.open()  # until then a model has its own attention, and does not know what hidden states to keep
         self.target.model.prepare(max_batch, self.tree_rows)
         if self.drafter is not None and self.selector is not None:
+            self.drafter.open()
             self.drafter.prepare(max_batch, self.selector.limits.frontier)
 
 

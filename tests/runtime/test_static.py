@@ -10,9 +10,13 @@ from device import FromTheDevice
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.decoder import Decoder
 from treewright.runtime.engines.base import append_texts
+from treewright.runtime.engines.transformers.attention import PAGED_ATTENTION
 from treewright.runtime.engines.transformers.shapes import ROWS, TEXTS, Shape
 from treewright.runtime.engines.transformers.static import StaticModel
+from treewright.runtime.target import Target
+from treewright.runtime.verification.walk import WalkVerifier
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 TOLERANCE = {"rtol": 0, "atol": 1e-12}  # both sides are the same float64 sums in another order
@@ -113,3 +117,21 @@ def test_a_forward_reads_nothing_from_the_host_and_nothing_back(family):
     with torch.inference_mode(), FromTheDevice():
         (logits,) = on_device.compute(shape, data)
     assert logits.shape == (8, tiny.VOCABULARY_SIZE)
+
+
+def test_what_is_captured_ahead_is_what_steps_run(monkeypatch):
+    """Attention over pages, and the hidden states that a head reads."""
+    met = []
+    monkeypatch.setattr(
+        StaticModel,
+        "prepare",
+        lambda self, *sizes, **options: met.append((self.model.config._attn_implementation, self.hidden_layers)),
+    )
+    target, drafter = llamas()
+    assert target.model.config._attn_implementation == "sdpa"
+    tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS)).prepare(2)
+    assert met == [(PAGED_ATTENTION, ())] * 3
+    met.clear()
+    target = Target(static(tiny.llama()), hidden_layers=(0, 2))
+    Decoder(target, WalkVerifier(), tiny.detokeniser(), frozenset()).prepare(2)
+    assert met == [(PAGED_ATTENTION, (0, 2))]
