@@ -172,4 +172,4 @@ def small_config(family: Family) -> PreTrainedConfig:
         fields |= {"num_hidden_layers": max(2, len(kinds)), "layer_types": (kinds * 2)[: max(2, len(kinds))]}
     if vars(usual).get("sliding_window"):
         fields["sliding_window"] = WINDOW
-    return AutoConfig.for_model(family.model_type, **fields | family.fields)
+    return AutoConfig.for_model(family.model_type, **{**fields, **family.fields})

@@ -38,8 +38,8 @@ class FailingModel:
     def has_room(self, capacity):
         return self._model.has_room(capacity)
 
-    def prepare(self, num_slots, num_rows, *, num_logits=0):
-        self._model.prepare(num_slots, num_rows, num_logits=num_logits)
+    def prepare(self, num_slots, num_rows):
+        self._model.prepare(num_slots, num_rows)
 
     def join(self, capacity):
         self._model.join(capacity)

@@ -29,7 +29,7 @@ class Packed(NamedTuple):
     @property
     def gathered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Each row as a text of its own: queries [M, H, 1, D], keys and values [M, G, C, D], mask [M, 1, 1, C]."""
-        keys, values = (part[self.columns].transpose(1, 2) for part in (self.keys, self.values))
+        keys, values = (part.nan_to_num(posinf=0.0)[self.columns].transpose(1, 2) for part in (self.keys, self.values))
         return self.query.transpose(0, 1)[:, :, None], keys, values, self.visible[:, None, None]
 
 
@@ -46,7 +46,8 @@ def packed(
     num_pages: int = 0,
 ) -> Packed:
     """`counts` rows of a tree behind each text of `lengths` committed rows; which of the rows before it a row sees is
-    left to chance, as are all bits of that but `bit`. A text has the pages that the longest needs, or more.
+    left to chance, as are all bits of that but `bit`. A text has the pages that the longest needs, or more. What is not
+    of a text, and tree rows that nobody sees, hold infinities, as another text may have left them.
     """
     generator, num_texts, num_seen, num_rows = np.random.default_rng(0), len(counts), max(counts), sum(counts)
     num_pages = max(num_pages, (max(lengths) + num_seen - 1) // PAGE + 1)
@@ -88,4 +89,7 @@ def packed(
     keys, values = torch.randn(
         2, (num_texts * num_pages + 1) * PAGE, num_groups, size, generator=noise, dtype=torch.float64
     )
+    is_used = torch.zeros(len(keys), dtype=torch.bool)
+    is_used[torch.from_numpy(columns[visible | (column < of_slots[:, None])])] = True
+    keys[~is_used], values[~is_used] = torch.inf, torch.inf
     return Packed(query, keys, values, rows, torch.from_numpy(columns), torch.from_numpy(visible))

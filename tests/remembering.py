@@ -30,7 +30,7 @@ class RememberingModel:
     def has_room(self, capacity):
         return True
 
-    def prepare(self, num_slots, num_rows, *, num_logits=0):
+    def prepare(self, num_slots, num_rows):
         pass
 
     def join(self, capacity):

@@ -39,8 +39,7 @@ class LanguageModelDrafter:
         self.draft_rows: list[dict[int, Tensor]] = []
 
     def prepare(self, num_slots: int, frontier: int) -> None:
-        self.model.prepare(num_slots, FEW, num_logits=1)  # the roots' level reads what a step has committed
-        self.model.prepare(num_slots, frontier)
+        self.model.prepare(num_slots, max(frontier, FEW))  # the roots' level reads what a step has committed
 
     def open(self) -> Session:
         self._session = Session(self.model)

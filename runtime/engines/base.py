@@ -42,8 +42,9 @@ class CachedModel(Protocol):
         """[S] int64: committed rows per slot."""
         ...
 
-    def prepare(self, num_slots: int, num_rows: int, *, num_logits: int = 0) -> None:
-        """Do ahead what the first forwards of up to `num_rows` rows in each of up to `num_slots` slots would do."""
+    def prepare(self, num_slots: int, num_rows: int) -> None:
+        """Do ahead what the first forwards of up to `num_rows` rows in each of up to `num_slots` slots would do, and
+        those with a chunk of a prompt beside."""
         ...
 
     def open(self, num_slots: int, capacity: int, session: "Session | None" = None) -> None:

@@ -11,10 +11,12 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.decoder import Decoder
-from treewright.runtime.engines.base import append_texts
+from treewright.runtime.engines.base import FEW, append_texts
 from treewright.runtime.engines.transformers.attention import PAGED_ATTENTION
 from treewright.runtime.engines.transformers.shapes import ROWS, TEXTS, Shape
 from treewright.runtime.engines.transformers.static import StaticModel
+from treewright.runtime.request import Request
+from treewright.runtime.sampling import Sampling
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
 
@@ -112,11 +114,27 @@ def test_a_forward_reads_nothing_from_the_host_and_nothing_back(family):
     network: Any = model.model  # transformers' decorator hides the signature of `to`
     on_device = StaticModel(network.to("meta"), model.vocabulary_size)
     on_device.open(2, 60)
-    shape = Shape.of(2, 8, is_last=False, heads=2)
+    shape = Shape.of(2, 8, heads=2)
     data = torch.zeros(8 * sum(shape.sizes) + 8 * 8, dtype=torch.uint8, device="meta")
     with torch.inference_mode(), FromTheDevice():
         (logits,) = on_device.compute(shape, data)
     assert logits.shape == (8, tiny.VOCABULARY_SIZE)
+
+
+def test_shapes_that_are_captured_ahead_are_those_that_steps_run(monkeypatch):
+    met, compute = {}, StaticModel.compute
+    monkeypatch.setattr(
+        StaticModel,
+        "compute",
+        lambda self, shape, *inputs: met.setdefault(self, set()).add(shape) or compute(self, shape, *inputs),
+    )
+    target, drafter = llamas()
+    requests = [Request([1 + number] * (1 + 70 * number), 20, Sampling(seed=number)) for number in range(3)]
+    decoder = tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS))
+    for _ in decoder.steps(requests, decoder.open_streams(requests), 2):
+        pass
+    assert met[target] <= set(Shape.menu(2, 1 + LIMITS.budget, heads=2))
+    assert met[drafter] <= set(Shape.menu(2, FEW, heads=2))
 
 
 def test_what_is_captured_ahead_is_what_steps_run(monkeypatch):
@@ -130,7 +148,7 @@ def test_what_is_captured_ahead_is_what_steps_run(monkeypatch):
     target, drafter = llamas()
     assert target.model.config._attn_implementation == "sdpa"
     tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS)).prepare(2)
-    assert met == [(PAGED_ATTENTION, ())] * 3
+    assert met == [(PAGED_ATTENTION, ())] * 2
     met.clear()
     target = Target(static(tiny.llama()), hidden_layers=(0, 2))
     Decoder(target, WalkVerifier(), tiny.detokeniser(), frozenset()).prepare(2)

@@ -1,6 +1,7 @@
 """A window is of positions: how deep a row lies in its tree, not where the cache stores it."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ XXX....
 ..XXX..
 """
 
-SIZES = tiny.SIZES | {"num_key_value_heads": 2}
+SIZES: dict[str, Any] = {**tiny.SIZES, "num_key_value_heads": 2}
 KINDS = ["sliding_attention", "full_attention"]
 
 

@@ -1,6 +1,7 @@
 """Correctness on a device, by the reference pair."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from ....controller.trees.limits import TreeLimits
 from ....runtime.build import plain_decoder, tree_decoder
 from ....runtime.engines.transformers.pages import PAGE, PackedRows, dense_attention, kernels
 from ....runtime.engines.transformers.static import StaticModel
+from ....runtime.machine.transfer import to_device
 from ....runtime.pair import Pair, PairConfig, load_pair
 from ....runtime.pair_config import DTYPES
 from ....runtime.request import Request
@@ -85,16 +87,17 @@ def kernel_error(device: torch.device, dtype: torch.dtype, counts: Sequence[int]
     ]
     of_rows = np.array(lengths)[slots]
     seen = generator.random((num_rows, num_seen)) < 0.5
-    numbers = (
-        tables.astype(np.int32),
-        slots,
-        of_rows,
-        of_rows,
-        np.array([num_seen]),
-        seen.ravel().astype(np.uint8),
-        np.array(blocks).T,
+    there = partial(to_device, device=device)
+    rows = PackedRows(
+        tables=there(tables.astype(np.int32)),
+        slots=there(slots),
+        lengths=there(of_rows),
+        positions=there(of_rows),
+        num_seen=there(np.array([num_seen])),
+        seen=there(seen.ravel().astype(np.uint8)),
+        blocks=there(np.array(blocks).T),
+        block_rows=block_rows,
     )
-    rows = PackedRows(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in numbers), block_rows)
     of_storage = ((num_texts * num_pages + 1) * PAGE, 2, 128)
     keys, values = (torch.randn(of_storage, device=device, dtype=dtype) for _ in range(2))
     query = torch.randn((num_rows, 8, 128), device=device, dtype=dtype).transpose(0, 1)

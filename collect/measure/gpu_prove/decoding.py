@@ -1,7 +1,7 @@
 """Whole decoding on a device: learned trees against plain decoding, the same drafter's chains and best-first trees."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,9 +30,9 @@ from ..bench.measure import WARM_UP_TOKENS, Speed
 from ..bench.policies import Job, Run
 
 # Settings of each family; the fastest of a round is measured.
-CHAINS = (1, 2, 3, 4, 6)
-TREES = ((4, 4, 8), (6, 4, 16), (8, 6, 32))  # depth, width, budget
-THETA_SCALES = (0.5, 0.75, 1.0, 1.5)
+CHAINS = (1, 2, 3, 5)
+TREES = ((2, 4, 7), (4, 4, 15), (8, 6, 31))  # depth, width, budget
+THETA_SCALES = (0.7, 1.0, 1.4, 2.0)
 NUM_PROMPTS = 24
 LEAST_TEXTS = 8  # of a round
 TOKENS_PER_TEXT = 3  # and text side by side, at least
@@ -59,7 +59,7 @@ class Watched(NamedTuple):
 
     batch: int
     ms: float
-    busy_share: float  # of the time, in which the device computes
+    busy_share: float  # what the device computes, of the time
     kernels: float
     waits: float  # of the host for the device
     levels: float
@@ -147,13 +147,15 @@ def watch(decoder: Decoder, jobs: Sequence[Job], trace: Path | None = None) -> W
     steps = decoder.steps(requests, decoder.open_streams(requests))
     while len(next(steps).num_emitted) < len(jobs):
         pass  # prompts are read one after another
-    for _ in range(NUM_WATCHED):
-        next(steps)  # the first steps of a size capture it
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as profiler:
-        records = [next(steps) for _ in range(NUM_WATCHED)]
+    records = [next(steps) for _ in range(NUM_WATCHED)]
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * torch.cuda.is_available()]
+    with profile(activities=activities, acc_events=True) as profiler:
+        for _ in range(NUM_WATCHED):
+            next(steps)
     if trace is not None:
         profiler.export_chrome_trace(str(trace))
-    on_device = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    events: Any = profiler.events()
+    on_device = [event for event in events if event.device_type.name == "CUDA"]
     busy_ms = sum(event.device_time for event in on_device) / 1e3
     waits = sum(1 for _ in _waits(steps, NUM_WATCHED))
     ms = sum(record.total_ms for record in records)
@@ -182,6 +184,6 @@ def _waits(steps: Iterator[Any], count: int) -> Iterator[str]:
     yield from (str(each.message) for each in caught if "synchron" in str(each.message))
 
 
-def as_rows(parts: Sequence[Any]) -> list[Mapping[str, Any]]:
+def as_rows(parts: Sequence[Any]) -> list[dict[str, Any]]:
     """Of named tuples, for a table or JSON."""
     return [{name.replace("_", " "): value for name, value in part._asdict().items()} for part in parts]

@@ -20,6 +20,7 @@ from ....runtime.machine.transfer import to_device, to_host
 from ....runtime.pair import Pair, load_pair
 from ....runtime.pair_config import DTYPES, PairConfig, reference_folder
 from ...make_pair.inflate import inflate
+from ...make_pair.settings import ModelSize
 from ...make_pair.sizes import GROWN_SHAPES
 from ..workbench import Workbench
 
@@ -63,19 +64,26 @@ def inflated_pair(size: str, device: str, dtype: str) -> Pair:
     if size != "small" and size not in GROWN_SHAPES:
         raise InputError(f"{size!r} is none of small, {', '.join(GROWN_SHAPES)}")
     small = load_pair(PairConfig())
-    models = []
-    for source, part in ((small.target, "target"), (small.drafter, "drafter")):
-        source.release()
-        if size == "small":
-            network: Any = source.model.to(device=device, dtype=DTYPES[dtype])
-        else:
-            network = inflate(source.model, getattr(GROWN_SHAPES[size], part), dtype=DTYPES[dtype], device=device)
-        network.config.max_position_embeddings = MOST_POSITIONS
-        models.append(StaticModel(network, small.target.vocabulary_size))
+    shapes = GROWN_SHAPES[size] if size != "small" else (None, None)
+    target, drafter = (
+        _grown(model, shape, device, DTYPES[dtype])
+        for model, shape in zip((small.target, small.drafter), shapes, strict=True)
+    )
     if device != "cpu":
-        size_caches(models, 0)
+        size_caches([target, drafter], 0)
     config = PairConfig(f"reference-{size}", f"reference-{size}", dtype, device)
-    return Pair(*models, small.tokenizer, small.end_tokens, config)
+    return Pair(target, drafter, small.tokenizer, small.end_tokens, config)
+
+
+def _grown(small: TransformersModel, size: ModelSize | None, device: str, dtype: torch.dtype) -> StaticModel:
+    small.release()
+    if size is not None:
+        network: Any = inflate(small.model, size, dtype=dtype, device=device)
+    else:
+        network = small.model
+        network.to(device=device, dtype=dtype)
+    network.config.max_position_embeddings = MOST_POSITIONS
+    return StaticModel(network, small.vocabulary_size)
 
 
 def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) -> Iterator[PartTime]:

@@ -32,6 +32,9 @@ class Graphs:
         self._buffers: dict[tuple[int, ...], Tensor] = {}  # of the results, which all graphs share
         self._pool: Any = None  # a pool ends with its last graph, so it cannot be used again
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._graphs
+
     def run(self, key: Hashable, function: Function) -> tuple[Tensor, ...]:
         """What `function` gives, good until the next run; its graph, named by `key`, is captured at the first."""
         if self._captures and key not in self._graphs:

@@ -119,7 +119,7 @@ class TransformersModel:
         self._windows = {layer: size for layer, size in enumerate(layer_windows(self.model.config)) if size}
         self._cache.open(num_slots, capacity)
 
-    def prepare(self, num_slots: int, num_rows: int, *, num_logits: int = 0) -> None:
+    def prepare(self, num_slots: int, num_rows: int) -> None:
         """Nothing: the first forward is as fast as the others."""
 
     def has_room(self, capacity: int) -> bool:

@@ -67,7 +67,9 @@ def dense_attention(
         of_heads = sinks.to(wide).view(*scores.shape[:2], 1, 1).expand(*scores.shape[:3], 1)
         scores = torch.cat((scores, of_heads), dim=-1)
     probs = scores.softmax(dim=-1).nan_to_num()[..., : at.shape[1]]
-    attended = torch.einsum("ghmc,mcgd->mghd", probs, values[at].to(wide))
+    # What a row does not see may be left over from another text, and no number: zero times it is none, too.
+    seen_values = values[at].to(wide).masked_fill(~visible[..., None, None], 0.0)
+    attended = torch.einsum("ghmc,mcgd->mghd", probs, seen_values)
     return attended.reshape(num_rows, num_heads, size).to(query.dtype)
 
 

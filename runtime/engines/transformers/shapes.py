@@ -1,12 +1,13 @@
 """The shapes of a device's forwards: few, so that each can be captured as a graph."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from ....controller.trees.tree import Array
+from ..base import CHUNK
 from .paged_cache import MOST_SLOTS
 from .pages import PAGE
 
@@ -26,16 +27,22 @@ class Shape(NamedTuple):
 
     num_texts: int
     num_rows: int  # of all texts
-    is_last: bool  # logits of each text's last row alone, else of all rows
     block_rows: int  # of the attention, see `PackedRows`
 
     @classmethod
-    def of(cls, num_texts: int, num_rows: int, *, is_last: bool, heads: int) -> Self:
+    def of(cls, num_texts: int, num_rows: int, *, heads: int) -> Self:
         """The shape of the menu for so many texts and rows; `heads` of the queries read the same key head."""
         texts = menu_size(TEXTS, num_texts)
         rows = menu_size(ROWS, max(num_rows, texts))
         queries = min(max(rows // texts * heads, LEAST_QUERIES), MOST_QUERIES)
-        return cls(texts, rows, is_last, max(1, 1 << (queries // heads).bit_length() - 1))
+        return cls(texts, rows, max(1, 1 << (queries // heads).bit_length() - 1))
+
+    @classmethod
+    def menu(cls, num_texts: int, num_rows: int, *, heads: int) -> Iterator[Self]:
+        """The shapes of up to so many texts with so many rows each, and a chunk of a prompt beside."""
+        for texts in TEXTS[: TEXTS.index(menu_size(TEXTS, num_texts)) + 1]:
+            most = menu_size(ROWS, min(texts * num_rows + CHUNK, ROWS[-1]))
+            yield from (cls.of(texts, rows, heads=heads) for rows in ROWS if texts <= rows <= most)
 
     @property
     def num_blocks(self) -> int:
@@ -44,8 +51,8 @@ class Shape(NamedTuple):
     @property
     def sizes(self) -> list[int]:
         """Of the parts of the numbers that a forward reads: tokens, positions, storage rows, slots and lengths of the
-        rows; blocks; the number of tree rows; the rows that get logits, unless all do."""
-        return [*[self.num_rows] * 5, 2 * self.num_blocks, 1, self.num_texts if self.is_last else 0]
+        rows; blocks; the number of tree rows."""
+        return [*[self.num_rows] * 5, 2 * self.num_blocks, 1]
 
 
 class Layout(NamedTuple):

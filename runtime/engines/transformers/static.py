@@ -5,7 +5,7 @@ fixed shapes and addresses, so rows and texts are padded to the next size of a m
 cache come in one upload. The same code runs on the CPU without capture, for tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Self
@@ -27,7 +27,7 @@ from .merged import merge_projections
 from .model import TransformersModel
 from .paged_cache import PagedCache
 from .pages import PAGE, PackedRows
-from .shapes import MOST_BYTES, MOST_SEEN, ROWS, TEXTS, Layout, Shape, menu_size, padding, whole_blocks, whole_layout
+from .shapes import MOST_BYTES, MOST_SEEN, ROWS, Layout, Shape, padding, whole_blocks, whole_layout
 
 # Rows of a cache whose size nobody has set: enough to compare a model's forwards.
 DEFAULT_ROWS = 4096
@@ -103,16 +103,14 @@ class StaticModel(TransformersModel):
         return self._paged.num_rows
 
     @torch.inference_mode()
-    def prepare(self, num_slots: int, num_rows: int, *, num_logits: int = 0) -> None:
-        """Capture the graphs of all such shapes."""
+    def prepare(self, num_slots: int, num_rows: int) -> None:
+        """Capture the graphs of these shapes."""
         if self._graphs is None:
             return
-        for texts in TEXTS[: TEXTS.index(menu_size(TEXTS, num_slots)) + 1]:
-            for rows in ROWS:
-                if texts <= rows <= menu_size(ROWS, min(texts * num_rows, ROWS[-1])):
-                    shape = Shape.of(texts, rows, is_last=num_logits == 1 and rows > texts, heads=self._heads)
-                    nothing = np.zeros((0, 0), dtype=np.uint8), np.zeros(0, dtype=np.int64)
-                    self._run(shape, padding(shape), *nothing, None)
+        no_rows = np.zeros(0, dtype=np.int64)
+        for shape in Shape.menu(num_slots, num_rows, heads=self._heads):
+            if self._key(shape) not in self._graphs:
+                self._run(shape, padding(shape), np.zeros((0, 0), dtype=np.uint8), no_rows, no_rows, None)
 
     def has_room(self, capacity: int) -> bool:
         return self._paged.has_room(capacity)
@@ -134,21 +132,13 @@ class StaticModel(TransformersModel):
         num_logits = num_logits or num_rows
         visible = self._paged.add_tree_rows(parents, first_slot)
         layout = whole_layout(num_texts, num_rows) if real is None or real.all() else Layout.of(real)
-        is_last = num_logits == 1 < num_rows
-        shape = Shape.of(num_texts, len(layout.texts), is_last=is_last, heads=self._heads)
+        shape = Shape.of(num_texts, len(layout.texts), heads=self._heads)
         numbers = self._numbers(shape, layout, tokens, positions, first_slot, visible.shape[2])
-        of_logits = layout.packed[:, num_rows - num_logits :].ravel()
-        if is_last:
-            numbers[-shape.num_texts :][:num_texts] = of_logits
-            of_logits = np.arange(num_texts)
-        chosen = np.append(of_logits, layout.packed) if self.hidden_layers else of_logits
         seen = self._paged.seen_bits(visible)[layout.texts, layout.columns]
-        (logits, *hidden), indices = self._run(shape, numbers, seen, chosen, features)
-        self.hidden = None
-        if hidden:
-            of_hidden = indices[of_logits.size :]
-            self.hidden = hidden[0].index_select(0, of_hidden).view(*layout.packed.shape, -1)
-        return logits.index_select(0, indices[: of_logits.size]).view(num_texts, num_logits, -1)
+        wanted = layout.packed[:, num_rows - num_logits :].ravel()
+        logits, hidden = self._run(shape, numbers, seen, wanted, layout.packed.ravel(), features)
+        self.hidden = None if hidden is None else hidden.view(num_texts, num_rows, -1)
+        return logits.view(num_texts, num_logits, -1)
 
     def _numbers(
         self, shape: Shape, layout: Layout, tokens: Array, positions: Array, first_slot: int, num_seen: int
@@ -169,36 +159,48 @@ class StaticModel(TransformersModel):
         return numbers
 
     def _run(
-        self, shape: Shape, numbers: Array, seen: Array, chosen: Array, features: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """What `compute` gives, good until the next forward, and the indices `chosen`, all after one upload."""
+        self, shape: Shape, numbers: Array, seen: Array, wanted: Array, block: Array, features: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits of the packed rows that are `wanted` [k], and hidden states, if any are kept, of those of the `block`;
+        all after one upload."""
+        chosen = np.append(wanted, block) if self.hidden_layers else wanted
         before = numbers.nbytes + -(-seen.size // 8) * 8
         count = before + chosen.nbytes
-        rows = None if features is None else features.flatten(0, 1)[None]
         is_captured = self._graphs is not None and shape.num_rows <= ROWS[-1]
         is_captured = is_captured and seen.shape[1] <= MOST_SEEN and count <= MOST_BYTES
         data = self._uploads.begin(count) if is_captured else np.empty(count, dtype=np.uint8)
         data[: numbers.nbytes], data[before:] = numbers.view(np.uint8), chosen.view(np.uint8)
         data[numbers.nbytes : numbers.nbytes + seen.size] = seen.ravel()
+        inputs = self._uploads.send(count) if is_captured else to_device(data, self.device)
+        indices = inputs[before:count].view(torch.int64)
+        rows = None if features is None else features.flatten(0, 1)[None]
         if not is_captured or self._graphs is None:
-            uploaded = to_device(data, self.device)
-            return self.compute(shape, uploaded, rows), uploaded[before:].view(torch.int64)
-        inputs = self._uploads.send(count)
-        if rows is not None:
-            if self._features.numel() == 0:
-                self._features = rows.new_zeros((1, ROWS[-1], rows.shape[-1]))
-            self._features[:, : rows.shape[1]] = rows
-            rows = self._features[:, : shape.num_rows]
-        key = shape, self.hidden_layers, rows is not None
-        results = self._graphs.run(key, partial(self.compute, shape, inputs, rows))
-        return results, inputs[before:count].view(torch.int64)
+            logits, *hidden = self.compute(shape, inputs, rows, indices[: len(wanted)])
+        else:
+            rows = None if rows is None else self._kept_features(rows)[:, : shape.num_rows]
+            logits, *hidden = self._graphs.run(self._key(shape, rows), partial(self.compute, shape, inputs, rows))
+            logits = logits.index_select(0, indices[: len(wanted)])
+        return logits, hidden[0].index_select(0, indices[len(wanted) :]) if hidden else None
 
-    def compute(self, shape: Shape, data: Tensor, features: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Logits [n, V] of the rows that get them, and hidden states [M, F] if any are kept, from tensors on the device
-        alone: the bytes of numbers (see `Shape.sizes`), then what each row sees."""
+    def _key(self, shape: Shape, features: Tensor | None = None) -> Hashable:
+        """Of a graph."""
+        return shape, self.hidden_layers, features is not None
+
+    def _kept_features(self, rows: Tensor) -> Tensor:
+        """[1, n, F]: these [1, M, F], where graphs read them."""
+        if self._features.numel() == 0:
+            self._features = rows.new_zeros((1, ROWS[-1], rows.shape[-1]))
+        self._features[:, : rows.shape[1]] = rows
+        return self._features
+
+    def compute(
+        self, shape: Shape, data: Tensor, features: Tensor | None = None, wanted: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Logits [k, V] of the `wanted` rows [k] or of all, and hidden states [M, F] if any are kept, from tensors on
+        the device alone: the bytes of numbers (see `Shape.sizes`), then what each row sees."""
         num_bytes = 8 * sum(shape.sizes)
         numbers, seen = data[:num_bytes].view(torch.int64), data[num_bytes:]
-        tokens, positions, stored, slots, lengths, blocks, num_seen, kept = numbers.split(shape.sizes)
+        tokens, positions, stored, slots, lengths, blocks, num_seen = numbers.split(shape.sizes)
         rows = PackedRows(
             self._paged.tables, slots, lengths, positions, num_seen, seen, blocks.view(2, -1), shape.block_rows
         )
@@ -210,7 +212,7 @@ class StaticModel(TransformersModel):
                 attention_mask=seen[:1].view(1, 1, 1, 1).bool(),  # none would have transformers make one of its own
                 past_key_values=self._paged,
                 use_cache=True,
-                logits_to_keep=kept if shape.is_last else 0,
+                logits_to_keep=0 if wanted is None else wanted,
                 output_hidden_states=self.hidden_layers or False,
                 paged=self._paged,
                 **({} if features is None else {"features": features}),

@@ -94,11 +94,13 @@ def _attend(
         stored = tl.load(tables + slot * num_pages + page).to(tl.int64) * PAGE + columns
         at_key = (stored[:, None] * GROUPS + group) * SIZE + sizes[None, :]
         key = tl.load(keys + at_key, mask=is_size, other=0.0)
-        value = tl.load(values + at_key, mask=is_size, other=0.0)
         column = page * PAGE + columns
         in_tree = column - length
         is_tree = (in_tree >= 0) & (in_tree < num_tree)
         sees = tl.load(row_seen[:, None] + in_tree[None, :], mask=is_row[:, None] & is_tree[None, :], other=0)
+        # What nobody sees may be left over from another text, and no number: zero times it is none, too.
+        is_seen = (in_tree < 0) | (tl.max(sees & BIT, axis=0) != 0)
+        value = tl.load(values + at_key, mask=is_size & is_seen[:, None], other=0.0)
         visible = (in_tree < 0)[None, :] & (column[None, :] >= first_seen[:, None]) | ((sees & BIT) != 0)
         scores = _scores(queries, key, scale, softcap, HAS_CAP)
         scores = tl.where(visible, scores, float("-inf"))
