@@ -32,6 +32,10 @@ class PairConfig:
     cache_tokens: int = 0
     """On cuda, tokens that the cache holds, of all requests together; 0 takes most of the device's free memory"""
 
+    graphs: bool = True
+    """On cuda, compile layers and capture forwards as graphs, which takes up to a minute at the start; steps are several
+    times slower without"""
+
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"pair.dtype is one of {', '.join(DTYPES)}, got {self.dtype!r}")
@@ -39,6 +43,10 @@ class PairConfig:
             raise InputError(f"pair.device is cpu, cuda or cuda:N, got {self.device!r}")
         require_between("pair.threads", self.threads, 0, MOST_THREADS)
         require_at_least("pair.cache_tokens", self.cache_tokens, 0)
+        if not self.graphs and self.device == "cpu":
+            raise InputError(
+                "pair.graphs is of a device, but pair.device is cpu, where nothing is captured; leave it out"
+            )
         if self.cache_tokens and self.device == "cpu":
             raise InputError(
                 f"pair.cache_tokens {self.cache_tokens} sizes a device's cache, but pair.device is cpu, where the "

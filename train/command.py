@@ -50,6 +50,7 @@ def train(
     plan: bool = False,
     ablation: bool = False,
     compare: tuple[Path, ...] = (),
+    latency: Path | None = None,
 ) -> None:
     """Learn a selector from a trace folder and write its checkpoint folder.
 
@@ -62,6 +63,8 @@ def train(
         plan: Write nothing, but print what the run would do and about how long its fits would take
         ablation: Fit again without each group of features, to measure what the group is worth and what it costs
         compare: Checkpoint folders of runs on the same target with other drafters, to compare with this one
+        latency: Latency table to replay by, one of configs/latency/ for example, so that policies are tuned for that
+            machine; the traces' own where none is given
     """
     logs = _logs_folder(out)
     require_replaceable(out)
@@ -69,8 +72,13 @@ def train(
     _require_fitting(limits, folder.header)
     drafters = earlier_rows(compare, folder.header.tokenizer_sha256)
     # Read before anything is fitted: without prices there is no replay.
-    table = LatencyTable.load(traces / "latency.json") if holds_recordings(folder) else None
+    table = LatencyTable.load(latency or traces / "latency.json") if holds_recordings(folder) else None
     if table is None:
+        if latency is not None:
+            raise InputError(
+                f"latency is what replay goes by, but {traces} holds no envelopes to replay; leave it out, or collect "
+                "with --envelopes.texts above 0"
+            )
         log.warning(
             "%s holds no envelopes, so nothing is replayed: no policy is tuned, and theta is not scaled; collect with "
             "--envelopes.texts above 0",
@@ -79,7 +87,7 @@ def train(
     started = perf_counter()
     data = SelectorData(folder, fit, max_depth=limits.max_depth)
     if plan:
-        planned = training_plan(folder, out, data, limits, num_fits=1 + ablation * len(feature_groups()))
+        planned = training_plan(folder, out, data, limits, table, num_fits=1 + ablation * len(feature_groups()))
         print_plan(planned)
         print_json({"command": "train", "plan": planned})
         return

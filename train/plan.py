@@ -37,9 +37,10 @@ UNFITTED = LogisticRule((0.0, 0.0, 0.0), 0.0)
 
 
 def training_plan(
-    folder: TraceFolder, out: Path, data: SelectorData, limits: TreeLimits, *, num_fits: int
+    folder: TraceFolder, out: Path, data: SelectorData, limits: TreeLimits, table: LatencyTable | None, *, num_fits: int
 ) -> dict[str, Any]:
-    """A JSON document. `num_fits` networks are fitted one after the other; `data` has read the whole folder once."""
+    """A JSON document. `num_fits` networks are fitted one after the other; `data` has read the whole folder once.
+    Without a `table` nothing is replayed."""
     names = set(folder.read("texts", ["document"])["document"].to_pylist())
     numbers = np.array([document_number(name) for name in names])
     fit_seconds = num_fits * data.fit.max_epochs * measure_epoch_seconds(data)
@@ -55,7 +56,7 @@ def training_plan(
         "batches_per_epoch": data.num_batches,
         "steps_at_most": data.num_batches * data.fit.max_epochs,
         "about_fit_seconds_at_most": round(fit_seconds, 1),
-        "replays": _replays(folder, data, limits),
+        "replays": [] if table is None else _replays(folder, data, limits, table),
     }
 
 
@@ -84,7 +85,7 @@ def _texts(folder: TraceFolder) -> list[dict[str, Any]]:
     ]
 
 
-def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> list[dict[str, Any]]:
+def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits, prices: LatencyTable) -> list[dict[str, Any]]:
     """One row per setting that policies are tuned for."""
     for_rules, for_tuning, for_test = by_document(planned_recordings(folder), data.split)
     if not (for_rules and for_tuning and for_test):
@@ -93,7 +94,6 @@ def _replays(folder: TraceFolder, data: SelectorData, limits: TreeLimits) -> lis
     rules = dict.fromkeys(for_rules, UNFITTED)
     config = SelectorConfig(header.pair, header.scheme, header.tokenizer_sha256, limits, {})
     unfitted = SelectorBundle(config, b"", {}, {}, Baselines(rank_tables(folder), rules, rules), {})
-    prices = LatencyTable.load(folder.path / "latency.json")
     compared = by_setting(for_test, header.scheme)
     rows = []
     for setting, texts in by_setting(for_tuning, header.scheme).items():

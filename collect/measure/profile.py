@@ -1,7 +1,7 @@
 """Measures a latency table: interleaved medians of drafter levels and target steps through the real code path."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from statistics import median
 from time import perf_counter
@@ -15,10 +15,14 @@ from ...controller.errors import InputError
 from ...controller.pricing.latency import LEAST_SIZES, LatencyTable, require_sizes
 from ...controller.pricing.latency_cache import cache_path, stored_table
 from ...controller.ranges import require_at_least
+from ...runtime.engines.transformers.shapes import ROWS
 from ...runtime.machine.threads import fastest, is_undecided, require_threads, target_ms
 from ...runtime.pair import Pair, PairConfig, load_pair
 from .thread_race import race, settle
 from .workbench import Workbench
+
+NODES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+CAPTURED_NODES = (0, *(rows - 1 for rows in ROWS if rows <= 32))
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,21 @@ class ProfileConfig:
     """Committed tokens to measure behind"""
     widths: tuple[int, ...] = (1, 2, 4, 8)
     """Nodes expanded by one drafter level"""
-    nodes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-    """Drafted nodes verified by one target step"""
+    nodes: tuple[int, ...] = ()
+    """Drafted nodes verified by one target step; none given: up to 32, on cuda those that fill a captured shape with
+    the root"""
     repeats: int = 15
     """Times each size is measured; the median counts"""
 
     def __post_init__(self) -> None:
         for name in LEAST_SIZES:
-            require_sizes(name, getattr(self, name))
+            if name != "nodes" or self.nodes:
+                require_sizes(name, getattr(self, name))
         require_at_least("repeats of a latency table", self.repeats, 1)
+
+    def on(self, device: torch.device) -> "ProfileConfig":
+        """With the nodes that are timed on this device."""
+        return replace(self, nodes=self.nodes or (NODES if device.type == "cpu" else CAPTURED_NODES))
 
 
 def profile(
@@ -114,6 +124,7 @@ def renew_table(pair: Pair, config: ProfileConfig, threads: int | None = None) -
 
 def measure(pair: Pair, config: ProfileConfig) -> LatencyTable:
     """Measure every (batch, context, size); ten to thirty seconds for the reference pair and the default sizes."""
+    config = config.on(pair.target.device)
     cells = {
         (batch, context): _measure_cell(pair, batch, context, config)
         for batch in config.batches

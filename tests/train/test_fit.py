@@ -117,6 +117,17 @@ def test_envelopes_without_prices_are_refused_before_the_fit(tmp_path, capsys):
     assert not (tmp_path / "selector.logs").exists()
 
 
+def test_another_machines_prices_are_replayed_by_if_given(tmp_path, capsys):
+    bare = traces.write(tmp_path / "traces", count=3, max_tokens=4, envelopes=EnvelopeConfig(3, 1, 1))
+    prices = tmp_path / "other.json"
+    plans.TABLE.save(prices)
+    more = ["--latency", str(prices), "--report", "false"]
+    assert cli.main(arguments(bare, tmp_path / "selector", *more)) == 0
+    assert Checkpoint.from_pretrained(tmp_path / "selector").metrics["replay"]
+    nothing = traces.write(tmp_path / "bare", count=3, max_tokens=4)
+    assert "holds no envelopes to replay" in refused(capsys, *arguments(nothing, tmp_path / "second", *more))
+
+
 def test_a_selector_of_the_fixed_scheme_is_tuned_and_compared_at_temperature_zero(tmp_path, capsys):
     folder = traces.write_enveloped(tmp_path / "traces", (0.0,) * 3, max_tokens=5, scheme=traces.FIXED)
     plans.TABLE.save(tmp_path / "traces" / "latency.json")

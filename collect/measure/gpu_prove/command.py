@@ -27,7 +27,7 @@ from .decoding import as_rows, compare, make_jobs, round_of, watch
 from .times import NUM_SCORED, bandwidth, inflated_pair, score_times, step_times
 
 # The latency table that the learned trees go by.
-TABLE = {"contexts": (512,), "widths": (1, 2, 4, 8), "nodes": (0, 1, 3, 7, 11, 15, 23, 31)}
+CONTEXTS = (512,)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _parts(proof: ProofConfig, device: torch.device) -> Iterator[dict[str, Any]]
     print_table(f"Median ms to score {NUM_SCORED} nodes", scores)
     yield {"times": as_rows(times), "scores": scores}
     checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector")
-    table = measure(pair, ProfileConfig(batches=proof.batches, repeats=proof.repeats, **TABLE))
+    table = measure(pair, ProfileConfig(batches=proof.batches, contexts=CONTEXTS, repeats=proof.repeats))
     yield {"table": table.as_dict()}
     jobs = make_jobs(pair, proof.temperature, proof.max_tokens)
     rows, watched = [], []

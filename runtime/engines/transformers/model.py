@@ -57,12 +57,12 @@ class TransformersModel:
         return TreeCache(shapes, **layout)
 
     @classmethod
-    def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str) -> "TransformersModel":
-        """Load a model by folder or hub id; InputError with one sentence where it cannot be read, or cannot be decoded
-        as a tree."""
+    def from_pretrained(cls, name: str, *, dtype: torch.dtype, device: str, **options: Any) -> "TransformersModel":
+        """Load a model by folder or hub id, with `options` of its class; InputError with one sentence where it cannot
+        be read, or cannot be decoded as a tree."""
         model: Any = load_weights(name, dtype)
         try:
-            opened = cls(model.to(device), num_rows(model))
+            opened = cls(model.to(device), num_rows(model), **options)
         except InputError as error:
             raise _not_as_tree(name, model, str(error)) from error
         except Exception as error:  # an architecture that is no decoder may fail anywhere in its own code

@@ -62,7 +62,13 @@ def _open(name: str, config: PairConfig) -> TransformersModel:
     padding does."""
     if config.device != "cpu":
         try:
-            return StaticModel.from_pretrained(name, dtype=DTYPES[config.dtype], device=config.device)
+            return StaticModel.from_pretrained(
+                name,
+                dtype=DTYPES[config.dtype],
+                device=config.device,
+                captures=config.graphs,
+                compiles=config.graphs,
+            )
         except NotAsTreeError as error:
             log.warning("%s runs without graphs, which is slower: %s", name, error)
     return TransformersModel.from_pretrained(name, dtype=DTYPES[config.dtype], device=config.device)

@@ -34,7 +34,8 @@ DEFAULT_ROWS = 4096
 
 
 class StaticModel(TransformersModel):
-    """A `CachedModel` (see `base`) of static shapes; `captures=False` runs them one launch after another."""
+    """A `CachedModel` (see `base`) of static shapes; without `captures` they run one launch after another, and without
+    `compiles` each operation is one."""
 
     attention = PAGED_ATTENTION
 
@@ -45,6 +46,7 @@ class StaticModel(TransformersModel):
         *,
         shapes: Sequence[RowShape] | None = None,
         captures: bool = True,
+        compiles: bool = True,
     ):
         super().__init__(model, vocabulary_size, shapes=shapes)
         if self._runs_all:
@@ -56,9 +58,7 @@ class StaticModel(TransformersModel):
             self._graphs = Graphs(self.device, ROWS[-1])
         if self._paged.is_fused:
             merge_projections(model)
-            self._compiled = CompiledLayers(model).in_use
-        else:
-            self._compiled = nullcontext
+        self._compiled = CompiledLayers(model).in_use if compiles and self._paged.is_fused else nullcontext
 
     def _make_cache(self, shapes: Sequence[RowShape], **layout: Any) -> PagedCache:
         self._paged = PagedCache(shapes, **layout)
