@@ -33,8 +33,8 @@ class PairConfig:
     """On cuda, tokens that the cache holds, of all requests together; 0 takes most of the device's free memory"""
 
     graphs: bool = True
-    """On cuda, compile layers and capture forwards as graphs, which takes up to a minute at the start; steps are several
-    times slower without"""
+    """On cuda, compile layers and capture forwards as graphs, which takes up to a minute at the start; without, steps
+    are several times slower"""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -44,9 +44,7 @@ class PairConfig:
         require_between("pair.threads", self.threads, 0, MOST_THREADS)
         require_at_least("pair.cache_tokens", self.cache_tokens, 0)
         if not self.graphs and self.device == "cpu":
-            raise InputError(
-                "pair.graphs is of a device, but pair.device is cpu, where nothing is captured; leave it out"
-            )
+            raise InputError("pair.graphs is false, but on pair.device cpu nothing is captured anyway; leave it out")
         if self.cache_tokens and self.device == "cpu":
             raise InputError(
                 f"pair.cache_tokens {self.cache_tokens} sizes a device's cache, but pair.device is cpu, where the "

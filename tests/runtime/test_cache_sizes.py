@@ -34,6 +34,8 @@ def free_memory(monkeypatch):
 def test_a_cache_on_the_cpu_has_no_size():
     with pytest.raises(InputError, match=r"4096 sizes a device's cache, but pair\.device is cpu"):
         PairConfig(device="cpu", cache_tokens=4096)
+    with pytest.raises(InputError, match=r"pair\.graphs is false, but on pair\.device cpu nothing is captured"):
+        PairConfig(device="cpu", graphs=False)
 
 
 def test_more_tokens_than_fit_are_refused_with_the_number_that_does(free_memory):
