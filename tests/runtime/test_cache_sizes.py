@@ -82,3 +82,12 @@ def test_a_drafter_holds_texts_that_are_longer_than_its_own_context(free_memory)
     (drafted,), _ = tiny.decoder(models[0], models[1], selector).generate([request])
     (plain,), _ = tiny.decoder(tiny.llama(positions=2000)).generate([request])
     assert drafted.token_ids == plain.token_ids
+
+
+def test_a_model_that_was_released_has_its_size_again_when_it_is_opened():
+    model = StaticModel(tiny.llama().model, tiny.VOCABULARY_SIZE)
+    model.size(640)
+    model.release()
+    assert model.num_rows == 0
+    model.open(1, 20)
+    assert model.num_rows == 640

@@ -70,6 +70,25 @@ class Layout(NamedTuple):
         packed = np.maximum(real.ravel().cumsum() - 1, 0).reshape(real.shape)
         return cls(texts, columns, real.sum(axis=1), packed)
 
+    def numbers(
+        self, shape: Shape, of_block: tuple[Array, Array], of_rows: tuple[Array, Array, Array], num_seen: int
+    ) -> Array:
+        """[n] int64, the parts of `Shape.sizes` one after another, from tokens and positions of the block, [B, n] each,
+        and from the storage rows, slots and lengths of the packed rows."""
+        numbers = padding(shape).copy()
+        rows, blocks = numbers[: 5 * shape.num_rows].reshape(5, -1), numbers[5 * shape.num_rows :]
+        for row, values in enumerate(of_block):
+            rows[row, : len(self.texts)] = values[self.texts, self.columns]
+        for row, values in enumerate(of_rows, start=len(of_block)):
+            rows[row, : len(self.texts)] = values
+        of_attention = whole_blocks(*self.packed.shape, shape) if self.is_whole else self.blocks(shape)
+        blocks[: of_attention.size], blocks[of_attention.size] = of_attention.ravel(), num_seen
+        return numbers
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.texts) == self.packed.size
+
     def blocks(self, shape: Shape) -> Array:
         """[2, N] int64 of the attention, see `PackedRows`."""
         blocks = np.zeros((2, shape.num_blocks), dtype=np.int64)

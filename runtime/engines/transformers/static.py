@@ -27,7 +27,7 @@ from .merged import merge_projections
 from .model import TransformersModel
 from .paged_cache import PagedCache
 from .pages import PAGE, PackedRows
-from .shapes import MOST_BYTES, MOST_SEEN, ROWS, Layout, Shape, padding, whole_blocks, whole_layout
+from .shapes import MOST_BYTES, MOST_SEEN, ROWS, Layout, Shape, padding, whole_layout
 
 # Rows of a cache whose size nobody has set: enough to compare a model's forwards.
 DEFAULT_ROWS = 4096
@@ -53,6 +53,7 @@ class StaticModel(TransformersModel):
             raise InputError("its layers share keys and values, which graphs do not know")
         groups = getattr(model.config, "num_key_value_heads", None) or model.config.num_attention_heads
         self._heads = model.config.num_attention_heads // groups
+        self._size: tuple[int, int] | None = None  # in rows, and of the longest text; None until somebody sets it
         self._graphs: Graphs | None = None
         if captures and self._paged.is_fused:
             self._graphs = Graphs(self.device, ROWS[-1])
@@ -78,22 +79,27 @@ class StaticModel(TransformersModel):
         return self._paged.row_bytes
 
     def size(self, num_rows: int, longest: int = 0) -> None:
-        """Memory for so many cache rows, of all texts together, until it is released; slots and graphs are lost.
+        """Memory for so many cache rows, of all texts together, while the model is open; slots and graphs are lost.
 
         longest: tokens of the longest text, which a drafter's own context may not hold."""
+        self._size = num_rows, max(longest, self.context_length) + MOST_SEEN + CHUNK
+        self._allot(*self._size)
+
+    def _allot(self, num_rows: int, longest: int) -> None:
         if self._graphs is not None:
             self._graphs.clear()
-        self._paged.allot(num_rows, max(longest, self.context_length) + MOST_SEEN + CHUNK)
+        self._paged.allot(num_rows, longest)
         self._uploads = Uploads(MOST_BYTES if num_rows else 0, self.device)
         self._features = torch.empty(0)
 
     def release(self) -> None:
         super().release()
-        self.size(0)
+        self._allot(0, 0)
 
     def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
         if self._paged.num_rows == 0:
-            self.size(max(DEFAULT_ROWS, num_slots * (capacity + PAGE)))
+            default = max(DEFAULT_ROWS, num_slots * (capacity + PAGE)), self.context_length + MOST_SEEN + CHUNK
+            self._allot(*self._size or default)
         super().open(num_slots, capacity, session)
         self._paged.windows = self._windows
 
@@ -133,30 +139,16 @@ class StaticModel(TransformersModel):
         visible = self._paged.add_tree_rows(parents, first_slot)
         layout = whole_layout(num_texts, num_rows) if real is None or real.all() else Layout.of(real)
         shape = Shape.of(num_texts, len(layout.texts), heads=self._heads)
-        numbers = self._numbers(shape, layout, tokens, positions, first_slot, visible.shape[2])
+        slots, num_seen = first_slot + layout.texts, visible.shape[2]
+        lengths = self.lengths[slots]
+        stored = self._paged.rows_at(slots, lengths + (num_seen - num_rows) + layout.columns)
+        within = np.minimum(positions, self.context_length - 1)
+        numbers = layout.numbers(shape, (tokens, within), (stored, slots, lengths), num_seen)
         seen = self._paged.seen_bits(visible)[layout.texts, layout.columns]
         wanted = layout.packed[:, num_rows - num_logits :].ravel()
         logits, hidden = self._run(shape, numbers, seen, wanted, layout.packed.ravel(), features)
         self.hidden = None if hidden is None else hidden.view(num_texts, num_rows, -1)
         return logits.view(num_texts, num_logits, -1)
-
-    def _numbers(
-        self, shape: Shape, layout: Layout, tokens: Array, positions: Array, first_slot: int, num_seen: int
-    ) -> Array:
-        """[n] int64, the parts of `Shape.sizes` one after another."""
-        numbers, block = padding(shape).copy(), tokens.shape
-        of_rows, of_blocks = numbers[: 5 * shape.num_rows].reshape(5, -1), numbers[5 * shape.num_rows :]
-        of_rows = of_rows[:, : len(layout.texts)]
-        slots = first_slot + layout.texts
-        lengths = self.lengths[slots]
-        of_rows[0], of_rows[1] = tokens[layout.texts, layout.columns], positions[layout.texts, layout.columns]
-        np.minimum(of_rows[1], self.context_length - 1, out=of_rows[1])
-        of_rows[2] = self._paged.rows_at(slots, lengths + (num_seen - block[1]) + layout.columns)
-        of_rows[3], of_rows[4] = slots, lengths
-        is_whole = len(layout.texts) == tokens.size
-        blocks = whole_blocks(*block, shape) if is_whole else layout.blocks(shape)
-        of_blocks[: blocks.size], of_blocks[blocks.size] = blocks.ravel(), num_seen
-        return numbers
 
     def _run(
         self, shape: Shape, numbers: Array, seen: Array, wanted: Array, block: Array, features: Tensor | None
