@@ -15,7 +15,7 @@ from torch import Tensor
 from ...controller.contract import COUPLED, FIXED, Scheme
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array
-from ...runtime.drafters.ngrams.model import Contexts, NgramModel
+from ...runtime.drafters.ngrams.model import Forecast, NgramModel
 from ...runtime.drafters.ngrams.proposals import besides, filled_up
 from ...runtime.engines.base import CHUNK, CachedModel
 from ...runtime.machine.transfer import to_device
@@ -126,20 +126,21 @@ class _TextNgrams:
 
     def __init__(self, tokens: Array, prompt_length: int):
         self._prompt, self._generated = tokens[:prompt_length].tolist(), tokens[prompt_length:].tolist()
-        self._expected: list[list[int]] = []
+        self._count = 0
 
-    def _contexts(self) -> Iterator[Contexts]:
+    def _forecasts(self) -> Iterator[Forecast]:
+        """Anew each time, for a forecast holds until the text grows."""
         text = NgramModel(self._prompt)
         for token in self._generated:
-            yield text.contexts(())
+            yield text.contexts(()).forecast(self._count)
             text.extend([token])
 
     def expected(self, count: int) -> Array:
-        self._expected = [context.expected(count) for context in self._contexts()]
-        return filled_up([self._expected], count)
+        self._count = count
+        return filled_up(self._forecasts(), count)[None]
 
     def besides(self, candidates: Array) -> Besides:
-        return besides([list(map(Contexts.besides, self._contexts(), candidates[0].tolist(), self._expected))])
+        return besides(self._forecasts(), candidates)
 
 
 def index_of(emitted: Array, candidates: Array) -> Array:

@@ -56,14 +56,18 @@ class PerceptronNetwork:
     def __call__(self, features: Array) -> tuple[Array, Array]:
         """Log-probabilities [n] of acceptance and [n, W] of coverage for features [n, F] float32."""
         with np.errstate(all="ignore"):  # strange weights give strange numbers, which the scorer does not trust
-            values = np.minimum(np.maximum(features, self._low), self._high)
+            values = np.maximum(features, self._low)
+            np.minimum(values, self._high, out=values)
             for layer in self._hidden:
-                half = values @ layer.weight + layer.bias
+                half = values @ layer.weight
+                half += layer.bias
                 values = np.tanh(half)
                 values += 1.0
                 values *= half
-            logits = values @ self._heads.weight + self._heads.bias
-            ranks = logits[:, 1:] - logits[:, 1:].max(axis=1, keepdims=True)
+            logits = values @ self._heads.weight
+            logits += self._heads.bias
+            ranks = logits[:, 1:]
+            ranks -= ranks.max(axis=1, keepdims=True)
             coverage = ranks[:, :-1] - np.log(np.exp(ranks).sum(axis=1, keepdims=True))
             return -np.logaddexp(0.0, -logits[:, 0]), coverage
 

@@ -50,7 +50,7 @@ class LearnedScorer:
         features = node_features(tree, context, known)
         answers = self._network(features.reshape(-1, features.shape[-1]))
         only_child, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
-        coverage = np.minimum(coverage, 0.0)  # NaN stays NaN, and the selector drafts nothing under it
+        coverage = np.minimum(coverage, 0.0, out=coverage)  # NaN stays NaN, and the selector drafts nothing under it
         self._note_strange(only_child, tree, known)
         if before is not None:
             assert before.only_child is not None, "an answer of another scorer"

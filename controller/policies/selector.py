@@ -16,8 +16,8 @@ from ..scorers.base import Scorer, Scores
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
 
+BEHIND = np.iinfo(np.int64).max  # sorts behind every node
 LOWEST = float(np.finfo(np.float32).min)  # below every finite log-probability
-NO_NODES = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,33 +57,31 @@ class SelectorStep:
 
     def frontier(self, tree: DraftTree) -> Array:
         limits, objective = self._selector.limits, self._selector.objective
-        level = int(tree.depths.max())
-        if level >= limits.max_depth:
+        if tree.deepest >= limits.max_depth:
             return np.zeros((len(tree.tokens), 0), dtype=np.int64)
         log_values = self._log_values(tree)
         coverage = self._score(tree).coverage[:, :, : limits.num_children]
-        nodes = _padded(
-            [
-                self._open_nodes(row, level, tree, log_values[row], coverage[row]) if level < max_depth else NO_NODES
-                for row, max_depth in enumerate(self._context.max_depths.tolist())
-            ]
-        )
+        nodes = self._open_nodes(tree, log_values, coverage)
         if not nodes.shape[1] or objective is None:
             return nodes
         rows = np.arange(len(nodes))[:, None]
         predicted = np.exp(log_values[rows, nodes][:, :, None] + coverage[rows, nodes])
         predicted[nodes < 0] = 0.0
-        return nodes[:, : best_width(np.exp(log_values[:, 1:]), predicted, self._prices, level)]
+        return nodes[:, : best_width(np.exp(log_values[:, 1:]), predicted, self._prices, tree.deepest)]
 
     def keep(self, tree: DraftTree) -> Array:
         log_values = self._log_values(tree)
-        order = np.argsort(-log_values, axis=1, kind="stable")
+        rows, order = np.arange(len(log_values))[:, None], np.argsort(-log_values, axis=1, kind="stable")
         size = min(log_values.shape[1] - 1, self._selector.limits.budget)
         if self._selector.objective is not None:
-            probs = np.exp(np.take_along_axis(log_values, order[:, 1 : size + 1], axis=1))
+            probs = np.exp(log_values[rows, order[:, 1 : size + 1]])
             size = best_size(probs, self._prices)
         counts = np.minimum(np.isfinite(log_values).sum(axis=1) - 1, size)
-        return _padded([np.sort(chosen[: count + 1]) for chosen, count in zip(order, counts.tolist(), strict=True)])
+        places = np.arange(int(counts.max()) + 1)
+        nodes = np.where(places <= counts[:, None], order[:, : len(places)], BEHIND)
+        nodes.sort(axis=1)
+        nodes[nodes == BEHIND] = -1
+        return nodes
 
     def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
         """Let the objective count what the step committed, and its price."""
@@ -94,16 +92,22 @@ class SelectorStep:
         price = objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, **size)
         objective.record(context.mean_temperature, float(num_tokens.sum()), price, **size)
 
-    def _open_nodes(self, row: int, level: int, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
-        """Of one tree's nodes of the last `level` those that may be kept and have likely children, best first, as many
-        as may be expanded."""
-        if level and self._selector.delta and self._level_gain(tree, log_values, row, level) < self._selector.delta:
-            return NO_NODES
+    def _open_nodes(self, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
+        """[B, F]: of each tree's nodes of the last level those that may be kept and have likely children, best first,
+        as many as may be expanded; -1 behind each tree's last."""
+        level = tree.deepest
         # NaN compares false: under such a node nothing is drafted.
-        worth_it = log_values >= self._worst_kept(log_values)
-        worth_it &= (tree.depths[row] == level) & (coverage.max(axis=1, initial=-np.inf) >= LOWEST)
-        nodes = np.nonzero(worth_it)[0]
-        return nodes[np.argsort(-log_values[nodes], kind="stable")[: self._selector.limits.frontier]]
+        is_open = log_values >= self._worst_kept(log_values)
+        is_open &= tree.depths == level
+        is_open &= coverage.max(axis=2, initial=-np.inf) >= LOWEST
+        is_open &= (self._context.max_depths > level)[:, None]
+        if level and self._selector.delta:
+            for row in range(len(is_open)):
+                is_open[row] &= self._level_gain(tree, log_values[row], row, level) >= self._selector.delta
+        counts = is_open.sum(axis=1)
+        width = min(int(counts.max()), self._selector.limits.frontier)
+        order = np.argsort(np.where(is_open, -log_values, np.inf), axis=1, kind="stable")[:, :width]
+        return np.where(np.arange(width) < counts[:, None], order, -1)
 
     def _score(self, tree: DraftTree) -> Scores:
         if self._scores is None or self._scores.tree is not tree:
@@ -118,7 +122,7 @@ class SelectorStep:
         if tree.tokens.shape[1] == 1:
             log_values = np.zeros(tree.tokens.shape)
         else:
-            level = int(tree.depths.max())
+            level = tree.deepest
             # The sums of the tree before its last level; where more levels are new, there are none.
             known = self._valued[1] if self._valued is not None and self._valued[2] >= level - 1 else None
             edges = np.minimum(self._score(tree).accept, 0.0, dtype=np.float64)
@@ -130,12 +134,13 @@ class SelectorStep:
         self._valued = (tree, log_values, level)
         return log_values
 
-    def _worst_kept(self, log_values: Array) -> float:
-        """The value of the last of one tree's nodes within the budget; below it no descendant can be kept either."""
+    def _worst_kept(self, log_values: Array) -> Array | float:
+        """[B, 1]: the value of the last of each tree's nodes within the budget; below it no descendant can be kept
+        either."""
         budget = self._selector.limits.budget
-        if len(log_values) - 1 <= budget:
+        if log_values.shape[1] - 1 <= budget:
             return LOWEST
-        return max(LOWEST, float(-np.partition(-log_values, budget)[budget]))
+        return np.fmax(LOWEST, -np.partition(-log_values, budget, axis=1)[:, budget : budget + 1])
 
     def _level_gain(self, tree: DraftTree, log_values: Array, row: int, level: int) -> float:
         """Expected accepted tokens that the last level added, best budget against best budget (OPT-Tree)."""
@@ -155,11 +160,3 @@ class SelectorStep:
             budget=limits.budget,
             frontier=limits.frontier,
         )
-
-
-def _padded(chosen: list[Array]) -> Array:
-    """Stack lists of nodes of different lengths, -1 behind the shorter ones."""
-    nodes = np.full((len(chosen), max(map(len, chosen))), -1, dtype=np.int64)
-    for row, picked in enumerate(chosen):
-        nodes[row, : len(picked)] = picked
-    return nodes

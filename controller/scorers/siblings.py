@@ -14,9 +14,12 @@ def among_siblings(log_probs: Array, tree: DraftTree) -> Array:
     A child's odds against none do not depend on its siblings (a conditional logit, McFadden 1974), so a node's
     children come to less than 1.
     """
-    odds = 1.0 / np.expm1(-np.clip(log_probs, FAINTEST, SUREST, dtype=np.float64))
+    odds = np.minimum(np.maximum(log_probs, FAINTEST, dtype=np.float64), SUREST)
+    np.divide(1.0, np.expm1(np.negative(odds, out=odds), out=odds), out=odds)
     families, sums = _family_sums(odds, tree)
-    return np.log(odds / (1.0 + sums)[families]).astype(log_probs.dtype)
+    sums += 1.0
+    odds /= sums[families]
+    return np.log(odds, out=odds).astype(log_probs.dtype)
 
 
 def at_most_one(log_probs: Array, tree: DraftTree) -> Array:
@@ -30,6 +33,8 @@ def _family_sums(values: Array, tree: DraftTree) -> tuple[Array, Array]:
     """The family [B, N] of each node and the sum [f] of the values of its drafted nodes."""
     num_trees, num_nodes = tree.parents.shape
     drafted = tree.depths > 0
-    families = np.maximum(tree.parents, 0) + num_nodes * np.arange(num_trees)[:, None]
+    families = np.maximum(tree.parents, 0)
+    if num_trees > 1:
+        families += num_nodes * np.arange(num_trees)[:, None]
     weights = np.where(drafted, values, 0.0).ravel()
     return families, np.bincount(families.ravel(), weights, minlength=num_trees * num_nodes)

@@ -30,7 +30,8 @@ def sibling_margins(noisy_log_probs: Array) -> Array:
     """[..., W] noisy lead over the best sibling, of the best itself over the second, from siblings [..., W], best
     first; an only child leads by `MOST_MARGIN`."""
     best = noisy_log_probs[..., :1]
-    second = noisy_log_probs[..., 1:2] if noisy_log_probs.shape[-1] > 1 else np.full_like(best, -np.inf)
+    second = noisy_log_probs[..., 1:2] if noisy_log_probs.shape[-1] > 1 else -np.inf
     with np.errstate(invalid="ignore"):  # where nothing is finite, nothing is drafted
-        leads = np.concatenate((best - second, noisy_log_probs[..., 1:] - best), axis=-1)
-    return np.minimum(leads, MOST_MARGIN)
+        leads = noisy_log_probs - best
+        leads[..., :1] = best - second
+    return np.minimum(leads, MOST_MARGIN, out=leads)

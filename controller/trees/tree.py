@@ -1,6 +1,7 @@
 """The draft tree: a batch of token trees as padded arrays, nodes in drafting order, node 0 the root."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from .numbers import NodeNumbers
 
 NO_NGRAMS = np.zeros((), dtype=np.float32)
 LINKS = ("tokens", "parents", "depths", "ranks")
+PATH_LOG_PROBS, PATH_NOISY_LOG_PROBS = map(NodeNumbers._fields.index, ("path_log_probs", "path_noisy_log_probs"))
 
 
 def _number(name: str) -> property:
@@ -78,6 +80,11 @@ class DraftTree:
         """[B, N] bool: true at nodes, false at padding."""
         return np.arange(self.tokens.shape[1]) < self.num_nodes[:, None]
 
+    @cached_property
+    def deepest(self) -> int:
+        """The depth of the deepest node of all."""
+        return int(self.depths.max())
+
     def path_sums(self, values: Array, known: Array | None = None) -> Array:
         """[B, N]: `values` added up from the root (left out) to each node; 0 at the root, -inf at padding.
 
@@ -85,7 +92,7 @@ class DraftTree:
         which is what keeps the N best nodes parent-closed. `known` are the sums [B, fewer] of the same trees before
         their last level was drafted.
         """
-        level = int(self.depths.max())
+        level = self.deepest
         sums = np.full(self.tokens.shape, -np.inf)
         sums[:, 0] = 0.0
         if known is not None:
@@ -97,28 +104,32 @@ class DraftTree:
 
     def extend(self, frontier: Array, children: Children) -> Self:
         """The tree with `children` appended to the nodes of `frontier` ([B, F] nodes, -1 where a tree has fewer)."""
-        num_trees, _, width = children.tokens.shape
-        chosen = (frontier >= 0)[:, :, None] & np.isfinite(children.noisy_log_probs)
-        rows, picks = np.nonzero(chosen.reshape(num_trees, -1))  # picks count through [F, W]
+        num_trees, num_expanded, width = children.tokens.shape
+        chosen = np.isfinite(children.noisy_log_probs)
+        chosen &= (frontier >= 0)[:, :, None]
+        picks = np.flatnonzero(chosen)  # through [B, F, W]
+        expanded, ranks = np.divmod(picks, width)  # through [B, F]
+        rows = expanded // num_expanded
         counts = np.bincount(rows, minlength=num_trees)
-        indices = self.num_nodes[rows] + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
-        expanded, ranks = np.divmod(picks, width)
-        above = frontier[rows, expanded]
-        drafted = (rows, expanded, ranks)
-        links = np.stack((children.tokens[drafted], above, self.depths[rows, above] + 1, ranks), axis=1)
-        log_probs, noisy_log_probs = children.log_probs[drafted], children.noisy_log_probs[drafted]
+        indices = np.arange(len(rows)) + (self.num_nodes + counts - counts.cumsum())[rows]
+        above = frontier.reshape(-1)[expanded]
+        log_probs, noisy_log_probs = (column.reshape(-1)[picks] for column in children[1:3])
+        of_above = self.numbers[rows, above]
         ngrams, ngrams_top = children.ngram_log_probs, children.ngram_top_log_probs
         numbers = NodeNumbers(
             log_probs,
             noisy_log_probs,
-            children.entropies[rows, expanded],
-            children.top_log_probs[rows, expanded],
-            sibling_margins(children.noisy_log_probs)[drafted],
-            NO_NGRAMS if ngrams is None else ngrams[drafted],
-            NO_NGRAMS if ngrams_top is None else ngrams_top[rows, expanded],
-            self.path_log_probs[rows, above] + log_probs,
-            self.path_noisy_log_probs[rows, above] + noisy_log_probs,
+            children.entropies.reshape(-1)[expanded],
+            children.top_log_probs.reshape(-1)[expanded],
+            sibling_margins(children.noisy_log_probs).reshape(-1)[picks],
+            NO_NGRAMS if ngrams is None else ngrams.reshape(-1)[picks],
+            NO_NGRAMS if ngrams_top is None else ngrams_top.reshape(-1)[expanded],
+            of_above[:, PATH_LOG_PROBS] + log_probs,
+            of_above[:, PATH_NOISY_LOG_PROBS] + noisy_log_probs,
         ).block((len(rows),))
+        links = np.empty((len(rows), len(LINKS)), dtype=np.int64)
+        links[:, 0], links[:, 1], links[:, 3] = children.tokens.reshape(-1)[picks], above, ranks
+        links[:, 2] = self.depths[rows, above] + 1
         num_nodes = self.num_nodes + counts
         grown = type(self)(num_nodes, *_blank(num_trees, int(num_nodes.max())), self.paths)
         for old, wider, new in ((self.links, grown.links, links), (self.numbers, grown.numbers, numbers)):

@@ -52,9 +52,10 @@ class LookupDrafter:
             of_tree = tree.tokens[row].tolist(), tree.parents[row].tolist()
             for entry, node in enumerate(nodes):
                 contexts = self._texts[row].contexts(path_to(node, *of_tree))
-                found = contexts.expected(width)
-                tokens[row, entry, : len(found)] = found
-                log_probs[row, entry, : len(found)], top_log_probs[row, entry] = contexts.log_probs(found)
+                found = contexts.forecast(width)
+                tokens[row, entry, : len(found.tokens)] = found.tokens
+                log_probs[row, entry, : len(found.tokens)] = found.log_probs
+                top_log_probs[row, entry] = found.top_log_prob
         entropies = -(np.exp(log_probs) * np.maximum(log_probs, -1e4)).sum(axis=-1)
         return tree.extend(frontier, Children(tokens, log_probs, log_probs, entropies, top_log_probs))
 

@@ -7,6 +7,7 @@ Fixed: rank by the drafter's probability. At T = 0 the two are the same.
 One more child may come from the text's own n-grams: the walk is exact for any tree.
 """
 
+from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -100,13 +101,11 @@ def _with_one_more(children: Children, expected: Expected) -> Children:
     """Of `children` [B, F, W + W + 1], whose last W + 1 are `expected`, the drafter's W and the first other one."""
     width = children.tokens.shape[-1] - expected.tokens.shape[-1]
     found = expected.ngrams.besides(children.tokens[..., :width])
+    is_none, picks = found.ranks < 0, _picks(*children.tokens.shape, width + 1).copy()
     # Where there is no other one, fewer than W + 1 are expected, and the last is none.
-    chosen = np.where(found.ranks < 0, children.tokens.shape[-1] - 1, width + found.ranks).ravel()
-    nodes = np.arange(chosen.size)
-    for column in children[:3]:
-        column[..., width] = column.reshape(chosen.size, -1)[nodes, chosen].reshape(column.shape[:-1])
-    tokens, log_probs, noisy_log_probs = (column[..., : width + 1] for column in children[:3])
-    noisy_log_probs[..., -1][found.ranks < 0] = -np.inf
+    picks[..., width] += np.where(is_none, width, found.ranks)
+    tokens, log_probs, noisy_log_probs = (column.reshape(-1)[picks] for column in children[:3])
+    noisy_log_probs[is_none, width] = -np.inf
     return children._replace(
         tokens=tokens,
         log_probs=log_probs,
@@ -114,3 +113,9 @@ def _with_one_more(children: Children, expected: Expected) -> Children:
         ngram_log_probs=found.log_probs,
         ngram_top_log_probs=found.top_log_probs,
     )
+
+
+@lru_cache(maxsize=256)
+def _picks(num_trees: int, num_nodes: int, count: int, first: int) -> Array:
+    """[B, F, first] int64: where the first of the `count` entries of each node lie in a flattened block."""
+    return np.arange(num_trees * num_nodes * count).reshape(num_trees, num_nodes, count)[:, :, :first].copy()

@@ -30,8 +30,9 @@ def followers(text, size):
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 10, 60])
 def test_log_probs_are_the_smoothed_counts_of_the_text(length):
     text = np.random.default_rng(length).integers(VOCABULARY, size=length).tolist()
-    log_probs, _ = NgramModel(text).contexts(()).log_probs(range(VOCABULARY))
-    np.testing.assert_allclose(log_probs, [log(by_hand(text, token)) for token in range(VOCABULARY)])
+    contexts = NgramModel(text).contexts(())
+    for token in range(VOCABULARY):
+        np.testing.assert_allclose(contexts.log_prob(token), log(by_hand(text, token)))
 
 
 def other(contexts, candidates):
@@ -50,7 +51,7 @@ def test_it_names_the_most_frequent_follower_besides_the_candidates(candidates):
             others = [follower for follower in followers(text, size) if follower not in candidates]
             if others:
                 assert others.count(token) == max(map(others.count, others))
-                np.testing.assert_allclose(contexts.log_probs([token])[0], log(by_hand(text, token)))
+                np.testing.assert_allclose(contexts.log_prob(token), log(by_hand(text, token)))
                 break
         else:
             assert token == -1
@@ -68,24 +69,25 @@ def test_a_repeated_text_expects_its_own_next_token():
     text = [*range(20), *range(10)]
     contexts = NgramModel(text).contexts(())
     assert other(contexts, [11, 12]) == 10
-    rank, of_tokens, of_top = contexts.besides([11, 12], contexts.expected(3))
+    forecast = contexts.forecast(3)
+    rank, of_tokens = forecast.besides([11, 12])
     assert rank == 0
-    assert of_tokens[2] == of_top > log(0.5) > of_tokens[0]
+    assert of_tokens[2] == forecast.top_log_prob > log(0.5) > of_tokens[0]
 
 
 def test_where_the_drafter_expects_the_same_it_adds_nothing():
     contexts = NgramModel([*range(20), *range(10)]).contexts(())
     assert other(contexts, [10, 11]) == -1
-    rank, of_tokens, of_top = contexts.besides([10, 11], contexts.expected(3))
+    forecast = contexts.forecast(3)
+    rank, of_tokens = forecast.besides([10, 11])
     assert rank == -1
-    assert of_tokens[0] == of_top
+    assert of_tokens[0] == forecast.top_log_prob
 
 
 def test_a_token_never_seen_before_expects_nothing():
     contexts = NgramModel([1, 2, 3, 99]).contexts(())
     assert contexts.expected(2) == []
-    of_tokens, of_top = contexts.log_probs([1])
-    assert of_top == log(UNSEEN) < of_tokens[0]
+    assert contexts.forecast(2).top_log_prob == log(UNSEEN) < contexts.log_prob(1)
 
 
 @pytest.mark.parametrize("drafted", range(8))
@@ -96,4 +98,6 @@ def test_behind_a_path_it_answers_as_if_the_path_were_text(drafted):
         path = generator.integers(VOCABULARY, size=drafted).tolist()
         behind, as_text = NgramModel(text).contexts(path), NgramModel([*text, *path]).contexts(())
         assert behind.expected(9) == as_text.expected(9)
-        assert behind.log_probs(range(VOCABULARY)) == as_text.log_probs(range(VOCABULARY))
+        assert behind.forecast(9) == as_text.forecast(9)
+        for token in range(VOCABULARY):
+            assert behind.log_prob(token) == as_text.log_prob(token)

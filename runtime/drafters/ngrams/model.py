@@ -4,7 +4,7 @@ A small drafter seldom notices that the text repeats itself; the target does. Ku
 natural language model"), smoothed as by Witten and Bell 1991 ("The zero-frequency problem").
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import nlargest
 from math import log
 from typing import NamedTuple
@@ -43,12 +43,14 @@ class NgramModel:
         text = (*self._tokens[-ORDER:], *path)
         first = len(text) - len(path)
         known: list[Mapping[int, int]] = []
+        totals: list[int] = []
+        is_own = True
         for size in range(min(ORDER, len(text)) + 1):
             context = text[len(text) - size :]
             if not context or context in self._followers or self._datastore is None:
                 counts = self._followers.get(context, {})
             else:
-                counts = self._datastore.followers(context)
+                counts, is_own = self._datastore.followers(context), False
             added = [text[end] for end in range(max(first, size), len(text)) if text[end - size : end] == context]
             if added:  # only the path adds these
                 counts = dict(counts)
@@ -57,14 +59,17 @@ class NgramModel:
             if not counts:
                 break
             known.append(counts)
-        return Contexts(known, len(self._tokens) + len(path))
+            totals.append(len(counts) + (sum(counts.values()) if size else len(self._tokens) + len(path)))
+        # In the text itself, what followed anything is among its tokens, which are those behind the empty context.
+        return Contexts(known, totals, known[0] if known and is_own else set().union(*known))
 
 
 class Contexts(NamedTuple):
     """The last tokens of a text as contexts, by length, up to the longest that has been followed."""
 
     followers: Sequence[Mapping[int, int]]  # of each context, and how often they followed
-    num_tokens: int  # of the text
+    totals: Sequence[int]  # n_k + d_k of each
+    seen: Collection[int]  # every token that is a follower of any
 
     def expected(self, count: int) -> list[int]:
         """Up to `count` followers, those of the longest context first, the most frequent of each first."""
@@ -77,22 +82,39 @@ class Contexts(NamedTuple):
                 return found[:count]
         return found
 
-    def besides(self, candidates: Sequence[int], expected: Sequence[int]) -> "Proposal":
-        """What is said where a drafter has `candidates`, and one more than those, if there are, is `expected`."""
-        rank = next((rank for rank, token in enumerate(expected) if token not in candidates), -1)
-        return Proposal(rank, *self.log_probs((*candidates, expected[rank] if rank >= 0 else -1)))
+    def log_prob(self, token: int) -> float:
+        prob = UNSEEN
+        for counts, total in zip(self.followers, self.totals, strict=True):
+            prob = (counts.get(token, 0) + len(counts) * prob) / total
+        return log(prob)
 
-    def log_probs(self, tokens: Sequence[int]) -> tuple[list[float], float]:
-        """Of the `tokens`, and of the longest context's most frequent follower, that of UNSEEN where there is none."""
-        is_followed = len(self.followers) > 1
-        top = max(self.followers[-1], key=self.followers[-1].__getitem__) if is_followed else -1
-        asked, probs = (*tokens, top), [UNSEEN] * (len(tokens) + 1)
-        for size, counts in enumerate(self.followers):
-            distinct = len(counts)
-            total = distinct + (sum(counts.values()) if size else self.num_tokens)
-            probs = [(counts.get(token, 0) + distinct * prob) / total for token, prob in zip(asked, probs, strict=True)]
-        logs = [log(prob) for prob in probs]
-        return logs[:-1], logs[-1] if is_followed else log(UNSEEN)
+    def forecast(self, count: int) -> "Forecast":
+        """What can be said before a drafter has named fewer than `count` candidates."""
+        tokens = self.expected(count)
+        return Forecast(self, tokens, [self.log_prob(token) for token in tokens], self.log_prob(-1))
+
+
+class Forecast(NamedTuple):
+    """What a text expects, and says of it."""
+
+    contexts: Contexts
+    tokens: list[int]  # the most expected first
+    log_probs: list[float]  # of those
+    of_unseen: float  # log-probability of a token that is no follower
+
+    @property
+    def top_log_prob(self) -> float:
+        """Of the longest context's most frequent follower, that of UNSEEN where there is none."""
+        return self.log_probs[0] if self.tokens else log(UNSEEN)
+
+    def besides(self, candidates: Sequence[int]) -> "Proposal":
+        """What is said where a drafter has `candidates`."""
+        contexts, of_unseen = self.contexts, self.of_unseen
+        log_probs = [contexts.log_prob(token) if token in contexts.seen else of_unseen for token in candidates]
+        for rank, token in enumerate(self.tokens):
+            if token not in candidates:
+                return Proposal(rank, [*log_probs, self.log_probs[rank]])
+        return Proposal(-1, [*log_probs, of_unseen])
 
 
 class Proposal(NamedTuple):
@@ -100,4 +122,3 @@ class Proposal(NamedTuple):
 
     rank: int  # among the expected tokens, -1 where all of them are candidates
     log_probs: list[float]  # of the candidates, and of that one behind them
-    top_log_prob: float

@@ -4,13 +4,13 @@ Retrieval from the text itself (prompt lookup; RASD, arXiv:2503.03434, fuses suc
 drafter seldom notices that a text repeats itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ....controller.trees.tree import Array, DraftTree
 from ...schemes.ranked import Besides
-from .model import Contexts, NgramModel, Proposal
+from .model import Contexts, Forecast, NgramModel
 
 
 class NodeNgrams:
@@ -18,32 +18,39 @@ class NodeNgrams:
     `Ngrams` (see `ranked`)."""
 
     def __init__(self, texts: Sequence[NgramModel], tree: DraftTree, frontier: Array):
-        self._contexts: list[list[Contexts]] = []
-        self._expected: list[list[list[int]]] = []
-        for row, (text, nodes) in enumerate(zip(texts, frontier.tolist(), strict=True)):
-            of_tree = tree.tokens[row].tolist(), tree.parents[row].tolist()
-            self._contexts.append([text.contexts(path_to(node, *of_tree)) for node in nodes])
+        self._shape = frontier.shape
+        self._contexts: list[Contexts] = []
+        self._forecasts: list[Forecast] = []
+        tokens, parents = tree.tokens.tolist(), tree.parents.tolist()
+        for text, nodes, *of_tree in zip(texts, frontier.tolist(), tokens, parents, strict=True):
+            self._contexts += [text.contexts(path_to(node, *of_tree)) for node in nodes]
 
     def expected(self, count: int) -> Array:
-        self._expected = [[context.expected(count) for context in of_tree] for of_tree in self._contexts]
-        return filled_up(self._expected, count)
+        self._forecasts = [contexts.forecast(count) for contexts in self._contexts]
+        return filled_up(self._forecasts, count).reshape(*self._shape, count)
 
     def besides(self, candidates: Array) -> Besides:
-        of_trees = zip(self._contexts, candidates.tolist(), self._expected, strict=True)
-        return besides([list(map(Contexts.besides, *of_tree)) for of_tree in of_trees])
+        return besides(self._forecasts, candidates)
 
 
-def filled_up(expected: Sequence[Sequence[Sequence[int]]], count: int) -> Array:
-    """[B, F, count] of up to `count` tokens each, -1 behind the last."""
-    return np.array([[[*tokens, *[-1] * (count - len(tokens))] for tokens in of_tree] for of_tree in expected])
+def filled_up(forecasts: Iterable[Forecast], count: int) -> Array:
+    """[n, count] of up to `count` expected tokens each, -1 behind the last."""
+    return np.array([[*of_node.tokens, *[-1] * (count - len(of_node.tokens))] for of_node in forecasts])
 
 
-def besides(proposals: Sequence[Sequence[Proposal]]) -> Besides:
-    """Those of each node of each tree."""
-    ranks, log_probs, top_log_probs = (
-        np.array([[proposal[column] for proposal in of_tree] for of_tree in proposals]) for column in range(3)
+def besides(forecasts: Iterable[Forecast], candidates: Array) -> Besides:
+    """Of each node, the `candidates` [B, F, W] of all, one after another."""
+    *shape, width = candidates.shape
+    proposals, top_log_probs = [], []
+    for forecast, of_node in zip(forecasts, candidates.reshape(-1, width).tolist(), strict=True):
+        proposals.append(forecast.besides(of_node))
+        top_log_probs.append(forecast.top_log_prob)
+    ranks, log_probs = zip(*proposals, strict=True)
+    return Besides(
+        np.array(ranks).reshape(shape),
+        np.array(log_probs, dtype=np.float32).reshape(*shape, width + 1),
+        np.array(top_log_probs, dtype=np.float32).reshape(shape),
     )
-    return Besides(ranks, log_probs.astype(np.float32), top_log_probs.astype(np.float32))
 
 
 def path_to(node: int, tokens: Sequence[int], parents: Sequence[int]) -> list[int]:
