@@ -30,9 +30,9 @@ from ..bench.measure import WARM_UP_TOKENS, Speed
 from ..bench.policies import Job, Run
 
 # Settings of each family; the fastest of a round is measured.
-CHAINS = (1, 2, 3, 5)
-TREES = ((2, 4, 7), (4, 4, 15), (8, 6, 31))  # depth, width, budget
-THETA_SCALES = (0.7, 1.0, 1.4, 2.0)
+CHAINS = (1, 2, 3)
+TREES = ((2, 4, 7), (4, 4, 15), (6, 4, 23))  # depth, width, budget
+THETA_SCALES = (0.7, 1.0, 1.4)
 NUM_PROMPTS = 24
 LEAST_TEXTS = 8  # of a round
 TOKENS_PER_TEXT = 3  # and text side by side, at least
