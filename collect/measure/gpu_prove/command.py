@@ -111,9 +111,10 @@ def _parts(proof: ProofConfig, device: torch.device) -> Iterator[dict[str, Any]]
     rows, watched = [], []
     for batch in proof.batches:
         decoder = tree_decoder(pair, COUPLED, learned_selector(checkpoint, table))
+        decoder.prepare(batch)
         texts = [job._replace(max_tokens=1000) for job in round_of(jobs, batch, 0)[:batch]]
-        watched.append(watch(decoder, texts, proof.trace if batch == 1 else None))
         rows += compare(pair, checkpoint, table, jobs, batch, proof.rounds)
+        watched.append(watch(decoder, texts, proof.trace if batch == 1 else None))
         yield {"steps": as_rows(watched), "decoding": as_rows(rows)}
     print_table(f"Decoding at T = {proof.temperature:g}", as_rows(rows))
     print_table("Learned trees on the device, per step", as_rows(watched))

@@ -22,7 +22,7 @@ from ....runtime.build import plain_decoder, tree_decoder
 from ....runtime.decoder import Decoder
 from ....runtime.pair import Pair
 from ....runtime.sampling import Sampling
-from ....runtime.stats import DecodeStats
+from ....runtime.stats import DecodeStats, StepRecord
 from ...prompts.prompt import prompt_ids
 from ...prompts.sources import PromptConfig, load_prompts
 from ..bench.concurrency import Way, side_by_side, varied
@@ -148,6 +148,7 @@ def watch(decoder: Decoder, jobs: Sequence[Job], trace: Path | None = None) -> W
     while len(next(steps).num_emitted) < len(jobs):
         pass  # prompts are read one after another
     records = [next(steps) for _ in range(NUM_WATCHED)]
+    ms = sum(record.total_ms for record in records) / NUM_WATCHED
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * torch.cuda.is_available()]
     with profile(activities=activities, acc_events=True) as profiler:
         for _ in range(NUM_WATCHED):
@@ -156,32 +157,31 @@ def watch(decoder: Decoder, jobs: Sequence[Job], trace: Path | None = None) -> W
         profiler.export_chrome_trace(str(trace))
     events: Any = profiler.events()
     on_device = [event for event in events if event.device_type.name == "CUDA"]
-    busy_ms = sum(event.device_time for event in on_device) / 1e3
-    waits = sum(1 for _ in _waits(steps, NUM_WATCHED))
-    ms = sum(record.total_ms for record in records)
+    busy_ms = sum(event.device_time for event in on_device) / 1e3 / NUM_WATCHED
+    waits, levels = _waits(steps, NUM_WATCHED)
     return Watched(
         len(jobs),
-        ms=round(ms / NUM_WATCHED, 3),
+        ms=round(ms, 3),
         busy_share=round(busy_ms / ms, 3),
         kernels=len(on_device) / NUM_WATCHED,
         waits=waits / NUM_WATCHED,
-        levels=sum(len(record.level_widths) for record in records) / NUM_WATCHED,
+        levels=levels / NUM_WATCHED,
     )
 
 
-def _waits(steps: Iterator[Any], count: int) -> Iterator[str]:
-    """What made the host wait in so many steps; nothing without a device."""
+def _waits(steps: Iterator[StepRecord], count: int) -> tuple[int, int]:
+    """How often the host waited for the device in so many steps, and how many levels they drafted; without a device it
+    never waits."""
     if not torch.cuda.is_available():
-        return
+        return 0, sum(len(next(steps).level_widths) for _ in range(count))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            for _ in range(count):
-                next(steps)
+            levels = sum(len(next(steps).level_widths) for _ in range(count))
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    yield from (str(each.message) for each in caught if "synchron" in str(each.message))
+    return sum("synchron" in str(each.message) for each in caught), levels
 
 
 def as_rows(parts: Sequence[Any]) -> list[dict[str, Any]]:
