@@ -63,6 +63,12 @@ class Layout(NamedTuple):
         packed = np.maximum(real.ravel().cumsum() - 1, 0).reshape(real.shape)
         return cls(texts, columns, real.sum(axis=1), packed)
 
+    def rows(self, block: Array) -> Array:
+        """[M, ...] of a block [B, n, ...]."""
+        if len(self.texts) == self.packed.size:
+            return block.reshape(-1, *block.shape[2:])
+        return block[self.texts, self.columns]
+
     def blocks(self, shape: Shape) -> Array:
         """[2, N] int64 of the attention, see `PackedRows`."""
         blocks = np.zeros((2, shape.num_blocks), dtype=np.int64)

@@ -142,7 +142,7 @@ class StaticModel(TransformersModel):
             numbers[-shape.num_texts :][:num_texts] = of_logits
             of_logits = np.arange(num_texts)
         chosen = np.append(of_logits, layout.packed) if self.hidden_layers else of_logits
-        seen = self._paged.seen_bits(visible)[layout.texts, layout.columns]
+        seen = layout.rows(self._paged.seen_bits(visible))
         (logits, *hidden), indices = self._run(shape, numbers, seen, chosen, features)
         self.hidden = None
         if hidden:
@@ -159,8 +159,8 @@ class StaticModel(TransformersModel):
         of_rows = of_rows[:, : len(layout.texts)]
         slots = first_slot + layout.texts
         lengths = self.lengths[slots]
-        of_rows[0], of_rows[1] = tokens[layout.texts, layout.columns], positions[layout.texts, layout.columns]
-        np.minimum(of_rows[1], self.context_length - 1, out=of_rows[1])
+        of_rows[0] = layout.rows(tokens)
+        np.minimum(layout.rows(positions), self.context_length - 1, out=of_rows[1])
         of_rows[2] = self._paged.rows_at(slots, lengths + (num_seen - block[1]) + layout.columns)
         of_rows[3], of_rows[4] = slots, lengths
         is_whole = len(layout.texts) == tokens.size
