@@ -30,6 +30,7 @@ class Shape(NamedTuple):
     block_rows: int  # of the attention, see `PackedRows`
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def of(cls, num_texts: int, num_rows: int, *, is_last: bool, heads: int) -> Self:
         """The shape of the menu for so many texts and rows; `heads` of the queries read the same key head."""
         texts = menu_size(TEXTS, num_texts)
