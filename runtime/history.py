@@ -41,10 +41,8 @@ class TextHistory:
             surprises = Surprises(*to_host(*surprise(sampler.warp(rows.flatten(0, 1)[flat[0]]), flat[1])))
         else:
             surprises = Surprises(*(numbers[slots, above] for numbers in verdict.surprises))
-        for slot in range(len(counts)):
-            history = self.values[slot].tolist()
-            tokens = slice(int(counts[slot]))
-            columns = (column[slot, tokens].tolist() for column in surprises)
-            for log_prob, entropy in zip(*columns, strict=True):
-                history = advance(history, log_prob, entropy)
-            self.values[slot] = history
+        histories, columns = self.values.tolist(), (column.tolist() for column in surprises)
+        for slot, (count, log_probs, entropies) in enumerate(zip(counts.tolist(), *columns, strict=True)):
+            for log_prob, entropy in zip(log_probs[:count], entropies[:count], strict=True):
+                histories[slot] = advance(histories[slot], log_prob, entropy)
+        self.values = np.array(histories)

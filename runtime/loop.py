@@ -210,7 +210,7 @@ class Batch:
         target.commit(verdict.path)
         if drafter is not None and selector is not None and step is not None:
             path = verdict.path
-            drafted_path = np.where(path >= 0, np.take_along_axis(nodes, np.maximum(path, 0), axis=1), -1)
+            drafted_path = np.where(path >= 0, nodes[np.arange(len(path))[:, None], path], -1)
             drafter.commit(drafted, drafted_path, verdict.next_tokens)
             step.record(kept, widths, verdict.accepted_lengths + 1)
             if reads_history:
@@ -230,7 +230,7 @@ class Batch:
             if frontier.shape[1] == 0:
                 return tree, widths
             clock.charge("controller")
-            widths.append(max(len({*row.tolist()} - {-1}) for row in frontier))
+            widths.append(max(len({*row} - {-1}) for row in frontier.tolist()))
             num_nodes = int(tree.num_nodes.sum())
             tree = drafter.expand(tree, frontier, width, self._slots.sampler)
             clock.charge("draft")

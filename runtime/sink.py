@@ -36,10 +36,11 @@ def emit(sinks: Sequence[TokenSink], tree: DraftTree, path: Array, next_tokens: 
     A sink that raises ends its own request alone.
     """
     counts = np.zeros(len(sinks), dtype=np.int64)
-    for row, sink in enumerate(sinks):
-        accepted = path[row][path[row] >= 0]
+    lengths = (path >= 0).sum(axis=1).tolist()
+    accepted = tree.tokens[np.arange(len(path))[:, None], path].tolist()
+    for row, (sink, length, next_token) in enumerate(zip(sinks, lengths, next_tokens.tolist(), strict=True)):
         try:
-            counts[row] = sink.append([*tree.tokens[row, accepted].tolist(), int(next_tokens[row])])
+            counts[row] = sink.append([*accepted[row][:length], next_token])
         except Exception as error:
             sink.fail(error)
     return counts

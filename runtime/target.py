@@ -68,6 +68,9 @@ class Target:
     def score(self, tree: DraftTree) -> Tensor:
         """[B, N, V]: logits after each node of the trees of the first B slots, given its path."""
         num_trees, size = tree.tokens.shape
+        if not any(map(len, self._unread[:num_trees])):
+            positions = self.model.lengths[:num_trees, None] + np.maximum(tree.depths, 0)
+            return self._session.model.forward(tree.tokens, positions, tree.parents, num_logits=size, real=tree.valid)
         unread, is_unread = ending_together(self._unread[:num_trees])
         width = unread.shape[1]
         real = np.concatenate((is_unread, tree.valid), axis=1)
@@ -86,17 +89,23 @@ class Target:
     def commit(self, path: Array) -> None:
         """Keep the root and the accepted `path` ([B, A] nodes, -1 behind the last) of the trees just scored."""
         num_trees = len(path)
-        _, is_unread = ending_together(self._unread[:num_trees])
+        rows = np.concatenate((np.zeros((num_trees, 1), dtype=np.int64), path), axis=1)
+        if any(map(len, self._unread[:num_trees])):
+            rows = self._behind_unread(rows)
+            self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
+        self._session.model.commit(rows)
+        if self._hidden_layers:
+            for slot, kept in enumerate(rows):
+                self._remember(slot, slot, kept[kept >= 0])
+
+    def _behind_unread(self, nodes: Array) -> Array:
+        """[B, more] rows of the last forward: unread tokens, then `nodes` [B, A + 1]; -1 behind each slot's last."""
+        _, is_unread = ending_together(self._unread[: len(nodes)])
         width = is_unread.shape[1]
         unread = np.where(is_unread, np.arange(width), -1)
-        root = np.full((num_trees, 1), width)
-        rows = np.concatenate((unread, root, np.where(path >= 0, path + width, -1)), axis=1)
+        rows = np.concatenate((unread, np.where(nodes >= 0, nodes + width, -1)), axis=1)
         # -1 entries may only come last.
-        rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
-        self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
-        self._session.model.commit(rows)
-        for slot, kept in enumerate(rows):
-            self._remember(slot, slot, kept[kept >= 0])
+        return np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
 
     def _remember(self, slot: int, index: int, rows: Array) -> None:
         """Keep the hidden states of committed `rows` [n] of the last forward, in which the slot had this `index`."""

@@ -51,37 +51,29 @@ class LearnedScorer:
         answers = self._network(features.reshape(-1, features.shape[-1]))
         only_child, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
         coverage = np.minimum(coverage, 0.0, out=coverage)  # NaN stays NaN, and the selector drafts nothing under it
-        self._note_strange(only_child, tree, known)
         if before is not None:
             assert before.only_child is not None, "an answer of another scorer"
             only_child = np.concatenate((before.only_child[:, :known], only_child), axis=1)
             coverage = np.concatenate((before.coverage[:, :known], coverage), axis=1)
         # Siblings may lie on both sides of `known`, so all are normalised again.
-        accept = _trusted(only_child, tree)
+        # NaN compares false.
+        strange = ~((only_child <= 0.0) & (only_child > -np.inf))
+        if strange.any():
+            self._note_strange(strange[:, known:] & (tree.depths[:, known:] > 0))
+            # There the drafter's confidence.
+            accept = among_siblings(np.where(strange, -np.inf, only_child), tree)
+            accept = np.where(strange, np.minimum(tree.noisy_log_probs, 0.0), accept)
+        else:
+            accept = among_siblings(only_child, tree)
         accept[:, 0] = 0.0
         return Scores(tree, accept, coverage, only_child)
 
-    def _note_strange(self, scores: Array, tree: DraftTree, known: int) -> None:
+    def _note_strange(self, strange: Array) -> None:
         """Count the new nodes whose score is no log-probability."""
-        num_strange = int((_strange(scores) & (tree.depths[:, known:] > 0)).sum())
+        num_strange = int(strange.sum())
         if num_strange and not self.num_distrusted:
             log.warning("the selector answered with no log-probability; the drafter's confidence is used instead")
         self.num_distrusted += num_strange
-
-
-def _trusted(only_child: Array, tree: DraftTree) -> Array:
-    """[B, N] the nodes among their siblings, by the network's scores of each as an only child; the drafter's confidence
-    replaces what is no finite log-probability."""
-    strange = _strange(only_child)
-    if not strange.any():
-        return among_siblings(only_child, tree)
-    trusted = among_siblings(np.where(strange, -np.inf, only_child), tree)
-    return np.where(strange, np.minimum(tree.noisy_log_probs, 0.0), trusted)
-
-
-def _strange(scores: Array) -> Array:
-    """Bool, of the shape of `scores`: what is no finite log-probability; NaN compares false."""
-    return ~((scores <= 0.0) & (scores > -np.inf))
 
 
 def open_session(graph: bytes, *, trusted: bool = True) -> onnxruntime.InferenceSession:

@@ -66,7 +66,8 @@ class SelectorStep:
             return nodes
         rows = np.arange(len(nodes))[:, None]
         predicted = np.exp(log_values[rows, nodes][:, :, None] + coverage[rows, nodes])
-        predicted[nodes < 0] = 0.0
+        if len(nodes) > 1:  # a single tree has no padding
+            predicted[nodes < 0] = 0.0
         return nodes[:, : best_width(np.exp(log_values[:, 1:]), predicted, self._prices, tree.deepest)]
 
     def keep(self, tree: DraftTree) -> Array:

@@ -78,7 +78,7 @@ class LanguageModelDrafter:
             logits = self._node_logits(tree, nodes)
         root_positions = self.model.lengths[: len(nodes)] - 1  # the root has been read by now
         if entries is None:
-            positions = root_positions + tree.depths.max() + 1
+            positions = root_positions + tree.deepest + 1
             ngrams = NodeNgrams(self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
             return tree.extend(frontier, draft(self.scheme, logits, positions, width, sampler, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
@@ -91,10 +91,9 @@ class LanguageModelDrafter:
     def _node_logits(self, tree: DraftTree, frontier: Array) -> Tensor:
         """[B, F, V] of nodes of the deepest level, which become rows of the cache."""
         parents = self._rows.add(tree, frontier)
-        nodes = np.maximum(frontier, 0)
-        depths = np.take_along_axis(tree.depths, nodes, axis=1)
-        positions = self.model.lengths[: len(nodes), None] - 1 + depths
-        tokens = np.take_along_axis(tree.tokens, nodes, axis=1)
+        nodes, trees = np.maximum(frontier, 0), np.arange(len(frontier))[:, None]
+        positions = self.model.lengths[: len(nodes), None] - 1 + tree.depths[trees, nodes]
+        tokens = tree.tokens[trees, nodes]
         return self._session.model.forward(tokens, positions, parents, real=frontier >= 0)
 
     def _without_long_reads(self, frontier: Array) -> Array:
@@ -112,24 +111,27 @@ class LanguageModelDrafter:
     def _root_logits(self, frontier: Array) -> Tensor:
         """[B, 1, V] after the roots; reads the tokens committed since the last draft, the root last."""
         drafting = frontier[:, 0] >= 0
-        unread = [self._unread[slot] if wanted else self._unread[slot][:0] for slot, wanted in enumerate(drafting)]
-        last_rows = append_texts(self._session.model, unread)
-        for slot in np.nonzero(drafting)[0]:
+        texts = zip(self._unread, drafting.tolist(), strict=False)
+        unread = [text if wanted else text[:0] for text, wanted in texts]
+        logits = append_texts(self._session.model, unread)[:, None]
+        for slot in np.nonzero(drafting)[0].tolist():
             self._unread[slot] = unread[slot][:0]
-        some_row = next(row for row in last_rows if row is not None)
-        return torch.stack([some_row if row is None else row for row in last_rows])[:, None]
+        return logits
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         on_path = path >= 0
-        path_rows = np.where(on_path, self._rows.of(tree)[np.arange(len(path))[:, None], path], -1)
+        trees = np.arange(len(path))[:, None]
+        path_rows = np.where(on_path, self._rows.of(tree)[trees, path], -1)
         self._session.model.commit(path_rows)
+        # Of each path, the tokens that have no row and the next one are yet to be read.
+        tokens = np.concatenate((tree.tokens[trees, path], next_tokens[:, None]), axis=1)
+        is_text = np.concatenate((on_path, np.ones_like(trees, dtype=bool)), axis=1)
+        is_unread = is_text.copy()
+        is_unread[:, :-1] &= path_rows < 0
         for slot in range(len(path)):
-            missed = path[slot][on_path[slot] & (path_rows[slot] < 0)]
-            added = np.append(tree.tokens[slot, missed], next_tokens[slot])
-            self._unread[slot] = np.concatenate((self._unread[slot], added))
+            self._unread[slot] = np.concatenate((self._unread[slot], tokens[slot][is_unread[slot]]))
             if self._drafts_ngrams:
-                accepted = tree.tokens[slot, path[slot][on_path[slot]]].tolist()
-                self._ngrams[slot].extend([*accepted, int(next_tokens[slot])])
+                self._ngrams[slot].extend(tokens[slot][is_text[slot]].tolist())
         self.forget_tree(len(path))
 
     def forget_tree(self, num_trees: int) -> None:

@@ -24,6 +24,8 @@ def extended(seen: Array, parents: Array) -> Array:
     above = parents
     while (above >= 0).any():
         wider[:, num_old:num_rows] |= wider[trees, above]
+        if above.max() < num_old:
+            break
         above = np.where(above >= num_old, above[trees, np.maximum(above - num_old, 0)], -1)
     return wider[:, :num_rows]
 

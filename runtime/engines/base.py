@@ -117,25 +117,37 @@ def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
     return last_row
 
 
-def append_texts(model: CachedModel, tokens: list[Array]) -> list[Tensor | None]:
-    """The same for the first slots at once; sequences longer than a chunk, or that would pad the others to twice the
-    work, are first read alone."""
-    last_rows: list[Tensor | None] = [None] * len(tokens)
+def append_texts(model: CachedModel, tokens: list[Array]) -> Tensor:
+    """The same for the first slots at once, of which some have tokens; [B, V], of which rows of the others mean
+    nothing.
+
+    Sequences longer than a chunk, or that would pad the others to twice the work, are first read alone.
+    """
     counts = np.array([len(text) for text in tokens])
     is_even = model.packs or counts.max() * len(tokens) <= 2 * counts.sum()
+    alone: dict[int, Tensor] = {}
     for slot in np.nonzero(counts > (CHUNK if is_even else FEW))[0].tolist():
-        last_rows[slot] = append_text(model, slot, tokens[slot])
-        counts[slot] = 0
+        row = append_text(model, slot, tokens[slot])
+        assert row is not None
+        alone[slot], counts[slot] = row, 0
     if not counts.any():
-        return last_rows
-    block, real = ending_together([text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)])
+        last_rows = next(iter(alone.values())).expand(len(tokens), -1)
+    else:
+        last_rows = _append_block(
+            model, [text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)]
+        )
+    return torch.stack([alone.get(slot, row) for slot, row in enumerate(last_rows)]) if alone else last_rows
+
+
+def _append_block(model: CachedModel, tokens: list[Array]) -> Tensor:
+    """The same, in one forward."""
+    block, real = ending_together(tokens)
+    counts = real.sum(axis=1)
     positions = model.lengths[: len(tokens), None] + real.cumsum(axis=1) - 1
     logits = model.forward(block, positions, chain(real), num_logits=1, real=real)
     rows = np.arange(block.shape[1])
     model.commit(np.where(rows < counts[:, None], rows + (len(rows) - counts)[:, None], -1))
-    for slot in np.nonzero(counts)[0].tolist():
-        last_rows[slot] = logits[slot, 0]
-    return last_rows
+    return logits[:, 0]
 
 
 def ending_together(texts: Sequence[Array]) -> tuple[Array, Array]:

@@ -22,17 +22,24 @@ from .sampled_tree import single_tree
 
 def walk(tree: DraftTree, sampled: Array) -> Verdict:
     """The verdict on trees whose nodes are followed by the target's tokens `sampled` [B, N] int64."""
-    slots = np.arange(len(sampled))
-    return follow(tree, lambda depth, nodes: sampled[slots, nodes])
+    slots = np.arange(len(sampled))[:, None]
+    agrees = (tree.depths > 0) & (tree.tokens == sampled[slots, tree.parents])
+    path, ends = np.full((len(sampled), tree.deepest), -1, dtype=np.int64), [0] * len(sampled)
+    of_trees, nodes = np.nonzero(agrees)
+    columns = (of_trees, nodes, tree.parents[of_trees, nodes], tree.depths[of_trees, nodes])
+    for slot, node, parent, depth in zip(*(column.tolist() for column in columns), strict=True):
+        if parent == ends[slot]:  # in order, so parents come first
+            path[slot, depth - 1] = ends[slot] = node
+    return Verdict(path, sampled[slots[:, 0], ends])
 
 
 def follow(tree: DraftTree, sample: Callable[[int, Array], Array]) -> Verdict:
-    """The same, where `sample(depth, nodes)` gives the target's tokens [B] after one node per tree [B]; it is called
-    once per depth, while a tree has a child with that token."""
+    """The same, depth by depth: `sample(depth, nodes)` gives the target's tokens [B] after one node per tree [B]; it is
+    called once per depth, while a tree has a child with that token."""
     nodes = np.zeros(len(tree.tokens), dtype=np.int64)
     next_tokens = np.zeros(len(nodes), dtype=np.int64)
     walking = np.ones(len(nodes), dtype=bool)
-    path = np.full((len(nodes), int(tree.depths.max())), -1, dtype=np.int64)
+    path = np.full((len(nodes), tree.deepest), -1, dtype=np.int64)
     for depth in range(path.shape[1] + 1):
         sampled = sample(depth, nodes)
         next_tokens = np.where(walking, sampled, next_tokens)

@@ -70,7 +70,7 @@ class EagleDrafter:
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         if tree.tokens.shape[1] == 1:
             self._take_features(np.nonzero(frontier[:, 0] >= 0)[0])
-            frontier = np.where(self._is_ready(len(frontier))[:, None], frontier, -1)
+            frontier = np.where(self._is_ready(len(frontier))[:, None], frontier[:, :1], -1)
             if (frontier < 0).all():
                 return tree
             logits = self._root_logits(frontier[:, 0] >= 0)

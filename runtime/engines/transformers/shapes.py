@@ -30,6 +30,7 @@ class Shape(NamedTuple):
     block_rows: int  # of the attention, see `PackedRows`
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def of(cls, num_texts: int, num_rows: int, *, heads: int) -> Self:
         """The shape of the menu for so many texts and rows; `heads` of the queries read the same key head."""
         texts = menu_size(TEXTS, num_texts)
@@ -78,12 +79,16 @@ class Layout(NamedTuple):
         numbers = padding(shape).copy()
         rows, blocks = numbers[: 5 * shape.num_rows].reshape(5, -1), numbers[5 * shape.num_rows :]
         for row, values in enumerate(of_block):
-            rows[row, : len(self.texts)] = values[self.texts, self.columns]
+            rows[row, : len(self.texts)] = self.rows(values)
         for row, values in enumerate(of_rows, start=len(of_block)):
             rows[row, : len(self.texts)] = values
         of_attention = whole_blocks(*self.packed.shape, shape) if self.is_whole else self.blocks(shape)
         blocks[: of_attention.size], blocks[of_attention.size] = of_attention.ravel(), num_seen
         return numbers
+
+    def rows(self, block: Array) -> Array:
+        """[M, ...] of a block [B, n, ...]."""
+        return block.reshape(-1, *block.shape[2:]) if self.is_whole else block[self.texts, self.columns]
 
     @property
     def is_whole(self) -> bool:

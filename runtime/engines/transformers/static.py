@@ -144,7 +144,7 @@ class StaticModel(TransformersModel):
         stored = self._paged.rows_at(slots, lengths + (num_seen - num_rows) + layout.columns)
         within = np.minimum(positions, self.context_length - 1)
         numbers = layout.numbers(shape, (tokens, within), (stored, slots, lengths), num_seen)
-        seen = self._paged.seen_bits(visible)[layout.texts, layout.columns]
+        seen = layout.rows(self._paged.seen_bits(visible))
         wanted = layout.packed[:, num_rows - num_logits :].ravel()
         logits, hidden = self._run(shape, numbers, seen, wanted, layout.packed.ravel(), features)
         self.hidden = None if hidden is None else hidden.view(num_texts, num_rows, -1)
