@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
+from .batch import Batch
 from .drafters.base import Drafter
-from .loop import Batch, Loop, Observer
+from .loop import Loop, Observer
 from .request import Request, check_request
 from .sink import TokenSink
 from .stats import DecodeStats, StepRecord

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 from treewright.runtime.engines.transformers.cache import RowShape
-from treewright.runtime.engines.transformers.paged_cache import SCRATCH, PagedCache
+from treewright.runtime.engines.transformers.page_tables import SCRATCH
+from treewright.runtime.engines.transformers.paged_cache import PagedCache
 from treewright.runtime.engines.transformers.pages import PAGE
 
 NUM_LAYERS = 2

@@ -9,8 +9,8 @@ from threading import Condition, Thread
 from typing import Self
 
 from ...controller.errors import what_it_says
+from ..batch import Batch
 from ..decoder import Decoder
-from ..loop import Batch
 from ..request import Request
 from .errors import ServeError
 from .job import Job, Piece, Text

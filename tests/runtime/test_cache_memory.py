@@ -7,7 +7,8 @@ import pytest
 import torch
 from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.engines.transformers.cache import RowShape, TreeCache
-from treewright.runtime.engines.transformers.paged_cache import PagedCache, num_pages_for
+from treewright.runtime.engines.transformers.page_tables import num_pages_for
+from treewright.runtime.engines.transformers.paged_cache import PagedCache
 from treewright.runtime.engines.transformers.pages import PAGE
 
 LAYOUT = {"dtype": torch.bfloat16, "device": torch.device("meta")}

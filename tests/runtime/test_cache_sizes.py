@@ -8,7 +8,7 @@ from treewright.controller.errors import InputError
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
-from treewright.runtime.engines.transformers.paged_cache import MOST_SLOTS
+from treewright.runtime.engines.transformers.page_tables import MOST_SLOTS
 from treewright.runtime.engines.transformers.pages import PAGE
 from treewright.runtime.engines.transformers.pair import CACHE_SHARE, size_caches
 from treewright.runtime.engines.transformers.static import StaticModel

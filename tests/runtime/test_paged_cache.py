@@ -7,7 +7,7 @@ import pytest
 import torch
 from marks import append, cache_of, pages, stored, write
 from treewright.controller.errors import InputError
-from treewright.runtime.engines.transformers.paged_cache import MOST_SLOTS
+from treewright.runtime.engines.transformers.page_tables import MOST_SLOTS
 from treewright.runtime.engines.transformers.pages import PAGE
 
 

@@ -5,8 +5,9 @@ from treewright.controller.contract import COUPLED
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.batch import Batch
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
-from treewright.runtime.loop import Batch, Loop
+from treewright.runtime.loop import Loop
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
 

@@ -17,10 +17,10 @@ from .attention import TREE_ATTENTION
 from .cache import RowShape, TreeCache, row_shapes
 from .fingerprint import fingerprint
 from .loading import load_weights
-from .packing import Group, Packing, parts
+from .packing import Packing, groups_of
 from .probe import tree_error
-from .support import context_length, num_rows, own_attention, unsupported_reason
-from .windows import Masks, layer_windows, row_distances, seen_rows
+from .support import context_length, not_as_tree, num_rows, own_attention, unsupported_reason
+from .windows import layer_windows, masks_of
 
 # Rows of padding in a block: running over fewer costs less than gathering the other rows in every layer.
 LEAST_SKIPPED = 16
@@ -64,12 +64,12 @@ class TransformersModel:
         try:
             opened = cls(model.to(device), num_rows(model), **options)
         except InputError as error:
-            raise _not_as_tree(name, model, str(error)) from error
+            raise not_as_tree(name, model, str(error)) from error
         except Exception as error:  # an architecture that is no decoder may fail anywhere in its own code
-            raise _not_as_tree(name, model, what_it_says(error)) from error
+            raise not_as_tree(name, model, what_it_says(error)) from error
         reason = opened.check()
         if reason is not None:
-            raise _not_as_tree(name, model, reason)
+            raise not_as_tree(name, model, reason)
         return opened
 
     def check(self) -> str | None:
@@ -155,7 +155,7 @@ class TransformersModel:
     ) -> Tensor:
         """Over all rows of the block."""
         visible = self._cache.open_rows(parents, first_slot)
-        masks = None if self._sees_all(visible) else self._masks(visible, slice(None))
+        masks = None if self._sees_all(visible) else masks_of(self._cache, self._windows, visible)
         options: dict[str, Any] = {"attention_mask": masks and masks.full}
         if masks and masks.windowed:  # an option that some models do not know
             options["windowed"] = masks.windowed
@@ -172,7 +172,9 @@ class TransformersModel:
         visible = self._cache.open_rows(parents, first_slot, real)
         packing = Packing.of(real, self.device)
         kept, of_logits = packing.last(num_logits)
-        groups = self._groups(real, visible)
+        groups = groups_of(
+            real, self.device, lambda slots, part: masks_of(self._cache, self._windows, visible[slots, part], slots)
+        )
         # No mask would have transformers make one of its own.
         options = {"attention_mask": groups[0].masks.full, "groups": groups}
         output = self._model_output(tokens[real][None], positions[real][None], kept, **options)
@@ -211,33 +213,5 @@ class TransformersModel:
         is_short = all(end < size for size in self._windows.values())
         return is_short and visible.shape[1] == 1 and bool(visible.all() and (ends == end).all())
 
-    def _groups(self, real: Array, visible: Array) -> list[Group]:
-        groups, num_packed = [], 0
-        for slots, columns in parts(real):
-            packing = Packing.of(real[slots, columns], self.device)
-            packed = slice(num_packed, num_packed + len(packing.indices))
-            groups.append(Group(slots, packed, packing, self._masks(visible[slots, columns], slots)))
-            num_packed = packed.stop
-        return groups
-
-    def _masks(self, visible: Array, slots: slice) -> Masks:
-        """Of the `slots` among this forward's, whose rows see what is `visible` [B, n, m] of the tree rows."""
-        cache, lengths, distances = self._cache, self._lengths[slots], None
-        if any(size < cache.end for size in self._windows.values()):
-            distances = row_distances(visible, cache.depths[slots], lengths, cache.end)
-        seen = seen_rows(visible, lengths, cache.end)
-        return Masks.of(seen, self._windows, distances, like=cache.storage)
-
     def commit(self, rows: Array) -> None:
         self._cache.commit(rows)
-
-
-class NotAsTreeError(InputError):
-    """The error where a model cannot be decoded as a tree in the way that was tried."""
-
-
-def _not_as_tree(name: str, model: PreTrainedModel, reason: str) -> NotAsTreeError:
-    return NotAsTreeError(
-        f"{name!r} ({model.config.model_type}) cannot be decoded as a tree: {reason}; choose a model of another "
-        "architecture"
-    )

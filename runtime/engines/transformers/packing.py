@@ -4,7 +4,7 @@ All of a model but attention works row by row. Attention works on groups of slot
 trees does not pad them to its length.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -64,3 +64,14 @@ def parts(real: Array) -> Iterator[tuple[slice, slice]]:
         columns = np.nonzero(real[slots].any(axis=0))[0]
         if len(columns):
             yield slots, slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def groups_of(real: Array, device: torch.device, masks: Callable[[slice, slice], Masks]) -> list[Group]:
+    """The groups of a block [B, n]; `masks` are those of some slots and columns."""
+    groups, num_packed = [], 0
+    for slots, columns in parts(real):
+        packing = Packing.of(real[slots, columns], device)
+        packed = slice(num_packed, num_packed + len(packing.indices))
+        groups.append(Group(slots, packed, packing, masks(slots, columns)))
+        num_packed = packed.stop
+    return groups

@@ -14,14 +14,11 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ....controller.errors import InputError
 from ....controller.trees.tree import Array
-from ...machine.transfer import send, to_device
+from ...machine.transfer import to_device
 from ..ancestry import NO_ROWS, extended
 from .cache import RowShape
+from .page_tables import PageTables, num_pages_for
 from .pages import PAGE, PackedRows, kernels
-
-MOST_SLOTS = 256
-# A page that no text has: rows that only pad a forward are stored there.
-SCRATCH = 0
 
 
 class PagedCacheLayer(CacheLayerMixin):
@@ -73,7 +70,6 @@ class PagedCache(Cache):
         super().__init__(layers=[PagedCacheLayer(self) for _ in shapes])
         self._layout = {"dtype": dtype, "device": device}
         self._row_shape = shapes[0].keys
-        self._owned: list[list[int]] = []  # pages of each slot in use
         self.release()
 
     @torch.compiler.disable
@@ -113,10 +109,7 @@ class PagedCache(Cache):
         for layer, (keys, values) in zip(self.layers, self.storage, strict=True):
             assert isinstance(layer, PagedCacheLayer)
             layer.view(keys, values)
-        # One slot more, of the scratch page alone, is that of padding.
-        width = max(1, min(num_pages, num_pages_for(longest)))
-        self._tables = np.full((MOST_SLOTS + 1, width), SCRATCH, dtype=np.int32)
-        self.tables = torch.full(self._tables.shape, SCRATCH, dtype=torch.int32, device=self.storage.device)
+        self._pages = PageTables(num_pages, longest, self.storage.device)
         self.open()
 
     def release(self) -> None:
@@ -125,51 +118,36 @@ class PagedCache(Cache):
 
     def open(self, num_slots: int = 0, capacity: int = 0) -> None:
         """Begin with empty slots; stale rows remain, finite and never attended to."""
-        self.lengths, self.seen, self._owned = np.zeros(0, dtype=np.int64), NO_ROWS, []
-        self._free = list(range(self.storage.shape[2] // PAGE - 1, SCRATCH, -1))
+        self.lengths, self.seen = np.zeros(0, dtype=np.int64), NO_ROWS
+        self._pages.clear()
         for _ in range(num_slots):
             self.join(capacity)
 
     def has_room(self, capacity: int) -> bool:
         """Whether to `join` one more slot for so many rows now: False while others have the room that it needs."""
-        count = num_pages_for(capacity)
-        return self._fits(count) or count > self._tables.shape[1]
-
-    def _fits(self, num_pages: int) -> bool:
-        return len(self._owned) < MOST_SLOTS and num_pages <= min(len(self._free), self._tables.shape[1])
+        return self._pages.fits(capacity) or self._pages.is_too_long(capacity)
 
     def join(self, capacity: int) -> None:
         """One more empty slot, behind the others, with pages for `capacity` rows; InputError where it cannot fit."""
         assert self.num_tree_rows == 0, "sequences join between two steps"
-        slot, count = len(self._owned), num_pages_for(capacity)
-        if not self._fits(count):
+        if not self._pages.fits(capacity):
             raise InputError(
                 f"a text of {capacity} rows, its tree included, does not fit into a cache of {self.num_rows} rows, "
-                f"{len(self._free) * PAGE} of them free; ask for fewer tokens"
+                f"{self._pages.num_free} of them free; ask for fewer tokens"
             )
-        self._owned.append([self._free.pop() for _ in range(count)])
-        self._tables[slot] = SCRATCH
-        self._tables[slot, :count] = self._owned[slot]
+        self._pages.join(capacity)
         self.lengths = np.append(self.lengths, 0)
-        self._send(slot)
 
     def keep(self, slots: Sequence[int]) -> None:
         """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
         assert self.num_tree_rows == 0, "sequences leave between two steps"
-        if list(slots) == list(range(len(self._owned))):
-            return
-        for slot in set(range(len(self._owned))) - set(slots):
-            self._free += self._owned[slot]
-        self._owned = [self._owned[slot] for slot in slots]
-        self._tables[: len(slots)] = self._tables[list(slots)]
+        self._pages.keep(slots)
         self.lengths = self.lengths[list(slots)]
-        self._send(0)
 
-    def _send(self, first: int) -> None:
-        """The page tables of the slots in use, from the `first` on."""
-        if len(self._owned) > first:
-            used = slice(first, len(self._owned))
-            send(self._tables[used], self.tables[used])
+    @property
+    def tables(self) -> Tensor:
+        """[slots, pages] int32, see `PackedRows`; of the same address until the next `allot`."""
+        return self._pages.there
 
     def begin(self, stored: Tensor, rows: PackedRows) -> None:
         """A forward of packed rows that are `stored` [M] there."""
@@ -184,8 +162,7 @@ class PagedCache(Cache):
         rows = self._rows
         assert rows is not None
         if not self.is_fused:
-            widest = max(map(len, self._owned), default=1)
-            rows = rows._replace(tables=rows.tables[:, :widest])
+            rows = rows._replace(tables=rows.tables[:, : self._pages.widest])
         window = self.windows.get(layer)
         return self._kernels.attend(query, keys, values, rows, window=window, bit=self._bit(window), **options)
 
@@ -208,7 +185,7 @@ class PagedCache(Cache):
 
     def rows_at(self, slots: Array, columns: Array) -> Array:
         """Rows of the storage, of the same shape as `slots` and `columns`."""
-        return self._tables[slots, columns // PAGE].astype(np.int64) * PAGE + columns % PAGE
+        return self._pages.rows_at(slots, columns)
 
     def add_tree_rows(self, parents: Array, first_slot: int) -> Array:
         """Count n more rows with these `parents` [B, n] in each slot from `first_slot` on; [B, n, m + n] bool: which
@@ -217,7 +194,7 @@ class PagedCache(Cache):
         self.slots = slice(first_slot, first_slot + num_slots)
         self.seen = extended(self.seen, parents)
         ends = self.lengths[self.slots] + self.num_tree_rows
-        room = [len(pages) * PAGE for pages in self._owned[self.slots]]
+        room = self._pages.rooms(self.slots)
         assert (ends <= room).all(), f"slots of {room} rows are asked for {ends.tolist()}"
         return self.seen[:, -num_rows:]
 
@@ -237,7 +214,3 @@ class PagedCache(Cache):
             old, new = to_device(self.rows_at(slots[texts], ends), flat.device)
             flat.index_copy_(1, new, flat.index_select(1, old))
         self.lengths[slots] += counts
-
-
-def num_pages_for(num_rows: int) -> int:
-    return -(-num_rows // PAGE)

@@ -10,10 +10,10 @@ from ....controller.errors import InputError
 from ...drafters.heads.base import DraftHead, head_kind, load_head
 from ...pair_config import DTYPES, REFERENCE, PairConfig, resolved
 from .loading import load_tokenizer
-from .model import NotAsTreeError, TransformersModel
-from .paged_cache import MOST_SLOTS
+from .model import TransformersModel
+from .page_tables import MOST_SLOTS
 from .static import StaticModel
-from .support import num_rows
+from .support import NotAsTreeError, num_rows
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ....controller.trees.tree import Array
 from ..base import CHUNK
-from .paged_cache import MOST_SLOTS
+from .page_tables import MOST_SLOTS
 from .pages import PAGE
 
 # Packed rows, and texts, of a forward; one of more rows is not captured. A single row would be compiled by itself, and

@@ -4,6 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ....controller.errors import InputError
 from .attention import PAGED_ATTENTION, TREE_ATTENTION
 from .windows import FULL, SLIDING
 
@@ -60,3 +61,14 @@ def _rotary_settings(config: Any) -> dict[str, Any]:
     given = getattr(config, "rope_parameters", None) or {}
     settings = [given] if "rope_type" in given else [each for each in given.values() if isinstance(each, dict)]
     return {each.get("rope_type", "default"): each for each in settings}
+
+
+class NotAsTreeError(InputError):
+    """The error where a model cannot be decoded as a tree in the way that was tried."""
+
+
+def not_as_tree(name: str, model: PreTrainedModel, reason: str) -> NotAsTreeError:
+    return NotAsTreeError(
+        f"{name!r} ({model.config.model_type}) cannot be decoded as a tree: {reason}; choose a model of another "
+        "architecture"
+    )

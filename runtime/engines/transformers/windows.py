@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
+from .cache import TreeCache
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -37,6 +38,15 @@ class Masks(NamedTuple):
 def _additive(seen: Array, like: Tensor) -> Tensor:
     on_device = to_device(seen[:, None], like.device)
     return torch.zeros(on_device.shape, dtype=like.dtype, device=like.device).masked_fill_(~on_device, -torch.inf)
+
+
+def masks_of(cache: TreeCache, windows: Mapping[int, int], visible: Array, slots: slice = slice(None)) -> Masks:
+    """Of the `slots` among those of the running forward, whose rows see what is `visible` [B, n, m] of the tree rows;
+    `windows` by layer."""
+    lengths, distances = cache.lengths[cache.slots][slots], None
+    if any(size < cache.end for size in windows.values()):
+        distances = row_distances(visible, cache.depths[slots], lengths, cache.end)
+    return Masks.of(seen_rows(visible, lengths, cache.end), windows, distances, like=cache.storage)
 
 
 def seen_rows(visible: Array, lengths: Array, num_rows: int) -> Array:
