@@ -13,6 +13,8 @@ from ..controller.ranges import MOST_THREADS, require_at_least, require_between
 REFERENCE = "reference"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+LEAST_CACHE = 1024  # tokens: a step of one text takes some 300, besides its own
+
 
 @dataclass(frozen=True)
 class PairConfig:
@@ -42,7 +44,8 @@ class PairConfig:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"pair.device is cpu, cuda or cuda:N, got {self.device!r}")
         require_between("pair.threads", self.threads, 0, MOST_THREADS)
-        require_at_least("pair.cache_tokens", self.cache_tokens, 0)
+        if self.cache_tokens:
+            require_at_least("pair.cache_tokens", self.cache_tokens, LEAST_CACHE)
         if not self.graphs and self.device == "cpu":
             raise InputError("pair.graphs is false, but on pair.device cpu nothing is captured anyway; leave it out")
         if self.cache_tokens and self.device == "cpu":

@@ -55,8 +55,10 @@ def make_pair(
     if inflate is not None:
         idle = {"library": library, "shape": shape, "fit": fit, "prompts": prompts, "threads": threads}
         _refuse_idle("with --inflate", idle)
+        if not pair.graphs or pair.cache_tokens:
+            raise InputError("with --inflate nothing is decoded, so pair.graphs and pair.cache_tokens do nothing there")
         if inflate not in GROWN_SHAPES:
-            raise InputError(f"inflate is one of {', '.join(GROWN_SHAPES)}, got {inflate!r}")
+            raise InputError(f"inflate is one of {', '.join(GROWN_SHAPES)}, got {inflate!r}; choose one of them")
         made = save_inflated_pair(out, pair, GROWN_SHAPES[inflate])
         seconds = round(perf_counter() - started, 1)
         print_json({"command": "make-pair", "out": str(out), **asdict(made), "seconds": seconds})

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
-from math import inf
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,6 +16,7 @@ from ..files import atomic_write
 from ..trees.tree import Array
 
 SCHEMA_VERSION = 2
+LARGEST = 2**31  # sizes and milliseconds beyond it are those of a damaged file
 # The smallest value of each list of sizes; `nodes` begins with it, because it prices a plain step.
 LEAST_SIZES = {"batches": 1, "contexts": 1, "widths": 1, "nodes": 0}
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def require_sizes(name: str, sizes: object) -> None:
         not isinstance(sizes, tuple)
         or not sizes
         or not all(type(size) is int for size in sizes)
-        or sizes[0] < least
+        or not least <= sizes[0] <= sizes[-1] < LARGEST
         or any(size >= larger for size, larger in pairwise(sizes))
     ):
         raise InputError(f"{name} of a latency table are ascending whole numbers from {least} up, got {sizes}")
@@ -155,7 +155,7 @@ def _staircase(
 def _are_prices(prices: object, shape: Sequence[int]) -> bool:
     """Whether they nest in that shape and are finite and above 0."""
     if not shape:
-        return isinstance(prices, int | float) and not isinstance(prices, bool) and 0 < prices < inf
+        return isinstance(prices, int | float) and not isinstance(prices, bool) and 0 < prices < LARGEST
     return (
         isinstance(prices, tuple) and len(prices) == shape[0] and all(_are_prices(each, shape[1:]) for each in prices)
     )

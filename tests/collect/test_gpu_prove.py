@@ -1,6 +1,8 @@
 """The script for devices, run without one: the same code, uncaptured."""
 
 import json
+import re
+from pathlib import Path
 
 import plans
 import pytest
@@ -10,7 +12,7 @@ from treewright.collect.measure.bench.policies import Job
 from treewright.collect.measure.gpu_prove.checks import captures_rightly, generates_plain_texts
 from treewright.collect.measure.gpu_prove.command import ProofConfig, gpu_prove
 from treewright.collect.measure.gpu_prove.decoding import compare, watch
-from treewright.collect.measure.gpu_prove.times import NODES, WIDTHS, inflated_pair, score_times, step_times
+from treewright.collect.measure.gpu_prove.times import NODES, WIDTHS, score_times, step_times
 from treewright.controller.checkpoint import Checkpoint
 from treewright.controller.errors import InputError
 from treewright.runtime.build import plain_decoder
@@ -41,10 +43,26 @@ def test_without_a_device_it_says_so():
         gpu_prove()
 
 
-def test_an_unknown_shape_is_refused_by_name():
-    assert ProofConfig().size == "8b"
-    with pytest.raises(InputError, match="'9b' is none of small, 100m, 1b, 8b"):
-        inflated_pair("9b", "cpu", "float32")
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"size": "9b"}, "proof.size is small or one of 100m, 1b, 8b, got '9b'"),
+        ({"device": "tpu"}, "device is cpu, cuda or cuda:N, got 'tpu'"),
+        ({"dtype": "float99"}, "dtype is one of"),
+        ({"contexts": ()}, "proof.contexts names nothing"),
+        ({"contexts": (70_000,)}, "proof.contexts is between 1 and 32768, got 70000"),
+        ({"batches": (0,)}, "proof.batches is between 1 and 256, got 0"),
+        ({"repeats": 0}, "proof.repeats is at least 1, got 0"),
+        ({"rounds": 1}, "proof.rounds is at least 2, got 1"),
+        ({"max_tokens": 0}, "proof.max_tokens is between 2 and 512, got 0"),
+        ({"temperature": -3.0}, "proof.temperature"),
+        ({"out": Path("/nowhere/report.json")}, "/nowhere/report.json cannot be written"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_setting_is_refused_by_name_before_anything_runs(fields, complaint):
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        ProofConfig(**fields)
 
 
 def test_ways_of_decoding_are_compared_and_watched_batch_by_batch():

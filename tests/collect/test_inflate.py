@@ -156,6 +156,10 @@ def test_an_inflated_pair_writes_and_accepts_what_the_small_one_does(tmp_path):
         (["--inflate", "1b", "--library", "lib"], "with --inflate the following does nothing: library;"),
         (["--inflate", "1b", "--fit.seed", "1", "--shape.vocabulary_size", "300"], "nothing: shape, fit; leave"),
         (["--inflate", "1b", "--prompts.tune", "1", "--threads", "1"], "does nothing: prompts, threads; leave"),
+        (
+            ["--inflate", "1b", "--pair.device", "cuda", "--pair.graphs", "false"],
+            "so pair.graphs and pair.cache_tokens do nothing there",
+        ),
         (["--pair.target", "folder"], "without --inflate the following does nothing: pair; leave all options"),
         (["--inflate", "1b", "--pair.target", "./none"], "there is no folder './none'"),
     ],

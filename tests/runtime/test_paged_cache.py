@@ -68,7 +68,7 @@ def test_a_text_that_does_not_fit_is_refused_with_its_size_and_what_is_free():
     cache.join(2 * PAGE + 1)
     sentence = (
         f"a text of {PAGE + 1} rows, its tree included, does not fit into a cache of {4 * PAGE} rows, {PAGE} of them "
-        "free; ask for fewer tokens"
+        "free; ask for fewer tokens, or for a larger cache"
     )
     with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
         cache.join(PAGE + 1)

@@ -15,16 +15,20 @@ from jsonargparse import auto_cli, set_parsing_settings
 from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json, print_table, track
 from ....controller.contract import COUPLED
-from ....controller.errors import InputError
+from ....controller.errors import InputError, named
 from ....controller.files import atomic_write
 from ....controller.policies.learned import learned_selector
+from ....controller.ranges import require_at_least, require_between, require_some
 from ....runtime.build import tree_decoder
+from ....runtime.engines.transformers.page_tables import MOST_SLOTS
 from ....runtime.machine.processor import processor_name
-from ....runtime.pair_config import reference_folder
+from ....runtime.pair_config import PairConfig, reference_folder
+from ....runtime.sampling import Sampling
+from ...make_pair.sizes import GROWN_SHAPES
 from ..profile import ProfileConfig, measure
 from .checks import checks
 from .decoding import as_rows, compare, make_jobs, round_of, watch
-from .times import NUM_SCORED, bandwidth, inflated_pair, score_times, step_times
+from .times import MOST_POSITIONS, NUM_SCORED, SMALL, bandwidth, inflated_pair, score_times, step_times
 
 # The latency table that the learned trees go by.
 CONTEXTS = (512,)
@@ -56,6 +60,25 @@ class ProofConfig:
     """File of the report, written after every part of it"""
     trace: Path | None = None
     """Where a Chrome trace of ten steps goes, of one text under learned trees"""
+
+    def __post_init__(self) -> None:
+        PairConfig(dtype=self.dtype, device=self.device)
+        if self.size != SMALL and self.size not in GROWN_SHAPES:
+            raise InputError(
+                f"proof.size is {SMALL} or one of {', '.join(GROWN_SHAPES)}, got {self.size!r}; choose one of them"
+            )
+        for name in ("contexts", "batches"):
+            require_some(f"proof.{name}", getattr(self, name))
+            for count in getattr(self, name):
+                require_between(f"proof.{name}", count, 1, MOST_POSITIONS // 2 if name == "contexts" else MOST_SLOTS)
+        require_at_least("proof.repeats", self.repeats, 1)
+        require_at_least("proof.rounds", self.rounds, 2)  # one has no interval
+        require_between("proof.max_tokens", self.max_tokens, 2, 512)
+        with named("proof.temperature"):
+            Sampling(self.temperature)
+        for path in (self.out, self.trace):
+            if path is not None and (path.is_dir() or not path.parent.is_dir()):
+                raise InputError(f"{path} cannot be written: give a file in a folder that exists")
 
 
 def gpu_prove(proof: ProofConfig = ProofConfig()) -> int:

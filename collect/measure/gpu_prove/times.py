@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 
 from ....controller.checkpoint import Checkpoint
-from ....controller.errors import InputError
 from ....controller.learned.numpy_model import PerceptronNetwork
 from ....controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
 from ....controller.learned.torch_model import SelectorModel
@@ -26,6 +25,7 @@ from ..workbench import Workbench
 
 WIDTHS, NODES = (1, 8), (0, 15, 63, 255)  # with the root, sizes of the menu
 NUM_SCORED = 63
+SMALL = "small"  # the pair as it is
 MOST_POSITIONS = 1 << 16
 
 
@@ -59,12 +59,10 @@ def bandwidth(device: torch.device) -> float:
 
 
 def inflated_pair(size: str, device: str, dtype: str) -> Pair:
-    """The reference pair in one of `GROWN_SHAPES`, in the device's memory, or as it is (`small`). Longer texts than
+    """The reference pair in one of `GROWN_SHAPES`, in the device's memory, or as it is (`SMALL`). Longer texts than
     the reference pair's may be timed behind."""
-    if size != "small" and size not in GROWN_SHAPES:
-        raise InputError(f"{size!r} is none of small, {', '.join(GROWN_SHAPES)}")
     small = load_pair(PairConfig())
-    shapes = GROWN_SHAPES[size] if size != "small" else (None, None)
+    shapes = GROWN_SHAPES[size] if size != SMALL else (None, None)
     target, drafter = (
         _grown(model, shape, device, DTYPES[dtype])
         for model, shape in zip((small.target, small.drafter), shapes, strict=True)

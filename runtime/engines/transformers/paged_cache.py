@@ -133,7 +133,7 @@ class PagedCache(Cache):
         if not self._pages.fits(capacity):
             raise InputError(
                 f"a text of {capacity} rows, its tree included, does not fit into a cache of {self.num_rows} rows, "
-                f"{self._pages.num_free} of them free; ask for fewer tokens"
+                f"{self._pages.num_free} of them free; ask for fewer tokens, or for a larger cache"
             )
         self._pages.join(capacity)
         self.lengths = np.append(self.lengths, 0)
