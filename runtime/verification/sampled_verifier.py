@@ -45,7 +45,7 @@ class SampledVerifier:
         surprises: bool = False,
     ) -> Verdict:
         num_trees = len(tree.tokens)
-        path = np.full((num_trees, int(tree.depths.max())), -1, dtype=np.int64)
+        path = np.full((num_trees, tree.deepest), -1, dtype=np.int64)
         next_tokens = np.zeros(num_trees, dtype=np.int64)
         for slot in range(num_trees):
 

@@ -26,7 +26,7 @@ from ....runtime.stats import DecodeStats, StepRecord
 from ...prompts.prompt import prompt_ids
 from ...prompts.sources import PromptConfig, load_prompts
 from ..bench.concurrency import Way, side_by_side, varied
-from ..bench.measure import WARM_UP_TOKENS, Speed
+from ..bench.measure import WARM_UP_TOKENS, Speed, tokens_per_second
 from ..bench.policies import Job, Run
 
 # Settings of each family; the fastest of a round is measured.
@@ -97,7 +97,7 @@ def compare(
     tried = {name: way(round_of(jobs, batch, 0), batch) for name, way in ways.items()}
     chosen = [("plain", "")]
     for family, policies in families.items():
-        speeds = {settings: _speed(tried[family, settings]) for settings in policies}
+        speeds = {settings: tokens_per_second([tried[family, settings]]) for settings in policies}
         chosen.append((family, max(speeds, key=lambda settings: speeds[settings])))
     runs: dict[tuple[str, str], list[Run]] = {name: [] for name in chosen}
     generator = np.random.default_rng(0)
@@ -105,10 +105,6 @@ def compare(
         for index in generator.permutation(len(chosen)):
             runs[chosen[index]].append(ways[chosen[index]](round_of(jobs, batch, number), batch))
     return [_row(batch, name, of, runs["plain", ""]) for name, of in runs.items()]
-
-
-def _speed(run: Run) -> float:
-    return len(run.tokens) / run.seconds
 
 
 def _row(batch: int, name: tuple[str, str], runs: Sequence[Run], plain: Sequence[Run]) -> Decoding:

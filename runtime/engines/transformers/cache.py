@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from ....controller.errors import InputError
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
-from ..ancestry import NO_ROWS, extended
+from ..ancestry import NO_ROWS
+from .slot_cache import SlotCache, SlotCacheLayer
 
 
 class RowShape(NamedTuple):
@@ -47,19 +48,12 @@ def row_shapes(model: PreTrainedModel) -> list[RowShape]:
     return shapes
 
 
-class TreeCacheLayer(CacheLayerMixin):
-    """One layer's view of the shared storage, in the form transformers' attention layers expect."""
-
-    is_sliding = False
+class TreeCacheLayer(SlotCacheLayer):
+    """A layer that stores rows of a `shape`."""
 
     def __init__(self, cache: "TreeCache", shape: RowShape):
-        super().__init__()
-        self.is_initialized = True
-        self._cache = cache
+        super().__init__(cache)
         self._shape = shape
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        pass  # the storage exists from the start
 
     def view(self, keys: Tensor, values: Tensor) -> None:
         """Use this layer's part of the storage, [slots, capacity, H, D] each, or as much of it as it needs."""
@@ -85,34 +79,20 @@ class TreeCacheLayer(CacheLayerMixin):
         return self._cache.capacity
 
 
-class TreeCache(Cache):
+class TreeCache(SlotCache):
     """Storage for all layers in one tensor [layers, 2, slots, capacity, H, D], so that a commit is one copy.
 
     H and D are the most of any layer.
     """
 
     def __init__(self, shapes: Sequence[RowShape], *, dtype: torch.dtype, device: torch.device):
-        self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
-        # Of the forward that runs, or of those since the last commit:
-        self.slots = slice(0, 0)
-        self.seen = NO_ROWS  # [B, m, m] of the m rows behind the committed ones of each slot, see `ancestry`
-        self.end = 0  # rows in use by the longest of them
-        # Slots and columns where the running forward stores its rows.
+        super().__init__([TreeCacheLayer(self, shape) for shape in shapes])
+        # Of the running forward: rows in use by the longest slot, and slots and columns where rows are stored.
+        self.end = 0
         self.write: tuple[slice, slice] | tuple[Tensor, Tensor] = (self.slots, self.slots)
-        super().__init__(layers=[TreeCacheLayer(self, shape) for shape in shapes])
         num_heads, head_size = (max(sizes) for sizes in zip(*(part for shape in shapes for part in shape), strict=True))
         self._empty = torch.zeros((len(shapes), 2, 0, 0, num_heads, head_size), dtype=dtype, device=device)
         self._store(self._empty)
-
-    @property
-    def num_tree_rows(self) -> int:
-        """Rows behind the committed ones, the same number for each slot."""
-        return self.seen.shape[1]
-
-    @property
-    def depths(self) -> Array:
-        """[B, m] int64 of the tree rows, 0 behind the committed ones."""
-        return self.seen.sum(axis=2) - 1
 
     @property
     def capacity(self) -> int:
@@ -146,17 +126,9 @@ class TreeCache(Cache):
                 self.storage[:, :, slot, rows] = self.storage[:, :, source, rows]
         self.lengths = self.lengths[list(slots)]
 
-    def add_tree_rows(self, parents: Array, first_slot: int) -> Array:
-        """Count n more rows with these `parents` [B, n] in each slot from `first_slot` on; [B, n, m + n] bool: which
-        tree rows they attend to."""
-        num_slots, num_rows = parents.shape
-        self.slots = slice(first_slot, first_slot + num_slots)
-        self.seen = extended(self.seen, parents)
-        return self.seen[:, -num_rows:]
-
     def open_rows(self, parents: Array, first_slot: int, packed: Array | None = None) -> Array:
-        """The same, with room for these rows in the next forward, to which only those in `packed` ([B, n] bool) come,
-        if that is given."""
+        """As `add_tree_rows`, with room for these rows in the next forward, to which only those in `packed` ([B, n]
+        bool) come, if that is given."""
         num_slots, num_rows = parents.shape
         visible = self.add_tree_rows(parents, first_slot)
         starts = self.lengths[self.slots] + self.num_tree_rows - num_rows
@@ -171,21 +143,10 @@ class TreeCache(Cache):
             self.write = (to_device(first_slot + slots, device), to_device(starts[slots] + rows, device))
         return visible
 
-    def commit(self, rows: Array) -> None:
-        """Commit tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots of the last forwards;
-        drop the others."""
-        self.seen = NO_ROWS
-        counts = (rows >= 0).sum(axis=1)
-        if not counts.any():  # there may have been no forward of these slots
-            return
-        slots = np.arange(self.slots.start, self.slots.start + len(rows))
-        moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
-        if len(moved[0]):
-            flat = self.storage.flatten(4).flatten(2, 3).flatten(0, 1)  # [layers * 2, slots * capacity, H * D]
-            starts = slots[moved[0]] * self.capacity + self.lengths[slots[moved[0]]]
-            old, new = (to_device(starts + offsets, flat.device) for offsets in (rows[moved], moved[1]))
-            flat.index_copy_(1, new, flat.index_select(1, old))
-        self.lengths[slots] += counts
+    def move(self, slots: Array, columns: Array) -> None:
+        flat = self.storage.flatten(4).flatten(2, 3).flatten(0, 1)  # [layers * 2, slots * capacity, H * D]
+        old, new = to_device(slots * self.capacity + columns, flat.device)
+        flat.index_copy_(1, new, flat.index_select(1, old))
 
     def reserve(self, num_slots: int, capacity: int) -> None:
         """Room for so many slots and rows; rows in use are kept. It grows by doubling, so that it seldom grows."""

@@ -10,30 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ....controller.errors import InputError
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
-from ..ancestry import NO_ROWS, extended
+from ..ancestry import NO_ROWS
 from .cache import RowShape
 from .page_tables import PageTables, num_pages_for
 from .pages import PAGE, PackedRows, kernels
+from .slot_cache import SlotCache, SlotCacheLayer
 
 
-class PagedCacheLayer(CacheLayerMixin):
-    """One layer's view of the storage, in the form transformers' attention layers expect."""
-
-    is_sliding = False
-
-    def __init__(self, cache: "PagedCache"):
-        super().__init__()
-        self.is_initialized = True
-        self._cache = cache
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        pass  # the storage exists from the start
-
+class PagedCacheLayer(SlotCacheLayer):
     def view(self, keys: Tensor, values: Tensor) -> None:
         """Use this layer's part of the storage, [rows, G, D] each."""
         self.keys, self.values = keys, values
@@ -54,20 +42,17 @@ class PagedCacheLayer(CacheLayerMixin):
         return self._cache.num_rows
 
 
-class PagedCache(Cache):
+class PagedCache(SlotCache):
     """Storage for all layers in one tensor [layers, 2, pages * PAGE, G, D], so that a commit is one copy."""
 
     def __init__(self, shapes: Sequence[RowShape], *, dtype: torch.dtype, device: torch.device):
         if {part for shape in shapes for part in shape} != {shapes[0].keys}:
             raise InputError("its layers store keys and values of different sizes, for which there are no pages")
+        super().__init__([PagedCacheLayer(self) for _ in shapes])
         self.windows: dict[int, int] = {}  # by layer, of those that have one
-        self.lengths = np.zeros(0, dtype=np.int64)  # committed rows per slot in use
-        self.slots = slice(0, 0)  # of the forwards since the last commit
-        self.seen = NO_ROWS  # [B, m, m] of the m rows behind the committed ones of each slot, see `ancestry`
         self._stored = torch.empty(0)  # [M] int64: where the rows of the running forward are stored
         self._rows: PackedRows | None = None
         self._kernels = kernels(dtype, device)
-        super().__init__(layers=[PagedCacheLayer(self) for _ in shapes])
         self._layout = {"dtype": dtype, "device": device}
         self._row_shape = shapes[0].keys
         self.release()
@@ -80,11 +65,6 @@ class PagedCache(Cache):
         layer = self.layers[layer_idx]
         assert isinstance(layer, PagedCacheLayer)
         return layer.update(key_states, value_states)
-
-    @property
-    def num_tree_rows(self) -> int:
-        """Rows behind the committed ones, the same number for each slot."""
-        return self.seen.shape[1]
 
     @property
     def row_bytes(self) -> int:
@@ -178,7 +158,7 @@ class PagedCache(Cache):
         if not sizes:
             return visible.view(np.uint8)
         bits = visible.astype(np.uint8)
-        behind = visible.sum(axis=2)[..., None] - self.seen.sum(axis=2)[:, None]
+        behind = visible.sum(axis=2)[..., None] - 1 - self.depths[:, None]
         for size in sizes:
             bits |= (visible & (behind < size)).astype(np.uint8) * np.uint8(self._bit(size))
         return bits
@@ -188,29 +168,13 @@ class PagedCache(Cache):
         return self._pages.rows_at(slots, columns)
 
     def add_tree_rows(self, parents: Array, first_slot: int) -> Array:
-        """Count n more rows with these `parents` [B, n] in each slot from `first_slot` on; [B, n, m + n] bool: which
-        tree rows they attend to."""
-        num_slots, num_rows = parents.shape
-        self.slots = slice(first_slot, first_slot + num_slots)
-        self.seen = extended(self.seen, parents)
+        visible = super().add_tree_rows(parents, first_slot)
         ends = self.lengths[self.slots] + self.num_tree_rows
         room = self._pages.rooms(self.slots)
         assert (ends <= room).all(), f"slots of {room} rows are asked for {ends.tolist()}"
-        return self.seen[:, -num_rows:]
+        return visible
 
-    def commit(self, rows: Array) -> None:
-        """Commit tree rows `rows` ([B, A], ascending, -1 behind each slot's last) of the slots of the last forwards;
-        drop the others."""
-        self.seen = NO_ROWS
-        counts = (rows >= 0).sum(axis=1)
-        if not counts.any():  # there may have been no forward of these slots
-            return
-        slots = np.arange(self.slots.start, self.slots.start + len(rows))
-        texts, moved = np.nonzero((rows >= 0) & (rows != np.arange(rows.shape[1])))
-        if len(texts):
-            starts = self.lengths[slots[texts]]
-            ends = np.stack((starts + rows[texts, moved], starts + moved))
-            flat = self.storage.flatten(3).flatten(0, 1)  # [layers * 2, rows, G * D]
-            old, new = to_device(self.rows_at(slots[texts], ends), flat.device)
-            flat.index_copy_(1, new, flat.index_select(1, old))
-        self.lengths[slots] += counts
+    def move(self, slots: Array, columns: Array) -> None:
+        flat = self.storage.flatten(3).flatten(0, 1)  # [layers * 2, rows, G * D]
+        old, new = to_device(self.rows_at(slots, columns), flat.device)
+        flat.index_copy_(1, new, flat.index_select(1, old))

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .scores import attention_weights
+
 log = logging.getLogger(__name__)
 
 PAGE = 64  # cache rows
@@ -60,13 +62,8 @@ def dense_attention(
     visible |= (in_tree < 0) & (rows.positions[:, None] - column < (window or rows.tables.shape[1] * PAGE + num_rows))
     queries = query.to(wide).view(keys.shape[1], -1, num_rows, size)  # heads of a group are adjacent
     scores = torch.einsum("ghmd,mcgd->ghmc", queries, keys[at].to(wide)) * scale
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    scores = scores.masked_fill(~visible, -torch.inf)
-    if sinks is not None:
-        of_heads = sinks.to(wide).view(*scores.shape[:2], 1, 1).expand(*scores.shape[:3], 1)
-        scores = torch.cat((scores, of_heads), dim=-1)
-    probs = scores.softmax(dim=-1).nan_to_num()[..., : at.shape[1]]
+    of_heads = None if sinks is None else sinks.view(*scores.shape[:2], 1, 1)
+    probs = attention_weights(scores, visible, softcap, of_heads).nan_to_num()
     # What a row does not see may be left over from another text, and no number: zero times it is none, too.
     seen_values = values[at].to(wide).masked_fill(~visible[..., None, None], 0.0)
     attended = torch.einsum("ghmc,mcgd->mghd", probs, seen_values)
