@@ -24,6 +24,7 @@ COMMANDS = {
         "list which drafting schemes and verifiers are lossless together, and prove it",
         "runtime.exactness.command",
     ),
+    "engines": ("list the engines and adapters: what each can do, and what is installed", "runtime.hosts"),
     "doctor": ("describe this installation and test it, as one JSON document for an issue", "runtime.doctor"),
 }
 SHELLS = ("bash", "zsh", "fish")
