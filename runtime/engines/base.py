@@ -88,6 +88,19 @@ class CachedModel(Protocol):
         ...
 
 
+class LoadedModel(CachedModel, Protocol):
+    """A model of a pair, with what identifies it where its times and texts are kept."""
+
+    engine: str  # its name, as in `pair.engine`
+    number_format: str  # of its weights and, where it is another, of cached rows
+    processor: str  # what computes its forwards
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of configuration and weights, the same wherever the model lies."""
+        ...
+
+
 class Session:
     """The slots of a model, empty at first, until the model is opened again."""
 

@@ -10,6 +10,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from ....controller.plans.grids import NUM_TRIALS
+from ....runtime.engines.transformers.model import TransformersModel
+from ....runtime.engines.transformers.pair import transformers_model
 from ....runtime.engines.transformers.support import num_rows
 from ....runtime.pair import Pair
 from .measure import run_interleaved, tokens_per_second
@@ -45,6 +47,16 @@ GRID = (
 assert len(GRID) == NUM_TRIALS
 
 
+def runs_in_transformers(pair: Pair) -> bool:
+    """Whether the models of a pair can be run by transformers' own loops."""
+    return pair.target.engine == TransformersModel.engine
+
+
+def transformers_policies(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
+    """`generate`, and assisted generation tuned on `jobs`; none for models of another engine."""
+    return [generate_policy(pair), *tuned_assisted(pair, jobs, label)] if runs_in_transformers(pair) else []
+
+
 def generate_policy(pair: Pair) -> Policy:
     """`generate` without drafts."""
     return Policy("transformers.generate", "-", "", lambda job: generated(pair, [job]))
@@ -59,7 +71,8 @@ def assisted_policy(pair: Pair, options: Assistance) -> Policy:
 def tuned_assisted(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
     """Assisted generation at its fastest options on `jobs`, by measured time, because the latency table does not
     model its loop; at its defaults without jobs. Empty for a pair whose embeddings differ in width."""
-    if num_rows(pair.target.model) != num_rows(pair.drafter.model):
+    target, drafter = _models(pair)
+    if num_rows(target) != num_rows(drafter):
         return []
     chosen = 0
     if jobs:
@@ -83,7 +96,7 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
     drawn: dict[str, Any] = {"do_sample": False}
     if not sampling.is_greedy:
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    target, drafter = pair.target.model, pair.drafter.model
+    target, drafter = _models(pair)
     torch.manual_seed(sampling.seed)
     with with_config(target, neutral_config()), with_config(drafter, assistant or drafter.generation_config):
         started = perf_counter()
@@ -99,6 +112,11 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
         texts = zip(output[:, width:].tolist(), jobs, strict=True)
         tokens = [token for row, job in texts for token in row[: job.max_tokens]]
         return Run(tokens, perf_counter() - started, None)
+
+
+def _models(pair: Pair) -> tuple[PreTrainedModel, PreTrainedModel]:
+    target, drafter = (transformers_model(each, "transformers' loop") for each in (pair.target, pair.drafter))
+    return target.model, drafter.model
 
 
 def neutral_config(**options: Any) -> GenerationConfig:
