@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .controller.errors import InputError
+    from .runtime.adapters.generate.assistant import assistant
     from .runtime.adapters.generate.guest import generate_with
     from .runtime.api import Generation, Model, load
 
-__all__ = ["Generation", "InputError", "Model", "generate_with", "load"]
+__all__ = ["Generation", "InputError", "Model", "assistant", "generate_with", "load"]
 
-HOMES = {"InputError": "controller.errors", "generate_with": "runtime.adapters.generate.guest"}
+HOMES = {
+    "InputError": "controller.errors",
+    "assistant": "runtime.adapters.generate.assistant",
+    "generate_with": "runtime.adapters.generate.guest",
+}
 
 
 def __getattr__(name: str) -> Any:

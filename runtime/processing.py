@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..controller.trees.tree import Array, DraftTree
 from .machine.transfer import to_device
-from .sink import TokenSink
 
 
 class RowProcessor(Protocol):
@@ -28,7 +27,7 @@ class TextProcessor(NamedTuple):
     """A processor with the text that it goes by."""
 
     process: RowProcessor
-    sink: TokenSink
+    token_ids: Sequence[int]  # generated so far; grows
 
 
 def processed(
@@ -47,10 +46,10 @@ def processed(
         depths = np.where(of_slot >= 0, tree.depths[slot, of_slot], -1)
         for depth in np.unique(depths[depths >= 0]).tolist():  # nodes of one depth have texts of one length
             places = np.nonzero(depths == depth)[0]
-            ids = [*processor.sink.token_ids]
+            ids = np.array(processor.token_ids, dtype=np.int64)
             texts = np.concatenate((np.tile(ids, (len(places), 1)), _paths(tree, slot, of_slot[places])), axis=1)
             at = to_device(places, logits.device)
-            generated = to_device(texts.astype(np.int64), logits.device)
+            generated = to_device(texts, logits.device)
             rows = processor.process(generated, logits[slot, at], of_target=of_target)
             changed[slot, at] = rows.to(changed.dtype)
     return changed

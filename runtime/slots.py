@@ -85,7 +85,8 @@ class Slots:
         """Decode the request that has joined, from the end of its prompt on."""
         prompt_ids = entry.request.prompt_ids
         process = entry.request.processor
-        self.sampler.join(entry.request.sampling, None if process is None else TextProcessor(process, entry.sink))
+        processor = None if process is None else TextProcessor(process, entry.sink.token_ids)
+        self.sampler.join(entry.request.sampling, processor)
         self.history.join()
         self.roots = np.append(self.roots, prompt_ids[-1])
         self.positions = np.append(self.positions, len(prompt_ids) - 1)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,12 @@ class TreePolicy:
         """A policy with no running state yet."""
         selector = self._selector(table)
         return Guard(selector, table) if self._drafting.guard else selector
+
+    def chains(self, target: PreTrainedModel, drafter: PreTrainedModel) -> Selector:
+        """The same over chains alone, without a guard; errors as of `table`."""
+        selector = self._selector(self.table(target, drafter))
+        depth = selector.limits.max_depth
+        return replace(selector, limits=TreeLimits(max_depth=depth, width=1, frontier=1, budget=depth))
 
     def _selector(self, table: LatencyTable | None) -> Selector:
         if self.checkpoint is not None and table is not None:
