@@ -1,10 +1,15 @@
 """Where the texts of a guest end, what is streamed meanwhile, and what comes out."""
 
+from string import ascii_letters
+
 import guests
 import pytest
 import tiny
 import torch
 from guests import MASK, PADDED, PROMPT, generate
+from tokenizers import Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, TextIteratorStreamer, TextStreamer
 from transformers.generation import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, MaxTimeCriteria
@@ -51,11 +56,9 @@ def test_end_tokens_end_each_row_and_padding_fills_it(ids):
         assert text.shape[1] <= ids.shape[1] + 24
 
 
-@pytest.mark.parametrize(
-    "options", [{"max_new_tokens": 1}, {"max_new_tokens": None, "max_length": 17}, {"max_new_tokens": 7}]
-)
-def test_lengths_are_those_asked_for(options):
-    both(PADDED, **options)
+@pytest.mark.parametrize(("most_new", "most"), [(1, None), (7, None), (None, 17)])
+def test_lengths_are_those_asked_for(most_new, most):
+    both(PADDED, max_new_tokens=most_new, max_length=most)
 
 
 def test_the_default_length_is_that_of_generate():
@@ -112,13 +115,14 @@ def test_an_error_of_a_criterion_ends_the_call():
 
 
 def test_stop_strings_end_texts_by_the_tokenizer_given():
-    words_of = words()
-    guest = generate_with(guests.drafter(), dynamic=guests.TREE, guard=False, tokenizer=words_of)
-    plain = generate(custom_generate=guest)
-    stop = words_of.decode(plain[0, 10])
-    text = generate(custom_generate=guest, stop_strings=[stop, "no such word"])
-    assert torch.equal(text, generate(stop_strings=[stop, "no such word"], tokenizer=words_of))
-    assert text.shape[1] <= 11
+    letters = Tokenizer(BPE({letter: token for token, letter in enumerate(ascii_letters[:40])}, merges=[]))
+    letters.decoder = Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters)
+    guest = generate_with(guests.drafter(), dynamic=guests.TREE, guard=False, tokenizer=tokenizer)
+    stop = [tokenizer.decode(generate()[0, 10:12]), "never seen"]
+    text = generate(custom_generate=guest, stop_strings=stop)
+    assert torch.equal(text, generate(stop_strings=stop, tokenizer=tokenizer))
+    assert text.shape[1] <= 12
 
 
 def test_a_streamer_of_the_call_gets_the_prompt_and_each_token_and_is_ended():
@@ -190,9 +194,8 @@ def test_a_text_that_ended_has_no_scores_behind_it():
     assert ends.any(dim=1).any()
     for row, of_row in enumerate(ends.tolist()):
         length = of_row.index(True) + 1 if True in of_row else len(of_row)
-        assert [bool(step[row].isfinite().any()) for step in found.scores] == [
-            place < length for place in range(len(of_row))
-        ]
+        are_known = [bool(step[row].isfinite().any()) for step in found.scores]
+        assert are_known == [place < length for place in range(len(of_row))]
 
 
 def test_only_what_is_asked_for_is_returned():
@@ -206,11 +209,8 @@ def test_a_criterion_sees_the_scores_of_its_text():
             assert len(scores) == input_ids.shape[1] - PROMPT.shape[1]
             return scores[-1].softmax(dim=-1)[0, input_ids[0, -1]] > 0.9
 
-    options = {
-        "return_dict_in_generate": True,
-        "output_scores": True,
-        "stopping_criteria": StoppingCriteriaList([Sure()]),
-    }
+    options = {"return_dict_in_generate": True, "output_scores": True}
+    options["stopping_criteria"] = StoppingCriteriaList([Sure()])
     found, native = (generate(custom_generate=guest, **options) for guest in (guests.guest(), None))
     assert torch.equal(found.sequences, native.sequences)
 

@@ -160,9 +160,9 @@ def test_models_that_cannot_be_decoded_are_refused_by_their_reason():
     model = tiny.llama().model
     model.set_attn_implementation("eager")
     assert "tree decoding needs sdpa attention" in str(unsupported_reason(model))
-    with pytest.raises(InputError, match="the model .* needs sdpa attention"):
+    with pytest.raises(InputError, match=r"the model .* needs sdpa attention"):
         generate(custom_generate=generate_with(), model=model)
-    with pytest.raises(InputError, match="the drafter .* needs sdpa attention"):
+    with pytest.raises(InputError, match=r"the drafter .* needs sdpa attention"):
         generate_with(model)
     model.set_attn_implementation("sdpa")
     model.config.is_encoder_decoder = True
@@ -194,7 +194,7 @@ def test_options_that_do_not_go_together_are_refused_at_once(options, complaint)
 
 def test_the_mask_must_show_a_text_without_holes():
     for mask in ([[1, 0, 1, 1, 1]] * 3, [[1, 1, 1, 1, 0]] * 3, [[0, 0, 0, 0, 0]] * 3):
-        with pytest.raises(InputError, match="attention_mask hides|holds no token"):
+        with pytest.raises(InputError, match=r"attention_mask hides|holds no token"):
             generate(PADDED, guests.guest(), attention_mask=torch.tensor(mask))
     positions = (MASK.cumsum(dim=1) - 1).clamp_min(0)
     assert torch.equal(generate(PADDED, guests.guest(), position_ids=positions), generate(PADDED))
