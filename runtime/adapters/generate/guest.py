@@ -117,7 +117,7 @@ class Guest:
         require_by_row(criteria, len(input_ids), self._stateless)
         prompts = unpadded(input_ids, model_kwargs.get("attention_mask"), model_kwargs.get("position_ids"))
         most_tokens = max(1, (stopping_criteria.max_length or generation_config.max_length) - input_ids.shape[1])
-        seed = self._next_seed() if generation_config.do_sample else None
+        seed = (next_seed() if self._seed is None else self._seed) if generation_config.do_sample else None
         ends = any(hasattr(criterion, "eos_token_id") for criterion in criteria)
         rows, requests = Rows(run_on=len(prompts) > 1 and not ends), []
         returns_dict = generation_config.return_dict_in_generate
@@ -174,8 +174,10 @@ class Guest:
             raise InputError("stop_strings are found by the tokenizer; give it as generate_with(tokenizer=...)")
         return [StopStringCriteria(self._tokenizer, strings)]
 
-    def _next_seed(self) -> int:
-        return int(torch.randint(LARGEST_SEED, ()).item()) if self._seed is None else self._seed
+
+def next_seed() -> int:
+    """A seed by torch's generator."""
+    return int(torch.randint(LARGEST_SEED, ()).item())
 
 
 def _given_to_generate() -> dict[str, Any]:
