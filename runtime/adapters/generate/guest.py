@@ -4,7 +4,6 @@
 writes, sooner: its options, logits processors, stopping criteria and streamers count, or are refused by name.
 """
 
-import inspect
 import os
 from collections.abc import Collection
 from threading import Lock
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.stopping_criteria import StopStringCriteria
-from transformers.generation.utils import GenerationMixin
 
 from ....controller.errors import InputError
 from ...request import Request
@@ -22,6 +20,7 @@ from ...sampling import Sampling
 from ...stats import DecodeStats
 from .decoders import Decoders
 from .drafting import Drafting, TreePolicy
+from .dropped import Dropped
 from .models import lent, require_supported
 from .options import refuse_inputs, refuse_options
 from .output import GuestOutput, output_of
@@ -112,12 +111,14 @@ class Guest:
         require_supported(model, "the model")
         refuse_options(generation_config)
         refuse_inputs(model_kwargs)
-        streamer = self._streamer_of(_given_to_generate(), input_ids)
+        dropped = Dropped.of_running_call()
+        dropped.refuse()
+        streamer = self._streamer_of(dropped.streamer, input_ids)
         criteria = [*stopping_criteria, *self._stop_strings(stop_strings)]
         require_by_row(criteria, len(input_ids), self._stateless)
         prompts = unpadded(input_ids, model_kwargs.get("attention_mask"), model_kwargs.get("position_ids"))
         most_tokens = max(1, (stopping_criteria.max_length or generation_config.max_length) - input_ids.shape[1])
-        seed = self._next_seed() if generation_config.do_sample else None
+        seed = (next_seed() if self._seed is None else self._seed) if generation_config.do_sample else None
         ends = any(hasattr(criterion, "eos_token_id") for criterion in criteria)
         rows, requests = Rows(run_on=len(prompts) > 1 and not ends), []
         returns_dict = generation_config.return_dict_in_generate
@@ -149,14 +150,8 @@ class Guest:
         if streamer is not None:
             streamer.end()
 
-    def _streamer_of(self, given: dict[str, Any], input_ids: Tensor) -> Any:
-        """The streamer of the call, which has seen the prompt; InputError for other arguments of `generate` that it
-        drops where a custom_generate is given."""
-        if given.get("assistant_model") is not None:
-            raise InputError("assistant_model and generate_with both draft; give its drafter to generate_with alone")
-        if given.get("synced_gpus"):
-            raise InputError("synced_gpus keeps ranks in step, which generate_with cannot; leave it out")
-        of_call = given.get("streamer")
+    def _streamer_of(self, of_call: Any, input_ids: Tensor) -> Any:
+        """The streamer of the call, which has seen the prompt, or else the guest's."""
         if of_call is not None and self._streamer is not None and of_call is not self._streamer:
             raise InputError("generate and generate_with are given two streamers; leave one of them out")
         streamer = of_call or self._streamer
@@ -174,19 +169,10 @@ class Guest:
             raise InputError("stop_strings are found by the tokenizer; give it as generate_with(tokenizer=...)")
         return [StopStringCriteria(self._tokenizer, strings)]
 
-    def _next_seed(self) -> int:
-        return int(torch.randint(LARGEST_SEED, ()).item()) if self._seed is None else self._seed
 
-
-def _given_to_generate() -> dict[str, Any]:
-    """The arguments of the running `generate` that it hands to no custom_generate: dropped in silence, they would do
-    nothing, and nobody would end a streamer."""
-    mixin: Any = GenerationMixin
-    code, frame = inspect.unwrap(mixin.generate).__code__, inspect.currentframe()
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    names = ("assistant_model", "streamer", "synced_gpus")
-    return {} if frame is None else {name: frame.f_locals.get(name) for name in names}
+def next_seed() -> int:
+    """A seed by torch's generator."""
+    return int(torch.randint(LARGEST_SEED, ()).item())
 
 
 def _stream(streamer: Any, text: RowText, num_streamed: int) -> int:

@@ -108,7 +108,7 @@ def refuse_inputs(inputs: Mapping[str, Any]) -> None:
     """InputError for what `generate` would hand to the model besides tokens and their mask."""
     for name, value in inputs.items():
         if name == "past_key_values":
-            if (value is not None and value.get_seq_length() > 0) or getattr(value, "_is_user_defined", False):
+            if value is not None and value.get_seq_length() > 0:  # an empty one is of `generate`'s own making
                 raise InputError(f"past_key_values cannot be used, for {KEPT_CACHE}; leave them out")
         elif name not in ("attention_mask", "position_ids", "use_cache", "logits_to_keep") and value is not None:
             raise InputError(f"generate_with decodes token ids alone, got {name!r} beside them; leave it out")

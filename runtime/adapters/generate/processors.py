@@ -5,7 +5,7 @@ processor that may remember is refused by its name, for drafts ask out of order.
 """
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -122,8 +122,7 @@ def _of_row(processor: Any, row: int, num_rows: int, stateless: Collection[Any])
         return own
     if _is(processor, "EncoderRepetitionPenaltyLogitsProcessor"):
         prompt = row * len(processor.encoder_input_ids) // num_rows  # each is repeated for its return sequences
-        own.encoder_input_ids = processor.encoder_input_ids[prompt : prompt + 1]
-        return own
+        return _for_each_row(own, processor.encoder_input_ids[prompt : prompt + 1])
     if _is(processor, "EncoderNoRepeatNGramLogitsProcessor"):
         own.generated_ngrams = [processor.generated_ngrams[row * processor.batch_size // num_rows]]
         own.batch_size = 1
@@ -138,3 +137,13 @@ def _of_row(processor: Any, row: int, num_rows: int, stateless: Collection[Any])
         f"the logits processor {name} may remember what it was asked before, and draft trees ask in another "
         f"order{how}; leave it out"
     )
+
+
+def _for_each_row(processor: Any, prompt: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """An encoder's repetition penalty, of as many rows behind one `prompt` [1, L] as there are."""
+
+    def process(texts: Tensor, scores: Tensor) -> Tensor:
+        processor.encoder_input_ids = prompt.expand(len(scores), -1)
+        return processor(texts, scores)
+
+    return process

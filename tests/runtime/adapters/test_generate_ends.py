@@ -61,6 +61,7 @@ def test_lengths_are_those_asked_for(most_new, most):
     both(PADDED, max_new_tokens=most_new, max_length=most)
 
 
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default")
 def test_the_default_length_is_that_of_generate():
     assert both(max_new_tokens=None).shape[1] == PROMPT.shape[1] + 20
 
