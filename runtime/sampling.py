@@ -70,9 +70,9 @@ class TokenSampler:
         self._noise = [self._noise_of(sampling) for sampling in samplings]
         self._settle(samplings)
 
-    def join(self, sampling: Sampling) -> None:
-        """One more text, behind the others."""
-        self._noise.append(self._noise_of(sampling))
+    def join(self, sampling: Sampling, noise: KeyedNoise | None = None) -> None:
+        """One more text, behind the others, with its `noise` where that is kept elsewhere too."""
+        self._noise.append(noise or self._noise_of(sampling))
         self._settle([*self.samplings, sampling])
 
     def keep(self, slots: Sequence[int]) -> None:

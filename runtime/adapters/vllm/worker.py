@@ -1,0 +1,51 @@
+"""The worker to start vLLM with: `--worker-cls treewright.runtime.adapters.vllm.worker.TreeWorker`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+
+from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
+from vllm.v1.worker import cpu_worker, gpu_model_runner
+from vllm.v1.worker.cpu_worker import CPUWorker
+
+from .attention import TreeAttentionBackend
+from .proposers import TreeDraftModelProposer, TreeEagleProposer
+from .runner import TreeRunner
+
+
+class TreeWorker(CPUWorker):
+    """vLLM's worker on the CPU, with our model runner, proposers and attention."""
+
+    model_runner: TreeRunner
+
+    def init_device(self) -> None:
+        # On the CPU vLLM takes this backend whichever is named.
+        backend = TreeAttentionBackend
+        register_backend(AttentionBackendEnum.CPU_ATTN, f"{backend.__module__}.{backend.__qualname__}")
+        proposers = {"DraftModelProposer": TreeDraftModelProposer, "EagleProposer": TreeEagleProposer}
+        with replaced(cpu_worker, CPUModelRunner=TreeRunner), replaced(gpu_model_runner, **proposers):
+            super().init_device()
+
+    def treewright_counters(self) -> dict[str, int]:
+        """For `collective_rpc`: what this worker has counted."""
+        return asdict(self.model_runner.counters)
+
+    def treewright_change(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """For `collective_rpc`: other thresholds from the next step on; all settings as they are then."""
+        self.model_runner.change(self.model_runner.settings.changed(changes))
+        return asdict(self.model_runner.settings)
+
+
+@contextmanager
+def replaced(module: ModuleType, **classes: type) -> Iterator[None]:
+    """Within, the module makes objects of these classes where its own code names others."""
+    before = {name: getattr(module, name) for name in classes}
+    for name, value in classes.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
