@@ -39,7 +39,7 @@ class CacheOrder(NamedTuple):
     values: Tensor
 
     def read(self, kv_cache: Tensor, blocks: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """[heads, length, head_size] keys and values of the first tokens in `blocks`, from [N, heads, block, 2 * size]."""
+        """[heads, length, head_size] keys and values of the first tokens in `blocks` of a cache [N, heads, ...]."""
         block_size, head_size = self.keys.shape
         of_blocks = kv_cache[blocks].flatten(2)  # [n, heads, numbers]
         shape = (*of_blocks.shape[:2], block_size, head_size)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ....controller.checkpoint import Checkpoint
 from ....controller.contract import COUPLED, RANKED_SCHEMES, Scheme
@@ -19,6 +19,7 @@ from ....controller.pricing.latency import LatencyTable
 from ....controller.scorers.rank import RankScorer
 from ....controller.trees.limits import TreeLimits
 from ....controller.trees.shapes import parse_paths
+from ...engines.transformers.loading import load_tokenizer
 from ...pair_config import REFERENCE, reference_folder
 from .settings import VllmSettings
 
@@ -37,13 +38,14 @@ class Loaded(NamedTuple):
     table: LatencyTable | None
 
     @classmethod
-    def read(cls, settings: VllmSettings, vocabulary: Mapping[str, int] | None) -> "Loaded":
-        """InputError where a file is missing, or the selector was trained for another tokenizer than `vocabulary`'s."""
+    def read(cls, settings: VllmSettings, model_config: Any) -> "Loaded":
+        """InputError where a file is missing, or the selector was trained for another tokenizer than the model's."""
         table = None if settings.latency is None else LatencyTable.load(Path(settings.latency))
         if settings.selector is None:
             return cls(None, table)
         name = reference_folder() / "selector" if settings.selector == REFERENCE else settings.selector
         checkpoint = Checkpoint.from_pretrained(name)
+        vocabulary = read_vocabulary(model_config)
         if vocabulary is None:
             raise InputError("treewright.selector is for one tokenizer, and skip_tokenizer_init hides which this is")
         if checkpoint.config.tokenizer_sha256 != vocabulary_sha256(vocabulary):
@@ -54,19 +56,24 @@ class Loaded(NamedTuple):
         return cls(checkpoint, table)
 
 
+def read_vocabulary(model_config: Any) -> dict[str, int] | None:
+    """Of the tokenizer of a `ModelConfig`; None where vLLM was told to load none."""
+    if model_config.skip_tokenizer_init:
+        return None
+    return load_tokenizer(str(model_config.tokenizer)).get_vocab()
+
+
 def vocabulary_sha256(vocabulary: Mapping[str, int]) -> str:
     """The hash of a vocabulary that checkpoints and traces are marked with, see `Pair.tokenizer_sha256`."""
     return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()
 
 
-def shaping(settings: VllmSettings, loaded: Loaded, *, budget: int, frontier: int | None = None) -> Shaping:
-    """Trees of up to `budget` nodes; a drafter that expands fewer nodes per level than the policy may ask for says how
-    many, as `frontier`. InputError where a static tree is larger."""
-    selector, scheme = _selector(settings, loaded, budget)
-    limits = replace(
-        selector.limits,
-        budget=min(budget, selector.limits.budget),
-        frontier=min(frontier or selector.limits.frontier, selector.limits.frontier),
+def shaping(settings: VllmSettings, loaded: Loaded, most: TreeLimits) -> Shaping:
+    """Trees within `most`, what the drafter at hand can draft. InputError where a static tree has more nodes."""
+    selector, scheme = _selector(settings, loaded, most.budget)
+    asked, names = selector.limits, ("max_depth", "width", "frontier", "budget")
+    limits = TreeLimits(
+        **{name: min(getattr(asked, name), getattr(most, name)) for name in names}, ngrams=asked.ngrams and most.ngrams
     )
     policy = replace(selector, limits=limits)
     return Shaping(scheme, Guard(policy, loaded.table) if settings.guard else policy)

@@ -7,6 +7,7 @@ of another drafter, vLLM's own placeholders) is a chain.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from vllm.v1.outputs import SamplerOutput
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
+from ....controller.trees.limits import LARGEST
 from ....controller.trees.tree import Array, DraftTree
 from .attention import attending, order_of
 from .best_first import TreeProposer
@@ -61,7 +63,7 @@ class TreeRunner(CPUModelRunner):
         super().load_model(load_dummy_weights)
         if not isinstance(getattr(self, "drafter", None), TreeChain | TreeProposer):
             return  # no drafts, or chains that vLLM drafts without a model
-        self._loaded = Loaded.read(self.settings, self._vocabulary())
+        self._loaded = Loaded.read(self.settings, self.model_config)
         self.shaping = self._new_shaping(self.settings)
         limits = self.shaping.policy.limits
         model = self.drafter.drafter(self.shaping.scheme, limits) if isinstance(self.drafter, TreeProposer) else None
@@ -73,15 +75,9 @@ class TreeRunner(CPUModelRunner):
         self.shaping = None if self.shaping is None else self._new_shaping(settings)
 
     def _new_shaping(self, settings: VllmSettings) -> Shaping:
-        is_chain = isinstance(self.drafter, TreeChain)
-        return shaping(settings, self._loaded, budget=self.num_spec_tokens, frontier=1 if is_chain else None)
-
-    def _vocabulary(self) -> dict[str, int] | None:
-        if self.settings.selector is None or self.model_config.skip_tokenizer_init:
-            return None
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.model_config.tokenizer).get_vocab()
+        # One chain, however wide: vLLM's own drafters read one token of a request per forward.
+        frontier = 1 if isinstance(self.drafter, TreeChain) else LARGEST.frontier
+        return shaping(settings, self._loaded, replace(LARGEST, frontier=frontier, budget=self.num_spec_tokens))
 
     @property
     def _vocabulary_size(self) -> int:

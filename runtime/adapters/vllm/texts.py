@@ -46,6 +46,12 @@ class Text:
             self.history = advance(self.history, log_prob, entropy)
 
 
+def sampling_of(params: Any, seed: int) -> Sampling:
+    """Of vLLM's `SamplingParams`, as far as a drafter knows it."""
+    temperature = 0.0 if params.temperature < GREEDY else min(float(params.temperature), HOTTEST)
+    return Sampling(temperature, top_k=max(0, params.top_k), top_p=float(params.top_p), seed=seed % 2**64)
+
+
 def text_of(state: Any, engine_seed: int, vocabulary_size: int) -> Text:
     """Of a `CachedRequestState`. A request without a seed gets one of its own, the same on every worker."""
     params = state.sampling_params
@@ -53,8 +59,7 @@ def text_of(state: Any, engine_seed: int, vocabulary_size: int) -> Text:
     if seed is None:
         digest = hashlib.sha256(f"{engine_seed} {state.req_id}".encode()).digest()
         seed = int.from_bytes(digest[:8], "little")
-    temperature = 0.0 if params.temperature < GREEDY else min(float(params.temperature), HOTTEST)
-    sampling = Sampling(temperature, top_k=max(0, params.top_k), top_p=float(params.top_p), seed=seed % 2**64)
+    sampling = sampling_of(params, seed)
     return Text(
         sampling,
         None if sampling.is_greedy else KeyedNoise(sampling.seed, 0, vocabulary_size),

@@ -7,10 +7,13 @@ from types import ModuleType
 from typing import Any
 
 from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
+from vllm.v1.attention.selector import _cached_get_attn_backend
 from vllm.v1.worker import cpu_worker, gpu_model_runner
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from ....controller.errors import InputError
 from .attention import TreeAttentionBackend
+from .checks import PROPOSERS, WORKER, require_known, unsupported_reason
 from .proposers import TreeDraftModelProposer, TreeEagleProposer
 from .runner import TreeRunner
 
@@ -21,8 +24,12 @@ class TreeWorker(CPUWorker):
     model_runner: TreeRunner
 
     def init_device(self) -> None:
+        require_known((*PROPOSERS, *WORKER))
+        if (reason := unsupported_reason(self.vllm_config)) is not None:
+            raise InputError(reason)
         # On the CPU vLLM takes this backend whichever is named.
         backend = TreeAttentionBackend
+        _cached_get_attn_backend.cache_clear()  # of an engine that ran in this process before
         register_backend(AttentionBackendEnum.CPU_ATTN, f"{backend.__module__}.{backend.__qualname__}")
         proposers = {"DraftModelProposer": TreeDraftModelProposer, "EagleProposer": TreeEagleProposer}
         with replaced(cpu_worker, CPUModelRunner=TreeRunner), replaced(gpu_model_runner, **proposers):
