@@ -116,7 +116,7 @@ class TreeRunner(CPUModelRunner):
         drafted = self._drafted.branches.get(request_id) if self._drafted is not None else None
         known = drafted.scheduled(tokens) if drafted is not None else None
         if known is None:
-            self.counters.foreign_drafts += 1
+            self.counters.add(foreign=1)
         return known or chain_of(tokens)
 
     def _model_forward(self, *of_model: Any, **options: Any) -> Any:
@@ -179,7 +179,7 @@ class TreeRunner(CPUModelRunner):
                 continue
             text.emit(*of_row)
             num_nodes = int(tree.num_nodes[row]) - 1
-            self.counters.count(num_nodes, len(of_row.tokens))
+            self.counters.add(steps=1, nodes=num_nodes, tokens=len(of_row.tokens))
             if drafted is not None and request_id in drafted.branches:
                 slot = drafted.ids.index(request_id)
                 path = [int(drafted.nodes[slot, node]) for node in self._paths[row]]
@@ -219,6 +219,9 @@ class TreeRunner(CPUModelRunner):
         drafts = [[] for _ in self.input_batch.req_ids]
         if growth is not None:
             self._drafted = growth.close(self.texts)
+            chains = sum(self.texts[each].drafting is Drafting.CHAIN for each in self._drafted.ids)
+            undrafted = sum(text.drafting is Drafting.NOTHING for text in map(self.texts.get, index) if text)
+            self.counters.add(levels=len(growth.widths), chains=chains, undrafted=undrafted)
             for request_id, of_text in self._drafted.branches.items():
                 drafts[index[request_id]] = of_text.tokens
         return drafts

@@ -37,7 +37,7 @@ class TreeWorker(CPUWorker):
 
     def treewright_counters(self) -> dict[str, int]:
         """For `collective_rpc`: what this worker has counted."""
-        return asdict(self.model_runner.counters)
+        return self.model_runner.counters.as_dict()
 
     def treewright_change(self, changes: dict[str, Any]) -> dict[str, Any]:
         """For `collective_rpc`: other thresholds from the next step on; all settings as they are then."""
