@@ -7,6 +7,7 @@ drawn, nor at rows behind it. A policy that prices whole chains therefore ends s
 back.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -31,8 +32,11 @@ from ...schemes.ranked import draft
 from .checks import PROPOSERS, require_known
 from .policy import Loaded, Shaping, shaping
 from .proposers import EnoughError
+from .repair import repair_sampling
 from .settings import VllmSettings
 from .texts import sampling_of
+
+log = logging.getLogger(__name__)
 
 
 class Chains:
@@ -98,6 +102,13 @@ class LengthControl:
         if self.settings is not None:
             require_known(PROPOSERS)
             _require_supported(vllm_config, self.settings)
+            if self.settings.repair_sampling:
+                repair_sampling()
+            elif device.type == "cpu":
+                log.warning(
+                    "with drafts this vLLM samples from a wrong distribution above temperature 0 on the CPU "
+                    "(vllm-project/vllm#55005); set treewright.repair_sampling, or use trees"
+                )
 
     def load_model(self, target_model: torch.nn.Module) -> None:
         inherited: Any = super()

@@ -6,7 +6,7 @@ accepted rows move next to each other in the cache, and the drafter grows trees.
 of another drafter, vLLM's own placeholders) is a chain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -52,6 +52,7 @@ class TreeRunner(CPUModelRunner):
         self.sampler = KeyedSampler(config.logprobs_mode, config.use_fp64_gumbel)
         self.texts: dict[str, Text] = {}
         self.counters = Counters()
+        self.observer: Callable[[Text], None] | None = None  # told of every text that has ended
         self.shaping: Shaping | None = None
         self._loaded = Loaded(None, None)
         self._slots: DraftSlots | None = None
@@ -85,7 +86,9 @@ class TreeRunner(CPUModelRunner):
 
     def _on_request_state_removed(self, req_id: str, req_state: Any) -> None:
         super()._on_request_state_removed(req_id, req_state)
-        self.texts.pop(req_id, None)
+        text = self.texts.pop(req_id, None)
+        if text is not None and self.observer is not None and not text.has_ended:
+            self.observer(text)  # ended by a stop string, or by the client
 
     def _prepare_inputs(
         self, scheduler_output: SchedulerOutput, num_scheduled_tokens: np.ndarray
@@ -178,6 +181,8 @@ class TreeRunner(CPUModelRunner):
             if discarded[row]:
                 continue
             text.emit(*of_row)
+            if self.observer is not None and text.has_ended:
+                self.observer(text)
             num_nodes = int(tree.num_nodes[row]) - 1
             self.counters.add(steps=1, nodes=num_nodes, tokens=len(of_row.tokens))
             if drafted is not None and request_id in drafted.branches:

@@ -41,6 +41,8 @@ class VllmSettings:
     """Turn speculation off while it is slower than plain decoding, and probe it again"""
     drafter: str | None = None
     """Folder or hub id of the drafter model of `best_first.TreeProposer`; vLLM's own proposers load theirs"""
+    repair_sampling: bool = False
+    """Repair how vLLM tests chains on the CPU, which is wrong above temperature 0 (see `repair`); trees need none"""
     record: str | None = None
     """Trace folder of the texts that the engine generates, for `treewright collect --relabel`"""
 

@@ -31,6 +31,9 @@ class Text:
     drafting: Drafting
     prompt: Sequence[int]
     max_tokens: int
+    stops: frozenset[int] = frozenset()  # tokens that end it
+    min_tokens: int = 0
+    is_plain: bool = True  # whether `sampling` says all of how it is sampled
     history: list[float] = field(default_factory=START.astype(float).tolist)
     emitted: list[int] = field(default_factory=list)
 
@@ -38,6 +41,21 @@ class Text:
     def root_position(self) -> int:
         """Index of the last token in the text."""
         return len(self.prompt) + len(self.emitted) - 1
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the tokens alone end it; vLLM may end it before, as at a stop string."""
+        kept = self.kept
+        return len(kept) == self.max_tokens or len(kept) < len(self.emitted) or bool(kept and self._stops_at(len(kept)))
+
+    @property
+    def kept(self) -> list[int]:
+        """What vLLM keeps of the tokens emitted: a step may go beyond the end."""
+        lengths = range(1, min(self.max_tokens, len(self.emitted)) + 1)
+        return self.emitted[: next(filter(self._stops_at, lengths), self.max_tokens)]
+
+    def _stops_at(self, length: int) -> bool:
+        return self.emitted[length - 1] in self.stops and length > self.min_tokens
 
     def emit(self, tokens: Sequence[int], log_probs: Sequence[float], entropies: Sequence[float]) -> None:
         """The target drew these tokens, each with this log-probability from a row of this entropy."""
@@ -66,7 +84,21 @@ def text_of(state: Any, engine_seed: int, vocabulary_size: int) -> Text:
         drafting_of(state),
         state.prompt_token_ids or (),
         params.max_tokens if params.max_tokens is not None else 2**31,
+        stops=frozenset(params.stop_token_ids or () if params.ignore_eos else params.all_stop_token_ids),
+        min_tokens=params.min_tokens,
+        is_plain=_is_plain(params),
         emitted=list(state.output_token_ids),
+    )
+
+
+def _is_plain(params: Any) -> bool:
+    """Whether nothing but temperature, top-k and top-p shape a row."""
+    neutral = {
+        "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
+    }  # fmt: skip
+    others = ("logit_bias", "allowed_token_ids", "bad_words", "structured_outputs")
+    return all(getattr(params, name) == value for name, value in neutral.items()) and not any(
+        getattr(params, name) for name in others
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import ModuleType
 from typing import Any
 
@@ -13,9 +13,11 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 
 from ....controller.errors import InputError
 from .attention import TreeAttentionBackend
+from .best_first import TreeProposer
 from .checks import PROPOSERS, WORKER, require_known, unsupported_reason
 from .proposers import TreeDraftModelProposer, TreeEagleProposer
 from .runner import TreeRunner
+from .settings import VllmSettings
 
 
 class TreeWorker(CPUWorker):
@@ -27,6 +29,9 @@ class TreeWorker(CPUWorker):
         require_known((*PROPOSERS, *WORKER))
         if (reason := unsupported_reason(self.vllm_config)) is not None:
             raise InputError(reason)
+        settings = VllmSettings.parse(self.vllm_config.additional_config)
+        if settings is not None:
+            self.require_useful(settings)
         # On the CPU vLLM takes this backend whichever is named.
         backend = TreeAttentionBackend
         _cached_get_attn_backend.cache_clear()  # of an engine that ran in this process before
@@ -34,6 +39,24 @@ class TreeWorker(CPUWorker):
         proposers = {"DraftModelProposer": TreeDraftModelProposer, "EagleProposer": TreeEagleProposer}
         with replaced(cpu_worker, CPUModelRunner=TreeRunner), replaced(gpu_model_runner, **proposers):
             super().init_device()
+
+    def require_useful(self, settings: VllmSettings) -> None:
+        """InputError for a setting that this worker would not look at."""
+        speculative = self.vllm_config.speculative_config
+        whole = speculative is not None and str(speculative.model).endswith(TreeProposer.__name__)
+        idle = {
+            "record": (
+                settings.record is not None,
+                "is for --worker-cls treewright.collect.vllm_worker.RecordingWorker",
+            ),
+            "drafter": (settings.drafter is not None and not whole, "is the model of best_first.TreeProposer alone"),
+            "repair_sampling": (settings.repair_sampling, "mends a sampler that trees do not use"),
+        }
+        for name, (is_idle, why) in idle.items():
+            if is_idle:
+                raise InputError(f"treewright.{name} {why}; leave it out")
+        if speculative is None and settings != replace(VllmSettings(), record=settings.record):
+            raise InputError("treewright shapes drafts, but no --speculative-config asks for any; give both or neither")
 
     def treewright_counters(self) -> dict[str, int]:
         """For `collective_rpc`: what this worker has counted."""
