@@ -72,7 +72,7 @@ class Result:
 class Looped:
     """A target and a drafter under our own loop."""
 
-    refusals = (ValueError,)
+    refusals: tuple[type[Exception], ...] = (ValueError,)
 
     def __init__(self, target: Any, drafter: Any):
         self.vocabulary_size, self.context_length = target.vocabulary_size, target.context_length
@@ -123,7 +123,7 @@ class Counting:
 class Guest:
     """A target and a drafter of transformers inside `generate`. Its seeds are of a call; a row's noise is its own."""
 
-    refusals = (ValueError,)
+    refusals: tuple[type[Exception], ...] = (ValueError,)
 
     def __init__(self, target: TransformersModel, drafter: TransformersModel):
         self.vocabulary_size, self.context_length = target.vocabulary_size, target.context_length
