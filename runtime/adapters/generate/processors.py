@@ -128,14 +128,10 @@ def _of_row(processor: Any, row: int, num_rows: int, stateless: Collection[Any])
         own.batch_size = 1
         return own
     name = getattr(processor, "__name__", kind.__name__)
-    how = (
-        ""
-        if kind.__module__ == logits_process.__name__
-        else ("; if it is a function of (input_ids, scores) alone, say so by generate_with(stateless=[...])")
-    )
+    vouch = ", or, if it is a function of (input_ids, scores) alone, say so by generate_with(stateless=[...])"
     raise InputError(
-        f"the logits processor {name} may remember what it was asked before, and draft trees ask in another "
-        f"order{how}; leave it out"
+        f"the logits processor {name} may remember what it was asked before, and draft trees ask in another order; "
+        f"leave it out{'' if kind.__module__ == logits_process.__name__ else vouch}"
     )
 
 
