@@ -55,11 +55,12 @@ class ProcessorList:
         self._scale = scale
 
     def __call__(self, generated: Tensor, logits: Tensor, *, of_target: bool = True) -> Tensor:
-        texts = torch.cat((self._prompt.to(generated.device).expand(len(generated), -1), generated), dim=1)
-        scores = logits if logits.dtype == torch.float64 else logits.float()
+        device = self._prompt.device  # what processors hold lies there, as for `generate`
+        texts = torch.cat((self._prompt.expand(len(generated), -1), generated.to(device)), dim=1)
+        scores = (logits if logits.dtype == torch.float64 else logits.float()).to(device)
         for processor in self._processors:
             scores = processor(texts, scores)
-        return scores if self._scale == 1.0 else scores * self._scale
+        return (scores if self._scale == 1.0 else scores * self._scale).to(logits.device)
 
 
 class Warping(NamedTuple):
