@@ -1,6 +1,6 @@
 """The decoder of a guest for each model that it was used with: caches, and what a guard has learned, outlive a call."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
@@ -10,7 +10,7 @@ from ...table_fit import TableWatch
 from ...target import Target
 from ...verification.walk import WalkVerifier
 from .drafting import TreePolicy
-from .models import WholeModel, wrapped
+from .models import WholeModel, layout, wrapped
 
 
 class Opened(NamedTuple):
@@ -18,6 +18,16 @@ class Opened(NamedTuple):
 
     decoder: Decoder
     models: list[WholeModel]
+    layouts: list[tuple[Any, ...]]  # of the models when it was made
+
+    @property
+    def fits(self) -> bool:
+        """Whether the models have not been moved, cast or resized since."""
+        return self.layouts == [layout(each.model) for each in self.models]
+
+    def release(self) -> None:
+        for model in self.models:
+            model.release()
 
 
 class Decoders:
@@ -31,21 +41,23 @@ class Decoders:
     def of(self, target: PreTrainedModel) -> Opened:
         """The decoder of a target, whose models are lent; InputError where they cannot be decoded as trees, and where
         a selector lacks its latency table."""
-        if id(target) not in self._opened:
-            self._opened[id(target)] = self._open(target)
-        return self._opened[id(target)]
+        opened = self._opened.get(id(target))
+        if opened is None or not opened.fits:
+            if opened is not None:
+                opened.release()
+            opened = self._opened[id(target)] = self._open(target)
+        return opened
 
     def release(self) -> None:
         """Free the caches and forget the targets."""
         for opened in self._opened.values():
-            for model in opened.models:
-                model.release()
+            opened.release()
         self._opened.clear()
 
     def _open(self, target: PreTrainedModel) -> Opened:
         if self._drafter is None or self._policy is None:
             model = wrapped(target, "the model")
-            return Opened(Decoder(Target(model), WalkVerifier(), None, frozenset()), [model])
+            return Opened(Decoder(Target(model), WalkVerifier(), None, frozenset()), [model], [layout(target)])
         table = self._policy.table(target, self._drafter)
         selector = self._policy.build(table)
         models = [wrapped(target, "the model"), wrapped(self._drafter, "the drafter")]
@@ -61,4 +73,4 @@ class Decoders:
             selector=selector,
             observer=watch,
         )
-        return Opened(decoder, models)
+        return Opened(decoder, models, [layout(target), layout(self._drafter)])

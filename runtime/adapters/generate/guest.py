@@ -26,7 +26,8 @@ from .options import refuse_inputs, refuse_options
 from .output import GuestOutput, output_of
 from .processors import warping
 from .prompts import require_room, unpadded
-from .text import Rows, RowScores, RowText, require_by_row
+from .scores import RowScores
+from .text import Rows, RowText, longest, require_by_row
 
 LARGEST_SEED = 2**63 - 1
 
@@ -117,15 +118,12 @@ class Guest:
         criteria = [*stopping_criteria, *self._stop_strings(stop_strings)]
         require_by_row(criteria, len(input_ids), self._stateless)
         prompts = unpadded(input_ids, model_kwargs.get("attention_mask"), model_kwargs.get("position_ids"))
-        most_tokens = max(1, (stopping_criteria.max_length or generation_config.max_length) - input_ids.shape[1])
+        most_tokens = max(1, longest(criteria, generation_config) - input_ids.shape[1])
         seed = (next_seed() if self._seed is None else self._seed) if generation_config.do_sample else None
-        ends = any(hasattr(criterion, "eos_token_id") for criterion in criteria)
-        rows, requests = Rows(run_on=len(prompts) > 1 and not ends), []
-        returns_dict = generation_config.return_dict_in_generate
-        keeps_scores = returns_dict and (generation_config.output_scores or generation_config.output_logits)
+        rows, requests = Rows.of(len(prompts), criteria, generation_config), []
         for row, prompt in enumerate(prompts):
             how = warping(logits_processor, input_ids, row, seed=seed, stateless=self._stateless)
-            scores = RowScores(how.whole, how.before) if keeps_scores else None
+            scores = RowScores.of(how, generation_config)
             RowText(rows, input_ids[row], most_tokens, criteria, scores)
             requests.append(Request(prompt, most_tokens, how.sampling, processor=scores or how.before))
         self._decode(model, requests, rows, streamer)
@@ -136,11 +134,11 @@ class Guest:
             raise InputError("this generate_with is generating already; make another one for each thread")
         try:
             with lent([model] if self._drafter is None else [model, self._drafter]):
-                decoder, models = self._decoders.of(model)
+                opened = self._decoders.of(model)
                 for request in requests:
-                    require_room(request, models[0])
+                    require_room(request, opened.models[0])
                 stats, num_streamed = DecodeStats(), 0
-                for record in decoder.steps(requests, rows.texts):
+                for record in opened.decoder.steps(requests, rows.texts):
                     stats.add(record)
                     if streamer is not None:
                         num_streamed = _stream(streamer, rows.texts[0], num_streamed)
@@ -154,7 +152,7 @@ class Guest:
         """The streamer of the call, which has seen the prompt, or else the guest's."""
         if of_call is not None and self._streamer is not None and of_call is not self._streamer:
             raise InputError("generate and generate_with are given two streamers; leave one of them out")
-        streamer = of_call or self._streamer
+        streamer = self._streamer if of_call is None else of_call
         if streamer is not None and len(input_ids) > 1:
             raise InputError(f"a streamer takes one text, got {len(input_ids)}; generate them one by one")
         if streamer is not None and of_call is None:

@@ -53,6 +53,11 @@ def lent(models: Sequence[PreTrainedModel]) -> Iterator[None]:
             module.training = True
 
 
+def layout(model: PreTrainedModel) -> tuple[Any, ...]:
+    """What a cache of a model depends on, and may change."""
+    return model.device, model.dtype, num_rows(model)
+
+
 class WholeModel(TransformersModel):
     """A model over all rows that it has, as `generate` runs it.
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-from ....controller.errors import InputError
 from ...stats import DecodeStats
-from .text import Rows, RowScores
+from .scores import RowScores
+from .text import Rows
 
 
 @dataclass
@@ -21,20 +21,17 @@ class GuestOutput(GenerateDecoderOnlyOutput):
 
 
 def output_of(rows: Rows, input_ids: Tensor, config: Any, stats: DecodeStats) -> Tensor | GuestOutput:
-    """Of texts that have ended behind `input_ids` [B, L]; InputError where they end at different lengths, and nothing
-    is there to fill them up with."""
+    """Of texts that have ended behind `input_ids` [B, L]."""
     texts = [text.token_ids[: rows.most_tokens(text)] for text in rows.texts]
     length = max(map(len, texts))
-    pad = getattr(config, "_pad_token_tensor", None)
-    if pad is None and min(map(len, texts)) < length:
-        raise InputError("texts end at different lengths, and there is no pad_token_id to fill them up with; give one")
-    filled = [text + [0 if pad is None else int(pad)] * (length - len(text)) for text in texts]
+    pad = [] if config._pad_token_tensor is None else [int(config._pad_token_tensor)]
+    filled = [text + pad * (length - len(text)) for text in texts]
     sequences = torch.cat((input_ids, input_ids.new_tensor(filled)), dim=1)
     if not config.return_dict_in_generate:
         return sequences
     kept = [text.scores for text in rows.texts if text.scores is not None]
     columns: dict[str, Any] = {
-        "scores": _stacked(kept, length, lambda row: row.scores) if config.output_scores else None,
+        "scores": _stacked(kept, length, lambda row: row.scores or []) if config.output_scores else None,
         "logits": _stacked(kept, length, lambda row: row.logits) if config.output_logits else None,
     }
     whole: Any = sequences

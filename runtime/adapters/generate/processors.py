@@ -55,11 +55,12 @@ class ProcessorList:
         self._scale = scale
 
     def __call__(self, generated: Tensor, logits: Tensor, *, of_target: bool = True) -> Tensor:
-        texts = torch.cat((self._prompt.to(generated.device).expand(len(generated), -1), generated), dim=1)
-        scores = logits if logits.dtype == torch.float64 else logits.float()
+        device = self._prompt.device  # what processors hold lies there, as for `generate`
+        texts = torch.cat((self._prompt.expand(len(generated), -1), generated.to(device)), dim=1)
+        scores = (logits if logits.dtype == torch.float64 else logits.float()).to(device)
         for processor in self._processors:
             scores = processor(texts, scores)
-        return scores if self._scale == 1.0 else scores * self._scale
+        return (scores if self._scale == 1.0 else scores * self._scale).to(logits.device)
 
 
 class Warping(NamedTuple):
@@ -128,14 +129,10 @@ def _of_row(processor: Any, row: int, num_rows: int, stateless: Collection[Any])
         own.batch_size = 1
         return own
     name = getattr(processor, "__name__", kind.__name__)
-    how = (
-        ""
-        if kind.__module__ == logits_process.__name__
-        else ("; if it is a function of (input_ids, scores) alone, say so by generate_with(stateless=[...])")
-    )
+    vouch = ", or, if it is a function of (input_ids, scores) alone, say so by generate_with(stateless=[...])"
     raise InputError(
-        f"the logits processor {name} may remember what it was asked before, and draft trees ask in another "
-        f"order{how}; leave it out"
+        f"the logits processor {name} may remember what it was asked before, and draft trees ask in another order; "
+        f"leave it out{'' if kind.__module__ == logits_process.__name__ else vouch}"
     )
 
 

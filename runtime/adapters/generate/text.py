@@ -1,14 +1,15 @@
-"""The growing text of one row: where it ends, by the stopping criteria of the call, and the scores of its tokens."""
+"""The growing texts of a call, and where they end, by its stopping criteria."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 from transformers.generation import stopping_criteria
 
 from ....controller.errors import InputError
-from .processors import ProcessorList
+from .scores import RowScores
 
 # What transformers itself asks of each row alone.
 BY_ROW = frozenset(
@@ -34,32 +35,10 @@ def require_by_row(criteria: Sequence[Any], num_rows: int, stateless: Collection
             )
 
 
-class RowScores:
-    """A `RowProcessor` that keeps the target's rows of the tokens that were generated, and passes on what `before`
-    makes of them."""
-
-    def __init__(self, whole: ProcessorList, before: ProcessorList | None):
-        self.logits: list[Tensor] = []  # [V] each
-        self.scores: list[Tensor] = []  # the same as all processors leave them
-        self._whole = whole
-        self._before = before
-        self._rows: dict[tuple[int, ...], Tensor] = {}  # of this step's nodes, by what is generated up to them
-
-    def __call__(self, generated: Tensor, logits: Tensor, *, of_target: bool) -> Tensor:
-        if of_target:
-            self._rows |= {tuple(text): row for text, row in zip(generated.tolist(), logits, strict=True)}
-        return logits if self._before is None else self._before(generated, logits, of_target=of_target)
-
-    def add(self, token_ids: Sequence[int]) -> None:
-        """Keep the row that the last of `token_ids`, all that are generated so far, was drawn from."""
-        before = token_ids[:-1]
-        row = self._rows[tuple(before)][None].float().clone()
-        generated = torch.tensor([before], dtype=torch.int64, device=row.device)
-        self.logits.append(row[0])
-        self.scores.append(self._whole(generated, row.clone())[0])
-
-    def end_step(self) -> None:
-        self._rows.clear()
+def longest(criteria: Sequence[Any], config: GenerationConfig) -> int:
+    """Tokens of the longest text, its prompt included."""
+    ends = [each.max_length for each in criteria if type(each) is stopping_criteria.MaxLengthCriteria]
+    return min(ends, default=config.max_length or 0)
 
 
 class Rows:
@@ -72,6 +51,14 @@ class Rows:
     def __init__(self, *, run_on: bool):
         self.texts: list[RowText] = []
         self._run_on = run_on
+
+    @classmethod
+    def of(cls, count: int, criteria: Sequence[Any], config: Any) -> Self:
+        """Of so many texts; InputError where they may end at different lengths, and nothing fills them up."""
+        ends = any(hasattr(criterion, "eos_token_id") for criterion in criteria)
+        if count > 1 and ends and config._pad_token_tensor is None:
+            raise InputError("texts may end at different lengths, and no pad_token_id is there to fill them; give one")
+        return cls(run_on=count > 1 and not ends)
 
     @property
     def length(self) -> int | None:
@@ -140,6 +127,7 @@ class RowText:
             return is_end
         with torch.inference_mode(False), torch.no_grad():  # what they keep of their arguments may be used elsewhere
             text = torch.cat((self._prompt, self._prompt.new_tensor(self.token_ids)))[None]
-            scores = None if self.scores is None else tuple(row[None] for row in self.scores.scores)
+            kept = None if self.scores is None else self.scores.scores
+            scores = None if kept is None else tuple(row[None] for row in kept)
             answers = [each(text, scores) for each in self._criteria]  # all are asked about every token
         return is_end or any(bool(torch.as_tensor(answer).any()) for answer in answers)

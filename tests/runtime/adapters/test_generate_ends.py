@@ -102,6 +102,7 @@ def test_without_end_tokens_rows_run_on_until_the_last_has_ended():
 def test_criteria_of_transformers_given_as_objects_count():
     both(stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(9)]))
     both(stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(3)]))  # one token comes before it is asked
+    both(stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(19), MaxLengthCriteria(12)]))
     both(PADDED, stopping_criteria=StoppingCriteriaList([EosTokenCriteria([7, 21])]))
     both(stopping_criteria=StoppingCriteriaList([MaxTimeCriteria(0.0)]))
 

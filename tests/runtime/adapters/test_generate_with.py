@@ -116,6 +116,16 @@ def test_caches_outlive_a_call_until_they_are_released():
     assert torch.equal(generate(custom_generate=guest), generate())
 
 
+def test_a_model_that_was_cast_or_resized_between_two_calls_is_opened_anew():
+    model, drafter = tiny.llama().model, tiny.llama(noise=0.02).model
+    guest = generate_with(drafter, dynamic=guests.TREE, guard=False)
+    for change in (lambda each: each, lambda each: each.float(), lambda each: each.resize_token_embeddings(45)):
+        for each in (model, drafter):
+            change(each)
+        assert torch.equal(generate(custom_generate=guest, model=model), generate(model=model))
+        assert guest.stats.num_accepted > 0
+
+
 def test_one_guest_serves_several_models():
     other = tiny.llama(noise=0.05).model
     for model in (guests.target(), other, guests.target()):
