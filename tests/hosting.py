@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import pytest
 import tiny
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.selector import Selector
@@ -104,6 +105,12 @@ def transformers() -> Hosted:
     return Looped(tiny.llama(), tiny.llama(noise=0.02))
 
 
+def llamacpp() -> Hosted:
+    import gguf_models
+
+    return Looped(*gguf_models.models())
+
+
 # How each is made, in the environment that has it.
-HOSTED = {"transformers": transformers}
-MARKS = {}
+HOSTED = {"transformers": transformers, "llamacpp": llamacpp}
+MARKS = {"llamacpp": pytest.mark.engine}
