@@ -38,7 +38,7 @@ def tokens(template: str | None = None, tokenizer: Tokenizer | None = None) -> A
 def network(noise: float = 0.0, rows: int = VOCABULARY_SIZE, **changes: Any) -> LlamaForCausalLM:
     """A random Llama of two layers, in float32; `noise` perturbs the weights, which have one seed."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"vocab_size": rows, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes: Any = {"vocab_size": rows, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.3}
     model = LlamaForCausalLM(LlamaConfig(**sizes | {"max_position_embeddings": POSITIONS} | changes))
     generator = torch.Generator().manual_seed(1)

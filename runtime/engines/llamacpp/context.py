@@ -3,6 +3,7 @@
 import ctypes
 import weakref
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Context:
                 "another pair.llamacpp.cache_type"
             )
         self.model = model
+        self.decode_ms = 0.0  # spent inside llama.cpp so far
         self.vocabulary = library.llama_model_get_vocab(model)
         self._context, self._memory = context, library.llama_get_memory(context)
         self._num_logits = library.llama_vocab_n_tokens(self.vocabulary)
@@ -102,7 +104,9 @@ class Context:
             if len(of_row) > 1:
                 self._ids[row, : len(of_row)] = of_row
                 self._counts[row] = len(of_row)
+        started = perf_counter()
         code = self._library.llama_decode(self._context, self._batch)
+        self.decode_ms += (perf_counter() - started) * 1e3
         if code:
             raise RuntimeError(f"llama.cpp cannot decode {count} rows (llama_decode returns {code})")
         num_wanted = int(np.count_nonzero(wanted))
