@@ -18,6 +18,7 @@ COMMANDS = {
     "generate": ("continue one prompt and print it", "runtime.generate"),
     "bench": ("compare policies in one interleaved run", "collect.measure.bench.command"),
     "make-pair": ("train a reference pair on the standard library, or inflate one", "collect.make_pair.command"),
+    "export-gguf": ("write a pair as GGUF files for llama.cpp", "runtime.engines.llamacpp.export.command"),
     "profile": ("measure this machine's latency table again", "collect.measure.profile"),
     "checkpoint": ("inspect, verify, push or pull a checkpoint folder", "controller.checkpoint.command"),
     "check": (

@@ -68,7 +68,7 @@ HOSTS = (
         install="pip install treewright[llamacpp]",
         schemes="all",
         temperatures="0 to 100",
-        batch="8, 30 leaves each",
+        batch="8, 32 leaves each, or fewer with more",
         cuts="top-k, top-p",
     ),
     Host(

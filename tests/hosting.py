@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import pytest
 import tiny
 import torch
 from treewright import generate_with
@@ -168,6 +169,12 @@ def generate() -> Hosted:
     return Guest(tiny.llama(), tiny.llama(noise=0.02))
 
 
+def llamacpp() -> Hosted:
+    import gguf_models
+
+    return Looped(*gguf_models.models())
+
+
 # How each is made, in the environment that has it.
-HOSTED = {"transformers": transformers, "generate": generate}
-MARKS = {}
+HOSTED = {"transformers": transformers, "generate": generate, "llamacpp": llamacpp}
+MARKS = {"llamacpp": pytest.mark.engine}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ...controller.errors import InputError
 from ..drafters.heads.base import DraftHead
-from ..pair_config import REFERENCE, PairConfig
+from ..pair_config import LLAMACPP, REFERENCE, PairConfig
 from ..text.tokenizer import Tokenizer
 from .base import LoadedModel
 
@@ -22,8 +22,10 @@ class LoadedModels(NamedTuple):
 def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     """InputError in one sentence where a model cannot be loaded or decoded as a tree, where the tokenizers differ, and
     where the drafter is a head, unless `heads` are allowed."""
-    from .transformers.pair import load_models
-
+    if config.engine_name == LLAMACPP:
+        from .llamacpp.pair import load_models
+    else:
+        from .transformers.pair import load_models
     return load_models(config, heads=heads)
 
 

@@ -29,10 +29,10 @@ from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .guests import inside_generate
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
+from .peers import peer_policies
 from .policies import Job, guarded, plain_policy, planned_policy
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
-from .transformers_loops import runs_in_transformers, transformers_policies
 from .verification_cost import print_costs, verification_costs
 
 # Greedy runs of small models loop, which flatters every drafter.
@@ -74,11 +74,6 @@ def bench(
             f"{list(measure.concurrency)}, so add them to profile.batches"
         )
     models = load_pair(pair)
-    if not runs_in_transformers(models) and measure.assisted_prompts != BenchConfig.assisted_prompts:
-        raise InputError(
-            "measure.assisted_prompts tunes transformers' assisted generation, which has no part in a run under "
-            f"pair.engine {models.target.engine}; leave it out"
-        )
     checkpoint = load_checkpoint(selector, models)
     for prompts, most_tokens in ((tuning, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
         for prompt in prompts:  # all are held against the context before hours of measuring
@@ -102,7 +97,7 @@ def bench(
         jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]
         if tune:
             plans = tuned([*grids.values()], make, jobs[: len(tune)], f"tune at T={temperature}")
-        peers = transformers_policies(models, jobs[: measure.assisted_prompts], f"tune assisted at T={temperature}")
+        peers = peer_policies(models, jobs[: measure.assisted_prompts], f"tune peers at T={temperature}")
         plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
         jobs = _jobs(models, held_out, measure, temperature)
         policies = [plain_policy(models, table), *peers, *map(make, plans)]

@@ -52,11 +52,6 @@ def runs_in_transformers(pair: Pair) -> bool:
     return pair.target.engine == TransformersModel.engine
 
 
-def transformers_policies(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
-    """`generate`, and assisted generation tuned on `jobs`; none for models of another engine."""
-    return [generate_policy(pair), *tuned_assisted(pair, jobs, label)] if runs_in_transformers(pair) else []
-
-
 def generate_policy(pair: Pair) -> Policy:
     """`generate` without drafts."""
     return Policy("transformers.generate", "-", "", lambda job: generated(pair, [job]))

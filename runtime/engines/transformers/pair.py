@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from ....controller.errors import InputError
 from ...drafters.heads.base import head_kind, load_head, no_model
@@ -50,7 +51,8 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     else:
         source = load_head(drafter_name, target)
     size_caches([each for each in (target, source) if isinstance(each, StaticModel)], config.cache_tokens)
-    return LoadedModels(target, source, TransformersTokenizer(tokenizer), _end_tokens(config.target, target, tokenizer))
+    ends = end_tokens(config.target, target.model, tokenizer)
+    return LoadedModels(target, source, TransformersTokenizer(tokenizer), ends)
 
 
 def _open(name: str, config: PairConfig) -> TransformersModel:
@@ -94,9 +96,9 @@ def transformers_model(model: CachedModel, what: str) -> TransformersModel:
     return model
 
 
-def _end_tokens(name: str, target: TransformersModel, tokenizer: Any) -> frozenset[int]:
+def end_tokens(name: str, model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
     """In transformers' order: of the generation configuration, else of the model's, else of the tokenizer."""
-    config, generation = target.model.config, target.model.generation_config
+    config, generation = model.config, model.generation_config
     for source in (generation, config, config.get_text_config(), tokenizer):
         ends = getattr(source, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else ends or []
