@@ -5,14 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .controller.errors import InputError
+    from .runtime.adapters.generate.assistant import assistant
+    from .runtime.adapters.generate.guest import generate_with
     from .runtime.api import Generation, Model, load
 
-__all__ = ["Generation", "InputError", "Model", "load"]
+__all__ = ["Generation", "InputError", "Model", "assistant", "generate_with", "load"]
+
+HOMES = {
+    "InputError": "controller.errors",
+    "assistant": "runtime.adapters.generate.assistant",
+    "generate_with": "runtime.adapters.generate.guest",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562), so that the package itself imports at once."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "controller.errors" if name == "InputError" else "runtime.api"
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'runtime.api')}"), name)

@@ -23,6 +23,7 @@ from ..controller.trees.tree import DraftTree
 from .drafters.base import Drafter
 from .engines.base import CHUNK
 from .loop import Loop
+from .processing import processed
 from .request import Request
 from .sink import TokenSink, emit
 from .slots import Entry, Slots
@@ -167,6 +168,7 @@ class Batch:
                 assert is_whole, "a sampled token is never dropped"
             clock.charge("controller", "keep")
         rows = target.score(kept)
+        rows = processed(self._slots.sampler.processors, kept, None, rows, of_target=True)
         clock.charge("target")
         reads_history = selector is not None and selector.reads_history
         verdict = verifier.verify(

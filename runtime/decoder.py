@@ -21,14 +21,15 @@ from .verification.base import Verifier
 class Decoder:
     """Refuses an unsound scheme, selector and verifier when built, and trees that the target's engine cannot verify.
 
-    Without drafter and selector this is plain decoding: a tree of the root alone, through the same code.
+    Without drafter and selector this is plain decoding: a tree of the root alone, through the same code. Without
+    detokeniser there are no texts: tokens go into sinks that the caller makes, through `steps` or `open_batch`.
     """
 
     def __init__(
         self,
         target: Target,
         verifier: Verifier,
-        detokeniser: Detokeniser,
+        detokeniser: Detokeniser | None,
         end_tokens: frozenset[int],
         *,
         drafter: Drafter | None = None,
@@ -50,7 +51,7 @@ class Decoder:
         self.theta_scales = dict(theta_scales or {})  # of the choice rule, by temperature, if there is one
         self._detokeniser = detokeniser
         self._end_tokens = end_tokens
-        self._special = detokeniser.special_tokens
+        self._special = {} if detokeniser is None else detokeniser.special_tokens
 
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do; on a device it captures graphs."""
@@ -72,6 +73,7 @@ class Decoder:
         return [self._open_stream(request, Stops.of(request.stop, self._special)) for request in requests]
 
     def _open_stream(self, request: Request, stops: Stops) -> TextStream:
+        assert self._detokeniser is not None, "a decoder without detokeniser decodes into sinks alone"
         return TextStream(
             self._detokeniser,
             max_tokens=request.max_tokens,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..controller.errors import InputError
 from ..controller.ranges import require_whole
+from .processing import RowProcessor
 from .sampling import Sampling
 
 
@@ -17,6 +18,7 @@ class Request:
     sampling: Sampling
     stop: tuple[str, ...] = ()
     ignore_end: bool = False  # continue past the end-of-text token
+    processor: RowProcessor | None = None  # of the logits, before they are warped and tokens drawn
 
 
 def check_request(request: Request, context_length: int, vocabulary_size: int) -> None:

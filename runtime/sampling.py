@@ -14,6 +14,7 @@ from .cut import Limits, cut
 from .machine.transfer import to_device, to_host
 from .noise import KeyedNoise, StepNoise, at_positions, noise_key
 from .philox import gumbel_rows
+from .processing import TextProcessor
 from .surprise import Draws, Surprises, surprise
 
 # Below it, the best float32 logits of a row lie further apart than noise reaches, unless they are equal; and far below
@@ -66,17 +67,20 @@ class TokenSampler:
 
     def __init__(self, samplings: Sequence[Sampling], vocabulary_size: int, device: torch.device):
         self.device = device
+        self.processors: list[TextProcessor | None] = [None] * len(samplings)  # of logits that are not yet warped
         self._vocabulary_size = vocabulary_size
         self._noise = [self._noise_of(sampling) for sampling in samplings]
         self._settle(samplings)
 
-    def join(self, sampling: Sampling) -> None:
-        """One more text, behind the others."""
-        self._noise.append(self._noise_of(sampling))
+    def join(self, sampling: Sampling, processor: TextProcessor | None = None, noise: KeyedNoise | None = None) -> None:
+        """One more text, behind the others, with its `noise` where that is kept elsewhere too."""
+        self.processors.append(processor)
+        self._noise.append(noise or self._noise_of(sampling))
         self._settle([*self.samplings, sampling])
 
     def keep(self, slots: Sequence[int]) -> None:
         """Slot i becomes what `slots[i]` was; the others leave."""
+        self.processors = [self.processors[slot] for slot in slots]
         self._noise = [self._noise[slot] for slot in slots]
         self._settle([self.samplings[slot] for slot in slots])
 

@@ -12,7 +12,7 @@ class TokenSink(Protocol):
     """Takes the generated tokens of one request."""
 
     token_ids: list[int]
-    """All tokens taken"""
+    """All tokens taken: one list, which grows"""
     error: Exception | None
     """Why the request failed, if it did"""
 

@@ -10,6 +10,7 @@ from ..controller.context import StepContext
 from ..controller.trees.tree import Array
 from .drafters.base import Drafter
 from .history import TextHistory
+from .processing import TextProcessor
 from .request import Request
 from .sampling import TokenSampler
 from .sink import TokenSink
@@ -83,7 +84,9 @@ class Slots:
     def begin(self, entry: Entry) -> None:
         """Decode the request that has joined, from the end of its prompt on."""
         prompt_ids = entry.request.prompt_ids
-        self.sampler.join(entry.request.sampling)
+        process = entry.request.processor
+        processor = None if process is None else TextProcessor(process, entry.sink.token_ids)
+        self.sampler.join(entry.request.sampling, processor)
         self.history.join()
         self.roots = np.append(self.roots, prompt_ids[-1])
         self.positions = np.append(self.positions, len(prompt_ids) - 1)

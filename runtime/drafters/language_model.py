@@ -10,6 +10,7 @@ from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
 from ..engines.base import CHUNK, FEW, CachedModel, Session, append_text, append_texts
 from ..machine.transfer import to_device
+from ..processing import processed
 from ..sampling import TokenSampler
 from ..schemes.ranked import draft
 from ..schemes.sampled import append_draws
@@ -76,6 +77,7 @@ class LanguageModelDrafter:
             logits = self._root_logits(nodes)
         else:
             logits = self._node_logits(tree, nodes)
+        logits = processed(sampler.processors, tree, nodes, logits, of_target=False)
         root_positions = self.model.lengths[: len(nodes)] - 1  # the root has been read by now
         if entries is None:
             positions = root_positions + tree.deepest + 1

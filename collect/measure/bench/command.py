@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from ....controller.checkpoint import Checkpoint, SelectorBundle
 from ....controller.console import print_json
@@ -26,6 +27,7 @@ from ..profile import ProfileConfig
 from ..table_cache import new_table
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
+from .guests import inside_generate
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
 from .peers import peer_policies
 from .policies import Job, guarded, plain_policy, planned_policy
@@ -81,6 +83,9 @@ def bench(
     if measure.concurrency:
         print_json(_side_by_side(models, checkpoint, table, held_out, measure))
         return
+    if measure.inside_generate:
+        print_json(_inside_generate(models, selector, tuning[: measure.assisted_prompts], held_out, measure))
+        return
     reports = {}
     for temperature in measure.temperatures:
         schemes = RANKED_SCHEMES if measure.fixed_scheme and temperature > 0 else (checkpoint.config.scheme,)
@@ -135,6 +140,25 @@ def _side_by_side(
         print_concurrency(temperature, rows, jobs[0].max_tokens)
         reports[temperature_key(temperature)] = [known(row) for row in rows]
     return {"command": "bench", **_conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
+
+
+def _inside_generate(
+    pair: Pair, selector: Path, tuning: list[Prompt], prompts: list[Prompt], measure: BenchConfig
+) -> dict[str, Any]:
+    """The report of the guest in transformers' `generate`."""
+    reports = {}
+    for temperature in measure.temperatures:
+        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(pair, tuning, measure, temperature)]
+        report = inside_generate(pair, selector, jobs, _jobs(pair, prompts, measure, temperature))
+        reports[temperature_key(temperature)] = report
+    return {
+        "command": "bench",
+        **_conditions(pair),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "prompts": len(prompts),
+        "temperatures": reports,
+    }
 
 
 def finalists(

@@ -39,6 +39,8 @@ class BenchConfig:
     decoding"""
     concurrency_rounds: int = 5
     """Rounds of texts for each of those numbers, the interval's grain; one more is for warming up"""
+    inside_generate: bool = False
+    """Instead of all that, run the learned trees inside transformers' `generate`, against its own loops"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -59,6 +61,8 @@ class BenchConfig:
             raise InputError("measure.verifiers has no part in measure.concurrency; leave one of them out")
         if self.verifiers and not self.tune_prompts:
             raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
+        if self.inside_generate and (self.concurrency or self.verifiers):
+            raise InputError("measure.inside_generate has a round of its own; leave concurrency and verifiers out")
         if not self.concurrency and self.concurrency_rounds != type(self).concurrency_rounds:
             raise InputError("measure.concurrency_rounds is of measure.concurrency, which is not given; give both")
 

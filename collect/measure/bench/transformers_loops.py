@@ -63,22 +63,28 @@ def assisted_policy(pair: Pair, options: Assistance) -> Policy:
     return Policy(ASSISTED, "-", options.text, lambda job: generated(pair, [job], assistant))
 
 
+def assisted_speeds(pair: Pair, grid: Sequence[Assistance], jobs: Sequence[Job], label: str) -> list[float]:
+    """Tokens per second of each option of a grid, by measured time, for the latency table does not model its loop."""
+    runs = run_interleaved([assisted_policy(pair, options) for options in grid], jobs, label)
+    return [tokens_per_second(of_options) for of_options in runs]
+
+
 def tuned_assisted(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
-    """Assisted generation at its fastest options on `jobs`, by measured time, because the latency table does not
-    model its loop; at its defaults without jobs. Empty for a pair whose embeddings differ in width."""
-    target, drafter = _models(pair)
+    """Assisted generation at its fastest options on `jobs`; at its defaults without jobs. Empty for a pair whose
+    embeddings differ in width."""
+    target, drafter = models_of(pair)
     if num_rows(target) != num_rows(drafter):
         return []
     chosen = 0
     if jobs:
-        runs = run_interleaved([assisted_policy(pair, options) for options in GRID], jobs, label)
-        chosen = int(np.argmax([tokens_per_second(of_options) for of_options in runs]))
+        chosen = int(np.argmax(assisted_speeds(pair, GRID, jobs, label)))
     return [assisted_policy(pair, GRID[chosen])]
 
 
-def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | None = None) -> Run:
-    """transformers' own loop over one padded batch, all texts as long as the longest and drawn as the first is; the
-    tokens that were asked for count, one text after another. Its noise is its own, so texts differ at T > 0.
+def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | None = None, **loop: Any) -> Run:
+    """transformers' own loop, or another `loop` that its `generate` takes, over one padded batch, all texts as long as
+    the longest and drawn as the first is; the tokens that were asked for count, one text after another. Its noise is
+    its own, so texts differ at T > 0.
 
     What the target's folder asks for in generation_config.json (penalties, beams, cuts) does not count: every loop is
     to draw from the same distribution.
@@ -91,7 +97,7 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
     drawn: dict[str, Any] = {"do_sample": False}
     if not sampling.is_greedy:
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    target, drafter = _models(pair)
+    target, drafter = models_of(pair)
     torch.manual_seed(sampling.seed)
     with with_config(target, neutral_config()), with_config(drafter, assistant or drafter.generation_config):
         started = perf_counter()
@@ -101,15 +107,17 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
                 torch.tensor(ids, device=pair.target.device),
                 attention_mask=torch.tensor(seen, device=pair.target.device),
                 max_new_tokens=max_tokens,
-                assistant_model=drafter if assistant else None,
+                **({"assistant_model": drafter} if assistant else {}),
                 **drawn,
+                **loop,
             )
         texts = zip(output[:, width:].tolist(), jobs, strict=True)
         tokens = [token for row, job in texts for token in row[: job.max_tokens]]
         return Run(tokens, perf_counter() - started, None)
 
 
-def _models(pair: Pair) -> tuple[PreTrainedModel, PreTrainedModel]:
+def models_of(pair: Pair) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Target and drafter as transformers' loops run them; InputError for those of another engine."""
     target, drafter = (transformers_model(each, "transformers' loop") for each in (pair.target, pair.drafter))
     return target.model, drafter.model
 

@@ -19,7 +19,7 @@ from .fingerprint import fingerprint
 from .loading import load_weights
 from .packing import Packing, groups_of
 from .probe import tree_error
-from .support import context_length, not_as_tree, num_rows, own_attention, unsupported_reason
+from .support import context_length, kept_states, not_as_tree, num_rows, own_attention, unsupported_reason
 from .windows import layer_windows, masks_of
 
 # Rows of padding in a block: running over fewer costs less than gathering the other rows in every layer.
@@ -191,7 +191,7 @@ class TransformersModel:
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=0 if self._runs_all else logits_to_keep,
-            output_hidden_states=self.hidden_layers or False,
+            output_hidden_states=kept_states(self.hidden_layers),
             **options,
         )
         if self._runs_all:

@@ -1,0 +1,1 @@
+"""Adapters: guests in the decode loops of other libraries."""

@@ -1,0 +1,1 @@
+"""A guest in the `generate` of transformers, given to it as `custom_generate`."""

@@ -1,0 +1,184 @@
+"""How a guest drafts: a learned selector or a dynamic tree, and what it needs of the pair of models at hand."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ....controller.checkpoint import Checkpoint
+from ....controller.contract import COUPLED, Scheme
+from ....controller.errors import InputError
+from ....controller.policies.base import ShapePolicy
+from ....controller.policies.eagle2 import eagle2
+from ....controller.policies.guard import Guard
+from ....controller.policies.learned import learned_selector, tuned_scales
+from ....controller.policies.selector import Selector
+from ....controller.pricing.latency import LatencyTable
+from ....controller.pricing.latency_cache import stored_table
+from ....controller.ranges import require_above, require_between
+from ....controller.trees.limits import LARGEST, TreeLimits
+from ...engines.transformers.fingerprint import fingerprint
+from ...machine.processor import processor_name
+from ...machine.threads import stored_fastest
+from ...pair_config import REFERENCE, reference_folder
+from ...schemes.ranked import get_ranked_scheme
+from ...speculation import DYNAMIC
+
+# Of a drafter without more: the best dynamic tree of the reference pair at T = 0, by replay.
+DEFAULT_TREE = (3, 4, 12)
+
+
+@dataclass(frozen=True)
+class Drafting:
+    """What `generate_with` is asked for, besides the drafter."""
+
+    selector: str | os.PathLike[str] | None = None
+    dynamic: tuple[int, int, int] | None = None
+    scheme: str | None = None
+    theta_scale: float | None = None
+    guard: bool = True
+
+    def __post_init__(self) -> None:
+        if self.selector is not None and self.dynamic is not None:
+            raise InputError("selector and dynamic are both given; choose one of them")
+        if self.dynamic is not None and len(self.dynamic) != len(DYNAMIC):
+            raise InputError(f"dynamic is (depth, width, budget), got {self.dynamic}")
+        for (name, limit), size in zip(DYNAMIC.items(), self.dynamic or (), strict=False):
+            require_between(f"dynamic's {name}", size, 1, getattr(LARGEST, limit))
+        if self.selector is not None and self.scheme is not None:
+            raise InputError("a selector brings its own drafting scheme; leave scheme out")
+        if self.scheme is not None:
+            get_ranked_scheme(self.scheme)
+        if self.theta_scale is not None:
+            require_above("theta_scale", self.theta_scale, 0)
+            if self.selector is None:
+                raise InputError("theta_scale does nothing without a selector; give that too, or leave it out")
+
+    @property
+    def is_default(self) -> bool:
+        return self == type(self)()
+
+
+class TreePolicy:
+    """The trees of one drafter, for any target: the checkpoint is read once."""
+
+    def __init__(self, drafting: Drafting, tokenizer: Any):
+        self._drafting = drafting
+        self.checkpoint = None if drafting.selector is None else _read(drafting.selector, tokenizer)
+
+    @property
+    def scheme(self) -> Scheme:
+        if self.checkpoint is not None:
+            return get_ranked_scheme(self.checkpoint.config.scheme)
+        return get_ranked_scheme(self._drafting.scheme or COUPLED.name)
+
+    @property
+    def theta_scales(self) -> Mapping[float, float]:
+        """Of a learned selector's choice rule, by temperature."""
+        assert self.checkpoint is not None
+        given = self._drafting.theta_scale
+        return tuned_scales(self.checkpoint) if given is None else {0.0: given}
+
+    def table(self, target: PreTrainedModel, drafter: PreTrainedModel) -> LatencyTable | None:
+        """This machine's latency table of the two models; InputError where a selector has none."""
+        key = latency_key(target, drafter)
+        if self.checkpoint is None:
+            return stored_table(key) if self._drafting.guard else None
+        table = stored_table(key)
+        if table is None:
+            raise _no_table(key, target, drafter)
+        return table
+
+    def build(self, table: LatencyTable | None) -> ShapePolicy:
+        """A policy with no running state yet."""
+        selector = self._selector(table)
+        return Guard(selector, table) if self._drafting.guard else selector
+
+    def chains(self, target: PreTrainedModel, drafter: PreTrainedModel) -> Selector:
+        """The same over chains alone, without a guard; errors as of `table`."""
+        selector = self._selector(self.table(target, drafter))
+        depth = selector.limits.max_depth
+        return replace(selector, limits=TreeLimits(max_depth=depth, width=1, frontier=1, budget=depth))
+
+    def _selector(self, table: LatencyTable | None) -> Selector:
+        if self.checkpoint is not None and table is not None:
+            return learned_selector(self.checkpoint, table, theta_scale=self.theta_scales)
+        depth, width, budget = self._drafting.dynamic or DEFAULT_TREE
+        return eagle2(TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget))
+
+
+def _read(selector: str | os.PathLike[str], tokenizer: Any) -> Checkpoint:
+    """The checkpoint; InputError where it was trained for another tokenizer than the one given, if one is."""
+    path = Path(os.path.expanduser(selector))
+    shipped = path == Path(REFERENCE) and not path.exists()
+    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector" if shipped else path)
+    if tokenizer is None:
+        return checkpoint
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
+    if hashlib.sha256(vocabulary.encode()).hexdigest() != checkpoint.config.tokenizer_sha256:
+        raise InputError(
+            f"selector {selector} was trained for the pair {checkpoint.config.pair!r}, whose tokenizer differs from "
+            "the one given; train one on traces of this pair"
+        )
+    return checkpoint
+
+
+def latency_key(target: PreTrainedModel, drafter: PreTrainedModel) -> dict[str, str]:
+    """The conditions under which `treewright profile` measures a table for the two models, by the folders that they
+    were loaded from."""
+    return {
+        "pair": _pair_name(target, drafter),
+        "fingerprint": hashlib.sha256((fingerprint(target) + fingerprint(drafter)).encode()).hexdigest(),
+        "engine": "transformers",
+        "device": str(target.device),
+        "processor": processor_name(target.device),
+        "dtype": _dtype(target),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _pair_name(target: PreTrainedModel, drafter: PreTrainedModel) -> str:
+    names = [model.name_or_path or "" for model in (target, drafter)]
+    if [Path(name).resolve() for name in names] == [reference_folder() / role for role in ("target", "drafter")]:
+        return REFERENCE
+    return "+".join(Path(name).name for name in names)
+
+
+def _dtype(model: PreTrainedModel) -> str:
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _no_table(key: Mapping[str, str], target: PreTrainedModel, drafter: PreTrainedModel) -> InputError:
+    if target.dtype != drafter.dtype:
+        return InputError(
+            f"a latency table is of two models in one number format, got {_dtype(target)} and {_dtype(drafter)}; load "
+            "both in one dtype, or give dynamic in place of the selector"
+        )
+    known = stored_fastest(key)
+    if known is not None:
+        return InputError(
+            f"this machine's latency table of the two models is for {known} CPU threads, and torch runs on "
+            f"{key['threads']}; call torch.set_num_threads({known}), or measure one: {_command(key, target, drafter)}"
+        )
+    return InputError(
+        "this machine has no latency table for the two models yet, by which a selector chooses; run (a minute): "
+        + _command(key, target, drafter)
+    )
+
+
+def _command(key: Mapping[str, str], target: PreTrainedModel, drafter: PreTrainedModel) -> str:
+    """What measures the table of a key."""
+    if key["pair"] == REFERENCE:
+        models = ""
+    else:
+        names = (model.name_or_path or "FOLDER" for model in (target, drafter))
+        models = " --pair.target {} --pair.drafter {}".format(*names)
+    device = "" if key["device"] == "cpu" else f" --pair.device {key['device']} --pair.graphs false"
+    threads = f" --pair.threads {key['threads']}" if key["device"] == "cpu" else ""
+    return f"`treewright profile{models} --pair.dtype {key['dtype']}{device}{threads}`"
