@@ -96,7 +96,7 @@ def _times(model: LlamaCppModel, num_nodes: int) -> Iterator[ChoiceTime]:
 
 
 def _peaked_rows(count: int) -> Tensor:
-    """[1, n, V] logits of Zipf's law with the exponent 2, for a random model's are flat: a few tokens have most mass."""
+    """[1, n, V] logits of Zipf's law with the exponent 2, for a random model's are flat: few tokens have most mass."""
     generator = torch.Generator().manual_seed(0)
     ranks = torch.stack([torch.randperm(VOCABULARY, generator=generator) for _ in range(count)])
     return -2 * (1 + ranks).float().log()[None]
