@@ -85,7 +85,7 @@ def _times(model: LlamaCppModel, num_nodes: int) -> Iterator[ChoiceTime]:
         return logits
 
     forward_ms = _median_ms(lambda step: forward())
-    logits, num_new = forward().clone(), int(depths.max()) + 1
+    logits, num_new = _peaked_rows(num_nodes + 1), int(depths.max()) + 1
     for name, sampling in SAMPLINGS.items():
         sampler = TokenSampler([sampling], VOCABULARY, model.device)
         fresh = TokenSampler([sampling], VOCABULARY, model.device)
@@ -93,6 +93,13 @@ def _times(model: LlamaCppModel, num_nodes: int) -> Iterator[ChoiceTime]:
         noise_ms = _median_ms(partial(_make_noise, fresh, num_new))
         times = (round(ms, 2) for ms in (forward_ms, choice_ms, noise_ms))
         yield ChoiceTime(name, num_nodes, *times, share=round(choice_ms / (forward_ms + choice_ms), 3))
+
+
+def _peaked_rows(count: int) -> Tensor:
+    """[1, n, V] logits of Zipf's law with the exponent 2, for a random model's are flat: few tokens have most mass."""
+    generator = torch.Generator().manual_seed(0)
+    ranks = torch.stack([torch.randperm(VOCABULARY, generator=generator) for _ in range(count)])
+    return -2 * (1 + ranks).float().log()[None]
 
 
 def _choose(sampler: TokenSampler, logits: Tensor, depths: Array, num_new: int, step: int) -> None:

@@ -108,13 +108,13 @@ def test_a_latency_table_is_of_a_file_and_of_how_it_is_run(tmp_path):
     copied.write_bytes(content())
     half = gguf_models.written(tmp_path, gguf_models.network(), "f16", name="half")
     keys = [
-        load_pair(PairConfig(*files, llamacpp=LlamaCppConfig(**options), threads=1)).latency_key
+        load_pair(PairConfig(*files, llamacpp=options, threads=1)).latency_key
         for files, options in (
-            ((target, drafter), {}),
-            ((str(copied), drafter), {}),
-            ((half, drafter), {}),
-            ((target, drafter), {"cache_type": "f16"}),
-            ((target, drafter), {"flash_attention": True}),
+            ((target, drafter), LlamaCppConfig()),
+            ((str(copied), drafter), LlamaCppConfig()),
+            ((half, drafter), LlamaCppConfig()),
+            ((target, drafter), LlamaCppConfig(cache_type="f16")),
+            ((target, drafter), LlamaCppConfig(flash_attention=True)),
         )
     ]
     assert cache_path(keys[0]) == cache_path(keys[1])
