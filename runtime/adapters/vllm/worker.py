@@ -15,6 +15,7 @@ from ....controller.errors import InputError
 from .attention import TreeAttentionBackend
 from .best_first import TreeProposer
 from .checks import PROPOSERS, WORKER, require_known, unsupported_reason
+from .plugin import withdraw
 from .proposers import TreeDraftModelProposer, TreeEagleProposer
 from .runner import TreeRunner
 from .settings import VllmSettings
@@ -37,6 +38,7 @@ class TreeWorker(CPUWorker):
         _cached_get_attn_backend.cache_clear()  # of an engine that ran in this process before
         register_backend(AttentionBackendEnum.CPU_ATTN, f"{backend.__module__}.{backend.__qualname__}")
         proposers = {"DraftModelProposer": TreeDraftModelProposer, "EagleProposer": TreeEagleProposer}
+        withdraw()  # else the runner would not know ours for proposers of its kinds
         with replaced(cpu_worker, CPUModelRunner=TreeRunner), replaced(gpu_model_runner, **proposers):
             super().init_device()
 
