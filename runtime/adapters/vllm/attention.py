@@ -8,12 +8,13 @@ probe with marked keys and values finds it.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from vllm import _custom_ops as ops
+from vllm.v1.attention.backend import AttentionLayer
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionBackendImpl, CPUAttentionMetadata
 
 DIGIT = 128  # every number below it is exact in all number formats of a cache
@@ -146,7 +147,7 @@ def cache_order(isa: str, dtype: torch.dtype, block_size: int, head_size: int) -
     return CacheOrder(order(as_keys=True), order(as_keys=False))
 
 
-def order_of(layer: torch.nn.Module, kv_cache: Tensor) -> CacheOrder:
+def order_of(layer: Any, kv_cache: Tensor) -> CacheOrder:
     """The order of a layer's cache."""
     return cache_order(str(layer.isa), kv_cache.dtype, kv_cache.shape[2], kv_cache.shape[3] // 2)
 
@@ -154,7 +155,7 @@ def order_of(layer: torch.nn.Module, kv_cache: Tensor) -> CacheOrder:
 class TreeAttentionImpl(CPUAttentionBackendImpl):
     def forward(
         self,
-        layer: torch.nn.Module,
+        layer: AttentionLayer,
         query: Tensor,
         key: Tensor,
         value: Tensor,

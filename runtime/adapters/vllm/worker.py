@@ -24,7 +24,7 @@ from .settings import VllmSettings
 class TreeWorker(CPUWorker):
     """vLLM's worker on the CPU, with our model runner, proposers and attention."""
 
-    model_runner: TreeRunner
+    model_runner: TreeRunner  # pyright: ignore[reportIncompatibleVariableOverride]  # made by `init_device`
 
     def init_device(self) -> None:
         require_known((*PROPOSERS, *WORKER))
@@ -54,6 +54,8 @@ class TreeWorker(CPUWorker):
             "drafter": (settings.drafter is not None and not whole, "is the model of best_first.TreeProposer alone"),
             "repair_sampling": (settings.repair_sampling, "mends a sampler that trees do not use"),
         }
+        if settings.guard and self.parallel_config.tensor_parallel_size > 1:
+            raise InputError("treewright.guard goes by the clock, and workers of one model have one each; leave it out")
         for name, (is_idle, why) in idle.items():
             if is_idle:
                 raise InputError(f"treewright.{name} {why}; leave it out")
