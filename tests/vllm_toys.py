@@ -95,7 +95,9 @@ def engine(model: str, **options) -> Iterator[Any]:
     from vllm import LLM
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-    given = {"dtype": "float32", "enforce_eager": True, "max_model_len": 256, "block_size": 32, "max_num_seqs": 8}
+    given: dict[str, Any] = {
+        "dtype": "float32", "enforce_eager": True, "max_model_len": 256, "block_size": 32, "max_num_seqs": 8,
+    }  # fmt: skip
     llm = LLM(model=model, **given | {"seed": 0, "disable_log_stats": False} | options)
     try:
         yield llm
@@ -109,7 +111,7 @@ def generate(llm, of_prompts: Sequence[Sequence[int]], **sampling) -> list[list[
     """The token ids of the texts, each with a seed of its own."""
     from vllm import SamplingParams
 
-    settings = {"temperature": 0.0, "max_tokens": 60, "ignore_eos": True} | sampling
+    settings: dict[str, Any] = {"temperature": 0.0, "max_tokens": 60, "ignore_eos": True} | sampling
     params = [SamplingParams(**{"seed": number} | settings) for number in range(len(of_prompts))]
     asked = [{"prompt_token_ids": list(prompt)} for prompt in of_prompts]
     return [list(output.outputs[0].token_ids) for output in llm.generate(asked, params, use_tqdm=False)]
@@ -117,7 +119,7 @@ def generate(llm, of_prompts: Sequence[Sequence[int]], **sampling) -> list[list[
 
 def trees(method: str, model: str, drafter: str, **settings) -> dict[str, Any]:
     """The options of an engine that drafts trees; for `whole` by the product's own drafter."""
-    speculative = {"method": method, "model": drafter, "num_speculative_tokens": BUDGET}
+    speculative: dict[str, Any] = {"method": method, "model": drafter, "num_speculative_tokens": BUDGET}
     if method == "whole":
         speculative |= {"method": "custom_class", "model": WHOLE_TREES}
         settings |= {"drafter": drafter}

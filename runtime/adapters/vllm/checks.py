@@ -138,9 +138,11 @@ def unsupported_reason(config: VllmConfig) -> str | None:
     return None
 
 
-def unsupported_layer(name: str, layer: Any) -> str | None:
+def unsupported_layer(layer: Any) -> str | None:
     """Why the tree's rows of one attention layer would be computed wrongly; None where they are not."""
     attention = layer.impl
+    if not isinstance(attention, CPUAttentionBackendImpl):
+        return f"layer {layer.layer_name} computes its attention by {type(attention).__name__}; use another model"
     strange = {
         "caps its scores": bool(attention.logits_soft_cap),
         "has ALiBi slopes": attention.alibi_slopes is not None,
@@ -149,4 +151,6 @@ def unsupported_layer(name: str, layer: Any) -> str | None:
         "shares another layer's cache": attention.kv_sharing_target_layer_name is not None,
     }
     found = [what for what, holds in strange.items() if holds]
-    return f"layer {name} {found[0]}, which rows of trees would not see" if found else None
+    if not found:
+        return None
+    return f"layer {layer.layer_name} {found[0]}, which rows of trees would not see; use another model"

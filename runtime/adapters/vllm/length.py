@@ -124,10 +124,11 @@ class LengthControl:
         self.settings, self._before = settings, None
         self._shaping = shaping(settings, self._loaded, chain_limits(length))
 
-    def propose(self, num_speculative_tokens: int, **options: Any) -> Tensor | list[list[int]]:
+    def propose(self, num_speculative_tokens: int, *args: Any, **options: Any) -> Any:
         inherited: Any = super()
         if self._shaping is None:
-            return inherited.propose(num_speculative_tokens=num_speculative_tokens, **options)
+            return inherited.propose(num_speculative_tokens, *args, **options)
+        assert not args, "vLLM calls it by names"
         ids, rejected = list(self._runner.input_batch.req_ids), options["num_rejected_tokens_gpu"]
         if self._before is not None and rejected is not None and self._before[0] == ids:
             self._before[1].settle(rejected.tolist())

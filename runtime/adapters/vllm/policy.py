@@ -85,11 +85,12 @@ def _selector(settings: VllmSettings, loaded: Loaded, budget: int) -> tuple[Sele
         assert loaded.table is not None
         scale = tuned_scales(checkpoint) if settings.theta_scale is None else settings.theta_scale
         return learned_selector(checkpoint, loaded.table, theta_scale=scale), RANKED_SCHEMES[checkpoint.config.scheme]
-    thresholds = {"min_prob": settings.min_prob, "path_prob": settings.path_prob}
+    min_prob, path_prob = settings.min_prob, settings.path_prob
     scheme = RANKED_SCHEMES[settings.scheme or COUPLED.name]
     if settings.tree is None:
         depth, width = settings.depth, settings.width
-        return eagle2(TreeLimits(depth, width, frontier=width, budget=budget), **thresholds), scheme
+        limits = TreeLimits(depth, width, frontier=width, budget=budget)
+        return eagle2(limits, min_prob=min_prob, path_prob=path_prob), scheme
     paths = parse_paths(settings.tree)
     if len(paths) > budget:
         raise InputError(
@@ -97,4 +98,4 @@ def _selector(settings: VllmSettings, loaded: Loaded, budget: int) -> tuple[Sele
         )
     scorer = RankScorer.from_paths(paths)
     limits = TreeLimits(scorer.max_depth, scorer.width, frontier=len(paths), budget=len(paths))
-    return Selector(scorer, limits, **thresholds), scheme
+    return Selector(scorer, limits, min_prob=min_prob, path_prob=path_prob), scheme

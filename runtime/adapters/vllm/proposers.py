@@ -35,7 +35,7 @@ class TreeChain:
         if growth is not None:
             self._frontier = growth.frontier()
 
-    def propose(self, num_speculative_tokens: int, *args: Any, **options: Any) -> Tensor | None:
+    def propose(self, num_speculative_tokens: int, *args: Any, **options: Any) -> Any:
         """vLLM's loop, as deep as the trees may become. Its first forward reads what was committed, in any case."""
         depth = 1 if self._growth is None else self._growth.shaping.policy.limits.max_depth
         inherited: Any = super()

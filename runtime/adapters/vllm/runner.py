@@ -14,15 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 from vllm.config import VllmConfig
+from vllm.distributed.parallel_state import get_tp_group
 from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import SamplerOutput
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
+from ....controller.errors import InputError
 from ....controller.trees.limits import LARGEST
 from ....controller.trees.tree import Array, DraftTree
 from .attention import attending, order_of
 from .best_first import TreeProposer
+from .checks import unsupported_layer
 from .counters import Counters
 from .drafting import Drafted, Growth, settle
 from .forest import Branches, ancestors_of, batch_tree, chain_of, depths_of
@@ -45,6 +49,8 @@ class Scheduled(NamedTuple):
 
 
 class TreeRunner(CPUModelRunner):
+    drafter: Any  # of one of many kinds, where there is one
+
     def __init__(self, vllm_config: VllmConfig, device: torch.device):
         super().__init__(vllm_config, device)
         self.settings = VllmSettings.parse(vllm_config.additional_config) or VllmSettings()
@@ -55,6 +61,7 @@ class TreeRunner(CPUModelRunner):
         self.observer: Callable[[Text], None] | None = None  # told of every text that has ended
         self.shaping: Shaping | None = None
         self._loaded = Loaded(None, None)
+        self._target_layers: list[Any] = []
         self._slots: DraftSlots | None = None
         self._drafted: Drafted | None = None
         self._scheduled: Scheduled | None = None
@@ -69,6 +76,20 @@ class TreeRunner(CPUModelRunner):
         limits = self.shaping.policy.limits
         model = self.drafter.drafter(self.shaping.scheme, limits) if isinstance(self.drafter, TreeProposer) else None
         self._slots = DraftSlots(self._vocabulary_size, limits, model)
+
+    def initialize_kv_cache(self, kv_cache_config: KVCacheConfig, *of_cache: Any, **options: Any) -> None:
+        super().initialize_kv_cache(kv_cache_config, *of_cache, **options)
+        groups = self.kv_cache_config.kv_cache_groups
+        if len(groups) != 1:
+            raise InputError(
+                f"the cache has {len(groups)} groups of layers, and trees are moved in one; use another model"
+            )
+        drafting = getattr(getattr(self, "drafter", None), "_draft_attn_layer_names", ())
+        layers: dict[str, Any] = self.compilation_config.static_forward_context
+        self._target_layers = [layers[name] for name in groups[0].layer_names if name not in drafting]
+        for layer in self._target_layers:
+            if (reason := unsupported_layer(layer)) is not None:
+                raise InputError(reason)
 
     def change(self, settings: VllmSettings) -> None:
         """Draft by other thresholds from the next step on."""
@@ -163,14 +184,8 @@ class TreeRunner(CPUModelRunner):
             return
         slots = self.input_batch.block_table[0].slot_mapping.gpu
         from_slots, to_slots = slots[sources].long(), slots[targets].long()
-        for layer in self._target_layers():
+        for layer in self._target_layers:
             order_of(layer, layer.kv_cache).move(layer.kv_cache, from_slots, to_slots)
-
-    def _target_layers(self) -> list[Any]:
-        drafting = getattr(getattr(self, "drafter", None), "_draft_attn_layer_names", ())
-        (group,) = self.kv_cache_config.kv_cache_groups
-        layers = self.compilation_config.static_forward_context
-        return [layers[name] for name in group.layer_names if name not in drafting]
 
     def _settle(self, tree: DraftTree, emitted: list[Emitted], texts: list[Text]) -> None:
         """Keep what the step emitted, and tell policy and drafter."""
@@ -224,6 +239,7 @@ class TreeRunner(CPUModelRunner):
         drafts = [[] for _ in self.input_batch.req_ids]
         if growth is not None:
             self._drafted = growth.close(self.texts)
+            _require_agreement(self._drafted.branches)
             chains = sum(self.texts[each].drafting is Drafting.CHAIN for each in self._drafted.ids)
             undrafted = sum(text.drafting is Drafting.NOTHING for text in map(self.texts.get, index) if text)
             self.counters.add(levels=len(growth.widths), chains=chains, undrafted=undrafted)
@@ -263,3 +279,10 @@ class TreeRunner(CPUModelRunner):
         ids = self.input_ids.gpu
         ids[: len(order)] = ids[order]
         return hidden[order], None if aux is None else [states[order] for states in aux]
+
+
+def _require_agreement(branches: dict[str, Branches]) -> None:
+    """RuntimeError where the workers of one model drafted different trees: each would verify its own."""
+    group = get_tp_group()
+    if group.world_size > 1 and group.broadcast_object(branches) != branches:
+        raise RuntimeError("two workers of one model drafted different trees; please report this")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from vllm.config.model import LogprobsMode
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from vllm.v1.sample.sampler import Sampler
@@ -30,17 +31,17 @@ class KeyedSampler(Sampler):
         self.texts, self.positions = texts, positions
 
     def sample(
-        self, logits: Tensor, sampling_metadata: SamplingMetadata, logprobs_mode_override: str | None = None
+        self, logits: Tensor, sampling_metadata: SamplingMetadata, logprobs_mode_override: LogprobsMode | None = None
     ) -> tuple[Tensor, Tensor | None]:
         if not self.texts:
             return super().sample(logits, sampling_metadata, logprobs_mode_override)
         mode = logprobs_mode_override or self.logprobs_mode
         scores = logits
         if not sampling_metadata.all_greedy:
-            assert sampling_metadata.temperature is not None
-            scores = self._cut(logits.clone(), sampling_metadata)
-            is_greedy = (sampling_metadata.temperature < GREEDY)[:, None]
-            scores = torch.where(is_greedy, logits, scores)
+            temperature = sampling_metadata.temperature
+            assert temperature is not None
+            scores = self._cut(logits.clone(), temperature, sampling_metadata)
+            scores = torch.where((temperature < GREEDY)[:, None], logits, scores)
         noisy = scores + self._noise(scores)
         tokens = noisy.argmax(dim=-1)
         self.log_probs, self.entropies = (
@@ -53,8 +54,8 @@ class KeyedSampler(Sampler):
             processed = self.compute_logprobs(scores)
         return tokens, processed
 
-    def _cut(self, logits: Tensor, sampling_metadata: SamplingMetadata) -> Tensor:
-        scores = self.apply_temperature(logits, sampling_metadata.temperature, sampling_metadata.all_random)
+    def _cut(self, logits: Tensor, temperature: Tensor, sampling_metadata: SamplingMetadata) -> Tensor:
+        scores = self.apply_temperature(logits, temperature, sampling_metadata.all_random)
         for processor in sampling_metadata.logitsprocs.argmax_invariant:
             scores = processor.apply(scores)
         return apply_top_k_top_p(scores, sampling_metadata.top_k, sampling_metadata.top_p)

@@ -51,10 +51,11 @@ class DraftSlots:
         self.keep([request_id in outcomes for request_id in self.ids])
 
     def update(self, wanted: Mapping[str, Text]) -> None:
-        """Let requests leave and join, until the slots are those of `wanted` in some order."""
+        """Let requests leave and join, until the slots are those of `wanted`, in an order of their own."""
         self.keep([request_id in wanted for request_id in self.ids])
-        for request_id in wanted.keys() - set(self.ids):
-            self._join(request_id, wanted[request_id])
+        for request_id, text in wanted.items():  # in their order, which is that of every worker of a model
+            if request_id not in self.ids:
+                self._join(request_id, text)
 
     def keep(self, stays: Sequence[bool]) -> None:
         """Remove the slots that do not stay; the last ones that stay move into the gaps."""

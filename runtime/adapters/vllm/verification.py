@@ -100,7 +100,8 @@ class Walk:
         logprobs = None
         if of_depths[0] is not None:
             parts: list[Any] = [part for part in of_depths if part is not None]
-            logprobs = LogprobsTensors(
-                *(torch.stack([part[column] for part in parts], dim=1).flatten(0, 1) for column in range(3))
+            tokens_of, of_tokens, ranks = (
+                torch.stack([part[column] for part in parts], dim=1).flatten(0, 1) for column in range(3)
             )
+            logprobs = LogprobsTensors(tokens_of, of_tokens, ranks)
         return SamplerOutput(sampled_token_ids=tokens, logprobs_tensors=logprobs)

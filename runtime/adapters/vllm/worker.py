@@ -15,6 +15,7 @@ from ....controller.errors import InputError
 from .attention import TreeAttentionBackend
 from .best_first import TreeProposer
 from .checks import PROPOSERS, WORKER, require_known, unsupported_reason
+from .plugin import withdraw
 from .proposers import TreeDraftModelProposer, TreeEagleProposer
 from .runner import TreeRunner
 from .settings import VllmSettings
@@ -23,7 +24,7 @@ from .settings import VllmSettings
 class TreeWorker(CPUWorker):
     """vLLM's worker on the CPU, with our model runner, proposers and attention."""
 
-    model_runner: TreeRunner
+    model_runner: TreeRunner  # pyright: ignore[reportIncompatibleVariableOverride]  # made by `init_device`
 
     def init_device(self) -> None:
         require_known((*PROPOSERS, *WORKER))
@@ -37,6 +38,7 @@ class TreeWorker(CPUWorker):
         _cached_get_attn_backend.cache_clear()  # of an engine that ran in this process before
         register_backend(AttentionBackendEnum.CPU_ATTN, f"{backend.__module__}.{backend.__qualname__}")
         proposers = {"DraftModelProposer": TreeDraftModelProposer, "EagleProposer": TreeEagleProposer}
+        withdraw()  # else the runner would not know ours for proposers of its kinds
         with replaced(cpu_worker, CPUModelRunner=TreeRunner), replaced(gpu_model_runner, **proposers):
             super().init_device()
 
@@ -52,6 +54,8 @@ class TreeWorker(CPUWorker):
             "drafter": (settings.drafter is not None and not whole, "is the model of best_first.TreeProposer alone"),
             "repair_sampling": (settings.repair_sampling, "mends a sampler that trees do not use"),
         }
+        if settings.guard and self.parallel_config.tensor_parallel_size > 1:
+            raise InputError("treewright.guard goes by the clock, and workers of one model have one each; leave it out")
         for name, (is_idle, why) in idle.items():
             if is_idle:
                 raise InputError(f"treewright.{name} {why}; leave it out")
