@@ -118,8 +118,7 @@ def call(command: str, arguments: list[str]) -> int:
     if command == "completion":
         return completion(arguments)
     try:
-        engine, arguments = guest_of(arguments)
-        function = load(command) if engine is None else load_guest(command, engine)
+        function, arguments = by_engine(command, arguments)
         from jsonargparse import auto_cli, set_parsing_settings
         from jsonargparse.typing import register_type
 
@@ -185,26 +184,24 @@ def leave_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def guest_of(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """The engine that `--engine` names, and the other arguments."""
-    for index, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name == "--engine" and equals:
-            return value, arguments[:index] + arguments[index + 1 :]
-        if name == "--engine" and index + 1 < len(arguments):
-            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
-    return None, arguments
+def by_engine(command: str, arguments: list[str]) -> tuple[Any, list[str]]:
+    """The function of a command for the engine that `--engine` names, with the other arguments; one under our own loop
+    is the pair's."""
+    at = next((index for index, word in enumerate(arguments) if word.partition("=")[0] == "--engine"), None)
+    if at is None:
+        return load(command), arguments
+    _, _, engine = arguments[at].partition("=")
+    after = at + 1 if engine else at + 2
+    engine = engine or (*arguments, "")[at + 1]
+    rest = [*arguments[:at], *arguments[after:]]
+    if engine not in GUEST_COMMANDS:
+        return load(command), [*rest, "--pair.engine", engine]
+    if command not in GUEST_COMMANDS[engine]:
+        from .controller.errors import InputError
 
-
-def load_guest(command: str, engine: str) -> Any:
-    """The function of a command for such an engine; InputError where there is none."""
-    from .controller.errors import InputError
-
-    modules = GUEST_COMMANDS.get(engine)
-    if modules is None or command not in modules:
-        known = ", ".join(f"{words} {name}" for name, of in GUEST_COMMANDS.items() for words in of)
-        raise InputError(f"{command} knows no --engine {engine!r}; as a guest in another engine there are {known}")
-    return getattr(import_module(f"{__package__}.{modules[command]}"), command)
+        known = ", ".join(GUEST_COMMANDS[engine])
+        raise InputError(f"{command} runs nothing in {engine}, in which there are {known}; leave --engine out")
+    return getattr(import_module(f"{__package__}.{GUEST_COMMANDS[engine][command]}"), command), rest
 
 
 def load(command: str) -> Any:

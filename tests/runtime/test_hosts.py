@@ -36,3 +36,21 @@ def test_the_first_installed_of_several_packages_counts():
     host = replace(TRANSFORMERS, packages=("no-such-package", "transformers"))
     assert host.unsupported_reason is None
     assert host.installed == TRANSFORMERS.installed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--engine", "vllm"], "generate runs nothing in vllm, in which there are serve, bench, profile"),
+        (["--engine=llamacpp"], "pair.engine llamacpp reads GGUF files, and pair.target is 'reference'"),
+        (["--engine", "other"], "pair.engine is one of transformers, llamacpp, got 'other'"),
+    ],
+)
+def test_an_engine_that_a_command_does_not_run_in_is_refused(arguments, complaint, capsys):
+    assert cli.main(["generate", "--prompt", "x", *arguments]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_an_engine_under_our_loop_is_that_of_the_pair(capsys):
+    arguments = ["--prompt", "def f(", "--text.max_tokens", "2", "--pair.threads", "1"]
+    assert cli.main(["generate", *arguments, "--engine", "transformers"]) == 0
