@@ -8,7 +8,7 @@ DEMO := runs/demo
 # After the installation nothing needs the network.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types slow soak docs figures gpu-prove prove-long clean
+.PHONY: demo test test-engines test-llamacpp test-vllm lint types slow soak docs figures gpu-prove prove-long clean
 
 demo: $(READY)
 	rm -rf $(DEMO)
@@ -22,6 +22,17 @@ demo: $(READY)
 test: export OMP_NUM_THREADS := 1
 test: lint types $(READY)
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+# Each other engine in an environment of its own: llama.cpp is compiled (10 minutes on two cores), vLLM takes 4 GB.
+test-engines: test-llamacpp test-vllm
+
+test-llamacpp: export OMP_NUM_THREADS := 1
+test-llamacpp: .venv-llamacpp/.ready
+	.venv-llamacpp/bin/python -m pytest -q -m engine tests/runtime/llamacpp tests/test_conformance.py -k "llamacpp or not conformance"
+
+test-vllm: export OMP_NUM_THREADS := 1
+test-vllm: .venv-vllm/.ready
+	.venv-vllm/bin/python -m pytest -q -m engine tests/runtime/adapters/vllm tests/test_conformance.py -k "vllm or not conformance"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -62,9 +73,23 @@ $(READY): pyproject.toml constraints.txt
 	ln -sfn .. $(VENV)/treewright
 	touch $(READY)
 
+.venv-llamacpp/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-llamacpp
+	.venv-llamacpp/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,llamacpp]"
+	touch $@
+
+# vLLM pins its own versions, older ones than constraints.txt. Its torchvision and the like are built for CUDA, and
+# transformers would import them.
+.venv-vllm/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check -e ".[dev,vllm]"
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 $(VENV)/.docs-ready: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) .venv-llamacpp .venv-vllm runs build *.egg-info

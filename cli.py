@@ -18,13 +18,23 @@ COMMANDS = {
     "generate": ("continue one prompt and print it", "runtime.generate"),
     "bench": ("compare policies in one interleaved run", "collect.measure.bench.command"),
     "make-pair": ("train a reference pair on the standard library, or inflate one", "collect.make_pair.command"),
+    "export-gguf": ("write a pair as GGUF files for llama.cpp", "runtime.engines.llamacpp.export.command"),
     "profile": ("measure this machine's latency table again", "collect.measure.profile"),
     "checkpoint": ("inspect, verify, push or pull a checkpoint folder", "controller.checkpoint.command"),
     "check": (
         "list which drafting schemes and verifiers are lossless together, and prove it",
         "runtime.exactness.command",
     ),
+    "engines": ("list the engines and adapters: what each can do, and what is installed", "runtime.hosts"),
     "doctor": ("describe this installation and test it, as one JSON document for an issue", "runtime.doctor"),
+}
+# The same words for an engine that runs its own loop, with which treewright is a guest: `--engine NAME`.
+GUEST_COMMANDS = {
+    "vllm": {
+        "serve": "runtime.adapters.vllm.serve",
+        "bench": "collect.measure.vllm.bench",
+        "profile": "collect.measure.vllm.profile",
+    }
 }
 SHELLS = ("bash", "zsh", "fish")
 
@@ -108,7 +118,8 @@ def call(command: str, arguments: list[str]) -> int:
     if command == "completion":
         return completion(arguments)
     try:
-        function = load(command)
+        engine, arguments = guest_of(arguments)
+        function = load(command) if engine is None else load_guest(command, engine)
         from jsonargparse import auto_cli, set_parsing_settings
         from jsonargparse.typing import register_type
 
@@ -172,6 +183,28 @@ def leave_output() -> None:
         sys.stdout.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def guest_of(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The engine that `--engine` names, and the other arguments."""
+    for index, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name == "--engine" and equals:
+            return value, arguments[:index] + arguments[index + 1 :]
+        if name == "--engine" and index + 1 < len(arguments):
+            return arguments[index + 1], arguments[:index] + arguments[index + 2 :]
+    return None, arguments
+
+
+def load_guest(command: str, engine: str) -> Any:
+    """The function of a command for such an engine; InputError where there is none."""
+    from .controller.errors import InputError
+
+    modules = GUEST_COMMANDS.get(engine)
+    if modules is None or command not in modules:
+        known = ", ".join(f"{words} {name}" for name, of in GUEST_COMMANDS.items() for words in of)
+        raise InputError(f"{command} knows no --engine {engine!r}; as a guest in another engine there are {known}")
+    return getattr(import_module(f"{__package__}.{modules[command]}"), command)
 
 
 def load(command: str) -> Any:

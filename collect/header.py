@@ -16,6 +16,6 @@ def trace_header(pair: Pair, *, scheme: str, width: int, command: dict[str, Any]
         command=command,
         target_sha256=pair.target.fingerprint,
         drafter_sha256=pair.source.fingerprint,
-        dtype=pair.config.dtype,
+        dtype=pair.number_format,
         **of_run,
     )

@@ -5,26 +5,25 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..controller.errors import InputError
-from .drafters.heads.base import DraftHead
-from .engines.transformers.detokeniser import TokenizerDetokeniser
-from .engines.transformers.model import TransformersModel
-from .engines.transformers.pair import load_models, no_model
-from .machine.processor import processor_name
+from .drafters.heads.base import DraftHead, no_model
+from .engines.base import LoadedModel
+from .engines.loading import load_models
 from .machine.threads import is_undecided, stored_fastest
 from .pair_config import REFERENCE, PairConfig
+from .text.detokeniser import Detokeniser
+from .text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Pair:
-    target: TransformersModel
-    source: TransformersModel | DraftHead
+    target: LoadedModel
+    source: LoadedModel | DraftHead
     """Where drafts come from"""
-    tokenizer: Any
+    tokenizer: Tokenizer
     end_tokens: frozenset[int]
     config: PairConfig
 
@@ -33,7 +32,7 @@ class Pair:
         return self.source if isinstance(self.source, DraftHead) else None
 
     @property
-    def drafter(self) -> TransformersModel:
+    def drafter(self) -> LoadedModel:
         """The drafter model; InputError where a head drafts."""
         if isinstance(self.source, DraftHead):
             raise no_model(self.config.drafter, self.source.kind)
@@ -42,12 +41,12 @@ class Pair:
     @cached_property
     def tokenizer_sha256(self) -> str:
         """A hash of the vocabulary, the same where token ids mean the same."""
-        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        vocabulary = sorted(self.tokenizer.vocabulary.items())
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
     @property
-    def detokeniser(self) -> TokenizerDetokeniser:
-        return TokenizerDetokeniser(self.tokenizer.backend_tokenizer)
+    def detokeniser(self) -> Detokeniser:
+        return self.tokenizer.detokeniser
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt; InputError for what is no Unicode text.
@@ -58,7 +57,7 @@ class Pair:
             text = text.encode(errors="surrogateescape").decode()
         except UnicodeError as error:
             raise InputError("the prompt is no Unicode text; give it in UTF-8") from error
-        return self.tokenizer(text)["input_ids"]
+        return self.tokenizer.encode(text)
 
     @property
     def name(self) -> str:
@@ -73,24 +72,27 @@ class Pair:
         return hashlib.sha256((self.target.fingerprint + self.source.fingerprint).encode()).hexdigest()
 
     @property
+    def number_format(self) -> str:
+        """Of the target, and of the drafter where it is another."""
+        formats = [self.target.number_format, *([] if self.head else [self.drafter.number_format])]
+        return "+".join(dict.fromkeys(formats))
+
+    @property
     def latency_key(self) -> dict[str, str]:
         """The conditions under which a latency table of this pair is valid."""
         return {
             "pair": self.name,
             "fingerprint": self.fingerprint,
-            "engine": "transformers",
+            "engine": self.target.engine,
             "device": str(self.target.device),
-            "processor": processor_name(self.target.device),
-            "dtype": self.config.dtype,
+            "processor": self.target.processor,
+            "dtype": self.number_format,
             "threads": str(torch.get_num_threads()),
         }
 
 
 def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
-    """Load both models; InputError in one sentence where one is missing or the tokenizers differ, and where the drafter
-    is a head, unless `heads` are allowed."""
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
+    """Load both models, on the threads that the configuration asks for; InputError as `load_models` says."""
     if config.threads:
         torch.set_num_threads(config.threads)
     pair = Pair(*load_models(config, heads=heads), config)

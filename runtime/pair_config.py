@@ -2,16 +2,20 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from ..controller.errors import InputError
 from ..controller.ranges import MOST_THREADS, require_at_least, require_between
+from .engines.llamacpp.config import LlamaCppConfig
 
 REFERENCE = "reference"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+TRANSFORMERS, LLAMACPP = ENGINES = ("transformers", "llamacpp")
+GGUF = ".gguf"
 
 LEAST_CACHE = 1024  # tokens: a step of one text takes some 300, besides its own
 
@@ -21,22 +25,25 @@ class PairConfig:
     """Which two models decode, or which model with a head, and how."""
 
     target: str = REFERENCE
-    """Folder or hub id of the target; `reference` is the pair that ships with treewright"""
+    """Folder or hub id of the target, or a GGUF file; `reference` is the pair that ships with treewright"""
     drafter: str = REFERENCE
-    """Folder or hub id of the drafter, which shares the target's tokenizer; or, in `generate` and `serve`, the folder
-    of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa"""
+    """Folder or hub id of the drafter, or a GGUF file, which shares the target's tokenizer; or, in `generate` and
+    `serve`, the folder of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa"""
     dtype: str = "float32"
-    """Number format of both models: float32, float64, bfloat16 or float16"""
+    """Number format that transformers holds both models in: float32, float64, bfloat16 or float16"""
     device: str = "cpu"
-    """Where both models run: cpu or cuda"""
+    """Where transformers runs both models: cpu or cuda"""
     threads: int = 0
     """CPU threads; 0 takes the fastest that `profile` has measured a table on, else torch's own choice"""
     cache_tokens: int = 0
     """On cuda, tokens that the cache holds, of all requests together; 0 takes most of the device's free memory"""
-
     graphs: bool = True
     """On cuda, compile layers and capture forwards as graphs, which takes up to a minute at the start; without, steps
     are several times slower"""
+    engine: str | None = None
+    """What runs the models: transformers or llamacpp; where none is given, a GGUF file as target asks for llamacpp"""
+    llamacpp: LlamaCppConfig = field(default_factory=LlamaCppConfig)
+    """How llama.cpp runs them"""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -46,6 +53,10 @@ class PairConfig:
         require_between("pair.threads", self.threads, 0, MOST_THREADS)
         if self.cache_tokens:
             require_at_least("pair.cache_tokens", self.cache_tokens, LEAST_CACHE)
+        if self.engine not in (None, *ENGINES):
+            raise InputError(f"pair.engine is one of {', '.join(ENGINES)}, got {self.engine!r}")
+        self._require_kind_of_models()
+        self._refuse_idle()
         if not self.graphs and self.device == "cpu":
             raise InputError("pair.graphs is false, but on pair.device cpu nothing is captured anyway; leave it out")
         if self.cache_tokens and self.device == "cpu":
@@ -53,6 +64,43 @@ class PairConfig:
                 f"pair.cache_tokens {self.cache_tokens} sizes a device's cache, but pair.device is cpu, where the "
                 "cache grows with its requests; leave it out"
             )
+
+    @property
+    def engine_name(self) -> str:
+        """The engine that was asked for, else the one that reads the target."""
+        return self.engine or (LLAMACPP if is_gguf(self.target) else TRANSFORMERS)
+
+    def _require_kind_of_models(self) -> None:
+        """InputError for a model that the engine does not read."""
+        for role in ("target", "drafter"):
+            name = getattr(self, role)
+            if self.engine_name == TRANSFORMERS and is_gguf(name):
+                raise InputError(
+                    f"pair.{role} {name!r} is a GGUF file, which pair.engine transformers does not read; give the "
+                    "model's folder, or GGUF files as target and drafter"
+                )
+            if self.engine_name == LLAMACPP and not is_gguf(name):
+                raise InputError(
+                    f"pair.engine llamacpp reads GGUF files, and pair.{role} is {name!r}; give a file that ends with "
+                    f"{GGUF}, which `treewright export-gguf` writes"
+                )
+
+    def _refuse_idle(self) -> None:
+        """InputError that names every option given that does nothing under the engine."""
+        if self.engine_name == TRANSFORMERS:
+            others = {f"llamacpp.{name}": (LlamaCppConfig, name, self.llamacpp) for name in vars(self.llamacpp)}
+        else:
+            others = {name: (PairConfig, name, self) for name in ("dtype", "device", "cache_tokens", "graphs")}
+        idle = [option for option, (of, name, at) in others.items() if getattr(at, name) != getattr(of, name)]
+        if idle:
+            raise InputError(
+                f"under pair.engine {self.engine_name} the following does nothing: "
+                f"{', '.join(f'pair.{option}' for option in idle)}; leave all of it out"
+            )
+
+
+def is_gguf(name: str) -> bool:
+    return name.lower().endswith(GGUF)
 
 
 def reference_folder() -> Path:

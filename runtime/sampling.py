@@ -72,10 +72,10 @@ class TokenSampler:
         self._noise = [self._noise_of(sampling) for sampling in samplings]
         self._settle(samplings)
 
-    def join(self, sampling: Sampling, processor: TextProcessor | None = None) -> None:
-        """One more text, behind the others."""
+    def join(self, sampling: Sampling, processor: TextProcessor | None = None, noise: KeyedNoise | None = None) -> None:
+        """One more text, behind the others, with its `noise` where that is kept elsewhere too."""
         self.processors.append(processor)
-        self._noise.append(self._noise_of(sampling))
+        self._noise.append(noise or self._noise_of(sampling))
         self._settle([*self.samplings, sampling])
 
     def keep(self, slots: Sequence[int]) -> None:

@@ -66,6 +66,7 @@ class DecodeStats:
 
     num_steps: int = 0
     num_tokens: int = 0
+    num_drafting: int = 0  # steps that drafted anything
     num_drafted: int = 0
     num_kept: int = 0
     num_accepted: int = 0
@@ -85,6 +86,7 @@ class DecodeStats:
     def add(self, record: StepRecord) -> None:
         self.num_steps += len(record.num_emitted)
         self.num_tokens += int(record.num_emitted.sum())
+        self.num_drafting += int((record.drafted.num_nodes > 1).sum())
         self.num_drafted += int((record.drafted.num_nodes - 1).sum())
         self.num_kept += int((record.kept.num_nodes - 1).sum())
         self.num_accepted += int(record.verdict.accepted_lengths.sum())

@@ -5,7 +5,6 @@ import json
 import tiny
 import torch
 from safetensors.torch import save_file
-from transformers import PreTrainedTokenizerFast
 from treewright.runtime.drafters.heads.base import load_head
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.target import Target
@@ -86,9 +85,8 @@ def write(folder, settings, weights, file="model.safetensors"):
 def head_pair(folder, target=None):
     """A pair with the head at `folder`, for a tiny target."""
     target = target or tiny.llama()
-    words = PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
     config = PairConfig(target="tiny-target", drafter=folder, dtype="float64")
-    return Pair(target, load_head(folder, target), words, frozenset(), config)
+    return Pair(target, load_head(folder, target), tiny.words(), frozenset(), config)
 
 
 def drafting(pair, scheme):

@@ -61,8 +61,9 @@ def subject(name: str) -> Subject:
         plain = RememberingModel(target, 6)
         return Subject(TransformersModel(target, 6), TransformersModel(drafter, 6), [1], Sampling(0.8), plain)
     pair = load_pair(PairConfig())
-    target, drafter = (RememberingModel(model.model, model.vocabulary_size) for model in (pair.target, pair.drafter))
-    prompt = pair.tokenizer("def read(")["input_ids"]
+    models = pair.target, pair.drafter
+    target, drafter = (RememberingModel(tiny.network(model), model.vocabulary_size) for model in models)
+    prompt = pair.encode("def read(")
     return Subject(target, drafter, prompt, Sampling(1.0, top_k=4), target)
 
 

@@ -28,7 +28,7 @@ def requests(pair, count, max_tokens):
     prompts = load_prompts(PromptConfig(split="bench", limit=count))
     return [
         Request(
-            pair.tokenizer(prompt.text)["input_ids"],
+            pair.encode(prompt.text),
             max_tokens,
             Sampling(SETTINGS[number % 4][0], top_p=SETTINGS[number % 4][1], seed=number),
         )

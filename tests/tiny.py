@@ -24,7 +24,9 @@ from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.engines.base import CachedModel
 from treewright.runtime.engines.transformers.detokeniser import TokenizerDetokeniser
 from treewright.runtime.engines.transformers.model import TransformersModel
+from treewright.runtime.engines.transformers.pair import transformers_model
 from treewright.runtime.engines.transformers.static import StaticModel
+from treewright.runtime.engines.transformers.tokenizer import TransformersTokenizer
 from treewright.runtime.pair import Pair, PairConfig
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -79,6 +81,11 @@ def model_of(family: str, seed: int = 0) -> TransformersModel:
     return TransformersModel(model.to(torch.float64), VOCABULARY_SIZE)
 
 
+def network(model: CachedModel) -> Any:
+    """The model of transformers behind one that runs there."""
+    return transformers_model(model, "this test").model
+
+
 def tokenizer() -> Tokenizer:
     """One word per token: `w0`, `w1`, ..."""
     words = Tokenizer(WordLevel({f"w{token}": token for token in range(VOCABULARY_SIZE)}, unk_token="w0"))
@@ -86,15 +93,19 @@ def tokenizer() -> Tokenizer:
     return words
 
 
-def detokeniser(words: Tokenizer | None = None) -> TokenizerDetokeniser:
-    return TokenizerDetokeniser(words or tokenizer())
+def detokeniser(tokens: Tokenizer | None = None) -> TokenizerDetokeniser:
+    return TokenizerDetokeniser(tokens or tokenizer())
+
+
+def words(tokens: Tokenizer | None = None) -> TransformersTokenizer:
+    """As a pair has it."""
+    return TransformersTokenizer(PreTrainedTokenizerFast(tokenizer_object=tokens or tokenizer()))
 
 
 def pair(drafter_noise: float = 0.02, name: str = "tiny") -> Pair:
     """A target and a drafter of the same seed."""
-    words = PreTrainedTokenizerFast(tokenizer_object=tokenizer())
     config = PairConfig(target=f"{name}-target", drafter=f"{name}-drafter", dtype="float64")
-    return Pair(llama(), llama(noise=drafter_noise), words, frozenset(), config)
+    return Pair(llama(), llama(noise=drafter_noise), words(), frozenset(), config)
 
 
 def decoder(

@@ -64,10 +64,25 @@ def grow_envelopes(
     last = len(text.tokens) - 2
     roots = np.arange(text.prompt_length - 1, last)
     rows = []
-    for start in range(0, len(roots), ROOTS_AT_ONCE):
-        chosen = roots[start : start + ROOTS_AT_ONCE]
+    count = _roots_at_once(drafter, config)
+    for start in range(0, len(roots), count):
+        chosen = roots[start : start + count]
         rows += _Grove(drafter, text, chosen, scheme, width, config).grow(np.minimum(config.max_depth, last - chosen))
     return rows
+
+
+def _roots_at_once(drafter: CachedModel, config: EnvelopeConfig) -> int:
+    """As many as share the forwards of a level; fewer where the engine bounds the leaves of their trees."""
+    drafter.open(1, 0)
+    if drafter.max_leaves is None:
+        return ROOTS_AT_ONCE
+    leaves = 1 + max(0, config.max_depth - 1) * (config.frontier - 1)  # of the expanded nodes, behind each root
+    if leaves >= drafter.max_leaves:
+        raise InputError(
+            f"envelopes of {config.max_depth} levels of {config.frontier} nodes may have {leaves} leaves, and the "
+            f"drafter's engine holds {drafter.max_leaves}; lower envelopes.frontier or max_depth"
+        )
+    return min(ROOTS_AT_ONCE, (drafter.max_leaves - 1) // leaves)
 
 
 class _Grove:

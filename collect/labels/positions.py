@@ -31,13 +31,13 @@ OTHER_CHOICES = 1 << 31
 def read_rows(model: CachedModel, tokens: Array, first: int) -> Tensor:
     """[n - first - 1, V] logits of one text's tokens [n], from the row that chose token `first + 1` on."""
     model.open(1, len(tokens) + CHUNK)
-    rows = []
+    rows: list[Tensor] = []
     for start in range(0, len(tokens) - 1, CHUNK):
         block = tokens[None, start : min(start + CHUNK, len(tokens) - 1)]
         rows_of_block = np.arange(block.shape[1])[None]
         logits = model.forward(block, start + rows_of_block, rows_of_block - 1)
         model.commit(rows_of_block)
-        rows.append(logits[0, max(0, first - start) :])
+        rows.append(logits[0, max(0, first - start) :].clone())
     return torch.cat(rows)
 
 

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 
 from ...controller.errors import InputError, first_line, named
 from ...controller.files import sync_folder
+from ...runtime.engines.transformers.pair import transformers_model
+from ...runtime.engines.transformers.tokenizer import TransformersTokenizer
 from ...runtime.pair import load_pair
 from ...runtime.pair_config import DTYPES, PairConfig
 from .inflate import empty_model, inflated_weights
@@ -47,7 +49,11 @@ def save_inflated_pair(out: Path, config: PairConfig, shape: GrownShape) -> Infl
     # there are only the weights that are written next.
     pair = load_pair(replace(config, dtype="float32", device="cpu"))
     dtype = DTYPES[config.dtype]
-    models = {"target": pair.target.model, "drafter": pair.drafter.model}
+    models = {
+        role: transformers_model(model, "inflating").model
+        for role, model in (("target", pair.target), ("drafter", pair.drafter))
+    }
+    assert isinstance(pair.tokenizer, TransformersTokenizer)
     sizes = shape._asdict()
     parameters = {}
     for role, model in models.items():
@@ -66,7 +72,7 @@ def save_inflated_pair(out: Path, config: PairConfig, shape: GrownShape) -> Infl
         try:
             for role, model in models.items():
                 write_model(temporary / role, model, sizes[role], dtype=dtype, device=config.device)
-                pair.tokenizer.save_pretrained(temporary / role)
+                pair.tokenizer.fast.save_pretrained(temporary / role)
             (temporary / "provenance.json").write_text(json.dumps(asdict(made), indent=1) + "\n")
             _sync(temporary)
             temporary.chmod(0o755)

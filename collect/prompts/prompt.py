@@ -10,6 +10,7 @@ from ...controller.errors import InputError, first_line, named
 from ...runtime.pair import Pair
 from ...runtime.request import Request, check_request
 from ...runtime.sampling import Sampling
+from ...runtime.text.tokenizer import Tokenizer
 
 # A row's prompt is the first of these keys that it has; null counts as missing.
 CONTENT_KEYS = ("prompt", "text", "messages")
@@ -56,22 +57,19 @@ def read_prompt(row: object, source: str, label: str, *, domain: str = "text") -
     return Prompt(text, name("domain") or domain, name("document") or label, location, name("split"), messages)
 
 
-def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
+def prompt_ids(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
     """Its tokens; InputError that names the prompt where the tokenizer, or its chat template, makes none."""
-    if prompt.messages and not tokenizer.chat_template:
+    if prompt.messages and not tokenizer.has_chat_template:
         raise InputError(
             f"{prompt.location} is a chat, but the target's tokenizer has no chat template; give its text as 'prompt'"
         )
     try:
-        if prompt.messages:
-            ids = tokenizer.apply_chat_template([*prompt.messages], add_generation_prompt=True, return_dict=False)
-        else:
-            ids = tokenizer(prompt.text)["input_ids"]
+        ids = tokenizer.encode_chat(prompt.messages) if prompt.messages else tokenizer.encode(prompt.text)
     except Exception as error:  # tokenizers raise plain exceptions, templates whatever their author chose
         raise InputError(f"{prompt.location} cannot be turned into tokens ({first_line(error)}); fix it") from error
     if not ids:
         raise InputError(f"{prompt.location}: the target's tokenizer makes no tokens of it; remove the row")
-    return list(ids)
+    return ids
 
 
 def prompt_request(prompt: Prompt, pair: Pair, max_tokens: int, sampling: Sampling) -> Request:

@@ -120,7 +120,7 @@ class TraceHeader:
     tokenizer_sha256: str
     width: int  # the drafter's candidates per position, 0 where only texts are recorded
     command: dict[str, Any]  # the resolved configuration of the run
-    # Which weights generated and labelled the texts, see `runtime.engines.transformers.fingerprint`.
+    # Which weights generated and labelled the texts, see `runtime.engines.base`.
     target_sha256: str = ""
     drafter_sha256: str = ""
     dtype: str = ""  # the number format both models ran in

@@ -1,1 +1,1 @@
-"""Guests in the loops of other libraries; `engines` are models under our own loop."""
+"""Adapters: guests in the decode loops of other libraries."""

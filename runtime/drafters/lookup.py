@@ -6,7 +6,6 @@ up by its own path, so a copied suffix grows level by level.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ...controller.errors import InputError
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array, DraftTree
 from ..sampling import TokenSampler
+from ..text.tokenizer import Tokenizer
 from ..verification.base import DraftRows
 from .ngrams.datastore import Datastore
 from .ngrams.model import NgramModel
@@ -64,7 +64,7 @@ class LookupDrafter:
             self._texts[row].extend([*tree.tokens[row, nodes[nodes >= 0]].tolist(), token])
 
 
-def read_datastore(files: Sequence[Path], tokenizer: Any) -> Datastore | None:
+def read_datastore(files: Sequence[Path], tokenizer: Tokenizer) -> Datastore | None:
     """The n-grams of UTF-8 text files, None for no files; InputError where one cannot be read."""
     if not files:
         return None
@@ -76,5 +76,5 @@ def read_datastore(files: Sequence[Path], tokenizer: Any) -> Datastore | None:
             raise InputError(f"datastore file {file} cannot be read ({error}); give UTF-8 text files") from error
         if not text.strip():
             raise InputError(f"datastore file {file} holds no text; leave it out")
-        texts.append(tokenizer(text)["input_ids"])
+        texts.append(tokenizer.encode(text))
     return Datastore.of(texts)

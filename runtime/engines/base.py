@@ -29,8 +29,6 @@ class CachedModel(Protocol):
     """The session that opened it last, which ended the one before"""
     packs: bool
     """Whether a forward skips the rows of a block that are not `real`."""
-    max_leaves: int | None
-    """The most leaves that the tree of the rows since the last commit may have, per slot; None: any number."""
     hidden_layers: tuple[int, ...]
     """Which hidden states a forward keeps in `hidden`: 0 is the embedding, j the output of layer j - 1, and the last is
     normalised; none by default"""
@@ -40,6 +38,11 @@ class CachedModel(Protocol):
     @property
     def lengths(self) -> Array:
         """[S] int64: committed rows per slot."""
+        ...
+
+    @property
+    def max_leaves(self) -> int | None:
+        """The most leaves that the tree of the rows since the last commit may have, per slot; None: any number."""
         ...
 
     def prepare(self, num_slots: int, num_rows: int) -> None:
@@ -75,6 +78,7 @@ class CachedModel(Protocol):
         real: Array | None = None,
     ) -> Tensor:
         """Append n tree rows to each of B slots and return logits [B, n, V], of the last `num_logits` rows if given.
+        They may lie in the engine's own memory, which the next forward overwrites: clone what is kept for longer.
 
         tokens, positions, parents: [B, n] int64, of the slots from `first_slot` on. A parent is one of the m tree rows
         before or an earlier one of these, which are m, m + 1, ...; -1 where it is the committed text. real: [B, n]
@@ -85,6 +89,19 @@ class CachedModel(Protocol):
     def commit(self, rows: Array) -> None:
         """Of the slots of these forwards keep tree rows `rows` ([B, A] ascending, -1 behind each slot's last), drop all
         others."""
+        ...
+
+
+class LoadedModel(CachedModel, Protocol):
+    """A model of a pair, with what identifies it where its times and texts are kept."""
+
+    engine: str  # its name, as in `pair.engine`
+    number_format: str  # of its weights and, where it is another, of cached rows
+    processor: str  # what computes its forwards
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of configuration and weights, the same wherever the model lies."""
         ...
 
 
@@ -129,7 +146,7 @@ def append_texts(model: CachedModel, tokens: list[Array]) -> Tensor:
     for slot in np.nonzero(counts > (CHUNK if is_even else FEW))[0].tolist():
         row = append_text(model, slot, tokens[slot])
         assert row is not None
-        alone[slot], counts[slot] = row, 0
+        alone[slot], counts[slot] = row.clone(), 0
     if not counts.any():
         last_rows = next(iter(alone.values())).expand(len(tokens), -1)
     else:

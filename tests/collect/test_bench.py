@@ -193,11 +193,12 @@ def test_transformers_own_loops_generate_the_targets_text_whatever_its_folder_as
     own = GenerationConfig()
     if name is not None:
         setattr(own, name, ODD[name])  # as a file may hold it; the constructor would check
-    pair.target.model.generation_config = pair.drafter.model.generation_config = own
+    target, drafter = tiny.network(pair.target), tiny.network(pair.drafter)
+    target.generation_config = drafter.generation_config = own
     (plain,), _ = tiny.decoder(pair.target).generate([Request(job.prompt_ids, 16, job.sampling)])
     policy = assisted_policy(pair, Assistance(4)) if assisted else generate_policy(pair)
     assert policy.run(job).tokens == plain.token_ids
-    assert pair.target.model.generation_config is pair.drafter.model.generation_config is own
+    assert target.generation_config is drafter.generation_config is own
 
 
 def test_assisted_generation_is_tuned_over_its_own_options_by_the_clock():

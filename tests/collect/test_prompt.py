@@ -1,10 +1,11 @@
 """A prompt becomes tokens by the target's tokenizer, or a sentence that names it."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, WordLevel
-from transformers import PreTrainedTokenizerFast
 from treewright.collect.pipeline import sha256_of
 from treewright.collect.prompts.prompt import Prompt, prompt_ids, prompt_request, read_prompt
 from treewright.controller.errors import InputError
@@ -27,8 +28,8 @@ def chat(*turns):
 
 
 def words(template=None):
-    tokenizer = tiny.pair().tokenizer
-    tokenizer.chat_template = template
+    tokenizer = tiny.words()
+    tokenizer.fast.chat_template = template
     return tokenizer
 
 
@@ -50,10 +51,10 @@ def test_a_chat_becomes_what_its_template_makes_of_it_up_to_the_answer():
         (chat(("user", "w5")), words("{# #}"), "makes no tokens of it"),
         (
             prompt("w5"),
-            PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"w0": 0}, unk_token="w1"))),
+            tiny.words(Tokenizer(WordLevel({"w0": 0}, unk_token="w1"))),
             "turned into tokens",
         ),
-        (prompt("w5"), PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"z": 0}, []))), "makes no tokens of it"),
+        (prompt("w5"), tiny.words(Tokenizer(BPE({"z": 0}, []))), "makes no tokens of it"),
     ],
     ids=["no template", "template refuses", "broken template", "empty template", "unknown word", "no letter known"],
 )
@@ -71,8 +72,9 @@ def test_one_too_long_for_the_context_is_refused_by_name():
 
 
 def test_one_with_a_token_that_the_models_have_no_row_for_is_refused_by_name():
-    pair = tiny.pair()
-    pair.tokenizer.add_tokens(["added"])
+    words = tiny.words()
+    words.fast.add_tokens(["added"])
+    pair = replace(tiny.pair(), tokenizer=words)
     with pytest.raises(InputError, match=r"p.jsonl line 3: the prompt holds the token id 40"):
         prompt_request(prompt("w5 added"), pair, 1, Sampling())
 

@@ -73,7 +73,7 @@ def test_names_and_tokens_can_be_left_out_now(collected, tmp_path):
 def test_a_run_that_was_cut_short_goes_on(collected, tmp_path, monkeypatch, capsys):
     out = tmp_path / "again"
     for failing in range(
-        30, 200, 10
+        10, 200, 5
     ):  # on a busy machine the prices are measured again, and stored by some of the calls
         shutil.rmtree(out, ignore_errors=True)
         monkeypatch.setattr(files, "os", faults.FailingOs(failing, errno.ENOSPC))
@@ -81,7 +81,7 @@ def test_a_run_that_was_cut_short_goes_on(collected, tmp_path, monkeypatch, caps
         assert cli.main(["collect", *arguments]) == 2
         assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
         monkeypatch.setattr(files, "os", faults.os)
-        if read_journaled(out):
+        if (out / "manifest.json").exists() and 0 < read_journaled(out) < 5:
             break
     assert 0 < read_journaled(out) < 5
     again = relabelled(collected.path, out, *LABELS, "--batch", "1")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rows
 import tiny
+import torch
 from serving import complete, make_decoder, serving
 from treewright import cli
 from treewright.collect.labels.recorder import RunConfig, record_rows
@@ -117,7 +118,7 @@ def test_a_full_disk_is_logged_once_and_every_request_is_answered(tmp_path, monk
 
 def test_a_folder_of_other_weights_or_another_number_format_is_refused_by_what_differs(tmp_path):
     served(tmp_path / "served", {})
-    half = replace(PAIR, config=replace(PAIR.config, dtype="bfloat16"))
+    half = replace(PAIR, target=tiny.llama(dtype=torch.bfloat16))
     for pair, differing in ((tiny.pair(drafter_noise=0.03), "drafter_sha256"), (half, "dtype")):
         with pytest.raises(InputError, match=rf"holds traces of another run, which differs in {differing};"):
             ServedTexts.open(tmp_path / "served", pair)

@@ -40,7 +40,7 @@ LIVE = LatencyTable(
 def pair(tmp_path, monkeypatch):
     """The tiny pair, on a machine that has stored nothing yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return Pair(tiny.llama(), tiny.llama(noise=0.02), None, frozenset(), PairConfig("tiny", "tiny"))
+    return Pair(tiny.llama(), tiny.llama(noise=0.02), tiny.words(), frozenset(), PairConfig("tiny", "tiny"))
 
 
 def test_the_check_measures_the_corners_of_the_table():

@@ -28,7 +28,7 @@ def pair(tmp_path, monkeypatch, restored):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    return Pair(tiny.llama(), tiny.llama(noise=0.02), None, frozenset(), PairConfig("tiny", "tiny"))
+    return Pair(tiny.llama(), tiny.llama(noise=0.02), tiny.words(), frozenset(), PairConfig("tiny", "tiny"))
 
 
 def test_every_count_is_timed(pair):

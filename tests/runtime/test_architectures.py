@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from trees import random_tree
 from treewright.controller.errors import InputError
 from treewright.runtime.engines.transformers.model import TransformersModel
+from treewright.runtime.engines.transformers.support import own_attention
 from treewright.runtime.target import Target
 
 # Of the largest logit; several architectures round some of their sums to float32. A row too many or too few makes
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own, about od
 def random_model(name):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(small_config(FAMILIES[name])).eval()
+    model.set_attn_implementation(own_attention(model))  # as models are loaded
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:  # as they are initialised, attention hardly matters

@@ -286,8 +286,8 @@ def test_a_head_without_embeddings_has_the_targets(tmp_path):
 def folders(tmp_path, folder):
     """A target's folder and a head's, as they lie on a disk."""
     pair = heads.head_pair(folder)
-    pair.target.model.save_pretrained(tmp_path / "target")
-    pair.tokenizer.save_pretrained(tmp_path / "target")
+    tiny.network(pair.target).save_pretrained(tmp_path / "target")
+    tiny.words().fast.save_pretrained(tmp_path / "target")
     return str(tmp_path / "target"), folder
 
 

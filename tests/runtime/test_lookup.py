@@ -157,10 +157,10 @@ def test_a_configuration_looks_up_in_text_files(tmp_path):
 
 def test_a_datastore_that_cannot_be_read_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"missing\.txt cannot be read"):
-        read_datastore([tmp_path / "missing.txt"], None)
+        read_datastore([tmp_path / "missing.txt"], tiny.words())
 
 
 def test_a_datastore_without_text_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text(" \n")
     with pytest.raises(InputError, match=r"empty.txt holds no text"):
-        read_datastore([tmp_path / "empty.txt"], None)
+        read_datastore([tmp_path / "empty.txt"], tiny.words())

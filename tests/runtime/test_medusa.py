@@ -72,7 +72,8 @@ def test_every_node_of_a_level_has_the_children_that_one_head_ranks_first(folder
         for row, request in enumerate(requests):
             text = [*request.prompt_ids, *generated[row]]
             with torch.inference_mode():
-                last = pair.target.model(torch.tensor([text[:-1]]), output_hidden_states=True).hidden_states[-1][0, -1]
+                states = tiny.network(pair.target)(torch.tensor([text[:-1]]), output_hidden_states=True).hidden_states
+            last = states[-1][0, -1]
             for node in np.unique(tree.parents[row, 1 : tree.num_nodes[row]]):
                 depth, hidden = int(tree.depths[row, node]), last
                 for layer in range(2):
@@ -114,8 +115,8 @@ def test_head_d_predicts_the_token_d_positions_after_the_root(tmp_path):
 
 def test_heads_decode_by_their_folder(folder, tmp_path):
     pair = heads.head_pair(folder)
-    pair.target.model.save_pretrained(tmp_path / "target")
-    pair.tokenizer.save_pretrained(tmp_path / "target")
+    tiny.network(pair.target).save_pretrained(tmp_path / "target")
+    tiny.words().fast.save_pretrained(tmp_path / "target")
     config = PairConfig(str(tmp_path / "target"), folder, dtype="float64")
     pair, requests = load_pair(config, heads=True), tiny.requests(3, 0.8)
     decoder = build_decoder(pair, SpeculationConfig(tree="[(0,), (1,), (0, 0), (0, 0, 0)]", guard=False))

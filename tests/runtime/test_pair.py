@@ -44,10 +44,11 @@ def test_ids_behind_a_hole_are_generated(tmp_path):
     pair = pair_at(tmp_path, tokenizer, rows=48, eos_token_id=45)
     assert len(tokenizer) == 41
     assert pair.target.vocabulary_size == pair.drafter.vocabulary_size == 46
-    pair.target.model.lm_head.weight.data[45] = 0.0
+    network = tiny.network(pair.target)
+    network.lm_head.weight.data[45] = 0.0
     with torch.inference_mode():  # the end of text is by far the likeliest
-        hidden = pair.target.model.model(torch.tensor([[1, 2, 3]])).last_hidden_state[0, -1]
-        pair.target.model.lm_head.weight[45] = 10 * hidden / hidden.norm()
+        hidden = network.model(torch.tensor([[1, 2, 3]])).last_hidden_state[0, -1]
+        network.lm_head.weight[45] = 10 * hidden / hidden.norm()
     (stream,), _ = plain_decoder(pair).generate([Request([1, 2, 3], 8, Sampling(0.0))])
     assert stream.token_ids == [45]
     assert stream.finish_reason == "stop"

@@ -7,7 +7,6 @@ import checkpoints
 import numpy as np
 import pytest
 import tiny
-from transformers import PreTrainedTokenizerFast
 from trees import context, random_children
 from treewright.controller.checkpoint import save_checkpoint
 from treewright.controller.policies.selector import Selector
@@ -171,8 +170,7 @@ def test_a_decoder_built_over_a_stored_table_watches_it(tmp_path, monkeypatch):
     """Levels for nothing beside target steps that take forever: the choice rule always drafts, and no clock agrees."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(table_fit, "WINDOW_STEPS", 10)
-    words = PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
-    pair = Pair(tiny.llama(), tiny.llama(noise=0.02), words, frozenset(), PairConfig("tiny", "tiny"))
+    pair = Pair(tiny.llama(), tiny.llama(noise=0.02), tiny.words(), frozenset(), PairConfig("tiny", "tiny"))
     config = replace(
         checkpoints.CONFIG, tokenizer_sha256=pair.tokenizer_sha256, limits=TreeLimits(max_depth=2, width=3, budget=4)
     )

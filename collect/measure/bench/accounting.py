@@ -1,6 +1,6 @@
 """Where a step's time goes: forwards of the two models, and everything around them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -30,8 +30,12 @@ class TimedModel:
         return rows
 
 
-def step_shares(pair: Pair, plan: PolicyPlan, jobs: Sequence[Job]) -> dict[str, float]:
-    """Shares of the time of all steps of `jobs`, one text at a time."""
+def step_shares(
+    pair: Pair, plan: PolicyPlan, jobs: Sequence[Job], engine_ms: Callable[[], float] | None = None
+) -> dict[str, float]:
+    """Shares of the time of all steps of `jobs`, one text at a time. If `engine_ms` tells how long the engine itself
+    has computed so far, what else the forwards take has a share of its own, which theirs hold, too."""
+    before = engine_ms() if engine_ms else 0.0
     target: Any = TimedModel(pair.target)
     drafter: Any = TimedModel(pair.drafter)
     timed = replace(pair, target=target, source=drafter)
@@ -47,6 +51,8 @@ def step_shares(pair: Pair, plan: PolicyPlan, jobs: Sequence[Job]) -> dict[str, 
         "verification": sum(record.verify_ms for record in records),
         "commit": sum(record.commit_ms for record in records),
     }
+    if engine_ms:
+        parts["fill and logits"] = target.forward_ms + drafter.forward_ms - (engine_ms() - before)
     return {name: round(ms / total, 4) for name, ms in parts.items()}
 
 

@@ -19,7 +19,6 @@ from ....controller.plans.sampled_grids import verifier_grids
 from ....controller.plans.setting import Setting, temperature_key
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.build import load_checkpoint
-from ....runtime.machine.processor import processor_name
 from ....runtime.pair import Pair, PairConfig, load_pair
 from ....runtime.sampling import Sampling
 from ...prompts.prompt import Prompt, prompt_ids, prompt_request
@@ -30,10 +29,10 @@ from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .guests import inside_generate
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
+from .peers import peer_policies
 from .policies import Job, guarded, plain_policy, planned_policy
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
-from .transformers_loops import generate_policy, tuned_assisted
 from .verification_cost import print_costs, verification_costs
 
 # Greedy runs of small models loop, which flatters every drafter.
@@ -98,11 +97,10 @@ def bench(
         jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]
         if tune:
             plans = tuned([*grids.values()], make, jobs[: len(tune)], f"tune at T={temperature}")
-        assisted = tuned_assisted(models, jobs[: measure.assisted_prompts], f"tune assisted at T={temperature}")
+        peers = peer_policies(models, jobs[: measure.assisted_prompts], f"tune peers at T={temperature}")
         plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
         jobs = _jobs(models, held_out, measure, temperature)
-        others = [plain_policy(models, table), generate_policy(models), *assisted]
-        policies = others + [make(plan) for plan in plans]
+        policies = [plain_policy(models, table), *peers, *map(make, plans)]
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
@@ -194,9 +192,10 @@ def _conditions(pair: Pair) -> dict[str, Any]:
     """The conditions that every reported number needs; `batch` is 1 unless a report overrides it."""
     return {
         "pair": pair.name,
-        "dtype": pair.config.dtype,
+        "engine": pair.target.engine,
+        "dtype": pair.number_format,
         "device": str(pair.target.device),
-        "processor": processor_name(pair.target.device),
+        "processor": pair.target.processor,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "batch": 1,

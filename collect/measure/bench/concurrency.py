@@ -19,7 +19,7 @@ from ....runtime.stats import DecodeStats
 from .measure import Speed, num_unlike
 from .policies import Job, Run, guarded
 from .report import interval_text, or_dash, same_text
-from .transformers_loops import generated
+from .transformers_loops import generated, runs_in_transformers
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ Way = Callable[[Sequence[Job], int], Run]
 def served_ways(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> dict[str, Way]:
     """Plain decoding first; the learned plan with and without its guard, which learns from round to round."""
     ways: dict[str, Way] = {"plain": partial(side_by_side, plain_decoder(pair))}
-    ways["transformers.generate"] = partial(_generate, pair)
+    if runs_in_transformers(pair):
+        ways["transformers.generate"] = partial(_generate, pair)
     for of in (plan, guarded(plan, table)):
         ways[of.family] = partial(side_by_side, tree_decoder(pair, ALL_SCHEMES[of.scheme], of.build()))
     return ways

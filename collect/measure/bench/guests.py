@@ -13,13 +13,22 @@ from ....controller.errors import InputError
 from ....controller.plans.setting import temperature_title
 from ....runtime.adapters.generate.assistant import ChainAssistant, assistant
 from ....runtime.adapters.generate.guest import Guest, generate_with, next_seed
+from ....runtime.engines.transformers.pair import transformers_model
 from ....runtime.engines.transformers.support import num_rows
 from ....runtime.noise import KeyedNoise
 from ....runtime.pair import Pair
 from .measure import Speed, repeated_four_grams, run_interleaved
 from .policies import Job, Policy, Run
 from .report import known, print_policies, summarise
-from .transformers_loops import GRID, Assistance, assisted_policy, assisted_speeds, generate_policy, generated
+from .transformers_loops import (
+    GRID,
+    Assistance,
+    assisted_policy,
+    assisted_speeds,
+    generate_policy,
+    generated,
+    models_of,
+)
 
 # More short chains than `bench` tries, for here it is the one to beat.
 WIDER_GRID = (*GRID, *(Assistance(length, 0.0) for length in (1, 2, 4)), *(Assistance(n, 0.4) for n in (3, 5)))
@@ -37,15 +46,16 @@ class NearTie(NamedTuple):
 
 def inside_generate(pair: Pair, selector: Path, tuning: Sequence[Job], jobs: Sequence[Job]) -> dict[str, Any]:
     """Assisted generation tuned on the jobs for `tuning`, at its defaults without any, then every loop on `jobs`."""
-    if num_rows(pair.target.model) != num_rows(pair.drafter.model):
+    target, drafter = models_of(pair)
+    if num_rows(target) != num_rows(drafter):
         raise InputError(
             "measure.inside_generate is held against assisted generation, which takes a drafter with as many rows as "
-            f"the target, got {num_rows(pair.drafter.model)} and {num_rows(pair.target.model)}; choose another pair"
+            f"the target, got {num_rows(drafter)} and {num_rows(target)}; choose another pair"
         )
+    for model in (pair.target, pair.drafter):
+        transformers_model(model, "transformers' loop").release()  # those loops run with the models' own attention
     temperature = jobs[0].sampling.temperature
     title = temperature_title(temperature)
-    for model in (pair.target, pair.drafter):
-        model.release()  # the loops of transformers run with its own attention
     speeds = assisted_speeds(pair, WIDER_GRID, tuning, f"tune assisted at {title}") if tuning else [1.0]
     fastest = WIDER_GRID[int(np.argmax(speeds))]
     policies = [generate_policy(pair), assisted_policy(pair, fastest), *_ours(pair, selector)]
@@ -75,7 +85,7 @@ def inside_generate(pair: Pair, selector: Path, tuning: Sequence[Job], jobs: Seq
 
 def _ours(pair: Pair, selector: Path) -> list[Policy]:
     """Guests without a drafter, with a tree grown by confidence, and learned; then an assistant's learned chains."""
-    target, drafter = pair.target.model, pair.drafter.model
+    target, drafter = models_of(pair)
     guests = {
         PLAIN: generate_with(),
         "generate_with, default tree": generate_with(drafter, guard=False),
@@ -112,8 +122,9 @@ def near_ties(pair: Pair, jobs: Sequence[Job], runs: Sequence[Run], wanted: Sequ
 
 def _scores(pair: Pair, job: Job, text: list[int]) -> Tensor:
     """[V] by which the token behind `text` was chosen."""
+    target, _ = models_of(pair)
     with torch.inference_mode():
-        row = pair.target.model(torch.tensor([text], device=pair.target.device)).logits[0, -1].float().cpu()
+        row: Tensor = target(torch.tensor([text], device=pair.target.device)).logits[0, -1].float().cpu()
     if job.sampling.is_greedy:
         return row
     torch.manual_seed(job.sampling.seed)

@@ -28,6 +28,7 @@ class PolicyRow:
     block_efficiency: float | None = None
     nodes_per_step: float | None = None
     drafted_per_step: float | None = None
+    drafting_share: float | None = None  # of the steps, those that drafted anything
     acceptance_rate: float | None = None
     controller_share: float | None = None
     step_ms_p50_p95_p99: list[float] | None = None
@@ -79,6 +80,7 @@ def summarise(policy: Policy, jobs: Sequence[Job], runs: Sequence[Run], plain: S
         block_efficiency=round(stats.block_efficiency, 3),
         nodes_per_step=round(stats.nodes_per_step, 2),
         drafted_per_step=round(stats.num_drafted / stats.num_steps, 2),
+        drafting_share=round(stats.num_drafting / stats.num_steps, 3),
         acceptance_rate=round(stats.acceptance_rate, 3),
         controller_share=round(stats.controller_share, 4),
         step_ms_p50_p95_p99=[round(float(value), 2) for value in np.percentile(stats.step_ms, [50, 95, 99])],

@@ -22,8 +22,9 @@ class BenchConfig:
     """Prompts on which each policy's grid is tried, or the two settings that replay found best; 0 tries none and takes
     replay's best, or without replay the untuned first setting"""
     assisted_prompts: int = 6
-    """Prompts on which transformers' assisted generation is tuned over its own options, by measured time, because
-    replay does not model its loop; 0 leaves it at its defaults"""
+    """Prompts on which the engine's own speculation (transformers' assisted generation; the draft model and lookup of
+    llama.cpp's server) is tuned over its own options, by measured time, because replay does not model its loop; 0
+    leaves it at its defaults"""
     tune_tokens: int = 48
     """Tokens per prompt while tuning"""
     bench_prompts: int = 24

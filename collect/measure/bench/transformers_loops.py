@@ -10,6 +10,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from ....controller.plans.grids import NUM_TRIALS
+from ....runtime.engines.transformers.model import TransformersModel
+from ....runtime.engines.transformers.pair import transformers_model
 from ....runtime.engines.transformers.support import num_rows
 from ....runtime.pair import Pair
 from .measure import run_interleaved, tokens_per_second
@@ -45,6 +47,11 @@ GRID = (
 assert len(GRID) == NUM_TRIALS
 
 
+def runs_in_transformers(pair: Pair) -> bool:
+    """Whether the models of a pair can be run by transformers' own loops."""
+    return pair.target.engine == TransformersModel.engine
+
+
 def generate_policy(pair: Pair) -> Policy:
     """`generate` without drafts."""
     return Policy("transformers.generate", "-", "", lambda job: generated(pair, [job]))
@@ -65,7 +72,8 @@ def assisted_speeds(pair: Pair, grid: Sequence[Assistance], jobs: Sequence[Job],
 def tuned_assisted(pair: Pair, jobs: Sequence[Job], label: str) -> list[Policy]:
     """Assisted generation at its fastest options on `jobs`; at its defaults without jobs. Empty for a pair whose
     embeddings differ in width."""
-    if num_rows(pair.target.model) != num_rows(pair.drafter.model):
+    target, drafter = models_of(pair)
+    if num_rows(target) != num_rows(drafter):
         return []
     chosen = 0
     if jobs:
@@ -89,7 +97,7 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
     drawn: dict[str, Any] = {"do_sample": False}
     if not sampling.is_greedy:
         drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    target, drafter = pair.target.model, pair.drafter.model
+    target, drafter = models_of(pair)
     torch.manual_seed(sampling.seed)
     with with_config(target, neutral_config()), with_config(drafter, assistant or drafter.generation_config):
         started = perf_counter()
@@ -106,6 +114,12 @@ def generated(pair: Pair, jobs: Sequence[Job], assistant: GenerationConfig | Non
         texts = zip(output[:, width:].tolist(), jobs, strict=True)
         tokens = [token for row, job in texts for token in row[: job.max_tokens]]
         return Run(tokens, perf_counter() - started, None)
+
+
+def models_of(pair: Pair) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Target and drafter as transformers' loops run them; InputError for those of another engine."""
+    target, drafter = (transformers_model(each, "transformers' loop") for each in (pair.target, pair.drafter))
+    return target.model, drafter.model
 
 
 def neutral_config(**options: Any) -> GenerationConfig:

@@ -12,6 +12,7 @@ from ....controller.scorers.confidence import ConfidenceScorer
 from ....controller.trees.limits import TreeLimits
 from ....runtime.build import plain_decoder, tree_decoder
 from ....runtime.engines.transformers.pages import PAGE, PackedRows, dense_attention, kernels
+from ....runtime.engines.transformers.pair import transformers_model
 from ....runtime.engines.transformers.static import StaticModel
 from ....runtime.machine.transfer import to_device
 from ....runtime.pair import Pair, PairConfig, load_pair
@@ -40,9 +41,8 @@ def checks(device: str) -> Iterator[tuple[str, bool]]:
 
 def captures_rightly(pair: Pair) -> bool:
     """Forwards of several sizes over two texts, each twice: a graph is replayed from the second on."""
-    models = [
-        StaticModel(pair.target.model, pair.target.vocabulary_size, captures=captures) for captures in (True, False)
-    ]
+    target = transformers_model(pair.target, "gpu-prove")
+    models = [StaticModel(target.model, target.vocabulary_size, captures=captures) for captures in (True, False)]
     generator = np.random.default_rng(0)
     for model in models:
         model.open(2, 200)
@@ -60,7 +60,7 @@ def captures_rightly(pair: Pair) -> bool:
 
 def generates_plain_texts(pair: Pair) -> bool:
     """Four texts side by side at three temperatures, with trees and without."""
-    prompts = [pair.tokenizer(text)["input_ids"] for text in PROMPTS]
+    prompts = [pair.encode(text) for text in PROMPTS]
     decoders = plain_decoder(pair), tree_decoder(pair, COUPLED, Selector(ConfidenceScorer(), LIMITS))
     for temperature in (0.0, 0.6, 1.0):
         requests = [

@@ -13,7 +13,7 @@ from ....controller.learned.numpy_model import PerceptronNetwork
 from ....controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
 from ....controller.learned.torch_model import SelectorModel
 from ....runtime.engines.transformers.model import TransformersModel
-from ....runtime.engines.transformers.pair import size_caches
+from ....runtime.engines.transformers.pair import size_caches, transformers_model
 from ....runtime.engines.transformers.static import StaticModel
 from ....runtime.machine.transfer import to_device, to_host
 from ....runtime.pair import Pair, load_pair
@@ -64,7 +64,7 @@ def inflated_pair(size: str, device: str, dtype: str) -> Pair:
     small = load_pair(PairConfig())
     shapes = GROWN_SHAPES[size] if size != SMALL else (None, None)
     target, drafter = (
-        _grown(model, shape, device, DTYPES[dtype])
+        _grown(transformers_model(model, "gpu-prove"), shape, device, DTYPES[dtype])
         for model, shape in zip((small.target, small.drafter), shapes, strict=True)
     )
     if device != "cpu":
@@ -91,7 +91,7 @@ def step_times(pair: Pair, context: int, repeats: int, bytes_per_second: float) 
     """
     device = pair.target.device
     bench = Workbench(pair, 1, context, widths=WIDTHS, nodes=NODES, num_roots=repeats + 3)
-    floor = _bytes_read(pair.target) / bytes_per_second * 1e3
+    floor = _bytes_read(transformers_model(pair.target, "gpu-prove")) / bytes_per_second * 1e3
     parts: list[tuple[str, Callable[[], None]]] = [
         (f"target step, {count} nodes", partial(bench.verify, count)) for count in NODES
     ]

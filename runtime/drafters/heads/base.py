@@ -43,6 +43,11 @@ def head_kind(name: str) -> str | None:
     return None
 
 
+def no_model(name: str, kind: str) -> InputError:
+    """The error where a drafter model is needed and a head was given."""
+    return InputError(f"drafter {name!r} is {kind}, which drafts in `generate` and `serve` only; give a drafter model")
+
+
 def load_head(name: str, target: TransformersModel) -> DraftHead:
     """The head at a folder, in the target's number format and on its device; InputError where it does not fit."""
     folder, settings = Path(name), read_settings(Path(name))

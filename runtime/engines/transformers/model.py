@@ -1,7 +1,6 @@
 """Any `AutoModelForCausalLM` of Hugging Face transformers, run over our own tree cache."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ....controller.errors import InputError, what_it_says
 from ....controller.trees.tree import Array
+from ...machine.processor import processor_name
 from ...machine.transfer import to_device
 from ..base import Session
 from .attention import TREE_ATTENTION
@@ -19,7 +19,7 @@ from .fingerprint import fingerprint
 from .loading import load_weights
 from .packing import Packing, groups_of
 from .probe import tree_error
-from .support import context_length, not_as_tree, num_rows, own_attention, unsupported_reason
+from .support import context_length, kept_states, not_as_tree, num_rows, own_attention, unsupported_reason
 from .windows import layer_windows, masks_of
 
 # Rows of padding in a block: running over fewer costs less than gathering the other rows in every layer.
@@ -34,6 +34,7 @@ class TransformersModel:
     """
 
     packs = True
+    engine = "transformers"
     attention = TREE_ATTENTION
     max_leaves: int | None = None
 
@@ -45,6 +46,8 @@ class TransformersModel:
         self.vocabulary_size = vocabulary_size
         self.context_length: int = context_length(model.config)
         self.device = model.device
+        self.number_format = str(model.dtype).removeprefix("torch.")
+        self.processor = processor_name(model.device)
         self.session: Session | None = None
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
@@ -97,9 +100,8 @@ class TransformersModel:
         model.context_length = self.context_length
         return model
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Identifies the model, see `fingerprint`."""
         return fingerprint(self.model)
 
     @property
@@ -189,7 +191,7 @@ class TransformersModel:
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=0 if self._runs_all else logits_to_keep,
-            output_hidden_states=self.hidden_layers or False,
+            output_hidden_states=kept_states(self.hidden_layers),
             **options,
         )
         if self._runs_all:

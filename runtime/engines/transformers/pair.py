@@ -2,18 +2,22 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from ....controller.errors import InputError
-from ...drafters.heads.base import DraftHead, head_kind, load_head
-from ...pair_config import DTYPES, REFERENCE, PairConfig, resolved
+from ...drafters.heads.base import head_kind, load_head, no_model
+from ...pair_config import DTYPES, PairConfig, resolved
+from ..base import CachedModel
+from ..loading import LoadedModels, require_same_tokens
 from .loading import load_tokenizer
 from .model import TransformersModel
 from .page_tables import MOST_SLOTS
 from .static import StaticModel
 from .support import NotAsTreeError, num_rows
+from .tokenizer import TransformersTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -21,24 +25,17 @@ log = logging.getLogger(__name__)
 CACHE_SHARE = 0.8
 
 
-class LoadedModels(NamedTuple):
-    """A target and what drafts for it, with the tokenizer that they share."""
-
-    target: TransformersModel
-    source: TransformersModel | DraftHead
-    tokenizer: Any
-    end_tokens: frozenset[int]
-
-
 def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
-    """InputError as `load_pair` says."""
+    """InputError as `loading` says."""
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
     target_name, drafter_name = resolved(config.target, "target"), resolved(config.drafter, "drafter")
     kind = head_kind(drafter_name)
     if kind is not None and not heads:
         raise no_model(config.drafter, kind)
     tokenizer = load_tokenizer(target_name)
     if kind is None:
-        _check_tokens(config, tokenizer, load_tokenizer(drafter_name))
+        require_same_tokens(config, tokenizer.get_vocab(), load_tokenizer(drafter_name).get_vocab())
     target = _open(target_name, config)
     # Ids may have holes, and added ones may lie beyond a model's rows; rows beyond the last id only pad a model.
     target.vocabulary_size = min(max(tokenizer.get_vocab().values()) + 1, num_rows(target.model))
@@ -54,7 +51,8 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     else:
         source = load_head(drafter_name, target)
     size_caches([each for each in (target, source) if isinstance(each, StaticModel)], config.cache_tokens)
-    return LoadedModels(target, source, tokenizer, _end_tokens(config.target, target, tokenizer))
+    ends = end_tokens(config.target, target.model, tokenizer)
+    return LoadedModels(target, source, TransformersTokenizer(tokenizer), ends)
 
 
 def _open(name: str, config: PairConfig) -> TransformersModel:
@@ -91,28 +89,16 @@ def size_caches(models: Sequence[StaticModel], num_tokens: int) -> None:
         model.size(num_tokens or min(fitting, MOST_SLOTS * longest), longest)
 
 
-def _check_tokens(config: PairConfig, tokenizer: Any, other: Any) -> None:
-    if tokenizer.get_vocab() != other.get_vocab():
-        if config.drafter == REFERENCE:
-            raise InputError(
-                f"pair.drafter is not given, and the reference pair's has another tokenizer than target "
-                f"{config.target!r}; give a drafter of the target's family"
-            )
-        raise InputError(
-            f"target {config.target!r} and drafter {config.drafter!r} have different tokenizers "
-            f"({len(tokenizer)} and {len(other)} tokens); a draft token must mean the same to both, so choose a "
-            "drafter of the target's family"
-        )
+def transformers_model(model: CachedModel, what: str) -> TransformersModel:
+    """The same; InputError for a model of another engine, which `what` cannot be done with."""
+    if not isinstance(model, TransformersModel):
+        raise InputError(f"{what} takes models that transformers runs, not GGUF files; give their folders or hub ids")
+    return model
 
 
-def no_model(name: str, kind: str) -> InputError:
-    """The error where a drafter model is needed and a head was given."""
-    return InputError(f"drafter {name!r} is {kind}, which drafts in `generate` and `serve` only; give a drafter model")
-
-
-def _end_tokens(name: str, target: TransformersModel, tokenizer: Any) -> frozenset[int]:
+def end_tokens(name: str, model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
     """In transformers' order: of the generation configuration, else of the model's, else of the tokenizer."""
-    config, generation = target.model.config, target.model.generation_config
+    config, generation = model.config, model.generation_config
     for source in (generation, config, config.get_text_config(), tokenizer):
         ends = getattr(source, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else ends or []

@@ -28,6 +28,7 @@ from .model import TransformersModel
 from .paged_cache import PagedCache
 from .pages import PAGE, PackedRows
 from .shapes import MOST_BYTES, MOST_SEEN, ROWS, Layout, Shape, padding, whole_layout
+from .support import kept_states
 
 # Rows of a cache whose size nobody has set: enough to compare a model's forwards.
 DEFAULT_ROWS = 4096
@@ -205,7 +206,7 @@ class StaticModel(TransformersModel):
                 past_key_values=self._paged,
                 use_cache=True,
                 logits_to_keep=0 if wanted is None else wanted,
-                output_hidden_states=self.hidden_layers or False,
+                output_hidden_states=kept_states(self.hidden_layers),
                 paged=self._paged,
                 **({} if features is None else {"features": features}),
             )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.utils import output_capturing
 
 from ....controller.errors import InputError
 from .attention import PAGED_ATTENTION, TREE_ATTENTION
@@ -11,11 +12,19 @@ from .windows import FULL, SLIDING
 # The attention implementation that a model must have been loaded with, where its architecture has it.
 PLAIN_ATTENTION = "sdpa"
 OLDER_ATTENTION = "eager"
+# Whether a forward may keep some hidden states only; before transformers 5.23 their numbers meant others.
+KEEPS_SOME_STATES = hasattr(output_capturing, "selected_hidden_states")
 
 
 def own_attention(model: PreTrainedModel) -> str:
     """The attention implementation that the model runs when we do not."""
-    return PLAIN_ATTENTION if model._supports_sdpa else OLDER_ATTENTION
+    is_capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return PLAIN_ATTENTION if model._supports_sdpa and not is_capped else OLDER_ATTENTION
+
+
+def kept_states(layers: tuple[int, ...]) -> tuple[int, ...] | bool:
+    """What a forward is asked to keep, so that the hidden states of `layers` are at their numbers among all."""
+    return layers if layers and KEEPS_SOME_STATES else bool(layers)
 
 
 def unsupported_reason(model: PreTrainedModel) -> str | None:

@@ -1,0 +1,1 @@
+"""Measurements of vLLM: its latency table, and its own speculation beside trees."""

@@ -1,0 +1,101 @@
+"""From the settings to a shape policy of the controller, and the drafting scheme that it needs."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ....controller.checkpoint import Checkpoint
+from ....controller.contract import COUPLED, RANKED_SCHEMES, Scheme
+from ....controller.errors import InputError
+from ....controller.policies.base import ShapePolicy
+from ....controller.policies.eagle2 import eagle2
+from ....controller.policies.guard import Guard
+from ....controller.policies.learned import learned_selector, tuned_scales
+from ....controller.policies.selector import Selector
+from ....controller.pricing.latency import LatencyTable
+from ....controller.scorers.rank import RankScorer
+from ....controller.trees.limits import TreeLimits
+from ....controller.trees.shapes import parse_paths
+from ...engines.transformers.loading import load_tokenizer
+from ...pair_config import REFERENCE, reference_folder
+from .settings import VllmSettings
+
+
+class Shaping(NamedTuple):
+    """How trees are drafted, and by what they are shaped."""
+
+    scheme: Scheme
+    policy: ShapePolicy
+
+
+class Loaded(NamedTuple):
+    """What the settings name, read once; thresholds may change later."""
+
+    checkpoint: Checkpoint | None
+    table: LatencyTable | None
+
+    @classmethod
+    def read(cls, settings: VllmSettings, model_config: Any) -> "Loaded":
+        """InputError where a file is missing, or the selector was trained for another tokenizer than the model's."""
+        table = None if settings.latency is None else LatencyTable.load(Path(settings.latency))
+        if settings.selector is None:
+            return cls(None, table)
+        name = reference_folder() / "selector" if settings.selector == REFERENCE else settings.selector
+        checkpoint = Checkpoint.from_pretrained(name)
+        vocabulary = read_vocabulary(model_config)
+        if vocabulary is None:
+            raise InputError("treewright.selector is for one tokenizer, and skip_tokenizer_init hides which this is")
+        if checkpoint.config.tokenizer_sha256 != vocabulary_sha256(vocabulary):
+            raise InputError(
+                f"treewright.selector {settings.selector!r} was trained for the pair {checkpoint.config.pair!r}, whose "
+                "tokenizer is not that of this model; train one on traces of this pair"
+            )
+        return cls(checkpoint, table)
+
+
+def read_vocabulary(model_config: Any) -> dict[str, int] | None:
+    """Of the tokenizer of a `ModelConfig`; None where vLLM was told to load none."""
+    if model_config.skip_tokenizer_init:
+        return None
+    return load_tokenizer(str(model_config.tokenizer)).get_vocab()
+
+
+def vocabulary_sha256(vocabulary: Mapping[str, int]) -> str:
+    """The hash of a vocabulary that checkpoints and traces are marked with, see `Pair.tokenizer_sha256`."""
+    return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()
+
+
+def shaping(settings: VllmSettings, loaded: Loaded, most: TreeLimits) -> Shaping:
+    """Trees within `most`, what the drafter at hand can draft. InputError where a static tree has more nodes."""
+    selector, scheme = _selector(settings, loaded, most.budget)
+    asked, names = selector.limits, ("max_depth", "width", "frontier", "budget")
+    limits = TreeLimits(
+        **{name: min(getattr(asked, name), getattr(most, name)) for name in names}, ngrams=asked.ngrams and most.ngrams
+    )
+    policy = replace(selector, limits=limits)
+    return Shaping(scheme, Guard(policy, loaded.table) if settings.guard else policy)
+
+
+def _selector(settings: VllmSettings, loaded: Loaded, budget: int) -> tuple[Selector, Scheme]:
+    if loaded.checkpoint is not None:
+        checkpoint = loaded.checkpoint
+        assert loaded.table is not None
+        scale = tuned_scales(checkpoint) if settings.theta_scale is None else settings.theta_scale
+        return learned_selector(checkpoint, loaded.table, theta_scale=scale), RANKED_SCHEMES[checkpoint.config.scheme]
+    min_prob, path_prob = settings.min_prob, settings.path_prob
+    scheme = RANKED_SCHEMES[settings.scheme or COUPLED.name]
+    if settings.tree is None:
+        depth, width = settings.depth, settings.width
+        limits = TreeLimits(depth, width, frontier=width, budget=budget)
+        return eagle2(limits, min_prob=min_prob, path_prob=path_prob), scheme
+    paths = parse_paths(settings.tree)
+    if len(paths) > budget:
+        raise InputError(
+            f"treewright.tree has {len(paths)} nodes, but num_speculative_tokens, their budget, is {budget}; raise it"
+        )
+    scorer = RankScorer.from_paths(paths)
+    limits = TreeLimits(scorer.max_depth, scorer.width, frontier=len(paths), budget=len(paths))
+    return Selector(scorer, limits, min_prob=min_prob, path_prob=path_prob), scheme

@@ -1,0 +1,1 @@
+"""Writes models of transformers as GGUF files."""
