@@ -1,6 +1,7 @@
 """Calls of transformers' `generate`, native or with a guest, on tiny float64 models."""
 
 from functools import cache
+from typing import Any
 
 import tiny
 import torch
@@ -15,12 +16,12 @@ MASK = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]])
 
 
 @cache
-def target():
+def target() -> Any:
     return tiny.llama().model
 
 
 @cache
-def drafter():
+def drafter() -> Any:
     return tiny.llama(noise=0.02).model
 
 
@@ -30,7 +31,7 @@ def guest():
     return generate_with(drafter(), dynamic=TREE, guard=False)
 
 
-def generate(ids=PROMPT, custom_generate=None, model=None, **options):
+def generate(ids=PROMPT, custom_generate: Any = None, model: Any = None, **options: Any) -> Any:
     """With the mask of `PADDED` where that is given; greedy and 24 tokens if not said otherwise."""
     mask = MASK if ids is PADDED else torch.ones_like(ids)
     defaults = {"attention_mask": mask, "max_new_tokens": 24, "do_sample": False, "pad_token_id": 0}

@@ -138,7 +138,7 @@ def latency_key(target: PreTrainedModel, drafter: PreTrainedModel) -> dict[str, 
         "engine": "transformers",
         "device": str(target.device),
         "processor": processor_name(target.device),
-        "dtype": _dtype(target),
+        "dtype": "+".join(dict.fromkeys((_dtype(target), _dtype(drafter)))),
         "threads": str(torch.get_num_threads()),
     }
 

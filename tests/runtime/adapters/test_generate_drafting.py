@@ -1,5 +1,7 @@
 """A guest under a learned selector: its latency table, its scheme, and what is said where one is missing."""
 
+from dataclasses import replace
+
 import checkpoints
 import guests
 import plans
@@ -43,9 +45,9 @@ def test_a_learned_selector_changes_no_text(stored, checkpoint, options):
 
 
 def test_the_guard_watches_unless_it_is_switched_off(stored, checkpoint):
-    for drafting in ({}, {"dynamic": (1, 2, 2)}, {"selector": checkpoint}):
+    for drafting in (Drafting(), Drafting(dynamic=(1, 2, 2)), Drafting(checkpoint)):
         for guard in (True, False):
-            policy = TreePolicy(Drafting(**drafting, guard=guard), None)
+            policy = TreePolicy(replace(drafting, guard=guard), None)
             built = policy.build(policy.table(guests.target(), guests.drafter()))
             assert isinstance(built, Guard) == guard
 

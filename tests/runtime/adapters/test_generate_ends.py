@@ -1,6 +1,7 @@
 """Where the texts of a guest end, what is streamed meanwhile, and what comes out."""
 
 from string import ascii_letters
+from typing import Any
 
 import guests
 import pytest
@@ -11,8 +12,13 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, TextIteratorStreamer, TextStreamer
-from transformers.generation import StoppingCriteria, StoppingCriteriaList
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, MaxTimeCriteria
+from transformers.generation.stopping_criteria import (
+    EosTokenCriteria,
+    MaxLengthCriteria,
+    MaxTimeCriteria,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 from treewright import InputError, generate_with
 
@@ -27,7 +33,7 @@ class SumCriterion(StoppingCriteria):
     def __init__(self, number):
         self.number = number
 
-    def __call__(self, input_ids, scores):
+    def __call__(self, input_ids, scores, **_) -> Any:
         return input_ids.sum(dim=1) % self.number == 0
 
 
@@ -37,7 +43,7 @@ class CallCounter(StoppingCriteria):
     def __init__(self):
         self.lengths = []
 
-    def __call__(self, input_ids, scores):
+    def __call__(self, input_ids, scores, **_) -> Any:
         self.lengths.append(input_ids.shape[1])
         return len(self.lengths) == 5
 
@@ -109,7 +115,7 @@ def test_criteria_of_transformers_given_as_objects_count():
 
 def test_an_error_of_a_criterion_ends_the_call():
     class Broken(StoppingCriteria):
-        def __call__(self, input_ids, scores):
+        def __call__(self, input_ids, scores, **_) -> Any:
             raise KeyError("nothing here")
 
     with pytest.raises(KeyError, match="nothing here"):
@@ -175,7 +181,7 @@ def test_scores_and_logits_are_those_of_generate_with_the_statistics_beside(samp
         **options | warped,
         prefix_allowed_tokens_fn=lambda row, text: [int(found.sequences[row, len(text)])],
     )
-    assert isinstance(found, GenerateDecoderOnlyOutput)
+    assert GenerateDecoderOnlyOutput in type(found).__mro__
     assert found.stats is guest.stats and found.stats.num_accepted > 0
     assert torch.equal(found.sequences, forced.sequences)
     assert len(found.scores) == len(found.logits) == 24
@@ -207,11 +213,11 @@ def test_only_what_is_asked_for_is_returned():
 
 def test_a_criterion_sees_the_scores_of_its_text():
     class Sure(StoppingCriteria):
-        def __call__(self, input_ids, scores):
+        def __call__(self, input_ids, scores, **_) -> Any:
             assert len(scores) == input_ids.shape[1] - PROMPT.shape[1]
             return scores[-1].softmax(dim=-1)[0, input_ids[0, -1]] > 0.9
 
-    options = {"return_dict_in_generate": True, "output_scores": True}
+    options: dict[str, Any] = {"return_dict_in_generate": True, "output_scores": True}
     options["stopping_criteria"] = StoppingCriteriaList([Sure()])
     found, native = (generate(custom_generate=guest, **options) for guest in (guests.guest(), None))
     assert torch.equal(found.sequences, native.sequences)

@@ -1,5 +1,7 @@
 """Every option of generate is honoured exactly, or refused by its name."""
 
+from typing import Any
+
 import guests
 import pytest
 import torch
@@ -106,7 +108,7 @@ def test_a_processor_given_as_an_object_is_honoured_in_its_place():
 
 def test_a_watermarked_text_is_that_of_generate():
     mark = lp.WatermarkLogitsProcessor(40, "cpu", bias=3.0)
-    options = {"logits_processor": lp.LogitsProcessorList([mark])}
+    options: dict[str, Any] = {"logits_processor": lp.LogitsProcessorList([mark])}
     assert torch.equal(generate(PADDED, guests.guest(), **options), generate(PADDED, **options))
 
 
@@ -121,7 +123,7 @@ class Favourite(lp.LogitsProcessor):
 
 
 def test_a_processor_of_ones_own_is_refused_unless_vouched_for():
-    options = {"logits_processor": lp.LogitsProcessorList([Favourite()])}
+    options: dict[str, Any] = {"logits_processor": lp.LogitsProcessorList([Favourite()])}
     with pytest.raises(InputError, match=r"logits processor Favourite may remember .*stateless"):
         generate(custom_generate=guests.guest(), **options)
     guest = generate_with(guests.drafter(), dynamic=guests.TREE, guard=False, stateless=[Favourite])
@@ -219,6 +221,6 @@ def test_an_assistant_model_beside_a_guest_is_refused():
 
 def test_entries_of_a_models_own_configuration_pass():
     config = GenerationConfig(pad_token_id=0, max_new_tokens=5)
-    config.chat_format = "of this model"
+    config.update(chat_format="of this model", allow_custom_entries=True)
     text = guests.target().generate(PROMPT, generation_config=config, custom_generate=guests.guest())
     assert torch.equal(text, generate(max_new_tokens=5))
