@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .controller.errors import InputError
-    from .runtime.adapters.generate.assistant import assistant
+    from .runtime.adapters.generate.assistant import assistant_with
     from .runtime.adapters.generate.guest import generate_with
     from .runtime.api import Generation, Model, load
 
-__all__ = ["Generation", "InputError", "Model", "assistant", "generate_with", "load"]
+__all__ = ["Generation", "InputError", "Model", "assistant_with", "generate_with", "load"]
 
 HOMES = {
     "InputError": "controller.errors",
-    "assistant": "runtime.adapters.generate.assistant",
+    "assistant_with": "runtime.adapters.generate.assistant",
     "generate_with": "runtime.adapters.generate.guest",
 }
 

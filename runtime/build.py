@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..controller.checkpoint import Checkpoint
 from ..controller.contract import COUPLED, FIXED, WALK, Scheme
 from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
@@ -25,9 +24,10 @@ from .drafters.lookup import LookupDrafter, read_datastore
 from .drafters.ngrams.datastore import Datastore
 from .loop import Observer
 from .pair import Pair
-from .pair_config import REFERENCE, reference_folder
+from .pair_config import REFERENCE
 from .schemes.ranked import get_ranked_scheme
 from .schemes.sampled import get_sampled_scheme
+from .selectors import read_selector
 from .speculation import SpeculationConfig, refuse_idle_options
 from .table_fit import FitTotals, TableWatch
 from .target import Target
@@ -79,21 +79,8 @@ def build_decoder(
     return plain_decoder(pair)
 
 
-def load_checkpoint(folder: Path, pair: Pair) -> Checkpoint:
-    """A checkpoint that fits the pair, `reference` for the one that ships with the reference pair; InputError where it
-    was trained for another tokenizer."""
-    shipped = folder == Path(REFERENCE) and not folder.exists()
-    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector" if shipped else folder)
-    if checkpoint.config.tokenizer_sha256 != pair.tokenizer_sha256:
-        raise InputError(
-            f"selector {folder} was trained for the pair {checkpoint.config.pair!r}, whose tokenizer differs from that "
-            f"of {pair.name!r}; train one on traces of this pair"
-        )
-    return checkpoint
-
-
 def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None, max_batch: int) -> Decoder:
-    checkpoint = load_checkpoint(folder, pair)
+    checkpoint = read_selector(folder, tokenizer_sha256=pair.tokenizer_sha256)
     table = stored_table(pair.latency_key)
     if table is None:
         threads = pair.latency_key["threads"]

@@ -1,7 +1,6 @@
 """A target and what drafts for it: a model that shares its tokenizer, or a head on its hidden states."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from .engines.loading import load_models
 from .machine.threads import is_undecided, stored_fastest
 from .pair_config import REFERENCE, PairConfig
 from .text.detokeniser import Detokeniser
-from .text.tokenizer import Tokenizer
+from .text.tokenizer import Tokenizer, vocabulary_sha256
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class Pair:
 
     @cached_property
     def tokenizer_sha256(self) -> str:
-        """A hash of the vocabulary, the same where token ids mean the same."""
-        vocabulary = sorted(self.tokenizer.vocabulary.items())
-        return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+        """See `vocabulary_sha256`."""
+        return vocabulary_sha256(self.tokenizer.vocabulary)
 
     @property
     def detokeniser(self) -> Detokeniser:

@@ -1,5 +1,7 @@
 """From text to tokens and back, as every engine offers it."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -27,3 +29,8 @@ class Tokenizer(Protocol):
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids of a chat, up to where its next answer begins; templates raise whatever their author chose."""
         ...
+
+
+def vocabulary_sha256(vocabulary: Mapping[str, int]) -> str:
+    """A hash of a vocabulary, the same where token ids mean the same; checkpoints and traces carry it."""
+    return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()

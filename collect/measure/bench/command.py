@@ -18,9 +18,9 @@ from ....controller.plans.plan import PolicyPlan
 from ....controller.plans.sampled_grids import verifier_grids
 from ....controller.plans.setting import Setting, temperature_key
 from ....controller.pricing.latency import LatencyTable
-from ....runtime.build import load_checkpoint
 from ....runtime.pair import Pair, PairConfig, load_pair
 from ....runtime.sampling import Sampling
+from ....runtime.selectors import read_selector
 from ...prompts.prompt import Prompt, prompt_ids, prompt_request
 from ...prompts.sources import PromptConfig, load_prompts
 from ..profile import ProfileConfig
@@ -74,7 +74,7 @@ def bench(
             f"{list(measure.concurrency)}, so add them to profile.batches"
         )
     models = load_pair(pair)
-    checkpoint = load_checkpoint(selector, models)
+    checkpoint = read_selector(selector, tokenizer_sha256=models.tokenizer_sha256)
     for prompts, most_tokens in ((tuning, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
         for prompt in prompts:  # all are held against the context before hours of measuring
             prompt_request(prompt, models, most_tokens, Sampling())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ....controller.errors import InputError
 from ....controller.plans.setting import temperature_title
-from ....runtime.adapters.generate.assistant import ChainAssistant, assistant
+from ....runtime.adapters.generate.assistant import ChainAssistant, assistant_with
 from ....runtime.adapters.generate.guest import Guest, generate_with, next_seed
 from ....runtime.engines.transformers.pair import transformers_model
 from ....runtime.engines.transformers.support import num_rows
@@ -95,7 +95,7 @@ def _ours(pair: Pair, selector: Path) -> list[Policy]:
     policies = [
         Policy(name, "-", "", partial(_guest_run, pair, guest), same_text=False) for name, guest in guests.items()
     ]
-    helper = assistant(drafter, selector, target=target)
+    helper = assistant_with(drafter, selector, target=target)
     return [*policies, Policy(f"{ASSISTED}, learned chains", "-", "", partial(_assistant_run, pair, helper))]
 
 

@@ -20,11 +20,11 @@ from ....controller.files import atomic_write
 from ....controller.plans.setting import temperature_key
 from ....controller.pricing.latency_cache import stored_table
 from ....controller.ranges import require_at_least, require_some
-from ....runtime.build import load_checkpoint
 from ....runtime.engines.llamacpp.config import LlamaCppConfig
 from ....runtime.pair import Pair, load_pair
 from ....runtime.pair_config import PairConfig
 from ....runtime.sampling import Sampling
+from ....runtime.selectors import read_selector
 from ...prompts.prompt import prompt_ids
 from ...prompts.sources import PromptConfig, load_prompts
 from ..bench.policies import Job
@@ -128,7 +128,7 @@ def _equality(pair: Pair, measure: MeasureConfig, temperature: float, title: str
 
 def _speeds(pair: Pair, measure: MeasureConfig, selector: Path | None, temperature: float) -> dict[str, Any]:
     assert selector is not None
-    checkpoint: Checkpoint = load_checkpoint(selector, pair)
+    checkpoint: Checkpoint = read_selector(selector, tokenizer_sha256=pair.tokenizer_sha256)
     table = stored_table(pair.latency_key)
     if table is None:
         raise InputError(f"there is no latency table of {pair.name!r} here yet; run `treewright profile` for it")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ....controller.checkpoint import Checkpoint
@@ -11,10 +10,10 @@ from ....controller.plans.plan import PolicyPlan
 from ....controller.plans.setting import Setting
 from ....controller.policies.learned import LEARNED
 from ....controller.pricing.latency import LatencyTable
-from ....runtime.build import load_checkpoint
 from ....runtime.engines.llamacpp.model import LlamaCppModel
 from ....runtime.pair import Pair
 from ....runtime.pair_config import REFERENCE
+from ....runtime.selectors import read_selector
 from ..bench.accounting import step_shares
 from ..bench.measure import Speed, repeated_four_grams, run_interleaved, tuned
 from ..bench.peers import peer_policies
@@ -40,7 +39,7 @@ def plans_of(
         ranked = checkpoint.tuned.at(setting, name)[:NUM_FINALISTS] or families[name].grid
         grids.append([families[name].plan(settings) for settings in ranked])
     plans += tuned(grids, lambda plan: planned_policy(pair, plan, table), jobs, f"tune at T={temperature:g}")
-    shipped = load_checkpoint(Path(REFERENCE), pair)
+    shipped = read_selector(REFERENCE, tokenizer_sha256=pair.tokenizer_sha256)
     (family,) = (each for each in policy_families(shipped, table, setting) if each.name == LEARNED)
     as_shipped = family.plan(shipped.tuned.at(setting, LEARNED)[0])
     return [*plans, guarded(plans[-1], table), replace(as_shipped, family=SHIPPED)]

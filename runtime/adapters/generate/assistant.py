@@ -31,7 +31,7 @@ from .processors import warping
 ROOT = np.zeros((1, 1), dtype=np.int64)
 
 
-def assistant(
+def assistant_with(
     drafter: PreTrainedModel,
     selector: str | os.PathLike[str],
     *,

@@ -1,7 +1,6 @@
 """How a guest drafts: a learned selector or a dynamic tree, and what it needs of the pair of models at hand."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ....controller.checkpoint import Checkpoint
 from ....controller.contract import COUPLED, Scheme
 from ....controller.errors import InputError
 from ....controller.policies.base import ShapePolicy
@@ -28,7 +26,9 @@ from ...machine.processor import processor_name
 from ...machine.threads import stored_fastest
 from ...pair_config import REFERENCE, reference_folder
 from ...schemes.ranked import get_ranked_scheme
+from ...selectors import read_selector
 from ...speculation import DYNAMIC
+from ...text.tokenizer import vocabulary_sha256
 
 # Of a drafter without more: the best dynamic tree of the reference pair at T = 0, by replay.
 DEFAULT_TREE = (3, 4, 12)
@@ -70,7 +70,9 @@ class TreePolicy:
 
     def __init__(self, drafting: Drafting, tokenizer: Any):
         self._drafting = drafting
-        self.checkpoint = None if drafting.selector is None else _read(drafting.selector, tokenizer)
+        known = None if tokenizer is None else vocabulary_sha256(tokenizer.get_vocab())
+        folder = drafting.selector
+        self.checkpoint = None if folder is None else read_selector(folder, tokenizer_sha256=known)
 
     @property
     def scheme(self) -> Scheme:
@@ -111,22 +113,6 @@ class TreePolicy:
             return learned_selector(self.checkpoint, table, theta_scale=self.theta_scales)
         depth, width, budget = self._drafting.dynamic or DEFAULT_TREE
         return eagle2(TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget))
-
-
-def _read(selector: str | os.PathLike[str], tokenizer: Any) -> Checkpoint:
-    """The checkpoint; InputError where it was trained for another tokenizer than the one given, if one is."""
-    path = Path(os.path.expanduser(selector))
-    shipped = path == Path(REFERENCE) and not path.exists()
-    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector" if shipped else path)
-    if tokenizer is None:
-        return checkpoint
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    if hashlib.sha256(vocabulary.encode()).hexdigest() != checkpoint.config.tokenizer_sha256:
-        raise InputError(
-            f"selector {selector} was trained for the pair {checkpoint.config.pair!r}, whose tokenizer differs from "
-            "the one given; train one on traces of this pair"
-        )
-    return checkpoint
 
 
 def latency_key(target: PreTrainedModel, drafter: PreTrainedModel) -> dict[str, str]:

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from guests import PROMPT, generate
-from treewright import InputError, assistant
+from treewright import InputError, assistant_with
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.objective import Objective
 from treewright.controller.scorers.confidence import ConfidenceScorer
@@ -81,7 +81,7 @@ def test_padding_and_a_missing_table_are_refused():
     with pytest.raises(InputError, match="leave padding out"):
         generate(assistant_model=chains(), attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1]]))
     with pytest.raises(InputError, match="no latency table for the two models"):
-        assistant(guests.drafter(), "reference", target=guests.target())
+        assistant_with(guests.drafter(), "reference", target=guests.target())
 
 
 @pytest.mark.slow

@@ -12,14 +12,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from treewright import cli
 from treewright.controller.errors import InputError
-from treewright.runtime.build import load_checkpoint
 from treewright.runtime.engines.llamacpp.config import LlamaCppConfig
 from treewright.runtime.engines.llamacpp.export.file import write_gguf
 from treewright.runtime.engines.llamacpp.export.quantise import quantise
 from treewright.runtime.engines.llamacpp.loading import load_model
 from treewright.runtime.engines.llamacpp.vocabulary import GgufTokenizer
 from treewright.runtime.pair import load_pair
-from treewright.runtime.pair_config import REFERENCE, PairConfig, reference_folder
+from treewright.runtime.pair_config import REFERENCE, PairConfig
+from treewright.runtime.selectors import read_selector
 
 pytestmark = pytest.mark.engine
 
@@ -83,7 +83,7 @@ def test_the_reference_pair_is_exported_and_its_checkpoint_accepted(tmp_path, ca
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["format"] == "bf16"
     target, drafter = (str(tmp_path / "pair" / f"{role}.gguf") for role in ("target", "drafter"))
     pair = load_pair(PairConfig(target, drafter, threads=1))
-    assert load_checkpoint(reference_folder() / "selector", pair).config.pair == REFERENCE
+    assert read_selector(REFERENCE, tokenizer_sha256=pair.tokenizer_sha256).config.pair == REFERENCE
     assert pair.end_tokens == {0}
     assert pair.number_format == "BF16, f32 cache"
     assert {path.name for path in tmp_path.iterdir()} == {"pair"}
