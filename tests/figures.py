@@ -122,7 +122,7 @@ def plot():
 
 
 def main():
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         page.write_text(filled(page.read_text()))
     PLOT.write_text(plot())
 
