@@ -112,7 +112,7 @@ def generate(llm, of_prompts: Sequence[Sequence[int]], **sampling) -> list[list[
     from vllm import SamplingParams
 
     settings: dict[str, Any] = {"temperature": 0.0, "max_tokens": 60, "ignore_eos": True} | sampling
-    params = [SamplingParams(**{"seed": number} | settings) for number in range(len(of_prompts))]
+    params = [SamplingParams(seed=number, **settings) for number in range(len(of_prompts))]
     asked = [{"prompt_token_ids": list(prompt)} for prompt in of_prompts]
     return [list(output.outputs[0].token_ids) for output in llm.generate(asked, params, use_tqdm=False)]
 

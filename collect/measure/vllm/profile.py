@@ -79,7 +79,7 @@ def measure(vllm: VllmConfig, sizes: VllmSizes) -> LatencyTable:
         pairs = [(batch, context) for batch in sizes.batches for context in sizes.contexts]
         for batch, context in track(pairs, "profile: batches and contexts"):
             policy = SizedTrees(limits, widths, sizes.nodes)
-            runner.shaping = runner.shaping._replace(policy=policy)
+            runner.planner.shape(policy)
             policy.batch = batch
             generator, vocabulary = np.random.default_rng(0), runner.model_config.get_vocab_size()
             length = min(sizes.repeats * len(widths) * len(sizes.nodes), vllm.max_model_len - context)

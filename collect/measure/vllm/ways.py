@@ -18,7 +18,7 @@ CHAINS = (1, 2, 3, 4, 6)
 SCHEDULE = ((1, 2, 4), (3, 4, 2), (5, 1024, 1))
 # Of a pair of models and a device where a verified row costs little; what is counted then is what trees are for.
 DEVICE_PRICES = Path(__file__).resolve().parents[3] / "configs" / "latency" / "h200-reference-8b.json"
-THRESHOLDS = {"min_prob": 0.1, "path_prob": 0.05}
+MIN_PROB, PATH_PROB = 0.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def ways(config: VllmConfig, checkpoint: Checkpoint, selector: str, tables: Tabl
     static = static_shape(checkpoint, LatencyTable.load(tables.whole), temperature, config.budget)
     shapes = {
         "static tree": VllmSettings(tree=static),
-        "static tree, thresholds": VllmSettings(tree=static, **THRESHOLDS),
+        "static tree, thresholds": VllmSettings(tree=static, min_prob=MIN_PROB, path_prob=PATH_PROB),
         "dynamic tree": VllmSettings(depth=4, width=3),
         "learned": VllmSettings(selector=selector, latency=str(tables.whole)),
         "learned, guarded": VllmSettings(selector=selector, latency=str(tables.whole), guard=True),

@@ -16,7 +16,8 @@ from ....controller.errors import InputError
 from ....controller.trees.limits import TreeLimits
 from ...drafters.language_model import LanguageModelDrafter
 from ...engines.transformers.model import TransformersModel
-from ...pair_config import REFERENCE, reference_folder
+from ...engines.transformers.support import num_rows
+from ...pair_config import resolved
 from .drafting import Growth
 from .settings import VllmSettings
 
@@ -37,13 +38,24 @@ class TreeProposer:
         self._name = settings.drafter
         self._dtype = vllm_config.model_config.dtype
         self._vocabulary_size = vllm_config.model_config.get_vocab_size()
+        self._longest = vllm_config.model_config.max_model_len
         self._growth: Growth | None = None
         self._drafter: LanguageModelDrafter | None = None
 
     def load_model(self, target_model: nn.Module) -> None:
         """vLLM calls this behind the target's own loading."""
-        folder = str(reference_folder() / "drafter") if self._name == REFERENCE else self._name
+        folder = resolved(self._name, "drafter")
         self._model = TransformersModel.from_pretrained(folder, dtype=self._dtype, device="cpu")
+        if num_rows(self._model.model) < self._vocabulary_size:
+            raise InputError(
+                f"treewright.drafter {self._name!r} has rows for {num_rows(self._model.model)} tokens, and the target "
+                f"generates {self._vocabulary_size} different ones; choose a drafter that knows all of them"
+            )
+        if self._model.context_length < self._longest:
+            raise InputError(
+                f"treewright.drafter {self._name!r} reads {self._model.context_length} tokens, and texts may have "
+                f"{self._longest}; start with --max-model-len {self._model.context_length}"
+            )
         self._model.vocabulary_size = self._vocabulary_size
 
     def drafter(self, scheme: Scheme, limits: TreeLimits) -> LanguageModelDrafter:

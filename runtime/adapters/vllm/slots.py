@@ -24,13 +24,16 @@ class Outcome(NamedTuple):
 
 
 class DraftSlots:
-    """`drafter` is a model that reads the texts by itself; vLLM's own proposers keep their rows in vLLM's cache."""
+    """`drafter` is a model that reads the texts by itself; vLLM's own proposers keep their rows in vLLM's cache. A text
+    ends at `longest` tokens at the latest."""
 
-    def __init__(self, vocabulary_size: int, limits: TreeLimits, drafter: LanguageModelDrafter | None = None):
+    def __init__(
+        self, vocabulary_size: int, limits: TreeLimits, longest: int, drafter: LanguageModelDrafter | None = None
+    ):
         self.ids: list[str] = []
         self.sampler = TokenSampler([], vocabulary_size, torch.device("cpu"))
         self.ngrams: list[NgramModel] = []
-        self._limits = limits
+        self._limits, self._longest = limits, longest
         self._drafter = drafter
         self._counts_ngrams = limits.ngrams and drafter is None
         if drafter is not None:
@@ -79,16 +82,17 @@ class DraftSlots:
             self.ngrams.append(NgramModel(tokens))
         if self._drafter is not None:
             rows = CHUNK + 1 + self._limits.frontier * self._limits.max_depth
-            self._drafter.join(np.asarray(tokens, dtype=np.int64), len(text.prompt) + text.max_tokens + rows)
+            length = min(len(text.prompt) + text.max_tokens, self._longest)
+            self._drafter.join(np.asarray(tokens, dtype=np.int64), length + rows)
 
-    def context(self, texts: Mapping[str, Text], longest: int) -> StepContext:
-        """Of the next step; a text ends at `longest` tokens at the latest."""
+    def context(self, texts: Mapping[str, Text]) -> StepContext:
+        """Of the next step."""
         of_slots = [texts[request_id] for request_id in self.ids]
         positions = np.array([text.root_position for text in of_slots])
         remaining = np.array([text.max_tokens - len(text.emitted) for text in of_slots])
         return StepContext(
             positions=positions,
-            remaining=np.maximum(1, np.minimum(remaining, longest - 1 - positions)),
+            remaining=np.maximum(1, np.minimum(remaining, self._longest - 1 - positions)),
             temperatures=self.sampler.temperatures,
             top_ps=self.sampler.top_ps,
             history=np.array([text.history for text in of_slots], dtype=np.float32),

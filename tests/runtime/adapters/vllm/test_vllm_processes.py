@@ -86,7 +86,7 @@ def server(target, drafter, **settings):
     try:
         url = f"http://127.0.0.1:{port}"
         for _ in range(600):
-            assert process.poll() is None, process.stdout.read()[-3000:]
+            assert process.poll() is None, process.communicate()[0][-3000:]
             try:
                 urlopen(f"{url}/health", timeout=1)
                 break

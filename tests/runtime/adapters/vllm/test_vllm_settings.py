@@ -116,7 +116,7 @@ def text(tokens, **options):
 
 def test_slots_follow_the_requests_that_come_and_go():
     texts = {name: text([1, 2, number]) for number, name in enumerate("abcd")}
-    slots = DraftSlots(20, TreeLimits(ngrams=True))
+    slots = DraftSlots(20, TreeLimits(ngrams=True), longest=7)
     slots.update({name: texts[name] for name in "abc"})
     assert slots.roots(texts).tolist() == [0, 1, 2]
     tree = batch_tree(slots.roots(texts), [TREE, TREE, TREE])
@@ -127,7 +127,7 @@ def test_slots_follow_the_requests_that_come_and_go():
     slots.update({name: texts[name] for name in "cda"})
     assert slots.ids == ["a", "c", "d"]
     assert slots.roots(texts).tolist() == [7, 7, 3]
-    context = slots.context(texts, longest=7)
+    context = slots.context(texts)
     assert context.positions.tolist() == [5, 4, 2]
     assert context.remaining.tolist() == [1, 2, 4]
     assert context.history[0, 0] == -1.0
