@@ -1,13 +1,17 @@
 """Engines and adapters as one contract test runs them: tokens in, tokens out, with a drafter or without."""
 
+import atexit
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 import pytest
 import tiny
 import torch
+import vllm_toys
 from treewright import generate_with
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.selector import Selector
@@ -161,6 +165,60 @@ class Guest:
             self._generate(prompts[:1], options, self._guests[True], streamer=Counting(after))
 
 
+class Served:
+    """Toys inside vLLM. One engine lives in a process at a time, so one with drafts and one without take turns."""
+
+    context_length = 256
+
+    def __init__(self, folder: Path):
+        from vllm.exceptions import VLLMValidationError
+
+        self.refusals: tuple[type[Exception], ...] = (ValueError, VLLMValidationError)
+        self.vocabulary_size = vllm_toys.VOCABULARY_SIZE
+        self._target = vllm_toys.write_model(folder / "target")
+        self._drafter = vllm_toys.write_model(folder / "drafter", noise=0.03)
+        self._opened = ExitStack()
+        atexit.register(self._opened.close)
+        self._llm: Any = None
+        self._drafts: bool | None = None
+
+    def _engine(self, drafts: bool) -> Any:
+        if drafts is not self._drafts:
+            self._opened.close()
+            trees = vllm_toys.trees("whole", self._target, self._drafter, depth=LIMITS.max_depth, width=LIMITS.width)
+            options = trees if drafts else {"model": self._target, "worker_cls": vllm_toys.WORKER}
+            context: Any = vllm_toys.engine(**options)
+            self._llm, self._drafts = self._opened.enter_context(context), drafts
+        return self._llm
+
+    def _params(self, options: Options, count: int) -> list[Any]:
+        from vllm import SamplingParams
+
+        drawn = {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
+        ends = [] if options.end is None else [options.end]
+        return [
+            SamplingParams(seed=options.seed + number, max_tokens=options.max_tokens, stop_token_ids=ends, **drawn)
+            for number in range(count)
+        ]
+
+    def run(self, prompts: Sequence[Sequence[int]], options: Options, *, drafts: bool) -> Result:
+        llm = self._engine(drafts)
+        (before,) = llm.collective_rpc("treewright_counters")
+        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        outputs = llm.generate(asked, self._params(options, len(asked)), use_tqdm=False)
+        (after,) = llm.collective_rpc("treewright_counters")
+        return Result([list(each.outputs[0].token_ids) for each in outputs], after["steps"] - before["steps"])
+
+    def abandon(self, prompts: Sequence[Sequence[int]], options: Options, *, after: int) -> None:
+        engine = self._engine(True).llm_engine
+        names = [f"given up {number}" for number in range(len(prompts))]
+        for name, prompt, params in zip(names, prompts, self._params(options, len(prompts)), strict=True):
+            engine.add_request(name, {"prompt_token_ids": list(prompt)}, params)
+        while sum(len(each.outputs[0].token_ids) for each in engine.step()) < after:
+            pass
+        engine.abort_request(names)
+
+
 def transformers() -> Hosted:
     return Looped(tiny.llama(), tiny.llama(noise=0.02))
 
@@ -175,6 +233,10 @@ def llamacpp() -> Hosted:
     return Looped(*gguf_models.models())
 
 
+def vllm() -> Hosted:
+    return Served(Path(mkdtemp(prefix="treewright-toys-")))
+
+
 # How each is made, in the environment that has it.
-HOSTED = {"transformers": transformers, "generate": generate, "llamacpp": llamacpp}
-MARKS = {"llamacpp": pytest.mark.engine}
+HOSTED = {"transformers": transformers, "generate": generate, "llamacpp": llamacpp, "vllm": vllm}
+MARKS = {"llamacpp": pytest.mark.engine, "vllm": pytest.mark.engine}

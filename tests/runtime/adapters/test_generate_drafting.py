@@ -77,7 +77,7 @@ def test_models_in_two_number_formats_have_no_table(checkpoint):
 
 def test_a_selector_of_another_tokenizer_is_refused_where_the_tokenizer_is_known(checkpoint):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=guests.tiny.tokenizer())
-    with pytest.raises(InputError, match="was trained for the pair .tiny., whose tokenizer differs from that of these models"):
+    with pytest.raises(InputError, match="whose tokenizer differs from that of these models"):
         generate_with(guests.drafter(), checkpoint, tokenizer=tokenizer)
 
 
