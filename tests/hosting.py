@@ -4,6 +4,7 @@ import atexit
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Protocol
@@ -171,9 +172,8 @@ class Served:
     context_length = 256
 
     def __init__(self, folder: Path):
-        from vllm.exceptions import VLLMValidationError
-
-        self.refusals: tuple[type[Exception], ...] = (ValueError, VLLMValidationError)
+        refused: Any = import_module("vllm.exceptions").VLLMValidationError
+        self.refusals: tuple[type[Exception], ...] = (ValueError, refused)
         self.vocabulary_size = vllm_toys.VOCABULARY_SIZE
         self._target = vllm_toys.write_model(folder / "target")
         self._drafter = vllm_toys.write_model(folder / "drafter", noise=0.03)
@@ -192,12 +192,11 @@ class Served:
         return self._llm
 
     def _params(self, options: Options, count: int) -> list[Any]:
-        from vllm import SamplingParams
-
+        make: Any = import_module("vllm").SamplingParams
         drawn = {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
         ends = [] if options.end is None else [options.end]
         return [
-            SamplingParams(seed=options.seed + number, max_tokens=options.max_tokens, stop_token_ids=ends, **drawn)
+            make(seed=options.seed + number, max_tokens=options.max_tokens, stop_token_ids=ends, **drawn)
             for number in range(count)
         ]
 

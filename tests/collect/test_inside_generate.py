@@ -21,7 +21,7 @@ def jobs(temperature):
 def test_every_loop_runs_and_guests_write_the_text_they_promise(temperature, equal, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     pair, folder = tiny.pair(), checkpoints.write(tmp_path / "checkpoint")
-    key = latency_key(pair.target.model, pair.drafter.model)
+    key = latency_key(tiny.network(pair.target), tiny.network(pair.drafter))
     cache_path(key).parent.mkdir(parents=True)
     type(plans.TABLE)(**{**vars(plans.TABLE), "key": key}).save(cache_path(key))
     report = inside_generate(pair, folder, [], jobs(temperature))

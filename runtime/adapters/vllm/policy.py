@@ -1,8 +1,5 @@
 """From the settings to a shape policy of the controller, and the drafting scheme that it needs."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +17,8 @@ from ....controller.scorers.rank import RankScorer
 from ....controller.trees.limits import TreeLimits
 from ....controller.trees.shapes import parse_paths
 from ...engines.transformers.loading import load_tokenizer
-from ...pair_config import REFERENCE, reference_folder
+from ...selectors import read_selector
+from ...text.tokenizer import vocabulary_sha256
 from .settings import VllmSettings
 
 
@@ -43,16 +41,10 @@ class Loaded(NamedTuple):
         table = None if settings.latency is None else LatencyTable.load(Path(settings.latency))
         if settings.selector is None:
             return cls(None, table)
-        name = reference_folder() / "selector" if settings.selector == REFERENCE else settings.selector
-        checkpoint = Checkpoint.from_pretrained(name)
         vocabulary = read_vocabulary(model_config)
         if vocabulary is None:
             raise InputError("treewright.selector is for one tokenizer, and skip_tokenizer_init hides which this is")
-        if checkpoint.config.tokenizer_sha256 != vocabulary_sha256(vocabulary):
-            raise InputError(
-                f"treewright.selector {settings.selector!r} was trained for the pair {checkpoint.config.pair!r}, whose "
-                "tokenizer is not that of this model; train one on traces of this pair"
-            )
+        checkpoint = read_selector(settings.selector, tokenizer_sha256=vocabulary_sha256(vocabulary))
         return cls(checkpoint, table)
 
 
@@ -61,11 +53,6 @@ def read_vocabulary(model_config: Any) -> dict[str, int] | None:
     if model_config.skip_tokenizer_init:
         return None
     return load_tokenizer(str(model_config.tokenizer)).get_vocab()
-
-
-def vocabulary_sha256(vocabulary: Mapping[str, int]) -> str:
-    """The hash of a vocabulary that checkpoints and traces are marked with, see `Pair.tokenizer_sha256`."""
-    return hashlib.sha256(json.dumps(sorted(vocabulary.items())).encode()).hexdigest()
 
 
 def shaping(settings: VllmSettings, loaded: Loaded, most: TreeLimits) -> Shaping:
