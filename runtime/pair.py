@@ -12,7 +12,7 @@ from .drafters.heads.base import DraftHead, no_model
 from .engines.base import LoadedModel
 from .engines.loading import load_models
 from .machine.threads import is_undecided, stored_fastest
-from .pair_config import REFERENCE, PairConfig
+from .pair_config import REFERENCE, PairConfig, is_reference, resolved
 from .text.detokeniser import Detokeniser
 from .text.tokenizer import Tokenizer, vocabulary_sha256
 
@@ -60,7 +60,7 @@ class Pair:
     @property
     def name(self) -> str:
         """Its name in latency tables and checkpoints."""
-        if self.config.target == self.config.drafter == REFERENCE:
+        if is_reference(resolved(self.config.target, "target"), resolved(self.config.drafter, "drafter")):
             return REFERENCE
         return f"{Path(self.config.target).name}+{Path(self.config.drafter).name}"
 

@@ -111,3 +111,10 @@ def reference_folder() -> Path:
 def resolved(name: str, role: str) -> str:
     """The folder or hub id of a model that the configuration names."""
     return str(reference_folder() / role) if name == REFERENCE else os.path.expanduser(name)
+
+
+def is_reference(target: str, drafter: str) -> bool:
+    """Whether two folders are those of the embedded pair."""
+    return [Path(name).resolve() for name in (target, drafter)] == [
+        reference_folder() / role for role in ("target", "drafter")
+    ]

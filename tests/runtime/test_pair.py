@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -14,6 +15,7 @@ from treewright.controller.pricing.latency_cache import cache_path
 from treewright.runtime.build import plain_decoder
 from treewright.runtime.engines.transformers.loading import load_tokenizer
 from treewright.runtime.pair import PairConfig, load_pair
+from treewright.runtime.pair_config import REFERENCE, reference_folder
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 
@@ -168,3 +170,10 @@ def test_a_prompt_is_unicode_text_or_the_bytes_of_one():
     for strange in ("w1 \ud83d", "w1 \udcff"):
         with pytest.raises(InputError, match="no Unicode text"):
             pair.encode(strange)
+
+
+def test_the_embedded_pair_has_its_name_by_folder_too():
+    folders = [str(reference_folder() / role) for role in ("target", "drafter")]
+    assert replace(tiny.pair(), config=PairConfig(*folders)).name == REFERENCE
+    assert replace(tiny.pair(), config=PairConfig()).name == REFERENCE
+    assert replace(tiny.pair(), config=PairConfig(*reversed(folders))).name == "drafter+target"

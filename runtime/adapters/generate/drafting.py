@@ -24,7 +24,7 @@ from ....controller.trees.limits import LARGEST, TreeLimits
 from ...engines.transformers.fingerprint import fingerprint
 from ...machine.processor import processor_name
 from ...machine.threads import stored_fastest
-from ...pair_config import REFERENCE, reference_folder
+from ...pair_config import REFERENCE, is_reference
 from ...schemes.ranked import get_ranked_scheme
 from ...selectors import read_selector
 from ...speculation import DYNAMIC
@@ -131,7 +131,7 @@ def latency_key(target: PreTrainedModel, drafter: PreTrainedModel) -> dict[str, 
 
 def _pair_name(target: PreTrainedModel, drafter: PreTrainedModel) -> str:
     names = [model.name_or_path or "" for model in (target, drafter)]
-    if [Path(name).resolve() for name in names] == [reference_folder() / role for role in ("target", "drafter")]:
+    if is_reference(*names):
         return REFERENCE
     return "+".join(Path(name).name for name in names)
 

@@ -33,6 +33,9 @@ def unsupported_reason(model: PreTrainedModel) -> str | None:
 
 
 def require_supported(model: PreTrainedModel, role: str) -> None:
+    """InputError where it cannot be used, `role` in the sentence."""
+    if not isinstance(model, PreTrainedModel):
+        raise InputError(f"{role} is a loaded model of transformers, got {model!r}; load it with from_pretrained")
     reason = unsupported_reason(model)
     if reason is not None:
         raise InputError(f"{role} {model.name_or_path!r}: {reason}")

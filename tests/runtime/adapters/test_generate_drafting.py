@@ -1,6 +1,7 @@
 """A guest under a learned selector: its latency table, its scheme, and what is said where one is missing."""
 
 from dataclasses import replace
+from typing import Any
 
 import checkpoints
 import guests
@@ -91,3 +92,9 @@ def test_loaded_models_have_the_key_that_profile_measures_their_folders_under():
 def test_the_shipped_selector_is_found_by_its_name():
     policy = TreePolicy(Drafting("reference"), None)
     assert policy.checkpoint is not None and policy.checkpoint.config.pair == "reference"
+
+
+def test_a_drafter_that_is_a_folder_and_no_model_is_refused():
+    folder: Any = "folder"
+    with pytest.raises(InputError, match=r"the drafter is a loaded model of transformers, got 'folder'; load it with"):
+        generate_with(folder)
