@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from inspect import signature
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -190,18 +191,20 @@ def by_engine(command: str, arguments: list[str]) -> tuple[Any, list[str]]:
     at = next((index for index, word in enumerate(arguments) if word.partition("=")[0] == "--engine"), None)
     if at is None:
         return load(command), arguments
-    _, _, engine = arguments[at].partition("=")
-    after = at + 1 if engine else at + 2
-    engine = engine or (*arguments, "")[at + 1]
-    rest = [*arguments[:at], *arguments[after:]]
-    if engine not in GUEST_COMMANDS:
-        return load(command), [*rest, "--pair.engine", engine]
-    if command not in GUEST_COMMANDS[engine]:
-        from .controller.errors import InputError
+    from .controller.errors import InputError
 
-        known = ", ".join(GUEST_COMMANDS[engine])
-        raise InputError(f"{command} runs nothing in {engine}, in which there are {known}; leave --engine out")
-    return getattr(import_module(f"{__package__}.{GUEST_COMMANDS[engine][command]}"), command), rest
+    _, _, value = arguments[at].partition("=")
+    engine = value or (*arguments, "")[at + 1]
+    rest = arguments[:at] + arguments[at + (1 if value else 2) :]
+    if engine not in GUEST_COMMANDS:
+        function = load(command)
+        if not callable(function) or "pair" not in signature(function).parameters:
+            raise InputError(f"{command} runs no models, so --engine does nothing; leave it out")
+        return function, [*rest, "--pair.engine", engine]
+    modules = GUEST_COMMANDS[engine]
+    if command not in modules:
+        raise InputError(f"{command} runs nothing in {engine}, in which there are {', '.join(modules)}; leave it out")
+    return getattr(import_module(f"{__package__}.{modules[command]}"), command), rest
 
 
 def load(command: str) -> Any:

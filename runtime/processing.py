@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..controller.trees.tree import Array, DraftTree
@@ -39,7 +40,8 @@ def processed(
         return logits
     if nodes is None:
         nodes = np.where(tree.valid, np.arange(tree.tokens.shape[1]), -1)
-    changed = logits.clone()
+    # Processors add to scores in float32 at least, which a narrower format would round again.
+    changed = logits.clone() if logits.dtype in (torch.float32, torch.float64) else logits.float()
     for slot, (processor, of_slot) in enumerate(zip(processors, nodes, strict=False)):
         if processor is None:
             continue
@@ -50,7 +52,7 @@ def processed(
             texts = np.concatenate((np.tile(ids, (len(places), 1)), _paths(tree, slot, of_slot[places])), axis=1)
             at = to_device(places, logits.device)
             generated = to_device(texts, logits.device)
-            rows = processor.process(generated, logits[slot, at], of_target=of_target)
+            rows = processor.process(generated, changed[slot, at], of_target=of_target)
             changed[slot, at] = rows.to(changed.dtype)
     return changed
 

@@ -51,6 +51,12 @@ def test_an_engine_that_a_command_does_not_run_in_is_refused(arguments, complain
     assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train", "export-gguf", "engines", "checkpoint"])
+def test_a_command_without_models_refuses_an_engine(command, capsys):
+    assert cli.main([command, "--engine", "llamacpp"]) == 2
+    assert f"treewright {command}: {command} runs no models, so --engine does nothing" in capsys.readouterr().err
+
+
 def test_an_engine_under_our_loop_is_that_of_the_pair(capsys):
     arguments = ["--prompt", "def f(", "--text.max_tokens", "2", "--pair.threads", "1"]
     assert cli.main(["generate", *arguments, "--engine", "transformers"]) == 0

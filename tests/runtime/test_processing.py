@@ -12,9 +12,11 @@ from treewright.controller.policies.delayed import sampled_shape
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
+from treewright.controller.trees.tree import DraftTree
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.engines.base import CHUNK
+from treewright.runtime.processing import TextProcessor, processed
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
 
@@ -123,3 +125,15 @@ def test_a_decoder_without_detokeniser_decodes_into_sinks():
     assert sum(int(record.num_emitted.sum()) for record in decoder.steps(asked, sinks)) == 4 * 24
     plain, _ = tiny.decoder(tiny.llama()).generate(requests(0.9))
     assert [sink.token_ids for sink in sinks] == [text.token_ids for text in plain]
+
+
+def test_what_a_processor_adds_is_not_rounded_to_the_models_number_format():
+    tree = DraftTree.from_roots(np.array([1]))
+    narrow = torch.full((1, 1, tiny.VOCABULARY_SIZE), 8.0, dtype=torch.bfloat16)
+
+    def little(generated, logits, *, of_target):
+        return logits.float() + torch.arange(logits.shape[1]) * 1e-3
+
+    rows = processed([TextProcessor(little, [])], tree, None, narrow, of_target=True)
+    assert rows[0, 0].argmax() == tiny.VOCABULARY_SIZE - 1
+    assert narrow.eq(8.0).all()

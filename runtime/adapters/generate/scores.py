@@ -30,7 +30,8 @@ class RowScores:
         if of_target:
             self._rows |= {tuple(text): row for text, row in zip(generated.tolist(), logits, strict=True)}
         before = self._how.before
-        return logits if before is None else before(generated, logits, of_target=of_target)
+        # A copy, for a processor may write into what it is given.
+        return logits if before is None else before(generated, logits.clone(), of_target=of_target)
 
     def add(self, token_ids: Sequence[int]) -> None:
         """Keep the row that the last of `token_ids`, all that are generated so far, was drawn from."""

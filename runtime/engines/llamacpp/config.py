@@ -7,7 +7,7 @@ from ....controller.ranges import require_at_least, require_between
 
 MOST_IDS = 256  # sequence ids of a llama.cpp context
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0")
-LEAST_CONTEXT = 256
+LEAST_CONTEXT, MOST_CONTEXT = 256, 1 << 24  # llama.cpp counts in 32 bits, and rounds up
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LlamaCppConfig:
     def __post_init__(self) -> None:
         require_between("pair.llamacpp.texts", self.texts, 1, MOST_IDS)
         if self.context:
-            require_at_least("pair.llamacpp.context", self.context, LEAST_CONTEXT)
+            require_between("pair.llamacpp.context", self.context, LEAST_CONTEXT, MOST_CONTEXT)
         require_at_least("pair.llamacpp.gpu_layers", self.gpu_layers, -1)
         if self.cache_type not in CACHE_TYPES:
             raise InputError(f"pair.llamacpp.cache_type is one of {', '.join(CACHE_TYPES)}, got {self.cache_type!r}")

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, TextIteratorStreamer, TextStreamer
+from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.stopping_criteria import (
     EosTokenCriteria,
     MaxLengthCriteria,
@@ -193,6 +194,18 @@ def test_scores_and_logits_are_those_of_generate_with_the_statistics_beside(samp
         assert all(int(row.isfinite().sum()) == 8 for step in found.scores for row in step)
     scores = guests.target().compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
     assert scores.shape == (3, 24) and (scores <= 0).all()
+
+
+def test_a_processor_that_writes_into_what_it_is_given_counts_once():
+    def lower(ids, scores):
+        scores[:, 3] -= 2.0
+        return scores
+
+    options = {"return_dict_in_generate": True, "output_scores": True, "logits_processor": LogitsProcessorList([lower])}
+    guest = generate_with(guests.drafter(), dynamic=guests.TREE, guard=False, stateless=[lower])
+    found, expected = generate(custom_generate=guest, **options), generate(**options)
+    assert torch.equal(found.sequences, expected.sequences)
+    torch.testing.assert_close(torch.stack(found.scores), torch.stack(expected.scores), rtol=0, atol=1e-5)
 
 
 def test_a_text_that_ended_has_no_scores_behind_it():
