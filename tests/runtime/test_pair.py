@@ -173,7 +173,7 @@ def test_a_prompt_is_unicode_text_or_the_bytes_of_one():
 
 
 def test_the_embedded_pair_has_its_name_by_folder_too():
-    folders = [str(reference_folder() / role) for role in ("target", "drafter")]
-    assert replace(tiny.pair(), config=PairConfig(*folders)).name == REFERENCE
+    target, drafter = (str(reference_folder() / role) for role in ("target", "drafter"))
+    assert replace(tiny.pair(), config=PairConfig(target, drafter)).name == REFERENCE
     assert replace(tiny.pair(), config=PairConfig()).name == REFERENCE
-    assert replace(tiny.pair(), config=PairConfig(*reversed(folders))).name == "drafter+target"
+    assert replace(tiny.pair(), config=PairConfig(drafter, target)).name == "drafter+target"
