@@ -24,7 +24,7 @@ def require_above(name: str, value: float, bound: float) -> None:
 def require_between(name: str, value: float, least: float, most: float) -> None:
     """InputError unless `value` lies between the two, both included."""
     if not least <= value <= most:
-        raise InputError(f"{name} is between {least:g} and {most:g}, got {value}")
+        raise InputError(f"{name} is between {least:.12g} and {most:.12g}, got {value}")
 
 
 def require_whole(name: str, value: object) -> None:

@@ -65,7 +65,7 @@ EDGES = {  # class: field, what it takes, what it refuses
     },
 }
 FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
-UNBOUNDED = {BenchConfig: {"fixed_scheme", "verifiers"}, PairFitConfig: {"compile"}}  # yes or no
+UNBOUNDED = {BenchConfig: {"fixed_scheme", "inside_generate", "verifiers"}, PairFitConfig: {"compile"}}  # yes or no
 
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS, ids=lambda value: getattr(value, "__name__", value))

@@ -7,7 +7,7 @@ from ....controller.ranges import require_at_least, require_between
 
 MOST_IDS = 256  # sequence ids of a llama.cpp context
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0")
-LEAST_CONTEXT, MOST_CONTEXT = 256, 1 << 24  # llama.cpp counts in 32 bits, and rounds up
+LEAST_CONTEXT, MOST_CONTEXT = 256, 10_000_000  # llama.cpp counts in 32 bits, and rounds up
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def test_what_does_not_go_together_is_refused_by_name(fields, complaint):
     [
         ({"texts": 0}, "pair.llamacpp.texts is between 1 and 256, got 0"),
         ({"texts": 257}, "pair.llamacpp.texts is between 1 and 256, got 257"),
-        ({"context": 100}, "pair.llamacpp.context is at least 256, got 100"),
+        ({"context": 100}, r"pair.llamacpp.context is between 256 and 10000000, got 100"),
+        ({"context": 2**32}, r"pair.llamacpp.context is between 256 and 10000000, got 4294967296"),
         ({"gpu_layers": -2}, "pair.llamacpp.gpu_layers is at least -1, got -2"),
         ({"cache_type": "q4_0"}, "pair.llamacpp.cache_type is one of f32, f16, bf16, q8_0, got 'q4_0'"),
         ({"cache_type": "q8_0"}, "cache_type q8_0 needs flash attention"),
