@@ -129,6 +129,8 @@ class TreeRunner(CPUModelRunner):
     def _sample(self, logits: Tensor | None, spec_decode_metadata: SpecDecodeMetadata | None) -> SamplerOutput:
         batch = self._batch
         assert logits is not None and batch is not None
+        # Nothing is drawn from them, and vLLM rewinds those of half-read prompts, which fails on a CPU.
+        self.input_batch.generators.clear()
         tree = batch_tree(self.input_ids.np[batch.starts].astype(np.int64), batch.branches)
         states = [self.requests[request_id] for request_id in self.input_batch.req_ids]
         places = batch.positions.tolist()

@@ -89,6 +89,11 @@ def test_texts_stay_the_same_through_chunks_prefix_hits_and_preemption(toys, met
     assert counts["vllm:spec_decode_num_accepted_tokens"] > 0
 
 
+def test_drawn_texts_stay_the_same_through_chunks(toys, plain):
+    with engine(**trees("whole", toys["target"], toys["whole"]) | {"max_num_batched_tokens": 64}) as llm:
+        assert generate(llm, prompts(), **WARM) == plain["warm"]
+
+
 def counted(llm):
     """vLLM's own counters."""
     return {metric.name: getattr(metric, "value", 0) for metric in llm.get_metrics()}
