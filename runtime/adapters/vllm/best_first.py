@@ -15,10 +15,12 @@ from ....controller.contract import Scheme
 from ....controller.errors import InputError
 from ....controller.trees.limits import TreeLimits
 from ...drafters.language_model import LanguageModelDrafter
+from ...engines.transformers.loading import load_tokenizer
 from ...engines.transformers.model import TransformersModel
 from ...engines.transformers.support import num_rows
 from ...pair_config import resolved
 from .drafting import Growth
+from .policy import read_vocabulary
 from .settings import VllmSettings
 
 
@@ -38,6 +40,7 @@ class TreeProposer:
         self._name = settings.drafter
         self._dtype = vllm_config.model_config.dtype
         self._vocabulary_size = vllm_config.model_config.get_vocab_size()
+        self._model_config = vllm_config.model_config
         self._longest = vllm_config.model_config.max_model_len
         self._growth: Growth | None = None
         self._drafter: LanguageModelDrafter | None = None
@@ -46,6 +49,12 @@ class TreeProposer:
         """vLLM calls this behind the target's own loading."""
         folder = resolved(self._name, "drafter")
         self._model = TransformersModel.from_pretrained(folder, dtype=self._dtype, device="cpu")
+        vocabulary = read_vocabulary(self._model_config)
+        if vocabulary is not None and load_tokenizer(folder).get_vocab() != vocabulary:
+            raise InputError(
+                f"treewright.drafter {self._name!r} has another tokenizer than the target; a draft token must mean the "
+                "same to both, so choose a drafter of the target's family"
+            )
         if num_rows(self._model.model) < self._vocabulary_size:
             raise InputError(
                 f"treewright.drafter {self._name!r} has rows for {num_rows(self._model.model)} tokens, and the target "

@@ -90,7 +90,7 @@ def test_texts_stay_the_same_through_chunks_prefix_hits_and_preemption(toys, met
 
 
 def test_drawn_texts_stay_the_same_through_chunks(toys, plain):
-    with engine(**trees("whole", toys["target"], toys["whole"]) | {"max_num_batched_tokens": 64}) as llm:
+    with engine(**trees("whole", toys["target"], toys["whole"]), max_num_batched_tokens=64) as llm:
         assert generate(llm, prompts(), **WARM) == plain["warm"]
 
 

@@ -65,6 +65,17 @@ def test_an_engine_core_in_its_own_process_gives_the_same_texts(toys, expected, 
     assert in_processes(trees(method, target, drafter)) == expected
 
 
+def test_chains_that_vllm_looks_up_in_the_text_are_verified_too(toys, expected):
+    lookup = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
+    assert in_processes({"model": toys[0], "worker_cls": WORKER, "speculative_config": lookup}) == expected
+
+
+@pytest.mark.parametrize("method", ["draft_model", "whole"])
+def test_compiled_models_give_the_same_texts(toys, expected, method):
+    target, drafter = toys
+    assert in_processes(trees(method, target, drafter) | {"enforce_eager": False}) == expected
+
+
 @pytest.mark.parametrize("method", ["draft_model", "whole"])
 def test_two_workers_of_one_model_give_the_texts_of_one(toys, expected, method):
     target, drafter = toys

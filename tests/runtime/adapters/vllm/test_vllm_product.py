@@ -67,7 +67,7 @@ def test_a_selector_of_another_tokenizer_is_refused(latency, tmp_path):
 
     toy = write_model(tmp_path / "toy")
     with (
-        pytest.raises(ValueError, match="whose tokenizer is not that of this model; train one"),
+        pytest.raises(ValueError, match="whose tokenizer differs from that of these models; train one"),
         engine(**trees("whole", toy, toy, selector="reference", latency=latency)),
     ):
         pass

@@ -1,6 +1,7 @@
 """What does not go together with trees, or with another vLLM, is refused in a sentence before anything is decoded."""
 
 import pytest
+from treewright.runtime.pair_config import reference_folder
 from vllm_toys import BUDGET, WHOLE_TREES, WORKER, engine, generate, prompts, trees, write_head, write_model
 
 pytestmark = pytest.mark.engine
@@ -37,6 +38,9 @@ def cases(target, drafter):
         "treewright.tree has 10 nodes": trees("draft_model", target, drafter, tree=str([(n,) for n in range(10)])),
         "TreeProposer needs its model": whole | {"additional_config": {}},
         "TreeProposer drafts trees, which worker": {k: v for k, v in whole.items() if k != "worker_cls"},
+        "reads 512 tokens, and texts may have 600": whole
+        | {"max_model_len": 600, "hf_overrides": {"max_position_embeddings": 1024}},
+        "has another tokenizer than the target": trees("whole", target, str(reference_folder() / "drafter")),
         "treewright.dept is no setting": trees("draft_model", target, drafter, dept=2),
     }
 
