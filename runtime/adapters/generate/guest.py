@@ -126,10 +126,14 @@ class Guest:
             scores = RowScores.of(how, generation_config)
             RowText(rows, input_ids[row], most_tokens, criteria, scores)
             requests.append(Request(prompt, most_tokens, how.sampling, processor=scores or how.before))
-        self._decode(model, requests, rows, streamer)
+        is_new = dropped.streamer is None  # `generate` has given its own the prompt
+        self._decode(model, requests, rows, streamer, input_ids.cpu() if is_new else None)
         return output_of(rows, input_ids, generation_config, self.stats)
 
-    def _decode(self, model: PreTrainedModel, requests: list[Request], rows: Rows, streamer: Any) -> None:
+    def _decode(
+        self, model: PreTrainedModel, requests: list[Request], rows: Rows, streamer: Any, prompt: Tensor | None
+    ) -> None:
+        """Decode the requests into `rows`; the streamer is given the `prompt` first, if there is one."""
         if not self._lock.acquire(blocking=False):
             raise InputError("this generate_with is generating already; make another one for each thread")
         try:
@@ -137,6 +141,8 @@ class Guest:
                 opened = self._decoders.of(model)
                 for request in requests:
                     require_room(request, opened.models[0])
+                if streamer is not None and prompt is not None:
+                    streamer.put(prompt)
                 stats, num_streamed = DecodeStats(), 0
                 for record in opened.decoder.steps(requests, rows.texts):
                     stats.add(record)
@@ -149,14 +155,12 @@ class Guest:
             streamer.end()
 
     def _streamer_of(self, of_call: Any, input_ids: Tensor) -> Any:
-        """The streamer of the call, which has seen the prompt, or else the guest's."""
+        """The streamer of the call, or else the guest's."""
         if of_call is not None and self._streamer is not None and of_call is not self._streamer:
             raise InputError("generate and generate_with are given two streamers; leave one of them out")
         streamer = self._streamer if of_call is None else of_call
         if streamer is not None and len(input_ids) > 1:
             raise InputError(f"a streamer takes one text, got {len(input_ids)}; generate them one by one")
-        if streamer is not None and of_call is None:
-            streamer.put(input_ids.cpu())  # as `generate` has done with its own
         return streamer
 
     def _stop_strings(self, strings: Any) -> list[StopStringCriteria]:

@@ -26,7 +26,8 @@ def output_of(rows: Rows, input_ids: Tensor, config: Any, stats: DecodeStats) ->
     length = max(map(len, texts))
     pad = [] if config._pad_token_tensor is None else [int(config._pad_token_tensor)]
     filled = [text + pad * (length - len(text)) for text in texts]
-    sequences = torch.cat((input_ids, input_ids.new_tensor(filled)), dim=1)
+    # As those of `generate`, whose next tokens are int64 whatever the prompts are.
+    sequences = torch.cat((input_ids, torch.tensor(filled, device=input_ids.device)), dim=1)
     if not config.return_dict_in_generate:
         return sequences
     kept = [text.scores for text in rows.texts if text.scores is not None]

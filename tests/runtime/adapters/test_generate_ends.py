@@ -163,6 +163,13 @@ def test_text_streamers_of_transformers_show_the_text(capsys):
     assert "".join(pieces).split() == [f"w{token}" for token in guests.new_tokens(text)[0]]
 
 
+def test_the_guests_streamer_hears_nothing_of_a_call_that_is_refused():
+    streamer = TextIteratorStreamer(words(), timeout=0)
+    with pytest.raises(InputError, match="the model's context holds"):
+        generate(custom_generate=generate_with(streamer=streamer), max_new_tokens=1000)
+    assert streamer.text_queue.empty() and streamer.next_tokens_are_prompt
+
+
 def test_a_streamer_of_several_texts_and_two_streamers_are_refused():
     guest = generate_with(streamer=TextIteratorStreamer(words()))
     with pytest.raises(InputError, match="a streamer takes one text, got 3"):

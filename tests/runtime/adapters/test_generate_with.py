@@ -18,6 +18,13 @@ def test_a_greedy_text_is_that_of_generate(ids, drafts):
     assert (guest.stats.block_efficiency > 1.2) == drafts
 
 
+def test_a_prompt_of_narrow_integers_gives_the_integers_of_generate():
+    narrow = PROMPT.to(torch.int32)
+    texts = [generate(narrow, guest) for guest in (guests.guest(), None)]
+    assert torch.equal(*texts)
+    assert [text.dtype for text in texts] == [torch.int64] * 2
+
+
 @pytest.mark.parametrize("ids", [PROMPT, PADDED], ids=["one", "padded"])
 @pytest.mark.parametrize("scheme", ["coupled", "fixed"])
 def test_a_drafter_changes_no_sampled_text(ids, scheme):
