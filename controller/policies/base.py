@@ -48,7 +48,7 @@ class ShapePolicy(Protocol):
 
     @property
     def reads_history(self) -> bool:
-        """Whether `context.history` has to be kept up to date."""
+        """Whether `context.history` is to be kept up to date by the step begun last."""
         ...
 
     @property

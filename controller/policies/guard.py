@@ -13,6 +13,9 @@ from ..trees.tree import Array, DraftTree
 from .base import ShapePolicy, Step
 from .ledger import Ledger
 
+# After as many, a mean that forgets a token by DECAYS[0] has three quarters of its weight on them.
+RECENT_TOKENS = 4
+
 
 class Guard:
     """A shape policy around another: lets it draft while that pays by the `clock` (seconds).
@@ -22,13 +25,17 @@ class Guard:
     step costs before any was measured, and how that grows with the context. The clock decides about shapes only: the
     same requests may draft other trees the next time, but the walk keeps their text the same. The first step of a text
     reads its prompt and counts for neither side.
+
+    While nothing will be decided for a while, the history is not kept: its last RECENT_TOKENS are those that a decision
+    is made by, and its longer mean has a gap.
     """
 
     def __init__(
         self, policy: ShapePolicy, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
     ):
         self.clock = clock
-        self.information, self.reads_history, self.limits = policy.information, policy.reads_history, policy.limits
+        self.information, self.limits = policy.information, policy.limits
+        self.reads_history = policy.reads_history
         self.next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
         self._policy = policy
         self._table = table
@@ -39,7 +46,8 @@ class Guard:
         ledger = self._ledger(context)
         is_first = not np.array_equal(context.positions, self.next_positions)
         is_check = not is_first and ledger.steps_to_check <= 0
-        is_plain = is_check or not ledger.speculating
+        is_plain = is_check or not ledger.speculating or ledger.resting > 0
+        self.reads_history = self._policy.reads_history and ledger.is_asked_within(RECENT_TOKENS)
         return GuardedStep(self, context, ledger, started, is_first, None if is_plain else self._policy.begin(context))
 
     def plain_price(self, context: StepContext) -> float:
@@ -77,6 +85,7 @@ class GuardedStep:
         self.guard.next_positions = self.context.positions + num_tokens
         if self.inside is not None:
             self.inside.record(tree, level_widths, num_tokens)
-            self.ledger.add_speculative(float(num_tokens.mean()), cost, counts=not self.is_first)
-        elif not self.is_first:
-            self.ledger.add_plain(cost)
+            tokens, drafted = float(num_tokens.mean()), bool(level_widths)
+            self.ledger.add_speculative(tokens, cost, drafted=drafted, counts=not self.is_first)
+        else:
+            self.ledger.add_plain(cost, counts=not self.is_first)

@@ -10,6 +10,9 @@ Whatever the steps take, in n tokens of a bucket at most CREDIT + PROBE + PROBE_
 decoding, apart from the steps that go below nothing and a catch-up not earned back yet. For a pair that always loses
 it is under 2 % of 5000 tokens, and in the long run PROBE_SHARE / MAX_PATIENCE. Where speculation pays, the guard costs
 one plain step in CHECK_STEPS, to know what plain decoding takes.
+
+A policy that drafts nothing for IDLE_STEPS steps in a row is not asked at the next one, and after each further step
+that drafts nothing for twice as many, MOST_DOUBLINGS times: to decide takes time too.
 """
 
 import logging
@@ -23,6 +26,8 @@ MAX_PATIENCE = 4
 FIRST_CHECK_STEPS = 16  # until the first plain step amid speculation; the distance doubles up to the next
 CHECK_STEPS = 256
 PLAIN_STEPS = 7  # the last plain steps, whose median is the cost of plain decoding
+IDLE_STEPS = 4
+MOST_DOUBLINGS = 5
 RECENT_STEPS = 32  # over which the running rate of speculation forgets
 
 log = logging.getLogger(__name__)
@@ -35,6 +40,8 @@ class Ledger:
         self.speculating = True
         # Without a price the first step that counts is plain: nothing can be said before.
         self.steps_to_check = FIRST_CHECK_STEPS if has_price else 0
+        self.resting = 0  # plain steps before the policy is asked again
+        self._idle = 0  # speculative steps in a row that drafted nothing
         self._name = name
         self._next_check = 2 * FIRST_CHECK_STEPS if has_price else FIRST_CHECK_STEPS
         self._plain_costs = deque([1.0] if has_price else [], maxlen=PLAIN_STEPS)
@@ -49,7 +56,17 @@ class Ledger:
     def plain_cost(self) -> float:
         return median(self._plain_costs)
 
-    def add_plain(self, cost: float) -> None:
+    def is_asked_within(self, steps: int) -> bool:
+        """Whether the policy may be asked at this step or one of the `steps` behind it."""
+        if self.speculating:
+            return self.resting <= steps
+        return self._plain_steps < PLAIN_STEPS or self._plain_steps + steps >= self._wait
+
+    def add_plain(self, cost: float, *, counts: bool) -> None:
+        """A plain step; the cost of one that does not `count` is not that of plain decoding."""
+        self.resting = max(0, self.resting - 1)
+        if not counts:
+            return
         self._plain_costs.append(cost)
         if self.speculating:
             self.steps_to_check = self._next_check
@@ -58,13 +75,22 @@ class Ledger:
         self._plain_steps += 1
         if self._plain_steps == PLAIN_STEPS and self._defeats == 1 and self._paid_after_all():
             self._switch_on()
-        elif self._plain_steps >= self._debt / PROBE_SHARE * min(2 ** (self._defeats - 1), MAX_PATIENCE):
+        elif self._plain_steps >= self._wait:
             self._debt = 0.0
             self._switch_on()
 
-    def add_speculative(self, tokens: float, cost: float, *, counts: bool) -> None:
+    @property
+    def _wait(self) -> float:
+        """Plain steps from the end of speculation to the next probe."""
+        return self._debt / PROBE_SHARE * min(2 ** (self._defeats - 1), MAX_PATIENCE)
+
+    def add_speculative(self, tokens: float, cost: float, *, drafted: bool, counts: bool) -> None:
         """A step that committed `tokens`; one that does not `count` still brings the drafter up to date."""
-        catches_up, self._catches_up = self._catches_up, False
+        self._idle = 0 if drafted else self._idle + 1
+        if self._idle >= IDLE_STEPS:
+            self.resting = 2 ** min(self._idle - IDLE_STEPS, MOST_DOUBLINGS)
+        catches_up = self._catches_up and drafted
+        self._catches_up = self._catches_up and not drafted
         if not counts:
             return
         self.steps_to_check -= 1

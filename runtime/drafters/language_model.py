@@ -121,6 +121,12 @@ class LanguageModelDrafter:
         return logits
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
+        if tree.tokens.shape[1] == 1:  # nothing was drafted, and no node has a row
+            for slot, token in enumerate(next_tokens.tolist()):
+                self._unread[slot] = np.append(self._unread[slot], token)
+                if self._drafts_ngrams:
+                    self._ngrams[slot].extend((token,))
+            return
         on_path = path >= 0
         trees = np.arange(len(path))[:, None]
         path_rows = np.where(on_path, self._rows.of(tree)[trees, path], -1)

@@ -1,8 +1,11 @@
 """The guard bounds what speculation may lose, whatever step times it is given. The clock is simulated."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 from trees import TableScorer, context, random_tree
+from treewright.controller.policies.base import WholeTreeStep
 from treewright.controller.policies.guard import Guard
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.latency import LatencyTable
@@ -169,3 +172,51 @@ def test_a_plain_step_keeps_nothing_of_a_tree_that_was_drafted_elsewhere():
     steps[0].record(tree, [1], np.array([1]))  # the first step of a request counts for neither side
     plain = guard.begin(context(position=10))  # without a price the next is plain
     assert [step.keep(tree).shape[1] for step in (steps[0], plain)] == [4, 1]
+
+
+class Rare:
+    """A policy that drafts at the steps of these numbers, of those at which it is asked."""
+
+    information, limits = Selector.information, TreeLimits(max_depth=1, width=1, frontier=1, budget=1)
+    reads_history = True
+
+    def __init__(self, drafting=()):
+        self.drafting, self.num_asked = drafting, 0
+
+    def begin(self, state):
+        self.num_asked += 1
+        width = int(self.num_asked in self.drafting)
+        return WholeTreeStep(state, lambda tree, _: np.zeros((1, width), dtype=np.int64))
+
+
+def asked_at(policy, num_steps):
+    """Of each step, whether the policy was asked, and whether the history behind it is kept."""
+    ticks = count()
+    guard, roots = Guard(policy, TABLE, clock=lambda: next(ticks) * PLAIN_MS / 1e3), DraftTree.from_roots(np.zeros(1))
+    asked, kept = [], []
+    for position in range(num_steps):
+        before = policy.num_asked
+        step = guard.begin(context(position=position))
+        step.record(roots, [1] * step.frontier(roots).shape[1], np.ones(1))
+        asked.append(policy.num_asked > before)
+        kept.append(guard.reads_history)
+    return np.array(asked), np.array(kept)
+
+
+def test_a_policy_that_drafts_nothing_is_asked_ever_more_rarely_up_to_a_limit():
+    asked, _ = asked_at(Rare(), 500)
+    assert np.diff(np.nonzero(asked)[0]).tolist()[:9] == [1, 1, 1, 2, 3, 5, 9, 17, 33]
+    assert np.diff(np.nonzero(asked)[0]).max() == 33
+
+
+def test_a_policy_that_drafts_is_asked_at_every_step_again():
+    asked, _ = asked_at(Rare(drafting=(6,)), 40)
+    first_draft = np.nonzero(asked)[0][5]
+    assert asked[first_draft + 1 : first_draft + 5].all()
+
+
+def test_the_history_is_kept_for_the_last_tokens_before_a_policy_is_asked():
+    asked, kept = asked_at(Rare(), 500)
+    assert kept.mean() < 0.3
+    for step in np.nonzero(asked)[0]:
+        assert kept[max(0, step - 4) : step + 1].all()

@@ -28,18 +28,24 @@ class NgramModel:
         self._tokens: list[int] = []
         self._followers: dict[tuple[int, ...], dict[int, int]] = {}  # counts behind each context of up to ORDER tokens
         self._datastore = datastore
+        self._num_counted = 0  # of the tokens: the others are counted when the text is asked
         self.extend(tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
-        for token in tokens:
-            length = len(self._tokens)
-            for size in range(min(ORDER, length) + 1):
-                counts = self._followers.setdefault(tuple(self._tokens[length - size :]), {})
+        self._tokens += tokens
+
+    def _count(self) -> None:
+        tokens = self._tokens
+        for end in range(self._num_counted, len(tokens)):
+            token = tokens[end]
+            for size in range(min(ORDER, end) + 1):
+                counts = self._followers.setdefault(tuple(tokens[end - size : end]), {})
                 counts[token] = counts.get(token, 0) + 1
-            self._tokens.append(token)
+        self._num_counted = len(tokens)
 
     def contexts(self, path: Sequence[int]) -> "Contexts":
         """What followed the ends of the text and of a drafted `path` behind it, until the text grows."""
+        self._count()
         text = (*self._tokens[-ORDER:], *path)
         first = len(text) - len(path)
         known: list[Mapping[int, int]] = []
