@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .learned.recalibration import Calibration
 from .trees.tree import Array
 
 
@@ -17,6 +18,7 @@ class StepContext:
     temperatures: Array  # [B] float32
     top_ps: Array  # [B] float32, 1 where no cut is made
     history: Array  # [B, H] float32, see `history.HISTORY`
+    calibration: Calibration | None = None  # of the texts so far; None where a learned score is taken as it is
 
     @property
     def batch(self) -> int:

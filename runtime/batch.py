@@ -180,7 +180,7 @@ class Batch:
             path = verdict.path
             drafted_path = np.where(path >= 0, nodes[np.arange(len(path))[:, None], path], -1)
             drafter.commit(drafted, drafted_path, verdict.next_tokens)
-            step.record(kept, widths, verdict.accepted_lengths + 1)
+            step.record(kept, widths, path)
             if reads_history:
                 self._slots.history.record(kept, rows, verdict, self._slots.sampler)
         num_emitted = emit(self._slots.sinks, kept, verdict.path, verdict.next_tokens)

@@ -1,4 +1,5 @@
-"""The slots of a batch: one per request, the same in target, drafter, sampler and history; those in use come first."""
+"""The slots of a batch: one per request, the same in target, drafter, sampler and what is known of the text; those in
+use come first."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..controller.context import StepContext
+from ..controller.learned.recalibration import Calibration
 from ..controller.trees.tree import Array
 from .drafters.base import Drafter
 from .history import TextHistory
@@ -45,6 +47,7 @@ class Slots:
         self._drafter = drafter
         self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
         self.history = TextHistory()
+        self.calibration = Calibration()
         self.entries: list[Entry] = []
         self.roots = np.zeros(0, dtype=np.int64)
         self.positions = np.zeros(0, dtype=np.int64)  # of the roots
@@ -67,6 +70,7 @@ class Slots:
             temperatures=self.sampler.temperatures,
             top_ps=self.sampler.top_ps,
             history=self.history.values.astype(np.float32),
+            calibration=self.calibration,
         )
 
     def has_room(self, entry: Entry, num_rows: int) -> bool:
@@ -88,6 +92,7 @@ class Slots:
         processor = None if process is None else TextProcessor(process, entry.sink.token_ids)
         self.sampler.join(entry.request.sampling, processor)
         self.history.join()
+        self.calibration.join()
         self.roots = np.append(self.roots, prompt_ids[-1])
         self.positions = np.append(self.positions, len(prompt_ids) - 1)
         self.entries.append(entry)
@@ -123,5 +128,6 @@ class Slots:
     def _keep_texts(self, slots: Sequence[int]) -> None:
         self.sampler.keep(slots)
         self.history.keep(slots)
+        self.calibration.keep(slots)
         self.entries = [self.entries[slot] for slot in slots]
         self.roots, self.positions = self.roots[list(slots)], self.positions[list(slots)]

@@ -8,9 +8,10 @@ import onnxruntime
 
 from ..context import StepContext
 from ..scorers.base import Scores
-from ..scorers.siblings import among_siblings
+from ..scorers.siblings import from_odds, odds_of
 from ..trees.tree import Array, DraftTree
 from .features import node_features
+from .recalibration import recalibrated_coverage, recalibrated_odds
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ class LearnedScorer:
 
     reads_history = True
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, *, recalibrates: bool = True):
+        self.recalibrates = recalibrates  # where the context says what was off in each text
         self.num_distrusted = 0  # nodes for which the network's answer was no log-probability
         self._network = network
 
@@ -51,6 +53,10 @@ class LearnedScorer:
         answers = self._network(features.reshape(-1, features.shape[-1]))
         only_child, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
         coverage = np.minimum(coverage, 0.0, out=coverage)  # NaN stays NaN, and the selector drafts nothing under it
+        coefficients = context.calibration.coefficients() if self.recalibrates and context.calibration else None
+        if coefficients is not None:
+            coverage = recalibrated_coverage(coverage, coefficients)
+        last_rank = coverage.shape[2] - 1
         if before is not None:
             assert before.only_child is not None, "an answer of another scorer"
             only_child = np.concatenate((before.only_child[:, :known], only_child), axis=1)
@@ -61,10 +67,10 @@ class LearnedScorer:
         if strange.any():
             self._note_strange(strange[:, known:] & (tree.depths[:, known:] > 0))
             # There the drafter's confidence.
-            accept = among_siblings(np.where(strange, -np.inf, only_child), tree)
+            accept = _accept(np.where(strange, -np.inf, only_child), tree, last_rank, coefficients)
             accept = np.where(strange, np.minimum(tree.noisy_log_probs, 0.0), accept)
         else:
-            accept = among_siblings(only_child, tree)
+            accept = _accept(only_child, tree, last_rank, coefficients)
         accept[:, 0] = 0.0
         return Scores(tree, accept, coverage, only_child)
 
@@ -74,6 +80,13 @@ class LearnedScorer:
         if num_strange and not self.num_distrusted:
             log.warning("the selector answered with no log-probability; the drafter's confidence is used instead")
         self.num_distrusted += num_strange
+
+
+def _accept(only_child: Array, tree: DraftTree, last_rank: int, coefficients: Array | None) -> Array:
+    odds = odds_of(only_child)
+    if coefficients is not None:
+        odds = recalibrated_odds(odds, tree.ranks == last_rank, coefficients)
+    return from_odds(odds, tree).astype(only_child.dtype)
 
 
 def open_session(graph: bytes, *, trusted: bool = True) -> onnxruntime.InferenceSession:

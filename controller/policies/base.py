@@ -30,8 +30,8 @@ class Step(Protocol):
         """
         ...
 
-    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        """The step with the kept `tree` committed `num_tokens` [B] (accepted length + 1) per request.
+    def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
+        """The step accepted `path` [B, A] of the kept `tree`, the root left out, -1 behind each tree's last.
 
         `level_widths` are the nodes expanded by each drafter level.
         """
@@ -61,6 +61,11 @@ class ShapePolicy(Protocol):
         ...
 
 
+def num_committed(path: Array) -> Array:
+    """[B] tokens, the next one included, of steps that accepted `path` [B, A]."""
+    return (path >= 0).sum(axis=1) + 1
+
+
 def learn_nothing(tree: DraftTree, num_tokens: Array) -> None:
     """For a step whose outcome changes nothing."""
 
@@ -79,5 +84,5 @@ class WholeTreeStep:
     def keep(self, tree: DraftTree) -> Array:
         return np.where(tree.valid, np.arange(tree.tokens.shape[1]), -1)
 
-    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        self.learn(tree, num_tokens)
+    def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
+        self.learn(tree, num_committed(path))

@@ -116,6 +116,12 @@ def chain_limits(depth: int) -> TreeLimits:
     return TreeLimits(max_depth=depth, width=1, frontier=1, budget=depth)
 
 
+def chain_path(accepted_lengths: Array) -> Array:
+    """[B, A]: the nodes of the accepted part of each chain, -1 behind its last, from how many they are [B]."""
+    nodes = np.arange(1, int(accepted_lengths.max(initial=0)) + 1)
+    return np.where(nodes <= accepted_lengths[:, None], nodes, -1)
+
+
 def chain_frontier(tree: DraftTree, context: StepContext, max_depths: Array) -> Array:
     """[B, 1]: the last node of each chain that may grow to `max_depths` [B] and was not ended before; else [B, 0]."""
     level, last = int(tree.depths.max()), tree.num_nodes - 1

@@ -10,7 +10,7 @@ from ..context import StepContext
 from ..pricing.latency import LatencyTable
 from ..pricing.objective import bucket
 from ..trees.tree import Array, DraftTree
-from .base import ShapePolicy, Step
+from .base import ShapePolicy, Step, num_committed
 from .ledger import Ledger
 
 # After as many, a mean that forgets a token by DECAYS[0] has three quarters of its weight on them.
@@ -80,11 +80,12 @@ class GuardedStep:
     def keep(self, tree: DraftTree) -> Array:
         return np.zeros((len(tree.tokens), 1), dtype=np.int64) if self.inside is None else self.inside.keep(tree)
 
-    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
+    def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
         cost = (self.guard.clock() - self.started) * 1e3 / self.guard.plain_price(self.context)
+        num_tokens = num_committed(path)
         self.guard.next_positions = self.context.positions + num_tokens
         if self.inside is not None:
-            self.inside.record(tree, level_widths, num_tokens)
+            self.inside.record(tree, level_widths, path)
             tokens, drafted = float(num_tokens.mean()), bool(level_widths)
             self.ledger.add_speculative(tokens, cost, drafted=drafted, counts=not self.is_first)
         else:

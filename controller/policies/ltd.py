@@ -70,5 +70,5 @@ class LtdStep:
     def keep(self, tree: DraftTree) -> Array:
         return self.inside.keep(tree)
 
-    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        self.inside.record(tree, level_widths, num_tokens)
+    def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
+        self.inside.record(tree, level_widths, path)

@@ -15,6 +15,7 @@ from ..pricing.objective import Objective, Prices, best_size, best_width
 from ..scorers.base import Scorer, Scores
 from ..trees.limits import TreeLimits
 from ..trees.tree import Array, DraftTree
+from .base import num_committed
 
 BEHIND = np.iinfo(np.int64).max  # sorts behind every node
 LOWEST = float(np.finfo(np.float32).min)  # below every finite log-probability
@@ -53,6 +54,7 @@ class SelectorStep:
         self._selector = selector
         self._context = context
         self._scores: Scores | None = None
+        self._kept: Array | None = None  # what `keep` said
         self._valued: tuple[DraftTree, Array, int] | None = None  # the last tree, its `_log_values`, and its last level
 
     def frontier(self, tree: DraftTree) -> Array:
@@ -82,16 +84,23 @@ class SelectorStep:
         nodes = np.where(places <= counts[:, None], order[:, : len(places)], BEHIND)
         nodes.sort(axis=1)
         nodes[nodes == BEHIND] = -1
+        self._kept = nodes
         return nodes
 
-    def record(self, tree: DraftTree, level_widths: list[int], num_tokens: Array) -> None:
-        """Let the objective count what the step committed, and its price."""
+    def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
+        """Let the objective count what the step committed, and its price, and the texts' calibration what the score
+        was off by."""
         objective, context = self._selector.objective, self._context
+        scores, kept = self._scores, self._kept
+        answers = None if scores is None else scores.only_child
+        if context.calibration is not None and scores is not None and answers is not None and kept is not None:
+            only_child = np.take_along_axis(answers, np.maximum(kept, 0), axis=1)
+            context.calibration.record(tree, only_child, scores.coverage.shape[2] - 1, path)
         if objective is None:
             return
         size = {"batch": context.batch, "context": context.longest}
         price = objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, **size)
-        objective.record(context.mean_temperature, float(num_tokens.sum()), price, **size)
+        objective.record(context.mean_temperature, float(num_committed(path).sum()), price, **size)
 
     def _open_nodes(self, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
         """[B, F]: of each tree's nodes of the last level those that may be kept and have likely children, best first,

@@ -14,12 +14,21 @@ def among_siblings(log_probs: Array, tree: DraftTree) -> Array:
     A child's odds against none do not depend on its siblings (a conditional logit, McFadden 1974), so a node's
     children come to less than 1.
     """
+    return from_odds(odds_of(log_probs), tree).astype(log_probs.dtype)
+
+
+def odds_of(log_probs: Array) -> Array:
+    """[...] float64 odds p / (1 - p), all of them finite."""
     odds = np.minimum(np.maximum(log_probs, FAINTEST, dtype=np.float64), SUREST)
-    np.divide(1.0, np.expm1(np.negative(odds, out=odds), out=odds), out=odds)
+    return np.divide(1.0, np.expm1(np.negative(odds, out=odds), out=odds), out=odds)
+
+
+def from_odds(odds: Array, tree: DraftTree) -> Array:
+    """[B, N] log-probabilities of the nodes, given the odds of each against none of its family; overwrites `odds`."""
     families, sums = _family_sums(odds, tree)
     sums += 1.0
     odds /= sums[families]
-    return np.log(odds, out=odds).astype(log_probs.dtype)
+    return np.log(odds, out=odds)
 
 
 def at_most_one(log_probs: Array, tree: DraftTree) -> Array:

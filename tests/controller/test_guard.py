@@ -14,6 +14,7 @@ from treewright.controller.trees.limits import TreeLimits
 from treewright.controller.trees.tree import DraftTree
 
 PLAIN_MS = 10.0
+NOTHING = np.full((1, 0), -1)  # accepted
 TABLE = LatencyTable(
     {"pair": "toy"}, (1, 4), (64,), ((1.0,),) * 2, (1,), (((1.0,),),) * 2, (0, 1), (((10.0, 10.5),),) * 2
 )
@@ -58,7 +59,7 @@ class Clockwork:
             self.plain_run = 0 if drafts else self.plain_run + 1
             extra_ms = prompt_ms * (not drafted) + hiccup_ms * (not drafts and len(drafted) % 5 == 0)
             self.now += (step_ms + extra_ms) / 1e3
-            step.record(self.roots, [1] * drafts, np.full(batch, block))
+            step.record(self.roots, [1] * drafts, np.tile(np.arange(1, block), (batch, 1)))
             tokens, ms, position = tokens + block, ms + step_ms, position + block
             drafted.append(drafts)
         return tokens * plain_ms / ms, np.array(drafted)
@@ -169,7 +170,7 @@ def test_a_plain_step_keeps_nothing_of_a_tree_that_was_drafted_elsewhere():
     tree = random_tree(np.random.default_rng(0), levels=2)
     guard = Guard(Selector(ConfidenceScorer(), TreeLimits(budget=3)), clock=lambda: 0.0)
     steps = [guard.begin(context(position=position)) for position in (9, 10)]
-    steps[0].record(tree, [1], np.array([1]))  # the first step of a request counts for neither side
+    steps[0].record(tree, [1], NOTHING)  # the first step of a request counts for neither side
     plain = guard.begin(context(position=10))  # without a price the next is plain
     assert [step.keep(tree).shape[1] for step in (steps[0], plain)] == [4, 1]
 
@@ -197,7 +198,7 @@ def asked_at(policy, num_steps):
     for position in range(num_steps):
         before = policy.num_asked
         step = guard.begin(context(position=position))
-        step.record(roots, [1] * step.frontier(roots).shape[1], np.ones(1))
+        step.record(roots, [1] * step.frontier(roots).shape[1], NOTHING)
         asked.append(policy.num_asked > before)
         kept.append(guard.reads_history)
     return np.array(asked), np.array(kept)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_curve
 from trees import context, random_children, random_tree
 from treewright.controller.plans.grids import NUM_TRIALS
-from treewright.controller.policies.chains import FIRST_THRESHOLD, EmaChain, ThresholdChain, best_threshold
+from treewright.controller.policies.chains import FIRST_THRESHOLD, EmaChain, ThresholdChain, best_threshold, chain_path
 from treewright.controller.policies.ltd import LtdPolicy
 from treewright.controller.trees.children import Children
 from treewright.controller.trees.limits import TreeLimits
@@ -61,7 +61,7 @@ def test_a_plan_grows_and_keeps_trees_within_its_limits(key):
                 assert chosen[0] == 0 and (np.diff(chosen) > 0).all()
                 assert len(chosen) - 1 <= policy.limits.budget
                 assert (chosen < tree.num_nodes[row]).all()
-            step.record(kept, [1], generator.integers(0, kept.depths.max(axis=1), endpoint=True) + 1)
+            step.record(kept, [1], chain_path(generator.integers(0, kept.depths.max(axis=1), endpoint=True)))
 
 
 def test_every_grid_has_the_same_number_of_trials_under_both_schemes():
@@ -100,8 +100,12 @@ def chain_tree(probs) -> DraftTree:
     return tree
 
 
+def accepted_of(length):
+    return chain_path(np.array([int(length)]))
+
+
 def taught(policy, *, depth, accepted):
-    policy.begin(context()).record(chain_tree([0.5] * depth), [1] * depth, np.array([accepted + 1]))
+    policy.begin(context()).record(chain_tree([0.5] * depth), [1] * depth, accepted_of(accepted))
 
 
 @pytest.mark.parametrize("accepted", [0, 1, 2, 3])
@@ -149,14 +153,14 @@ def test_a_chain_ends_at_the_first_unsure_token_and_verifies_it():
 def test_the_threshold_moves_to_where_acceptance_begins():
     policy, generator = ThresholdChain(8, miss_weight=0.75), np.random.default_rng(0)
     for prob in generator.uniform(size=300):
-        policy.begin(context()).record(chain_tree([prob]), [1], np.array([2 if prob > 0.7 else 1]))
+        policy.begin(context()).record(chain_tree([prob]), [1], accepted_of(prob > 0.7))
     assert 0.7 < policy.threshold < 0.72
 
 
 def test_tokens_behind_the_first_rejected_one_teach_nothing():
     policy = ThresholdChain(8, miss_weight=0.75)
     for _ in range(3):
-        policy.begin(context()).record(chain_tree([0.8, 0.3, 0.9]), [1, 1, 1], np.array([2]))
+        policy.begin(context()).record(chain_tree([0.8, 0.3, 0.9]), [1, 1, 1], accepted_of(1))
     # Judged are 0.8 (accepted) and 0.3 (rejected); 0.9 would have moved the threshold had it counted as rejected.
     assert policy.threshold == pytest.approx(0.8)
 

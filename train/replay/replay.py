@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from ...controller.context import StepContext
+from ...controller.learned.recalibration import Calibration
 from ...controller.policies.base import ShapePolicy, Step
 from ...controller.pricing.latency import LatencyTable
 from ...controller.trees.limits import TreeLimits
@@ -87,7 +88,7 @@ def replay(
 def _replay_text(
     recording: Recording, policy: ShapePolicy, table: LatencyTable, observer: Callable[[StepTrace], None] | None
 ) -> ReplayStats:
-    stats = ReplayStats()
+    stats, calibration = ReplayStats(), Calibration(1)
     tokens, root = recording.tokens, recording.prompt_length - 1
     while root < len(tokens) - 1:
         context = StepContext(
@@ -96,13 +97,15 @@ def _replay_text(
             temperatures=np.array([recording.temperature], dtype=np.float32),
             top_ps=np.array([recording.top_p], dtype=np.float32),
             history=recording.history[root - recording.prompt_length + 1][None],
+            calibration=calibration,
         )
         step = policy.begin(context)
         tree, widths, outside = _draft(recording, root, step, policy.limits)
         nodes = step.keep(tree)
         kept = tree.subtree(nodes)
-        accepted = walk_text(kept, tokens[root + 1 :])
-        step.record(kept, widths, np.array([accepted + 1]))
+        path = walk_text(kept, tokens[root + 1 :])
+        accepted = len(path)
+        step.record(kept, widths, np.array([path], dtype=np.int64))
         num_tokens = min(accepted + 1, len(tokens) - 1 - root)
         stats.num_steps += 1
         stats.num_tokens += num_tokens
@@ -136,13 +139,14 @@ def _draft(recording: Recording, root: int, step: Step, limits: TreeLimits) -> t
     return tree, widths, drafter.num_outside
 
 
-def walk_text(tree: DraftTree, following: Array) -> int:
-    """How many nodes of the one tree are on the text, whose tokens after the root are `following` [m]."""
-    node, length = 0, 0
+def walk_text(tree: DraftTree, following: Array) -> list[int]:
+    """The nodes of the one tree that are on the text, whose tokens after the root are `following` [m]."""
+    node, path = 0, []
     parents, tokens, count = tree.parents[0], tree.tokens[0], int(tree.num_nodes[0])
-    while length < len(following):
-        matches = np.nonzero((parents[:count] == node) & (tokens[:count] == following[length]))[0]
+    while len(path) < len(following):
+        matches = np.nonzero((parents[:count] == node) & (tokens[:count] == following[len(path)]))[0]
         if len(matches) == 0:
             break
-        node, length = int(matches[0]), length + 1
-    return length
+        node = int(matches[0])
+        path.append(node)
+    return path

@@ -19,6 +19,7 @@ from ....controller.context import StepContext
 from ....controller.errors import InputError
 from ....controller.learned.history import START
 from ....controller.policies.base import Step
+from ....controller.policies.chains import chain_path
 from ....controller.policies.selector import Selector
 from ....controller.trees.tree import DraftTree
 from ...sampling import TokenSampler
@@ -121,7 +122,7 @@ class ChainAssistant:
             return
         step, tree, before = self._last
         if len(text) > len(before) and text[: len(before)] == before:
-            step.record(tree, [1] * tree.deepest, np.array([len(text) - len(before)]))
+            step.record(tree, [1] * tree.deepest, chain_path(np.array([len(text) - len(before) - 1])))
 
 
 def _draw(scores: Tensor, sampler: TokenSampler) -> int:

@@ -73,5 +73,8 @@ class Growth:
 def settle(drafted: Drafted, outcomes: Mapping[str, Outcome]) -> None:
     """Tell the policy what the trees brought, where all of them were verified."""
     if all(request_id in outcomes for request_id in drafted.ids):
-        num_tokens = np.array([len(outcomes[request_id].tokens) for request_id in drafted.ids])
-        drafted.step.record(drafted.kept, drafted.widths, num_tokens)
+        accepted = [np.isin(nodes, outcomes[each].path) for each, nodes in zip(drafted.ids, drafted.nodes, strict=True)]
+        path = np.full((len(accepted), max(row.sum() for row in accepted)), -1)
+        for row, kept in enumerate(accepted):
+            path[row, : kept.sum()] = np.nonzero(kept)[0]
+        drafted.step.record(drafted.kept, drafted.widths, path)

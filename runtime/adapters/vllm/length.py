@@ -24,7 +24,7 @@ from ....controller.context import StepContext
 from ....controller.contract import FIXED
 from ....controller.errors import InputError
 from ....controller.learned.history import START
-from ....controller.policies.chains import chain_limits
+from ....controller.policies.chains import chain_limits, chain_path
 from ....controller.policies.selector import Selector
 from ....controller.trees.tree import DraftTree
 from ...sampling import TokenSampler
@@ -82,7 +82,7 @@ class Chains:
 
     def settle(self, num_rejected: Sequence[int]) -> None:
         """Tell the policy how many of each row's drafts vLLM refused."""
-        self._step.record(self._tree, self._widths, self._lengths - np.array(num_rejected) + 1)
+        self._step.record(self._tree, self._widths, chain_path(self._lengths - np.array(num_rejected)))
 
 
 class LengthControl:
