@@ -53,7 +53,7 @@ def collect(
         draws: Noise draws labelled per position, the text's own first
         batch: Texts decoded, or read again, before they are stored together
         envelopes: The trees recorded for replay
-        shapes: The labels from which `train --shapes` learns to choose the shapes of sampled trees
+        shapes: The labels from which `train-shapes` learns to choose the shapes of sampled trees
         privacy: tokens, or features to leave out token ids and document names; numbers about a text always stay
         shard: i/n records every n-th text from the i-th on, so that n machines share one run
         relabel: Generate no texts, but label those of this folder anew, which `collect` or `serve --record` wrote

@@ -17,6 +17,7 @@ class StepContext:
     temperatures: Array  # [B] float32
     top_ps: Array  # [B] float32, 1 where no cut is made
     history: Array  # [B, H] float32, see `history.HISTORY`
+    agreement: Array | None = None  # [B, 9] float32, see `agreement.AGREEMENT`; where a policy goes by it
 
     @property
     def batch(self) -> int:

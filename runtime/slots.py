@@ -8,6 +8,7 @@ import numpy as np
 
 from ..controller.context import StepContext
 from ..controller.trees.tree import Array
+from .agreement import TextAgreement
 from .drafters.base import Drafter
 from .history import TextHistory
 from .processing import TextProcessor
@@ -45,6 +46,7 @@ class Slots:
         self._drafter = drafter
         self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
         self.history = TextHistory()
+        self.agreement = TextAgreement()
         self.entries: list[Entry] = []
         self.roots = np.zeros(0, dtype=np.int64)
         self.positions = np.zeros(0, dtype=np.int64)  # of the roots
@@ -88,6 +90,7 @@ class Slots:
         processor = None if process is None else TextProcessor(process, entry.sink.token_ids)
         self.sampler.join(entry.request.sampling, processor)
         self.history.join()
+        self.agreement.join()
         self.roots = np.append(self.roots, prompt_ids[-1])
         self.positions = np.append(self.positions, len(prompt_ids) - 1)
         self.entries.append(entry)
@@ -123,5 +126,6 @@ class Slots:
     def _keep_texts(self, slots: Sequence[int]) -> None:
         self.sampler.keep(slots)
         self.history.keep(slots)
+        self.agreement.keep(slots)
         self.entries = [self.entries[slot] for slot in slots]
         self.roots, self.positions = self.roots[list(slots)], self.positions[list(slots)]

@@ -29,7 +29,7 @@ ROWS, COLUMNS = np.tril_indices(MOST_PATHS)
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """The labels from which `train --shapes` learns to choose the shapes of sampled trees."""
+    """The labels from which `train-shapes` learns to choose the shapes of sampled trees."""
 
     labels: bool = False
     """Store them; texts drawn at temperature 0 get none"""

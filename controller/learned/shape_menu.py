@@ -11,6 +11,7 @@ import numpy as np
 from ..trees.delayed import BRANCHED, CHAINS
 from ..trees.tree import Array
 
+LENGTHS_NAME = "accepted_lengths"  # of the graph's output
 NAIVE, BLOCK, TRAVERSAL = "naive", "block", "traversal"
 TREE_VERIFIERS = ("naive-tree", "specinfer", "spectr")
 SHAPED_VERIFIERS = (NAIVE, BLOCK, *TREE_VERIFIERS, TRAVERSAL)
