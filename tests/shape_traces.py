@@ -11,7 +11,7 @@ from treewright.train.shapes.command import train_shapes
 from treewright.train.shapes.settings import ShapeFitConfig
 
 
-def write(folder, count=6, trees=1, max_tokens=24) -> TraceFolder:
+def write(folder, count=4, trees=1, max_tokens=24) -> TraceFolder:
     """One document per text, with a latency table."""
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     requests = tiny.requests(count, 0.8, max_tokens)

@@ -23,11 +23,6 @@ from .acceptance import normalised, spectr_residual, spectr_shares
 Multiplicities = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
-def walk_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
-    target_prob, draft_prob = _picked(target_probs, tokens), _picked(draft_probs, tokens)
-    return target_prob[:, None] * _binomial(draft_prob, num_draws)
-
-
 def naive_tree_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
     target_prob, draft_prob = _picked(target_probs, tokens), _picked(draft_probs, tokens)
     others = _binomial(draft_prob, num_draws - 1)
@@ -53,7 +48,6 @@ def spectr_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Ten
 
 
 MULTIPLICITIES: dict[str, Multiplicities] = {
-    "walk": walk_multiplicities,
     "naive-tree": naive_tree_multiplicities,
     "specinfer": specinfer_multiplicities,
     "spectr": spectr_multiplicities,

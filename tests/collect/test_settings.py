@@ -68,7 +68,7 @@ EDGES = {  # class: field, what it takes, what it refuses
 }
 FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
 UNBOUNDED = {  # yes or no
-    BenchConfig: {"fixed_scheme", "inside_generate", "verifiers"},
+    BenchConfig: {"fixed_scheme", "inside_generate", "shapes", "verifiers"},
     PairFitConfig: {"compile"},
     ShapeConfig: {"labels"},
 }

@@ -8,6 +8,7 @@ import rows
 import tiny
 import torch
 import traces
+from closed_forms import specinfer_acceptance
 from treewright.collect.labels.cover_trees import Grove, drafted_lengths
 from treewright.collect.labels.positions import warped_rows
 from treewright.collect.labels.shapes import COLUMNS, ROWS, ShapeConfig, label_shapes
@@ -18,7 +19,6 @@ from treewright.controller.learned.agreement import OF_LAST, UNVERIFIED
 from treewright.controller.trees.children import Children
 from treewright.controller.trees.delayed import BRANCHED, CHAINS, MENU, DelayedShape, cut_places
 from treewright.controller.trees.tree import DraftTree
-from treewright.runtime.verification.acceptance import specinfer_acceptance
 
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.05)
 

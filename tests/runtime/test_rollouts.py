@@ -6,18 +6,12 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from closed_forms import naive_branching, specinfer_branching, spectr_branching
 from tables import TableModel, draws
-from treewright.runtime.verification.branching import (
-    naive_branching,
-    specinfer_branching,
-    spectr_branching,
-    walk_branching,
-)
 from treewright.runtime.verification.rollouts import MULTIPLICITIES, token_ratios, transfer_matrices
 from treewright.train.shapes.survival import block_survival, delayed_survival, naive_survival, tree_survival
 
 BRANCHINGS = {
-    "walk": walk_branching,
     "naive-tree": naive_branching,
     "specinfer": specinfer_branching,
     "spectr": spectr_branching,

@@ -15,13 +15,16 @@ from treewright.controller.errors import InputError
 from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, answers_of, num_answers
 from treewright.controller.policies.learned_shapes import learned_shapes
 from treewright.controller.pricing.latency_cache import cache_path
-from treewright.controller.trees.delayed import CHAINS, PLACES, DelayedShape
+from treewright.controller.trees.delayed import CHAINS, MENU, PLACES, DelayedShape
 from treewright.runtime.build import build_decoder
 from treewright.runtime.pair_config import reference_folder
 from treewright.runtime.speculation import SpeculationConfig
 from treewright.train.shapes.evaluate import SPEED_UPS, expectations
 from treewright.train.shapes.fit import fit_shapes
-from treewright.train.shapes.policies import learned_choices, policy_ms, priced, static_ms, tuned_speed_up
+from treewright.train.shapes.labels import ShapeLabels
+from treewright.train.shapes.policies import PricedText, learned_choices, policy_ms, priced, static_ms, tuned_speed_up
+from treewright.train.shapes.programme import chosen_stops, cut_choices, times_to_finish
+from treewright.train.shapes.rules import last_step_ms, mean_accepted, rules, running_ms
 from treewright.train.shapes.settings import ShapeFitConfig
 from treewright.train.shapes.texts import answers, read_texts, verifiers_of
 
@@ -44,6 +47,8 @@ def texts(folder):
 def test_the_checkpoint_says_which_verifiers_it_is_for(checkpoint):
     assert checkpoint.config.verifiers == SHAPED_VERIFIERS
     assert {row["verifier"] for row in checkpoint.metrics["programme"]} == set(SHAPED_VERIFIERS) - {"traversal"}
+    (row,) = checkpoint.metrics["traversal"]
+    assert row["roots"] > 0 and set(row["x_plain"]) == {"fixed", "fixed, undelayed", "learned"}
     assert checkpoint.speed_ups["traversal"] == checkpoint.speed_ups["block"]
     assert set(checkpoint.speed_ups["specinfer"].values()) <= set(SPEED_UPS)
 
@@ -78,6 +83,44 @@ def test_a_shape_of_every_step_is_one_static_tree(texts):
     same = of._replace(chosen_costs=of.costs)
     assert policy_ms(same, choices) == pytest.approx(static_ms(of)[one], rel=1e-12)
     assert static_ms(of)[0] == pytest.approx(of.plain_ms.sum(), rel=1e-12)
+
+
+def test_rules_agree_where_they_are_alike(texts):
+    """With lengths that leave no choice, the learned rules are the fixed one, and a trunk as long as before is no
+    longer than what was accepted."""
+    expected = np.zeros((24, num_answers(SHAPED_VERIFIERS)))
+    of = priced(texts[0], "specinfer", plans.TABLE, expected, SHAPED_VERIFIERS)
+    by_name, trees = rules([of], 1.0)
+    assert trees["fixed, undelayed"].trunk_length == 0 or trees["fixed, undelayed"].num_paths == 1
+    assert by_name["fixed"](of) == static_ms(of).min() <= by_name["fixed, undelayed"](of)
+    of.lengths[:, PLACES[trees["fixed"]]] = 1e6
+    same = of._replace(chosen_costs=of.costs)
+    for name in ("learned", "learned, E / T"):
+        assert by_name[name](same) == pytest.approx(by_name["fixed"](of), rel=1e-12)
+    chain = DelayedShape(1, 3, 0)
+    accepted = mean_accepted([of], chain)
+    steps = times_to_finish(chosen_stops(of.survival, cut_choices(np.full(24, PLACES[chain]))), np.ones(24))[0]
+    assert accepted == pytest.approx(24 / steps - 1)
+
+
+def test_a_running_theta_is_what_it_costs_in_many_decodings(texts):
+    """The network leaves one tree only, so what runs changes nothing, and the mean of decodings is the programme."""
+    expected = np.zeros((24, num_answers(SHAPED_VERIFIERS)))
+    of = priced(texts[0], "block", plans.TABLE, expected, SHAPED_VERIFIERS)
+    of.lengths[:, 2] = 1e6
+    exact = policy_ms(of, learned_choices(of, 1.0))
+    assert running_ms(of, 1.0) == pytest.approx(exact, rel=0.25)
+
+
+def test_the_last_step_is_part_of_the_programmes_state():
+    """Chains under block verification on a text that accepts all or nothing: the process can be written down."""
+    ratios = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
+    labels = ShapeLabels(ratios, {}, np.zeros((5, 216)))
+    survival = labels.survival("block")
+    costs = np.tile([float(shape.depth) + 1 for shape in MENU], (5, 1))
+    of = PricedText(None, survival, costs, costs, costs[:, 0], costs)
+    # A chain of 1 first: accepts token 0, emits token 1. Then 2, refused at token 2. Then 1, accepts 3 and emits 4.
+    assert last_step_ms(of, DelayedShape(1, 1, 0)) == pytest.approx(2.0 + 3.0 + 2.0)
 
 
 def test_a_tuned_speed_up_is_the_best_of_its_grid(texts, checkpoint):

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ...controller.checkpoint import ShapesCheckpoint, ShapesConfig, require_rep
 from ...controller.console import print_json, print_table
 from ...controller.errors import InputError
 from ...controller.learned.shape_features import SHAPE_FEATURES
-from ...controller.learned.shape_menu import LENGTHS_NAME
+from ...controller.learned.shape_menu import LENGTHS_NAME, TRAVERSAL
 from ...controller.pricing.latency import LatencyTable
 from ..command import logs_folder
 from ..data.split import SIDES, DocumentSplit
@@ -22,6 +23,7 @@ from .evaluate import ShapeRow, compare, price_texts, tune_speed_ups
 from .fit import fit_shapes
 from .settings import ShapeFitConfig
 from .texts import ShapeText, read_texts, verifiers_of
+from .traversal import compare_traversal
 
 NUM_GOLDEN = 32
 
@@ -54,11 +56,15 @@ def train_shapes(
     validation, test = (price_texts(model, sides[side], verifiers, table) for side in ("validation", "test"))
     speed_ups = tune_speed_ups(validation, verifiers)
     rows = compare(validation, test, speed_ups)
-    metrics = {
+    metrics: dict[str, Any] = {
         "epochs": epochs,
         "texts": {side: len(of_side) for side, of_side in sides.items()},
         "programme": [asdict(row) for row in rows],
     }
+    if TRAVERSAL in verifiers:
+        compared = sides["validation"], sides["test"]
+        by_labels = compare_traversal(model, *compared, verifiers, table, speed_ups)
+        metrics["traversal"] = [asdict(row) for row in by_labels]
     config, graph = _config(folders, verifiers, fit), export_onnx(model, len(SHAPE_FEATURES), [LENGTHS_NAME])
     checkpoint = ShapesCheckpoint(
         config=config,
@@ -122,11 +128,10 @@ def _cells(row: ShapeRow) -> dict[str, object]:
         "verifier": row.verifier,
         "T": row.temperature,
         "top-p": row.top_p,
-        "best fixed K, L1, L2": ", ".join(map(str, row.static_shape)),
-        "x plain": round(row.static_x_plain.value, 3),
-        "learned x plain": round(row.learned_x_plain.value, 3),
-        "learned over fixed [95 %]": "{:.3f} [{:.3f}, {:.3f}]".format(*row.learned_over_static),
-        "bound x plain": round(row.bound_x_plain, 3),
+        "best fixed K, L1, L2": ", ".join(map(str, row.trees["fixed"])),
+        **{f"{name}, x plain": f"{row.x_plain[name].value:.3f}" for name in ("fixed", "learned")},
+        "learned over fixed [95 %]": "{:.3f} [{:.3f}, {:.3f}]".format(*row.learned_over["fixed"]),
+        "bound, x plain": f"{row.bound_x_plain:.3f}",
     }
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ...controller.checkpoint.shapes import SpeedUps
@@ -12,9 +11,9 @@ from ...controller.learned.shape_menu import BLOCK, TRAVERSAL
 from ...controller.learned.shape_model import ShapeModel
 from ...controller.plans.setting import temperature_key
 from ...controller.pricing.latency import LatencyTable
-from ...controller.trees.delayed import MENU
 from ...controller.trees.tree import Array
-from .policies import PricedText, bound_ms, learned_choices, policy_ms, priced, static_ms, tuned_speed_up
+from .policies import PricedText, bound_ms, priced, tuned_speed_up
+from .rules import rules
 from .texts import ShapeText
 
 # Around the speed-ups that speculation reaches; a finer search tells settings apart that are alike on other texts.
@@ -33,10 +32,9 @@ class ShapeRow:
     temperature: float
     top_p: float
     texts: int
-    static_shape: list[int]  # (K, L1, L2), the fastest on the validation texts
-    static_x_plain: Interval
-    learned_x_plain: Interval
-    learned_over_static: Interval
+    trees: dict[str, list[int]]  # (K, L1, L2) of the rules that have one, tuned on the validation texts
+    x_plain: dict[str, Interval]  # by rule
+    learned_over: dict[str, Interval]  # by rule
     bound_x_plain: float
 
 
@@ -77,34 +75,27 @@ def compare(validation: PricedTexts, test: PricedTexts, speed_ups: SpeedUps) -> 
     """A row per verifier and kind of sampling that both sides have texts of."""
     rows = []
     for verifier, texts in test.items():
-        for kind in sorted({_kind(of) for of in texts}):
-            tuned_on, measured = ([of for of in side if _kind(of) == kind] for side in (validation[verifier], texts))
+        for kind in sorted({of.text.kind for of in texts}):
+            tuned_on, measured = ([of for of in side if of.text.kind == kind] for side in (validation[verifier], texts))
             if tuned_on:
                 rows.append(_row(verifier, tuned_on, measured, speed_ups[verifier]))
     return rows
 
 
-def _kind(of: PricedText) -> tuple[float, float]:
-    return round(of.text.temperature, 3), round(of.text.top_p, 3)
-
-
 def _row(
     verifier: str, tuned_on: Sequence[PricedText], measured: Sequence[PricedText], speed_ups: Mapping[str, float]
 ) -> ShapeRow:
-    temperature, top_p = _kind(measured[0])
-    best = int(np.sum([static_ms(of) for of in tuned_on], axis=0).argmin())
-    speed_up = speed_ups[temperature_key(temperature)]
-    static = [float(static_ms(of)[best]) for of in measured]
-    learned = [policy_ms(of, learned_choices(of, speed_up)) for of in measured]
+    temperature, top_p = measured[0].text.kind
+    by_name, trees = rules(tuned_on, speed_ups[temperature_key(temperature)])
+    times = {name: [rule(of) for of in measured] for name, rule in by_name.items()}
     plain = [float(of.plain_ms.sum()) for of in measured]
     return ShapeRow(
         verifier,
         temperature,
         top_p,
         len(measured),
-        list(MENU[best]),
-        ratio_interval(plain, static).rounded(4),
-        ratio_interval(plain, learned).rounded(4),
-        ratio_interval(static, learned).rounded(4),
+        {name: list(shape) for name, shape in trees.items()},
+        {name: ratio_interval(plain, of_rule).rounded(4) for name, of_rule in times.items()},
+        {name: ratio_interval(of_rule, times["learned"]).rounded(4) for name, of_rule in times.items()},
         round(sum(plain) / sum(bound_ms(of) for of in measured), 4),
     )

@@ -10,6 +10,7 @@ from ...collect.trace import TraceFolder
 from ...controller.context import stack_conditions
 from ...controller.learned.shape_features import shape_features
 from ...controller.learned.shape_menu import BLOCK, NAIVE, TRAVERSAL, TREE_VERIFIERS
+from ...controller.plans.setting import DECIMALS
 from ...controller.trees.delayed import BRANCHED, CHAINS
 from ...controller.trees.tree import Array
 from ..data.positions import document_number, numbered_names, text_histories
@@ -26,6 +27,11 @@ class ShapeText:
     positions: Array  # [n] of the roots in the text
     features: Array  # [n, F]
     labels: ShapeLabels
+
+    @property
+    def kind(self) -> tuple[float, float]:
+        """Of its sampling: (temperature, top-p)."""
+        return round(self.temperature, DECIMALS), round(self.top_p, DECIMALS)
 
 
 def read_texts(folders: Iterable[TraceFolder]) -> list[ShapeText]:
