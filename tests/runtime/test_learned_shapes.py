@@ -32,6 +32,7 @@ def test_the_network_is_told_what_the_labels_say():
     depths = set()
     for record in records:
         root = int(record.context.positions[0])
+        assert record.context.agreement is not None
         np.testing.assert_allclose(record.context.agreement[0], by_root[root], rtol=1e-4, atol=1e-5)
         depths.add((int(record.kept.depths.max()), int(record.verdict.accepted_lengths[0])))
     assert any(depth == 0 for depth, _ in depths)

@@ -71,8 +71,10 @@ def drafted(prefix, shape):
 
 def labels_of(text):
     """Of one text, through the columns that are stored."""
-    rows = [torch.stack([model(text[:index]) for index in range(len(text))]).log() for model in (TARGET, DRAFTER)]
-    return ShapeLabels.of(shape_columns(*rows, torch.tensor(text)), np.zeros((len(text), len(BRANCHED))))
+    target, draft = (
+        torch.stack([model(text[:index]) for index in range(len(text))]).log() for model in (TARGET, DRAFTER)
+    )
+    return ShapeLabels.of(shape_columns(target, draft, torch.tensor(text)), np.zeros((len(text), len(BRANCHED))))
 
 
 def choices(text, verifier):

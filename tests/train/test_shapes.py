@@ -112,13 +112,13 @@ def test_a_running_theta_is_what_it_costs_in_many_decodings(texts):
     assert running_ms(of, 1.0) == pytest.approx(exact, rel=0.25)
 
 
-def test_the_last_step_is_part_of_the_programmes_state():
+def test_the_last_step_is_part_of_the_programmes_state(texts):
     """Chains under block verification on a text that accepts all or nothing: the process can be written down."""
     ratios = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
     labels = ShapeLabels(ratios, {}, np.zeros((5, 216)))
     survival = labels.survival("block")
     costs = np.tile([float(shape.depth) + 1 for shape in MENU], (5, 1))
-    of = PricedText(None, survival, costs, costs, costs[:, 0], costs)
+    of = PricedText(texts[0], survival, costs, costs, costs[:, 0], costs)
     # A chain of 1 first: accepts token 0, emits token 1. Then 2, refused at token 2. Then 1, accepts 3 and emits 4.
     assert last_step_ms(of, DelayedShape(1, 1, 0)) == pytest.approx(2.0 + 3.0 + 2.0)
 

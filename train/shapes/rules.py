@@ -70,7 +70,8 @@ def last_step_ms(of: PricedText, shape: DelayedShape) -> float:
     """The programme with what the last step accepted as part of its state; the first step takes the tree itself."""
     length = len(of.costs)
     accepted = np.arange(DEEPEST + 1)
-    shapes = [_with_trunk(shape, count) if shape.num_paths > 1 else MENU[min(count + 1, DEEPEST)] for count in accepted]
+    chains = shape.num_paths == 1
+    shapes = [MENU[min(count + 1, DEEPEST)] if chains else _with_trunk(shape, count) for count in range(DEEPEST + 1)]
     places = np.array([PLACES[each] for each in [*shapes, shape]])
     times = np.zeros((length + 1 + DEEPEST, DEEPEST + 2))  # by what the last step accepted, or first
     for root in range(length - 1, -1, -1):
