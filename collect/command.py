@@ -14,6 +14,7 @@ from ..controller.ranges import require_some
 from ..runtime.pair import PairConfig
 from .labels.envelopes import EnvelopeConfig
 from .labels.recorder import RunConfig
+from .labels.shapes import ShapeConfig
 from .measure.profile import ProfileConfig
 from .prompts.sources import PromptConfig
 from .record import TextConfig, record
@@ -33,6 +34,7 @@ def collect(
     draws: int = 4,
     batch: int = 8,
     envelopes: EnvelopeConfig = EnvelopeConfig(),
+    shapes: ShapeConfig = ShapeConfig(),
     privacy: str = "tokens",
     shard: str = "1/1",
     relabel: Path | None = None,
@@ -51,13 +53,14 @@ def collect(
         draws: Noise draws labelled per position, the text's own first
         batch: Texts decoded, or read again, before they are stored together
         envelopes: The trees recorded for replay
+        shapes: The labels from which `train-shapes` learns to choose the shapes of sampled trees
         privacy: tokens, or features to leave out token ids and document names; numbers about a text always stay
         shard: i/n records every n-th text from the i-th on, so that n machines share one run
         relabel: Generate no texts, but label those of this folder anew, which `collect` or `serve --record` wrote
         merge: Collect nothing, but put the folders of all n shards of one run together
     """
     started = perf_counter()
-    run = RunConfig(scheme, width, draws, batch, envelopes, privacy, shard)
+    run = RunConfig(scheme, width, draws, batch, envelopes, shapes, privacy, shard)
     of_texts = {"prompts": prompts, "texts": texts}
     if merge is not None:
         require_some("merge", merge)

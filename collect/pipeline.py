@@ -28,6 +28,7 @@ class TextSource(NamedTuple):
     settings: dict[str, Any]  # the request for them, as the JSON that the header of the trace folder holds
     documents: list[str]  # the name of each text's document
     digest: str  # a hash of all that the texts depend on besides the settings
+    some_sampled: bool  # whether any is drawn at a temperature above 0
     open: Callable[[Pair], Take]  # InputError where the pair does not fit one of them
 
 
@@ -41,6 +42,12 @@ def store_texts(
     if num_shards > num_texts:
         raise InputError(f"{num_texts} texts cannot be shared among {num_shards} machines; use fewer shards")
     command = source.settings | {"envelopes": asdict(run.envelopes), "batch": run.batch, "draws": run.draws}
+    if run.shapes.labels:
+        if not source.some_sampled:
+            raise InputError(
+                "shapes.labels are of texts drawn at temperatures above 0, and there are none; leave it out"
+            )
+        command |= {"shapes": asdict(run.shapes)}
     command |= {"num_texts": num_texts}  # with the hash, it identifies the texts to a resumed run and other machines
     if run.privacy != "features":  # there the hash could confirm a guess
         command |= {"texts_sha256": source.digest}
@@ -50,7 +57,7 @@ def store_texts(
     # Not every k-th text: that could keep step with the temperatures or the domains, which alternate too.
     enveloped = set(np.random.default_rng(envelope_seed).permutation(num_texts)[: run.envelopes.texts].tolist())
     numbers = range(num_texts)[shard_number - 1 :: num_shards]
-    kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy]}
+    kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy], "groups": ("shapes",) * run.shapes.labels}
     header = trace_header(models, scheme=run.scheme, width=run.width, command=json.loads(json.dumps(command)), **kept)
     with TraceFolder.create(out, header) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was started with

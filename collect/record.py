@@ -64,7 +64,8 @@ def record(
     settings = {"prompts": asdict(prompts), "texts": asdict(texts)}
     digest = sha256_of(prompt.identity for prompt in chosen)
     documents = [prompt.document for prompt in chosen]
-    source = TextSource(settings, documents, digest, partial(_generator, chosen, texts))
+    some_sampled = any(not texts.sampling(number).is_greedy for number in range(len(chosen)))
+    source = TextSource(settings, documents, digest, some_sampled, partial(_generator, chosen, texts))
     return store_texts(out, source, pair, run, profile, envelope_seed=texts.seed)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..controller.errors import InputError
 from ..runtime.pair import Pair, PairConfig
+from ..runtime.sampling import Sampling
 from .labels.recorder import RunConfig
 from .measure.profile import ProfileConfig
 from .pipeline import Take, TextSource, sha256_of, store_texts
@@ -39,7 +40,9 @@ def stored_texts(folder: Path) -> TextSource:
         raise InputError(f"{folder} holds no texts yet; relabel it once there are some")
     settings = {"relabel": {"pair": stored.header.pair, "schema_version": stored.header.schema_version}}
     digest = sha256_of(row for batch in stored.table.to_batches(1024) for row in batch.to_pylist())
-    return TextSource(settings, stored.table["document"].to_pylist(), digest, partial(_reader, folder, stored))
+    some_sampled = any(not Sampling(value).is_greedy for value in stored.table["temperature"].to_pylist())
+    documents = stored.table["document"].to_pylist()
+    return TextSource(settings, documents, digest, some_sampled, partial(_reader, folder, stored))
 
 
 def _reader(folder: Path, stored: FolderTexts, pair: Pair) -> Take:

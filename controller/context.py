@@ -19,6 +19,7 @@ class StepContext:
     top_ps: Array  # [B] float32, 1 where no cut is made
     history: Array  # [B, H] float32, see `history.HISTORY`
     calibration: Calibration | None = None  # of the texts so far; None where a learned score is taken as it is
+    agreement: Array | None = None  # [B, 9] float32, see `agreement.AGREEMENT`; where a policy goes by it
 
     @property
     def batch(self) -> int:

@@ -12,6 +12,7 @@ another, with the same result, and only the one that fails again ends with the e
 
 import logging
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ..controller.contract import WALK
 from ..controller.policies.base import Step
 from ..controller.trees.tree import DraftTree
 from .drafters.base import Drafter
+from .drafters.language_model import LanguageModelDrafter
 from .engines.base import CHUNK
 from .loop import Loop
 from .processing import processed
@@ -157,6 +159,10 @@ class Batch:
         draft_rows: DraftRows = [{} for _ in self._slots.roots]
         step = None
         if drafter is not None and selector is not None:
+            if self._loop.reads_agreement:
+                assert isinstance(drafter, LanguageModelDrafter)
+                context = replace(context, agreement=self._slots.agreement.read(drafter, self._slots.sampler))
+                clock.charge("draft")
             step = selector.begin(context)
             drafted, widths = self._draft(drafted, step, drafter, selector.limits.width, clock)
             if widths:
@@ -183,6 +189,8 @@ class Batch:
             step.record(kept, widths, path)
             if reads_history:
                 self._slots.history.record(kept, rows, verdict, self._slots.sampler)
+            if self._loop.reads_agreement:
+                self._slots.agreement.record(rows, draft_rows, verdict, self._slots.sampler)
         num_emitted = emit(self._slots.sinks, kept, verdict.path, verdict.next_tokens)
         clock.charge("commit")
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)

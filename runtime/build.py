@@ -4,13 +4,14 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..controller.contract import COUPLED, FIXED, WALK, Scheme
+from ..controller.contract import COUPLED, FIXED, IID_PATHS, WALK, Scheme
 from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.eagle2 import eagle2
 from ..controller.policies.guard import Guard
 from ..controller.policies.learned import learned_selector, tuned_scales
+from ..controller.policies.learned_shapes import learned_shapes
 from ..controller.policies.selector import Selector
 from ..controller.pricing.latency import LatencyTable
 from ..controller.pricing.latency_cache import stored_table
@@ -27,7 +28,7 @@ from .pair import Pair
 from .pair_config import REFERENCE
 from .schemes.ranked import get_ranked_scheme
 from .schemes.sampled import get_sampled_scheme
-from .selectors import read_selector
+from .selectors import read_selector, read_shapes
 from .speculation import SpeculationConfig, refuse_idle_options
 from .table_fit import FitTotals, TableWatch
 from .target import Target
@@ -69,6 +70,8 @@ def build_decoder(
             )
         return tree_decoder(pair, scheme, sampled_shape(scheme, *config.sampled), verifier=config.verifier)
     if config.selector is not None:
+        if config.verifier != WALK.name:
+            return _shaped(pair, config, config.selector)
         return _learned(pair, config, config.selector, fit, max_batch)
     if config.tree is not None or config.dynamic is not None:
         return _by_hand(pair, config, fit, max_batch)
@@ -80,7 +83,24 @@ def build_decoder(
 
 
 def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None, max_batch: int) -> Decoder:
-    checkpoint = read_selector(folder, tokenizer_sha256=pair.tokenizer_sha256)
+    checkpoint, table = read_selector(folder, tokenizer_sha256=pair.tokenizer_sha256), _prices(pair)
+    scales = tuned_scales(checkpoint) if config.theta_scale is None else {0.0: config.theta_scale}
+    selector = learned_selector(checkpoint, table, theta_scale=scales)
+    if config.datastore and not selector.limits.ngrams:
+        raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
+    return _watched(pair, config, get_ranked_scheme(checkpoint.config.scheme), selector, table, fit, max_batch, scales)
+
+
+def _shaped(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
+    """The loop under sampled trees whose shapes a selector chooses, and the verifier they are for."""
+    checkpoint, table = read_shapes(folder, tokenizer_sha256=pair.tokenizer_sha256), _prices(pair)
+    if config.datastore:
+        raise InputError(f"verifier '{config.verifier}' takes drawn tokens alone; leave speculation.datastore out")
+    policy = learned_shapes(checkpoint, config.verifier, table, theta_scale=config.theta_scale or 1.0)
+    return tree_decoder(pair, IID_PATHS, policy, verifier=config.verifier)
+
+
+def _prices(pair: Pair) -> LatencyTable:
     table = stored_table(pair.latency_key)
     if table is None:
         threads = pair.latency_key["threads"]
@@ -88,11 +108,7 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
             f"this machine has no latency table for the pair on {threads} CPU threads yet; run `treewright profile` (a "
             "minute)"
         )
-    scales = tuned_scales(checkpoint) if config.theta_scale is None else {0.0: config.theta_scale}
-    selector = learned_selector(checkpoint, table, theta_scale=scales)
-    if config.datastore and not selector.limits.ngrams:
-        raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
-    return _watched(pair, config, get_ranked_scheme(checkpoint.config.scheme), selector, table, fit, max_batch, scales)
+    return table
 
 
 def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..controller.policies.base import ShapePolicy
+from ..controller.policies.learned_shapes import LearnedShapes
 from .drafters.base import Drafter
 from .engines.base import CHUNK
 from .stats import StepRecord
@@ -21,6 +22,11 @@ class Loop(NamedTuple):
     drafter: Drafter | None
     selector: ShapePolicy | None
     observer: Observer | None
+
+    @property
+    def reads_agreement(self) -> bool:
+        """Whether steps begin with what both models said at the last position, which the drafter then can tell."""
+        return isinstance(self.selector, LearnedShapes)
 
     @property
     def tree_rows(self) -> int:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..controller.checkpoint import Checkpoint
+from ..controller.checkpoint import Checkpoint, SelectorConfig, ShapesCheckpoint, ShapesConfig
 from ..controller.errors import InputError
 from .pair_config import REFERENCE, reference_folder
 
@@ -13,12 +13,29 @@ def read_selector(folder: str | os.PathLike[str], *, tokenizer_sha256: str | Non
 
     InputError where it cannot be used, and where it was trained for another tokenizer than that of the hash, if known.
     """
+    checkpoint = Checkpoint.from_pretrained(_folder(folder))
+    _require_tokenizer(folder, checkpoint.config, tokenizer_sha256)
+    return checkpoint
+
+
+def read_shapes(folder: str | os.PathLike[str], *, tokenizer_sha256: str | None) -> ShapesCheckpoint:
+    """The same of a selector of shapes; the one that ships is not of that kind."""
+    checkpoint = ShapesCheckpoint.read(_folder(folder))
+    _require_tokenizer(folder, checkpoint.config, tokenizer_sha256)
+    return checkpoint
+
+
+def _folder(folder: str | os.PathLike[str]) -> Path:
     path = Path(os.path.expanduser(folder))
     shipped = path == Path(REFERENCE) and not path.exists()
-    checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector" if shipped else path)
-    if tokenizer_sha256 is not None and checkpoint.config.tokenizer_sha256 != tokenizer_sha256:
+    return reference_folder() / "selector" if shipped else path
+
+
+def _require_tokenizer(
+    folder: str | os.PathLike[str], config: SelectorConfig | ShapesConfig, tokenizer_sha256: str | None
+) -> None:
+    if tokenizer_sha256 is not None and config.tokenizer_sha256 != tokenizer_sha256:
         raise InputError(
-            f"selector {folder} was trained for the pair {checkpoint.config.pair!r}, whose tokenizer differs from that "
+            f"selector {folder} was trained for the pair {config.pair!r}, whose tokenizer differs from that "
             "of these models; train one on traces of this pair"
         )
-    return checkpoint

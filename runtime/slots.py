@@ -10,6 +10,7 @@ import numpy as np
 from ..controller.context import StepContext
 from ..controller.learned.recalibration import Calibration
 from ..controller.trees.tree import Array
+from .agreement import TextAgreement
 from .drafters.base import Drafter
 from .history import TextHistory
 from .processing import TextProcessor
@@ -48,6 +49,7 @@ class Slots:
         self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
         self.history = TextHistory()
         self.calibration = Calibration()
+        self.agreement = TextAgreement()
         self.entries: list[Entry] = []
         self.roots = np.zeros(0, dtype=np.int64)
         self.positions = np.zeros(0, dtype=np.int64)  # of the roots
@@ -93,6 +95,7 @@ class Slots:
         self.sampler.join(entry.request.sampling, processor)
         self.history.join()
         self.calibration.join()
+        self.agreement.join()
         self.roots = np.append(self.roots, prompt_ids[-1])
         self.positions = np.append(self.positions, len(prompt_ids) - 1)
         self.entries.append(entry)
@@ -129,5 +132,6 @@ class Slots:
         self.sampler.keep(slots)
         self.history.keep(slots)
         self.calibration.keep(slots)
+        self.agreement.keep(slots)
         self.entries = [self.entries[slot] for slot in slots]
         self.roots, self.positions = self.roots[list(slots)], self.positions[list(slots)]

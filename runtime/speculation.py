@@ -18,7 +18,8 @@ class SpeculationConfig:
     """Which trees are drafted; with neither a selector nor a tree of any kind, decoding is plain."""
 
     selector: Path | None = None
-    """Checkpoint folder of a learned selector; `reference` is the one that ships with the reference pair"""
+    """Checkpoint folder of a learned selector; `reference` is the one that ships with the reference pair. Beside a
+    verifier other than the walk, one of `train-shapes`, which chooses the (K, L1, L2) of every step's sampled tree"""
     tree: str | None = None
     """A static tree instead, as a list of paths: "[(0,), (1,), (0, 0)]" """
     dynamic: tuple[int, int, int] | None = None
@@ -31,7 +32,8 @@ class SpeculationConfig:
     """Drafting scheme of a static or dynamic tree, coupled (where none is given) or fixed, or of a sampled one:
     iid-paths, without-replacement, greedy-plus-one or hybrid; a selector brings its own"""
     verifier: str = "walk"
-    """Verifier of a sampled tree; all but the walk keep the distribution of the text, but not the text of a seed"""
+    """Verifier of a sampled tree, or of a selector's sampled trees; all but the walk keep the distribution of the text,
+    but not the text of a seed"""
     lookup: bool = False
     """Draft a static tree from what followed the same tokens before, in the text or the datastore, without the drafter
     model (prompt lookup)"""
@@ -66,14 +68,19 @@ def refuse_idle_options(config: SpeculationConfig) -> None:
     """InputError for an option that would change nothing beside the others."""
     by_hand = config.tree is not None or config.dynamic is not None
     learned, sampled = config.selector is not None, config.sampled is not None
+    walks = config.verifier == WALK.name
     needs = {
         "lookup": (config.lookup, config.tree is not None, "a static tree, speculation.tree"),
         "datastore": (bool(config.datastore), config.lookup or learned, "speculation.lookup or speculation.selector"),
         "min_prob": (config.min_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
         "path_prob": (config.path_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
         "theta_scale": (config.theta_scale is not None, learned, "speculation.selector"),
-        "verifier": (config.verifier != WALK.name, sampled, "a sampled tree, speculation.sampled"),
-        "guard": (not config.guard, by_hand or learned, "speculation.selector, tree or dynamic"),
+        "verifier": (config.verifier != WALK.name, sampled or learned, "speculation.sampled or speculation.selector"),
+        "guard": (
+            not config.guard,
+            (by_hand or learned) and walks,
+            "the walk's speculation.selector, tree or dynamic",
+        ),
         "scheme": (config.scheme is not None, by_hand or sampled, "speculation.tree, dynamic or sampled"),
     }
     for name, (is_given, is_used, need) in needs.items():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import shaped
 import tiny
 import torch
 from remembering import RememberingModel
@@ -93,8 +94,8 @@ def joint_distribution(name: str) -> dict[tuple[int, int], float]:
 
 
 @cache
-def texts(name: str, verifier: str, scheme: str, num_texts: int) -> np.ndarray:
-    """[n, 3] tokens."""
+def texts(name: str, verifier: str, scheme: str, num_texts: int, *, learned: bool = False) -> np.ndarray:
+    """[n, 3] tokens; with shapes that are fixed, or that a random network chooses at every step."""
     of, terms = subject(name), SAMPLED_SCHEMES[scheme]
     num_paths = 1 if verifier in CHAIN_VERIFIERS else 2 if verifier == "khisti" else 3  # that one takes its time
     shape = (3, 2, 0) if terms == HYBRID else (num_paths, 0, 2)
@@ -104,7 +105,7 @@ def texts(name: str, verifier: str, scheme: str, num_texts: int) -> np.ndarray:
         tiny.detokeniser(),
         frozenset(),
         drafter=LanguageModelDrafter(of.drafter, terms),
-        selector=sampled_shape(terms, *shape),
+        selector=shaped.random_policy(verifier, seed=3) if learned else sampled_shape(terms, *shape),
     )
     generated = []
     for start in range(0, num_texts, SLOTS):
@@ -147,6 +148,14 @@ def check(name: str, verifier: str, scheme: str, num_texts: int) -> None:
 @pytest.mark.parametrize(("verifier", "scheme"), CASES, ids=map("/".join, CASES))
 def test_two_steps_follow_the_target(verifier, scheme):
     check("tiny", verifier, scheme, FEW_TEXTS)
+
+
+@pytest.mark.parametrize("verifier", ["traversal", pytest.param("spectr", marks=pytest.mark.slow)])
+def test_two_steps_follow_the_target_whatever_shapes_a_network_chooses(verifier):
+    """Chosen before anything of the step is drawn, from what the models said about the text before it."""
+    tokens = texts("tiny", verifier, "iid-paths", FEW_TEXTS, learned=True)
+    assert p_value("tiny", tokens) > LEAST_P_VALUE
+    assert p_value("tiny", with_bias("tiny", tokens)) < LEAST_P_VALUE
 
 
 @pytest.mark.slow

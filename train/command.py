@@ -66,7 +66,7 @@ def train(
         latency: Latency table to replay by, one of configs/latency/ for example, so that policies are tuned for that
             machine; the traces' own where none is given
     """
-    logs = _logs_folder(out)
+    logs = logs_folder(out)
     require_replaceable(out)
     folder = TraceFolder.open(traces)
     _require_fitting(limits, folder.header)
@@ -137,7 +137,7 @@ def _save(out: Path, selector: SelectorBundle, metrics: Metrics) -> None:
     replace(selector, metrics=metrics.as_json()).save(out, model_card(selector.config, metrics))
 
 
-def _logs_folder(out: Path) -> Path:
+def logs_folder(out: Path) -> Path:
     """The folder of the fit's losses and states; InputError for a name that cannot be used."""
     if out.name in ("", ".."):
         raise InputError(f"the checkpoint needs a folder of its own, but out is {str(out)!r}; add a name")

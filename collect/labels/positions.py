@@ -41,6 +41,16 @@ def read_rows(model: CachedModel, tokens: Array, first: int) -> Tensor:
     return torch.cat(rows)
 
 
+def warped_rows(target: CachedModel, drafter: CachedModel, text: TextRow) -> tuple[Tensor, Tensor]:
+    """[n, V] scores of both models before each of a text's n generated tokens, warped as the text was."""
+    sampler = TokenSampler([sampling_of(text)], target.vocabulary_size, target.device)
+    tokens, first = np.array(text.tokens, dtype=np.int64), text.prompt_length - 1
+    target_scores, draft_scores = (
+        sampler.warp(read_rows(model, tokens, first)[None])[0] for model in (target, drafter)
+    )
+    return target_scores, draft_scores
+
+
 class TextLabels(NamedTuple):
     positions: list[PositionRow]
     num_ties: int
@@ -60,10 +70,7 @@ def label_text(
     sampling, prompt_length, tokens = sampling_of(text), text.prompt_length, np.array(text.tokens, dtype=np.int64)
     shared: dict[str, Any] = {"text_id": text.text_id, "document": text.document}
     shared |= {"temperature": text.temperature, "top_p": text.top_p}
-    first = prompt_length - 1
-    sampler = TokenSampler([sampling], target.vocabulary_size, target.device)
-    target_scores = sampler.warp(read_rows(target, tokens, first)[None])[0]
-    draft_scores = sampler.warp(read_rows(drafter, tokens, first)[None])[0]
+    target_scores, draft_scores = warped_rows(target, drafter, text)
     positions = np.arange(prompt_length, len(tokens))
     emitted = tokens[prompt_length:]
     expected = Expected.of(_TextNgrams(tokens, prompt_length), width, draft_scores.device)

@@ -11,6 +11,7 @@ from ..trace import PRIVACY, TextRow, TraceRows
 from ..trace.merge import parse_shard
 from .envelopes import EnvelopeConfig, grow_envelopes
 from .positions import label_text
+from .shapes import ShapeConfig, label_shapes
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class RunConfig:
     draws: int = 4
     batch: int = 8
     envelopes: EnvelopeConfig = field(default_factory=EnvelopeConfig)
+    shapes: ShapeConfig = field(default_factory=ShapeConfig)
     privacy: str = "tokens"
     shard: str = "1/1"
 
@@ -36,7 +38,7 @@ class RunConfig:
 
 def record_rows(pair: Pair, texts: Sequence[TextRow], enveloped: Sequence[bool], run: RunConfig) -> TraceRows:
     """The rows of `texts`, with envelopes where `enveloped` is true."""
-    scheme, rows = get_ranked_scheme(run.scheme), TraceRows([], [], [])
+    scheme, rows, shapes = get_ranked_scheme(run.scheme), TraceRows([], [], []), []
     for text, with_envelopes in zip(texts, enveloped, strict=True):
         labels = label_text(pair.target, pair.drafter, text, scheme, run.width, run.draws)
         rows.texts.append(text._replace(num_ties=labels.num_ties))
@@ -44,4 +46,6 @@ def record_rows(pair: Pair, texts: Sequence[TextRow], enveloped: Sequence[bool],
         names = run.envelopes.schemes if with_envelopes else ()
         for name in names[:1] if sampling_of(text).is_greedy else names:  # greedy text is alike under all schemes
             rows.nodes.extend(grow_envelopes(pair.drafter, text, get_ranked_scheme(name), run.width, run.envelopes))
-    return rows
+        if run.shapes.labels and not sampling_of(text).is_greedy:  # greedily, nothing is sampled
+            shapes += label_shapes(pair.target, pair.drafter, text, run.shapes)
+    return rows._replace(shapes=shapes)

@@ -70,7 +70,7 @@ def journal_records(path: Path) -> Iterator[dict[str, pa.Table]]:
 
 def _pack(rows: TraceRows, schemas: dict[str, pa.Schema]) -> bytes:
     nested = pa.schema([(name, pa.list_(pa.struct(list(schema)))) for name, schema in schemas.items()])
-    columns = {name: [row._asdict() for row in table] for name, table in rows._asdict().items()}
+    columns = {name: [row._asdict() for row in getattr(rows, name)] for name in schemas}
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, nested) as stream:
         stream.write_batch(pa.RecordBatch.from_pylist([columns], schema=nested))

@@ -42,7 +42,8 @@ class Manifest:
             if oldest <= version <= SCHEMA_VERSION:
                 if content.pop("sha256") != _digest(content):
                     raise ValueError("its own SHA-256 differs")
-                header = content["header"] | {"omitted": tuple(content["header"]["omitted"])}
+                header = content["header"]
+                header |= {name: tuple(header.get(name, ())) for name in ("omitted", "groups")}
                 if "law" in header:  # what schema 8 and older called the drafting scheme
                     header["scheme"] = header.pop("law")
                 shards = [Shard(**shard) for shard in content["shards"]]

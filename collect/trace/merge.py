@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...controller.errors import InputError
 from .folder import TraceFolder
-from .schema import TABLES, TraceHeader
+from .schema import TraceHeader
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
@@ -46,7 +46,7 @@ def merge(out: Path, paths: Sequence[Path]) -> TraceFolder:
         sources = [(folder, number) for folder in ordered for number in range(len(folder.shards))]
         for folder, number in sources[len(merged.shards) :]:
             shard = folder.shards[number]
-            contents = {table: _read(folder.shard_file(table, number), shard.sha256) for table in TABLES}
+            contents = {table: _read(folder.shard_file(table, number), shard.sha256) for table in run.schemas}
             merged.add_shard(contents, shard.num_rows)
         for name in sorted(ordered[0].files.keys() - merged.files.keys()):
             merged.attach(name, _read(ordered[0].path / name, ordered[0].files))

@@ -85,12 +85,34 @@ class EnvelopeRow(NamedTuple):
     expanded: Ints  # nodes whose children were drafted
 
 
+class ShapeRow(NamedTuple):
+    """Of one generated token what the expected accepted length of every delayed tree follows from, and what is known at
+    the position before it, the root of such trees; see `collect.labels.shapes`."""
+
+    text_id: Name
+    document: Name
+    position: Int32  # index of the emitted token in its text
+    temperature: Float32
+    top_p: Float32
+    target_log_prob: Float32  # of the emitted token
+    target_entropy: Float32
+    agreement: Floats  # the numbers of `controller.learned.agreement`, with the root before the token
+    ratio: Float32  # the drafter's probability of the emitted token over the target's
+    # By verifier, from k = 1 ... 4 paths before the token to m = 1 ... k through it: chances over the token's own.
+    naive_tree: Floats
+    specinfer: Floats
+    spectr: Floats
+    # Accepted length of every branching tree of the menu behind the root; empty where no trees were drafted.
+    traversal: Floats
+
+
 class TraceRows(NamedTuple):
     """The rows that some texts add to each table."""
 
     texts: list[TextRow]
     positions: list[PositionRow]
     nodes: list[EnvelopeRow]
+    shapes: Sequence[ShapeRow] = ()
 
 
 def rank_column(scheme: str) -> str:
@@ -106,6 +128,8 @@ def _schema(row: type[NamedTuple]) -> pa.Schema:
 TEXTS, POSITIONS, NODES = _schema(TextRow), _schema(PositionRow), _schema(EnvelopeRow)
 # Every table's rows belong to a text; `texts` has exactly one row per text.
 TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
+# Tables that a folder has where its header declares them; every one is a group of labels of its own.
+GROUPS = {"shapes": _schema(ShapeRow)}
 
 # The columns that each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
 PRIVACY = {"tokens": (), "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens")}
@@ -126,6 +150,7 @@ class TraceHeader:
     dtype: str = ""  # the number format both models ran in
     shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
     omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
+    groups: tuple[str, ...] = ()  # tables of GROUPS that the folder holds
     schema_version: int = SCHEMA_VERSION
 
     def differences(self, other: Self) -> list[str]:
@@ -150,7 +175,7 @@ class TraceHeader:
         """The tables of this folder, less the omitted columns."""
         return {
             name: pa.schema([field for field in schema if f"{name}.{field.name}" not in self.omitted])
-            for name, schema in TABLES.items()
+            for name, schema in (TABLES | {group: GROUPS[group] for group in self.groups}).items()
         }
 
     def schema(self, table: str, columns: Sequence[str] | None = None) -> pa.Schema:
@@ -161,5 +186,9 @@ class TraceHeader:
                     f"these traces leave {table}.{column} out for privacy, but it is needed here; "
                     "collect with privacy=tokens"
                 )
+        if table in GROUPS and table not in self.groups:
+            raise InputError(
+                f"these traces hold no labels of {table}; collect, or relabel them, with --{table}.labels true"
+            )
         schema = self.schemas[table]
         return schema if columns is None else pa.schema([schema.field(column) for column in columns])

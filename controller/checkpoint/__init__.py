@@ -5,6 +5,7 @@ from .bundle import SelectorBundle
 from .config import HASHED_FILES, SelectorConfig
 from .folder import Checkpoint
 from .saving import require_replaceable, save_checkpoint
+from .shapes import ShapesCheckpoint, ShapesConfig
 
 __all__ = [
     "HASHED_FILES",
@@ -12,6 +13,8 @@ __all__ = [
     "Checkpoint",
     "SelectorBundle",
     "SelectorConfig",
+    "ShapesCheckpoint",
+    "ShapesConfig",
     "require_replaceable",
     "save_checkpoint",
 ]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..console import print_json, print_table
-from ..learned.scorer import OUTPUT_NAMES
+from ..learned.scorer import INPUT_NAME
 from .folder import Checkpoint
 from .hub import download
 from .saving import require_replaceable
+from .shapes import ShapesCheckpoint, is_shapes
 
 
 def inspect(folder: Path) -> None:
@@ -19,9 +20,13 @@ def inspect(folder: Path) -> None:
     Args:
         folder: Checkpoint folder
     """
-    checkpoint = Checkpoint.read(folder)
+    checkpoint = _read(folder)
     config = {name: value for name, value in asdict(checkpoint.config).items() if name != "provenance"}
-    facts = {**config, "heads": OUTPUT_NAMES, "weights": sum(value.size for value in checkpoint.weights.values())}
+    facts = {
+        **config,
+        "heads": sorted(checkpoint.golden.keys() - {INPUT_NAME}),
+        "weights": sum(value.size for value in checkpoint.weights.values()),
+    }
     facts |= {"metrics": checkpoint.metrics, "versions": checkpoint.config.provenance.get("versions")}
     print_table(f"Checkpoint {folder}", [{"fact": name, "value": _shown(value)} for name, value in facts.items()])
     print_json({**_report("inspect", folder, checkpoint), **facts, "provenance": checkpoint.config.provenance})
@@ -33,7 +38,7 @@ def verify(folder: Path) -> None:
     Args:
         folder: Checkpoint folder
     """
-    print_json(_report("verify", folder, Checkpoint.read(folder)))
+    print_json(_report("verify", folder, _read(folder)))
 
 
 def push(folder: Path, repo: str, private: bool = False) -> None:
@@ -44,7 +49,7 @@ def push(folder: Path, repo: str, private: bool = False) -> None:
         repo: Hub id, as user/name
         private: Make a new repository private
     """
-    checkpoint = Checkpoint.read(folder)
+    checkpoint = _read(folder)
     commit = checkpoint.push_to_hub(repo, private=private)
     print_json({**_report("push", folder, checkpoint), "repo": repo, "commit": commit})
 
@@ -59,7 +64,7 @@ def pull(repo: str, out: Path, revision: str | None = None) -> None:
     """
     require_replaceable(out)
     fetched = download(repo, revision)
-    checkpoint = Checkpoint.read(fetched)
+    checkpoint = _read(fetched)
     checkpoint.save_pretrained(out)
     print_json({**_report("pull", out, checkpoint), "repo": repo, "commit": fetched.name})
 
@@ -67,7 +72,12 @@ def pull(repo: str, out: Path, revision: str | None = None) -> None:
 ACTIONS = {"inspect": inspect, "verify": verify, "push": push, "pull": pull}
 
 
-def _report(action: str, folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+def _read(folder: Path) -> Checkpoint | ShapesCheckpoint:
+    """A checkpoint of either kind."""
+    return ShapesCheckpoint.read(folder) if is_shapes(folder) else Checkpoint.read(folder)
+
+
+def _report(action: str, folder: Path, checkpoint: Checkpoint | ShapesCheckpoint) -> dict[str, Any]:
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in checkpoint.files.items()}
     golden = {"golden_vectors": len(next(iter(checkpoint.golden.values()))), "golden_miss": checkpoint.golden_miss}
     return {"command": f"checkpoint {action}", "folder": str(folder), "verified": True, **golden, "sha256": hashes}

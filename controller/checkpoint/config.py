@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from ..contract import RANKED_SCHEMES
 from ..errors import InputError
@@ -16,6 +17,7 @@ SCHEMA_VERSION = 5  # 4 said "law" for the drafting scheme and "clairvoyant" for
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 MAX_NAME_LENGTH = 200
+SHAPES_KIND = "shapes"  # of a checkpoint that `shapes` reads
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,13 @@ class SelectorConfig:
     schema_version: int = SCHEMA_VERSION
 
 
-def config_json(config: SelectorConfig, files: dict[str, bytes]) -> bytes:
+class SavedConfig(Protocol):
+    """A frozen dataclass that becomes `config.json`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def config_json(config: SavedConfig, files: dict[str, bytes]) -> bytes:
     """`config.json` for `files`, sealed."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return json.dumps(seal({**asdict(config), "sha256": hashes}), indent=1).encode()
@@ -49,26 +57,13 @@ def seal(fields: dict[str, Any]) -> dict[str, Any]:
 def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
     """The config and the hash of each file; versions are checked before all fields that depend on them."""
     fields = parse_object(content, CONFIG_FILE)
-    schema, features = fields.get("schema_version"), fields.get("feature_version")
-    if not isinstance(schema, int) or not isinstance(features, int):
-        raise InputError("config.json names no versions; the folder is damaged or no checkpoint")
-    if schema != SCHEMA_VERSION:
+    if fields.get("kind") == SHAPES_KIND:
         raise InputError(
-            f"the folder has schema {schema}, this build reads {SCHEMA_VERSION}; "
-            f"{'update treewright' if schema > SCHEMA_VERSION else 'retrain the selector'}"
+            "it chooses the shapes of sampled trees, not those of the walk; name the verifier they are for, such as "
+            "speculation.verifier=traversal"
         )
-    hashes = fields.get("sha256")
-    if not isinstance(hashes, dict) or set(hashes) != {*HASHED_FILES, CONFIG_FILE}:
-        raise InputError("config.json does not list the hash of every file; the folder is damaged")
-    if features != FEATURE_VERSION or fields.get("features") != list(FEATURES):
-        raise InputError(
-            f"it needs feature set {features}, this build computes {FEATURE_VERSION}; retrain the selector"
-        )
-    if seal(fields)["sha256"] != hashes:
-        raise InputError("config.json does not match its own SHA-256; the folder is damaged")
-    del fields["sha256"]
+    hashes = open_seal(fields, SCHEMA_VERSION, FEATURE_VERSION, FEATURES)
     try:
-        fields["features"] = tuple(fields["features"])
         config = SelectorConfig(**{**fields, "limits": TreeLimits(**fields["limits"])})
     except (KeyError, TypeError) as error:
         raise InputError(f"config.json has missing or unknown fields ({error}); the folder is damaged") from error
@@ -76,18 +71,50 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
     return config, hashes
 
 
+def open_seal(
+    fields: dict[str, Any], schema_version: int, feature_version: int, names: Sequence[str]
+) -> dict[str, str]:
+    """The hash of each file, taken out of the `fields` of a config; InputError unless all is sealed and of these
+    versions, and its features have these names."""
+    schema, features = fields.get("schema_version"), fields.get("feature_version")
+    if not isinstance(schema, int) or not isinstance(features, int):
+        raise InputError("config.json names no versions; the folder is damaged or no checkpoint")
+    if schema != schema_version:
+        raise InputError(
+            f"the folder has schema {schema}, this build reads {schema_version}; "
+            f"{'update treewright' if schema > schema_version else 'retrain the selector'}"
+        )
+    hashes = fields.get("sha256")
+    if not isinstance(hashes, dict) or set(hashes) != {*HASHED_FILES, CONFIG_FILE}:
+        raise InputError("config.json does not list the hash of every file; the folder is damaged")
+    if features != feature_version or fields.get("features") != list(names):
+        raise InputError(
+            f"it needs feature set {features}, this build computes {feature_version}; retrain the selector"
+        )
+    if seal(fields)["sha256"] != hashes:
+        raise InputError("config.json does not match its own SHA-256; the folder is damaged")
+    del fields["sha256"]
+    fields["features"] = tuple(fields["features"])
+    return hashes
+
+
+def check_pair(pair: object, tokenizer_sha256: object, provenance: object) -> None:
+    """InputError for the first of these that is not what a checkpoint of any kind says about its pair."""
+    if not isinstance(pair, str) or not pair.isprintable() or len(pair) > MAX_NAME_LENGTH:
+        raise InputError(f"the pair's name is a printable line of at most {MAX_NAME_LENGTH} letters; retrain")
+    if not isinstance(tokenizer_sha256, str) or not re.fullmatch("[0-9a-f]{64}", tokenizer_sha256):
+        raise InputError("tokenizer_sha256 is no SHA-256; retrain")
+    if not isinstance(provenance, dict):
+        raise InputError("provenance is no JSON object; retrain")
+
+
 def _check(config: SelectorConfig) -> None:
     """InputError for the first value out of its range."""
-    if not isinstance(config.pair, str) or not config.pair.isprintable() or len(config.pair) > MAX_NAME_LENGTH:
-        raise InputError(f"the pair's name is a printable line of at most {MAX_NAME_LENGTH} letters; retrain")
+    check_pair(config.pair, config.tokenizer_sha256, config.provenance)
     if config.scheme not in tuple(RANKED_SCHEMES):
         raise InputError(f"the scheme is one of {', '.join(RANKED_SCHEMES)}, got {config.scheme!r}; update or retrain")
-    if not isinstance(config.tokenizer_sha256, str) or not re.fullmatch("[0-9a-f]{64}", config.tokenizer_sha256):
-        raise InputError("tokenizer_sha256 is no SHA-256; retrain")
     for name, largest in asdict(LARGEST).items():
         value = getattr(config.limits, name)
         if type(value) is not type(largest) or value > largest:
             kind = "true or false" if largest is True else f"a whole number up to {largest}"
             raise InputError(f"tree limit {name} is {kind}, got {value!r}; retrain")
-    if not isinstance(config.provenance, dict):
-        raise InputError("provenance is no JSON object; retrain")

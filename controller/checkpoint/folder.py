@@ -5,6 +5,7 @@ Data, not code: JSON, safetensors and ONNX, hashed in `config.json`, checked aga
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -12,7 +13,7 @@ from typing import Self
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from ..errors import InputError, first_line
+from ..errors import InputError, first_line, named
 from ..trees.tree import Array
 from . import hub
 from .baselines import Baselines
@@ -46,24 +47,15 @@ class Checkpoint(SelectorBundle):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read and verify a folder, or the older checkpoint where a replacement was interrupted."""
-        if not path.exists() and (retired := retired_name(path.resolve())).exists():
-            path = retired
-        if not (path / CONFIG_FILE).is_file():
-            raise InputError(f"{path} is no checkpoint folder (no config.json); run `treewright train` to make one")
-        try:
+        path = found_folder(path)
+        with named(f"checkpoint {path}"):
             return cls._parse(path)
-        except InputError as error:
-            raise InputError(f"checkpoint {path}: {error}") from error
 
     @classmethod
     def _parse(cls, path: Path) -> Self:
         config, hashes = parse_config(read_file(path / CONFIG_FILE))
-        files = {name: read_file(path / name) for name in HASHED_FILES}
-        for name, content in files.items():
-            if hashlib.sha256(content).hexdigest() != hashes[name]:
-                raise InputError(f"{name} does not match its SHA-256 in config.json; the folder is damaged")
-        weights = _parse_tensors(files, "model.safetensors")
-        golden = _parse_tensors(files, "golden.safetensors")
+        files = read_hashed(path, hashes)
+        weights, golden = (parse_tensors(files, name) for name in ("model.safetensors", "golden.safetensors"))
         return cls(
             config=config,
             graph=files["model.onnx"],
@@ -73,7 +65,7 @@ class Checkpoint(SelectorBundle):
             metrics=parse_object(files["metrics.json"], "metrics.json"),
             files=files,
             golden_miss=check_graph(files["model.onnx"], weights, golden),
-            card=read_file(path / CARD_FILE).decode(errors="replace") if (path / CARD_FILE).exists() else "",
+            card=read_card(path),
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -87,7 +79,29 @@ class Checkpoint(SelectorBundle):
             return hub.upload(repo_id, Path(scratch) / "checkpoint", private=private)
 
 
-def _parse_tensors(files: dict[str, bytes], name: str) -> dict[str, Array]:
+def found_folder(path: Path) -> Path:
+    """The folder, or the older checkpoint where a replacement was interrupted; InputError where it is none."""
+    if not path.exists() and (retired := retired_name(path.resolve())).exists():
+        path = retired
+    if not (path / CONFIG_FILE).is_file():
+        raise InputError(f"{path} is no checkpoint folder (no config.json); run `treewright train` to make one")
+    return path
+
+
+def read_hashed(path: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of a folder beside its config, each as it was hashed."""
+    files = {name: read_file(path / name) for name in HASHED_FILES}
+    for name, content in files.items():
+        if hashlib.sha256(content).hexdigest() != hashes[name]:
+            raise InputError(f"{name} does not match its SHA-256 in config.json; the folder is damaged")
+    return files
+
+
+def read_card(path: Path) -> str:
+    return read_file(path / CARD_FILE).decode(errors="replace") if (path / CARD_FILE).exists() else ""
+
+
+def parse_tensors(files: dict[str, bytes], name: str) -> dict[str, Array]:
     try:
         return load_safetensors(files[name])
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:

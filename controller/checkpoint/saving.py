@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError, first_line
 from ..files import atomic_write
-from .config import CONFIG_FILE, HASHED_FILES, SelectorConfig, config_json
+from .config import CONFIG_FILE, HASHED_FILES, SavedConfig, config_json
 from .strict_json import parse_object
 
 CARD_FILE = "README.md"  # not hashed: people edit cards, and nothing reads them
@@ -15,7 +15,7 @@ MAX_FILE_BYTES = 64 << 20
 MAX_JSON_BYTES = 4 << 20
 
 
-def save_checkpoint(folder: Path, config: SelectorConfig, files: dict[str, bytes], card: str) -> None:
+def save_checkpoint(folder: Path, config: SavedConfig, files: dict[str, bytes], card: str) -> None:
     """Write the folder whole or not at all: fill a temporary one beside it, then rename.
 
     A folder cannot replace another in one step. After a kill between the two renames, the older checkpoint is at

@@ -1,13 +1,11 @@
 """The selector's network: features of a drafted node to what the target will do there."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-# Share of the training rows beyond each bound of a feature.
-OUTLIERS = 1e-3
+from .standardised import StandardisedModel
+
 # Certain in float32, and its exponential still a number.
 MOST_LOG_ODDS = 40.0
 
@@ -19,7 +17,7 @@ class Predictions(NamedTuple):
     coverage: Tensor  # [n, W] its next token is the rank-w child, given that the text runs through the node
 
 
-class SelectorModel(nn.Module):
+class SelectorModel(StandardisedModel):
     """A small perceptron over standardised features with two heads on one trunk.
 
     Acceptance is answered node by node; what it is among siblings follows from all their answers. Coverage needs no
@@ -27,42 +25,14 @@ class SelectorModel(nn.Module):
     before anything is drafted whether to speculate at all.
     """
 
-    low: Tensor  # [F] features are clipped to the bulk of the training features, so that no stray one dominates
-    high: Tensor  # [F]
-    mean: Tensor  # [F] of the clipped training features
-    scale: Tensor  # [F]
-
     def __init__(self, num_features: int, width: int, hidden_size: int = 32):
-        super().__init__()
-        self.register_buffer("low", torch.full((num_features,), torch.finfo().min))
-        self.register_buffer("high", torch.full((num_features,), torch.finfo().max))
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("scale", torch.ones(num_features))
-        self.trunk = nn.Sequential(
-            nn.Linear(num_features, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size), nn.SiLU()
-        )
+        super().__init__(num_features, hidden_size)
         self.accept_head = nn.Linear(hidden_size, 1)
         self.coverage_head = nn.Linear(hidden_size, width + 1)  # the last class: none of the candidates
 
-    def standardise(self, features: Tensor, held: Sequence[int] = ()) -> None:
-        """Take bounds, mean and scale from training features [n, F], all finite; a constant one keeps scale 1.
-
-        A column of `held` gets an infinite scale: whatever its value, the network sees its mean.
-        """
-        ordered = features.sort(dim=0).values
-        outliers = int(len(features) * OUTLIERS)
-        self.low.copy_(ordered[outliers])
-        self.high.copy_(ordered[-1 - outliers])
-        clipped = features.clamp(self.low, self.high)
-        scale = clipped.std(dim=0)
-        self.mean.copy_(clipped.mean(dim=0))
-        self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
-        self.scale[list(held)] = torch.inf
-
     def logits(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """[n] log-odds of acceptance and [n, W + 1] unnormalised coverage scores for features [n, F]."""
-        clipped = torch.minimum(torch.maximum(features, self.low), self.high)
-        hidden = self.trunk((clipped - self.mean) / self.scale)
+        hidden = self.hidden(features)
         return self.accept_head(hidden).squeeze(-1), self.coverage_head(hidden)
 
     def forward(self, features: Tensor) -> Predictions:

@@ -6,12 +6,16 @@ only.
 
 from functools import partial
 
+from ..checkpoint import ShapesCheckpoint
 from ..contract import HYBRID, IID_PATHS, SAMPLED_SCHEMES, VERIFIERS, Scheme, VerifierTerms
 from ..policies.delayed import sampled_shape
+from ..policies.learned_shapes import learned_shapes
+from ..pricing.latency import LatencyTable
 from .grids import NUM_TRIALS
 from .plan import PolicyPlan
 from .tuned import PolicySettings
 
+LEARNED_SHAPES = "learned shapes"
 SHAPES = ((2, 1, 2), (2, 0, 2), (2, 0, 3), (3, 0, 2), (4, 0, 2), (2, 2, 2), (3, 1, 3), (4, 2, 3))
 TRUNKS = ((2, 3, 0), (2, 1, 0), (2, 2, 0), (2, 4, 0), (2, 6, 0), (3, 2, 0), (3, 4, 0), (4, 3, 0))
 # For verifiers that use one draw per node: they are best on one path, where replacement makes no difference.
@@ -33,6 +37,17 @@ def verifier_grids() -> dict[tuple[str, str], list[PolicyPlan]]:
                 assert len(shapes) == NUM_TRIALS
                 grids[verifier.name, scheme.name] = [_plan(verifier, scheme, shape) for shape in shapes]
     return grids
+
+
+def shaped_plans(checkpoint: ShapesCheckpoint, table: LatencyTable) -> dict[tuple[str, str], list[PolicyPlan]]:
+    """The one plan of every verifier whose shapes the checkpoint chooses, by (family, scheme)."""
+    scheme = checkpoint.config.scheme
+    return {
+        (family := f"{verifier}, {LEARNED_SHAPES}", scheme): [
+            PolicyPlan(family, scheme, {}, partial(learned_shapes, checkpoint, verifier, table), verifier)
+        ]
+        for verifier in checkpoint.config.verifiers
+    }
 
 
 def _plan(verifier: VerifierTerms, scheme: Scheme, shape: tuple[int, int, int]) -> PolicyPlan:

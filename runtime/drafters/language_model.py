@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
-from ..engines.base import CHUNK, FEW, CachedModel, Session, append_text, append_texts
+from ..engines.base import CHUNK, FEW, CachedModel, Session, append_last, append_text, append_texts
 from ..machine.transfer import to_device
 from ..processing import processed
 from ..sampling import TokenSampler
@@ -37,6 +37,7 @@ class LanguageModelDrafter:
         self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
         self._unread: list[Array] = []
         self._rows = TreeRows(0)
+        self._roots_read: Tensor | None = None  # [B, 1, V] logits of this step's roots, read before the first expand
         self.draft_rows: list[dict[int, Tensor]] = []
 
     def prepare(self, num_slots: int, frontier: int) -> None:
@@ -66,15 +67,26 @@ class LanguageModelDrafter:
         append_text(self._session.model, slot, self._unread[slot][:num_tokens])
         self._unread[slot] = self._unread[slot][num_tokens:]
 
+    def read_roots(self, sampler: TokenSampler) -> tuple[Tensor, Tensor]:
+        """See `agreement.RootReader`; the first expand of the step uses these rows."""
+        unread = self._unread[: len(sampler.samplings)]
+        logits = append_last(self._session.model, unread, 2)
+        for slot in range(len(unread)):
+            self._unread[slot] = unread[slot][:0]
+        self._roots_read = logits[:, 1:].clone()
+        log_probs = sampler.log_probs(logits)
+        return log_probs[:, 0], log_probs[:, 1]
+
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         nodes, entries = distinct(frontier) if self.scheme.sampled else (frontier, None)
         if tree.tokens.shape[1] == 1:
+            roots_read = self._roots_read
             self.forget_tree(len(tree.tokens))
             if entries is None:
                 frontier = nodes = self._without_long_reads(nodes)
                 if (nodes < 0).all():
                     return tree
-            logits = self._root_logits(nodes)
+            logits = self._root_logits(nodes) if roots_read is None else roots_read
         else:
             logits = self._node_logits(tree, nodes)
         logits = processed(sampler.processors, tree, nodes, logits, of_target=False)
@@ -145,6 +157,7 @@ class LanguageModelDrafter:
     def forget_tree(self, num_trees: int) -> None:
         """Begin a step of `num_trees` trees."""
         self._rows = TreeRows(num_trees)
+        self._roots_read = None
         self.draft_rows = [{} for _ in range(num_trees)]
 
 

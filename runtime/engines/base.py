@@ -136,7 +136,12 @@ def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
 
 def append_texts(model: CachedModel, tokens: list[Array]) -> Tensor:
     """The same for the first slots at once, of which some have tokens; [B, V], of which rows of the others mean
-    nothing.
+    nothing."""
+    return append_last(model, tokens, 1)[:, 0]
+
+
+def append_last(model: CachedModel, tokens: list[Array], num_rows: int) -> Tensor:
+    """The same, [B, num_rows, V] after the last one or two tokens; a row before the first of some tokens means nothing.
 
     Sequences longer than a chunk, or that would pad the others to twice the work, are first read alone.
     """
@@ -144,27 +149,27 @@ def append_texts(model: CachedModel, tokens: list[Array]) -> Tensor:
     is_even = model.packs or counts.max() * len(tokens) <= 2 * counts.sum()
     alone: dict[int, Tensor] = {}
     for slot in np.nonzero(counts > (CHUNK if is_even else FEW))[0].tolist():
-        row = append_text(model, slot, tokens[slot])
-        assert row is not None
-        alone[slot], counts[slot] = row.clone(), 0
+        parts = (tokens[slot][:-1], tokens[slot][-1:]) if num_rows > 1 else (tokens[slot],)
+        rows = [row.clone() for part in parts if (row := append_text(model, slot, part)) is not None]
+        alone[slot], counts[slot] = torch.stack(rows), 0
     if not counts.any():
-        last_rows = next(iter(alone.values())).expand(len(tokens), -1)
+        last_rows = next(iter(alone.values())).expand(len(tokens), -1, -1)
     else:
-        last_rows = _append_block(
-            model, [text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)]
-        )
+        unread = [text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)]
+        last_rows = _append_block(model, unread, num_rows)
     return torch.stack([alone.get(slot, row) for slot, row in enumerate(last_rows)]) if alone else last_rows
 
 
-def _append_block(model: CachedModel, tokens: list[Array]) -> Tensor:
+def _append_block(model: CachedModel, tokens: list[Array], num_rows: int) -> Tensor:
     """The same, in one forward."""
     block, real = ending_together(tokens)
     counts = real.sum(axis=1)
     positions = model.lengths[: len(tokens), None] + real.cumsum(axis=1) - 1
-    logits = model.forward(block, positions, chain(real), num_logits=1, real=real)
+    num_logits = min(num_rows, block.shape[1])
+    logits = model.forward(block, positions, chain(real), num_logits=num_logits, real=real)
     rows = np.arange(block.shape[1])
     model.commit(np.where(rows < counts[:, None], rows + (len(rows) - counts)[:, None], -1))
-    return logits[:, 0]
+    return logits if num_logits == num_rows else logits.expand(-1, num_rows, -1)
 
 
 def ending_together(texts: Sequence[Array]) -> tuple[Array, Array]:

@@ -4,8 +4,9 @@ In a tree of K i.i.d. paths, what a verifier does below a node on the text depen
 of the K paths run through the node. Along a text that the target wrote, the chance of each multiplicity is a small
 vector, and its sum after d tokens, over the text's own probability, is the chance that at least d draft tokens are
 accepted *given that this will be the text*. Its mean over texts is the exact block efficiency of
-every (K, L1, L2), from one teacher-forced pass of each model. The texts have to be drawn at the sampling settings the
-labels are for. Each entry lies in [0, 1]. There is no such form for Traversal; a chain of it is block verification.
+every (K, L1, L2), from one teacher-forced pass of each model. This module reduces the rows over the vocabulary to a
+small matrix per position; `train.shapes.survival` multiplies those. The texts have to be drawn at the sampling
+settings the labels are for. There is no such form for Traversal; a chain of it is block verification.
 """
 
 from collections.abc import Callable
@@ -20,11 +21,6 @@ from .acceptance import normalised, spectr_residual, spectr_shares
 # (target_probs [n, V], draft_probs [n, V], tokens [n], num_draws) -> [n, num_draws + 1]: by m, the chance that the
 # token is emitted and drawn m times
 Multiplicities = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-
-
-def walk_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
-    target_prob, draft_prob = _picked(target_probs, tokens), _picked(draft_probs, tokens)
-    return target_prob[:, None] * _binomial(draft_prob, num_draws)
 
 
 def naive_tree_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_draws: int) -> Tensor:
@@ -52,7 +48,6 @@ def spectr_multiplicities(target_probs: Tensor, draft_probs: Tensor, tokens: Ten
 
 
 MULTIPLICITIES: dict[str, Multiplicities] = {
-    "walk": walk_multiplicities,
     "naive-tree": naive_tree_multiplicities,
     "specinfer": specinfer_multiplicities,
     "spectr": spectr_multiplicities,
@@ -68,46 +63,20 @@ def transfer_matrices(
     """
     rows = [multiplicities(target_probs, draft_probs, tokens, count)[:, 1:] for count in range(1, num_paths + 1)]
     matrices = torch.stack([pad(row, (0, num_paths - row.shape[1])) for row in rows], dim=1)
-    return matrices / _picked(target_probs, tokens)[:, None, None]
+    return over_target(matrices, target_probs, tokens)
 
 
-def tree_survival(matrices: Tensor, num_paths: int, max_depth: int) -> Tensor:
-    """[n, max_depth]: chance that the tree of `num_paths` paths drafted before each token is accepted to depth 1, 2,
-    ... given the text that follows; NaN where the text ends earlier. With one path, the chain of the same verifier."""
-    length, largest, _ = matrices.shape
-    survival = matrices.new_full((length, max_depth), torch.nan)
-    state = matrices.new_zeros((length, largest))
-    state[:, num_paths - 1] = 1.0
-    for depth in range(min(max_depth, length)):
-        state = torch.einsum("nk,nkm->nm", state[: length - depth], matrices[depth:])
-        survival[: length - depth, depth] = state.sum(-1)
-    return survival
+def token_ratios(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor) -> Tensor:
+    """[n]: the drafter's probability of each token over the target's, from which a chain follows: under naive
+    verification by min(1, q / p), under block verification by the least product up to each depth."""
+    return over_target(_picked(draft_probs, tokens), target_probs, tokens)
 
 
-def block_survival(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, max_depth: int) -> Tensor:
-    """[n, max_depth]: the same of a chain under block verification, min over j <= d of the product of q / p to j."""
-    ratios = _picked(draft_probs, tokens) / _picked(target_probs, tokens)
-    length = len(ratios)
-    survival = ratios.new_full((length, max_depth), torch.nan)
-    product, least = torch.ones_like(ratios), torch.ones_like(ratios)
-    for depth in range(min(max_depth, length)):
-        product = product[: length - depth] * ratios[depth:]
-        least = torch.minimum(least[: length - depth], product)
-        survival[: length - depth, depth] = least
-    return survival
-
-
-def delayed_survival(chains: Tensor, trees: Tensor, trunk_length: int, branch_length: int) -> Tensor:
-    """[n, L1 + L2]: the same of a trunk of `trunk_length` and then the branches of `trees`; sum it over the depths and
-    add 1 for the block efficiency.
-
-    `chains` and `trees` [n, ...] are of one path and of K, so that every (K, L1, L2) is read off K + 1 tables.
-    """
-    if trunk_length == 0:
-        return trees[:, :branch_length]
-    trunk = chains[:, :trunk_length]
-    behind = pad(trees[trunk_length:, :branch_length], (0, 0, 0, min(trunk_length, len(trees))), value=torch.nan)
-    return torch.cat((trunk, trunk[:, -1:] * behind), dim=1)
+def over_target(values: Tensor, target_probs: Tensor, tokens: Tensor) -> Tensor:
+    """`values` [n, ...] over the target's probability of `tokens` [n]; 0 where that is 0, by rounding alone, since the
+    target wrote the text."""
+    probs = _picked(target_probs, tokens).view(-1, *[1] * (values.dim() - 1))
+    return torch.where(probs > 0, values / probs, 0.0)
 
 
 def _in_turn(accepted: list[Tensor], refused: list[Tensor], draft_prob: Tensor, last: Tensor) -> Tensor:

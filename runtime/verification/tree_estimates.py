@@ -1,40 +1,12 @@
-"""Block efficiency from drafted trees and the target's rows over them, with the verifier's coins integrated out.
+"""Accepted lengths of Traversal from drafted trees and the target's rows over them, with its coins integrated out.
 
-Each is an unbiased label of the shape the tree was drawn under; what varies is only the draw of the tree. All need
-shapes that were settled before anything was drawn.
+They are unbiased labels of the shape a tree was drawn under, and of every smaller one; what varies is only the draw of
+the tree. The shape has to be settled before anything is drawn.
 """
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
 from ...controller.trees.tree import Array
-from .base import StopDistribution
 from .rejection import acceptance, weighted_residual
 from .sampled_tree import SampledTree
-
-# (target_probs [V], draft_probs [V], num_draws) -> expected acceptance of the node
-NodeAcceptance = Callable[[Tensor, Tensor, int], Tensor]
-
-
-def drafted_efficiency(distribution: StopDistribution, depths: Array) -> float:
-    """1 + sum of stop * depth of one tree, `depths` [N]: what its verification commits in expectation."""
-    return 1.0 + float((distribution.stop * torch.from_numpy(depths).to(distribution.stop)).sum())
-
-
-def integrated_efficiency(tree: SampledTree, distribution: StopDistribution, acceptance: NodeAcceptance) -> float:
-    """The same for a top-down verifier of i.i.d. draws, with the draws of the last level integrated out as well.
-
-    1 + sum over inner nodes of P(reached, given the tree) times the node's expected `acceptance`. The children of the
-    deepest inner nodes count by their expectation alone: the least variance of these, and no need for their rows.
-    """
-    reach = distribution.stop.tolist()
-    for node in range(tree.num_nodes - 1, 0, -1):  # a walk that stops below a node went through it
-        reach[tree.parent(node)] += reach[node]
-    inner = [node for node in range(tree.num_nodes) if tree.draws(node)]
-    rows = ((tree.target_probs(node), tree.draft_probs(node), len(tree.draws(node))) for node in inner)
-    return 1.0 + sum(reach[node] * float(acceptance(*row)) for node, row in zip(inner, rows, strict=True))
 
 
 def traversal_chances(tree: SampledTree) -> list[float]:

@@ -199,3 +199,20 @@ def test_texts_that_an_older_server_has_not_sealed_are_read(tmp_path):
     journal.append(rows.typed({"texts": text}))
     journal.close()
     assert read_texts(folder.path).table.to_pylist() == text
+
+
+def test_labels_of_shapes_are_added_to_the_texts_that_were_sampled(collected, tmp_path):
+    again = relabelled(
+        collected.path, tmp_path / "again", "--shapes.labels", "true", "--shapes.every", "5", "--draws", "2"
+    )
+    sampled = [row for row in collected.read("positions").to_pylist() if row["draw"] == 0 and row["temperature"] > 0]
+    labels = again.read("shapes").to_pylist()
+    names = ["text_id", "position", "temperature", "top_p", "target_log_prob"]
+    assert [[row[name] for name in names] for row in labels] == [[row[name] for name in names] for row in sampled]
+    assert sum(len(row["traversal"]) == 216 for row in labels) == 2 * len({row["text_id"] for row in labels})
+    assert again.read("positions") == collected.read("positions")
+
+
+def test_labels_of_shapes_of_greedy_texts_alone_are_refused(tmp_path, capsys):
+    arguments = ["collect", "--out", tmp_path / "out", "--texts.temperatures", "[0.0]", "--shapes.labels", "true"]
+    refused(arguments, "shapes.labels are of texts drawn at temperatures above 0, and there are none", capsys)

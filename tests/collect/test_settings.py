@@ -4,6 +4,7 @@ from math import inf, nan
 
 import pytest
 from treewright.collect.labels.envelopes import EnvelopeConfig
+from treewright.collect.labels.shapes import ShapeConfig
 from treewright.collect.make_pair.settings import CutConfig, ModelSize, PairFitConfig, PairShape
 from treewright.collect.measure.bench.settings import BenchConfig
 from treewright.collect.measure.profile import ProfileConfig
@@ -31,6 +32,7 @@ EDGES = {  # class: field, what it takes, what it refuses
         "frontier": ([1], [0]),
         "schemes": ([("fixed",), ("coupled", "fixed")], [(), ("iid-paths",), ("coupled", "x"), ("fixed", "fixed")]),
     },
+    ShapeConfig: {"every": ([1], [0]), "trees": ([0, 1], [-1])},
     BenchConfig: {
         "temperatures": ([(0.0,), (0.6, 1.0)], [(), (-1.0,), (nan,), (1.0, 1.0), (1.0, 1.00000001)]),
         "max_tokens": ([1], [0]),
@@ -65,7 +67,11 @@ EDGES = {  # class: field, what it takes, what it refuses
     },
 }
 FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
-UNBOUNDED = {BenchConfig: {"fixed_scheme", "inside_generate", "verifiers"}, PairFitConfig: {"compile"}}  # yes or no
+UNBOUNDED = {  # yes or no
+    BenchConfig: {"fixed_scheme", "inside_generate", "shapes", "verifiers"},
+    PairFitConfig: {"compile"},
+    ShapeConfig: {"labels"},
+}
 
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS, ids=lambda value: getattr(value, "__name__", value))

@@ -5,20 +5,18 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
-from treewright.runtime.verification.acceptance import (
+from closed_forms import (
     ACCEPTANCES,
     acceptance_ceiling,
     best_tokens,
-    normalised,
-)
-from treewright.runtime.verification.branching import (
     greedy_plus_one_branching,
     naive_branching,
     specinfer_branching,
     spectr_branching,
     walk_branching,
 )
+from scipy.optimize import linprog
+from treewright.runtime.verification.acceptance import normalised
 from treewright.runtime.verification.khisti import winners
 from treewright.runtime.verification.rejection import acceptance, residual
 

@@ -3,25 +3,15 @@
 import itertools
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
+from closed_forms import naive_branching, specinfer_branching, spectr_branching
 from tables import TableModel, draws
-from treewright.runtime.verification.branching import (
-    naive_branching,
-    specinfer_branching,
-    spectr_branching,
-    walk_branching,
-)
-from treewright.runtime.verification.rollouts import (
-    MULTIPLICITIES,
-    block_survival,
-    delayed_survival,
-    transfer_matrices,
-    tree_survival,
-)
+from treewright.runtime.verification.rollouts import MULTIPLICITIES, token_ratios, transfer_matrices
+from treewright.train.shapes.survival import block_survival, delayed_survival, naive_survival, tree_survival
 
 BRANCHINGS = {
-    "walk": walk_branching,
     "naive-tree": naive_branching,
     "specinfer": specinfer_branching,
     "spectr": spectr_branching,
@@ -73,7 +63,7 @@ def texts(target, drafter, length):
 def rollout_mean(name, target, drafter, num_paths, trunk_length, branch_length):
     total = 0.0
     for weight, target_probs, draft_probs, tokens in texts(target, drafter, trunk_length + branch_length):
-        matrices = transfer_matrices(MULTIPLICITIES[name], target_probs, draft_probs, tokens, num_paths)
+        matrices = transfer_matrices(MULTIPLICITIES[name], target_probs, draft_probs, tokens, num_paths).numpy()
         chains = tree_survival(matrices, 1, max(1, trunk_length))
         trees = tree_survival(matrices, num_paths, branch_length)
         survival = delayed_survival(chains, trees, trunk_length, branch_length)[0]
@@ -94,17 +84,20 @@ def test_texts_of_the_target_give_the_mean_over_all_drafted_trees(name, shape):
 @pytest.mark.parametrize("name", ["naive-tree", "specinfer", "spectr"])
 def test_a_chain_survives_by_the_product_of_the_capped_ratios(name):
     for _, target_probs, draft_probs, tokens in texts(TableModel(1, 3), TableModel(2, 3), 3):
-        matrices = transfer_matrices(MULTIPLICITIES[name], target_probs, draft_probs, tokens, 2)
+        matrices = transfer_matrices(MULTIPLICITIES[name], target_probs, draft_probs, tokens, 2).numpy()
         ratios = (draft_probs / target_probs).gather(1, tokens[:, None])[:, 0].clamp_max(1.0)
-        torch.testing.assert_close(tree_survival(matrices, 1, 3)[0], ratios.cumprod(0), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(tree_survival(matrices, 1, 3)[0], ratios.cumprod(0), rtol=0, atol=1e-12)
+        naive = naive_survival(token_ratios(target_probs, draft_probs, tokens).numpy(), 3)
+        np.testing.assert_allclose(naive[0], ratios.cumprod(0), rtol=0, atol=1e-12)
 
 
 def test_shapes_deeper_than_the_rest_of_the_text_are_unknown():
     _, target_probs, draft_probs, tokens = next(texts(TableModel(1, 3), TableModel(2, 3), 4))
-    matrices = transfer_matrices(MULTIPLICITIES["specinfer"], target_probs, draft_probs, tokens, 2)
+    matrices = transfer_matrices(MULTIPLICITIES["specinfer"], target_probs, draft_probs, tokens, 2).numpy()
     survival = delayed_survival(tree_survival(matrices, 1, 3), tree_survival(matrices, 2, 3), 1, 3)
-    assert survival.isfinite().sum(dim=1).tolist() == [4, 3, 2, 1]
-    assert block_survival(target_probs, draft_probs, tokens, 3).isfinite().sum(dim=1).tolist() == [3, 3, 2, 1]
+    assert np.isfinite(survival).sum(axis=1).tolist() == [4, 3, 2, 1]
+    blocks = block_survival(token_ratios(target_probs, draft_probs, tokens).numpy(), 3)
+    assert np.isfinite(blocks).sum(axis=1).tolist() == [3, 3, 2, 1]
 
 
 def block_efficiency(target, drafter, length):
@@ -131,7 +124,7 @@ def test_block_verification_survives_by_the_least_product_of_ratios():
     for seed in range(3):
         target, drafter = TableModel(seed, 3), TableModel(seed + 10, 3)
         mean = sum(
-            weight * float(block_survival(target_probs, draft_probs, tokens, 3)[0].sum())
+            weight * float(block_survival(token_ratios(target_probs, draft_probs, tokens).numpy(), 3)[0].sum())
             for weight, target_probs, draft_probs, tokens in texts(target, drafter, 3)
         )
         assert 1.0 + mean == pytest.approx(block_efficiency(target, drafter, 3), abs=1e-12)
@@ -146,8 +139,8 @@ def test_the_two_token_example_of_block_verification():
     target, drafter = constant(1 / 3, 2 / 3), constant(2 / 3, 1 / 3)
     accepted = dict.fromkeys(("naive", "block"), 0.0)
     for weight, target_probs, draft_probs, tokens in texts(target, drafter, 2):
-        matrices = transfer_matrices(MULTIPLICITIES["specinfer"], target_probs, draft_probs, tokens, 1)
-        accepted["naive"] += weight * float(tree_survival(matrices, 1, 2)[0].sum())
-        accepted["block"] += weight * float(block_survival(target_probs, draft_probs, tokens, 2)[0].sum())
+        ratios = token_ratios(target_probs, draft_probs, tokens).numpy()
+        accepted["naive"] += weight * float(naive_survival(ratios, 2)[0].sum())
+        accepted["block"] += weight * float(block_survival(ratios, 2)[0].sum())
     assert accepted["naive"] == pytest.approx(10 / 9, abs=1e-12)
     assert accepted["block"] == pytest.approx(11 / 9, abs=1e-12)

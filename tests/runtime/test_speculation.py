@@ -76,7 +76,7 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
         ({"min_prob": 0.1}, "speculation.min_prob does nothing without speculation.tree or"),
         (LEARNED | {"path_prob": 0.1}, "speculation.path_prob does nothing without speculation.tree or"),
         (TREE | {"theta_scale": 0.7}, "speculation.theta_scale does nothing without speculation.selector"),
-        (TREE | {"verifier": "specinfer"}, "speculation.verifier does nothing without a sampled tree"),
+        (TREE | {"verifier": "specinfer"}, "speculation.verifier does nothing without speculation.sampled or"),
         ({"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
         (LEARNED | {"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
         (TREE | {"lookup": True, "scheme": "coupled"}, "speculation.lookup drafts without the drafter's noise"),

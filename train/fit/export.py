@@ -2,20 +2,22 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 import torch
+from torch import Tensor, nn
 
 from ...controller.learned.scorer import INPUT_NAME, OUTPUT_NAMES, open_session
-from ...controller.learned.torch_model import SelectorModel
 from ...controller.trees.tree import Array
 
 OPSET = 20
 
 
-def export_onnx(model: SelectorModel, num_features: int) -> bytes:
-    """The graph `features [nodes, F] -> accept_log_probs [nodes], coverage_log_probs [nodes, W]`, self-contained.
+def export_onnx(model: nn.Module, num_features: int, outputs: Sequence[str] = OUTPUT_NAMES) -> bytes:
+    """The graph from features [nodes, F] to the model's `outputs`, self-contained: of a selector accept_log_probs
+    [nodes] and coverage_log_probs [nodes, W].
 
     Node metadata is stripped: the exporter adds stack traces that hold the author's paths.
     """
@@ -28,7 +30,7 @@ def export_onnx(model: SelectorModel, num_features: int) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=list(OUTPUT_NAMES),
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("nodes", min=1, max=1 << 20)},),
             verbose=False,
         )
@@ -45,14 +47,17 @@ def export_onnx(model: SelectorModel, num_features: int) -> bytes:
     return graph.SerializeToString()
 
 
-def golden_vectors(model: SelectorModel, graph: bytes, features: Array) -> dict[str, Array]:
+def golden_vectors(
+    model: nn.Module, graph: bytes, features: Array, outputs: Sequence[str] = OUTPUT_NAMES
+) -> dict[str, Array]:
     """Inputs and the answers that every loader must reproduce; asserts that torch and the graph agree on them."""
     with torch.inference_mode():
-        answers = [answer.numpy() for answer in model(torch.from_numpy(features))]
-    exported = open_session(graph).run(OUTPUT_NAMES, {INPUT_NAME: features})
+        given = model(torch.from_numpy(features))
+    answers = [answer.numpy() for answer in ((given,) if isinstance(given, Tensor) else given)]
+    exported = open_session(graph).run(list(outputs), {INPUT_NAME: features})
     for ours, theirs in zip(answers, exported, strict=True):
         assert np.abs(np.asarray(theirs) - ours).max() < 1e-4, "the exported graph differs from the trained model"
     # safetensors writes raw memory, so transposed answers have to be made contiguous.
     return {INPUT_NAME: features} | {
-        name: np.ascontiguousarray(answer) for name, answer in zip(OUTPUT_NAMES, answers, strict=True)
+        name: np.ascontiguousarray(answer) for name, answer in zip(outputs, answers, strict=True)
     }

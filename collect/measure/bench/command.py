@@ -15,12 +15,12 @@ from ....controller.contract import RANKED_SCHEMES
 from ....controller.errors import InputError
 from ....controller.plans.grids import policy_families
 from ....controller.plans.plan import PolicyPlan
-from ....controller.plans.sampled_grids import verifier_grids
+from ....controller.plans.sampled_grids import shaped_plans, verifier_grids
 from ....controller.plans.setting import Setting, temperature_key
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.pair import Pair, PairConfig, load_pair
 from ....runtime.sampling import Sampling
-from ....runtime.selectors import read_selector
+from ....runtime.selectors import read_selector, read_shapes
 from ...prompts.prompt import Prompt, prompt_ids, prompt_request
 from ...prompts.sources import PromptConfig, load_prompts
 from ..profile import ProfileConfig
@@ -78,6 +78,9 @@ def bench(
     for prompts, most_tokens in ((tuning, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
         for prompt in prompts:  # all are held against the context before hours of measuring
             prompt_request(prompt, models, most_tokens, Sampling())
+    shapes = None
+    if measure.shapes is not None:
+        shapes = read_shapes(measure.shapes, tokenizer_sha256=models.tokenizer_sha256)
     # Measured anew: prices differ from process to process, by more than policies do.
     table = new_table(models, profile)
     if measure.concurrency:
@@ -92,6 +95,8 @@ def bench(
         grids = finalists(checkpoint, table, [Setting(scheme, temperature) for scheme in schemes])
         if measure.verifiers and temperature > 0:
             grids |= verifier_grids()
+        if shapes is not None and temperature > 0:
+            grids |= shaped_plans(shapes, table)
         make = partial(planned_policy, models, table=table)
         plans = [grid[0] for grid in grids.values()]
         jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]

@@ -1,6 +1,7 @@
 """What `bench` measures: the `--measure.*` options."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ....controller.errors import InputError, named
 from ....controller.plans.setting import temperature_key
@@ -34,6 +35,9 @@ class BenchConfig:
     verifiers: bool = False
     """Also run sampled trees under every verifier, where T > 0, and price each verification by itself; replay cannot
     rank them, so each is tuned live, over its whole grid"""
+    shapes: Path | None = None
+    """Also run sampled trees whose shapes this checkpoint folder of `train-shapes` chooses, under each of its
+    verifiers, where T > 0"""
     concurrency: tuple[int, ...] = ()
     """Instead of all that, generate so many texts side by side: the learned trees, as replay tuned them, against plain
     decoding"""
@@ -61,6 +65,8 @@ class BenchConfig:
             raise InputError("measure.verifiers has no part in measure.concurrency; leave one of them out")
         if self.verifiers and not self.tune_prompts:
             raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
+        if self.shapes is not None and (self.concurrency or self.inside_generate):
+            raise InputError("measure.shapes has no part in concurrency and inside_generate; leave one of them out")
         if self.inside_generate and (self.concurrency or self.verifiers):
             raise InputError("measure.inside_generate has a round of its own; leave concurrency and verifiers out")
         if not self.concurrency and self.concurrency_rounds != type(self).concurrency_rounds:

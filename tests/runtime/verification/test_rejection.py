@@ -4,8 +4,8 @@ import drawn
 import numpy as np
 import pytest
 import torch
+from closed_forms import naive_branching, specinfer_branching, spectr_branching
 from treewright.runtime.verification.acceptance import expected_tries
-from treewright.runtime.verification.branching import naive_branching, specinfer_branching, spectr_branching
 from treewright.runtime.verification.coins import Coins
 from treewright.runtime.verification.rejection import acceptance, residual, weighted_residual
 from treewright.runtime.verification.sampled_tree import single_tree

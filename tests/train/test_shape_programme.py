@@ -1,0 +1,122 @@
+"""The exact value of shape policies against every draft, coin and text of toy models, and its own identities."""
+
+import itertools
+
+import drawn
+import numpy as np
+import pytest
+import torch
+from tables import TableModel, draws
+from treewright.collect.labels.shapes import shape_columns
+from treewright.controller.trees.delayed import BRANCHED, CHAINS, DEEPEST, MENU, PLACES, DelayedShape
+from treewright.runtime.verification import get_verifier
+from treewright.train.shapes.labels import ShapeLabels
+from treewright.train.shapes.programme import (
+    chosen_stops,
+    cut_choices,
+    least_time,
+    times_to_finish,
+    visits,
+)
+
+LENGTH = 4
+VERIFIERS = ("naive", "block", "naive-tree", "specinfer", "spectr")
+SHAPES = [
+    DelayedShape(*shape) for shape in ((2, 0, 1), (1, 2, 0), (2, 1, 1), (3, 0, 1), (1, 0, 0), (2, 0, 2), (1, 3, 0))
+]
+TARGET, DRAFTER = TableModel(1, 2), TableModel(2, 2, num_zeros=1)
+
+
+def policy(prefix, verifier):
+    """A shape that depends on the prefix."""
+    shape = SHAPES[(3 * len(prefix) + 5 * sum(prefix)) % len(SHAPES)]
+    return DelayedShape(1, shape.depth, 0) if verifier in ("naive", "block") else shape
+
+
+def cost(shape):
+    """Any number that tells shapes apart."""
+    return 1.0 + 0.3 * shape.depth + 0.1 * shape.num_nodes
+
+
+def process(verifier, prefix=()):
+    """The mean cost of the loop behind `prefix`, summed over every tree it may draft and every end of each."""
+    left = LENGTH - len(prefix)
+    if left == 0:
+        return 0.0
+    shape = policy(prefix, verifier).within(left - 1)
+    total = cost(shape)
+    for weight, tree, prefixes in drafted(prefix, shape):
+        target_rows, draft_rows = (torch.stack([model(each) for each in prefixes]) for model in (TARGET, DRAFTER))
+        joint = get_verifier(verifier).distribution(tree, target_rows, drawn.inner_rows(tree, draft_rows)).joint
+        for node, token in joint.nonzero().tolist():
+            total += weight * float(joint[node, token]) * process(verifier, (*prefixes[node], token))
+    return total
+
+
+def drafted(prefix, shape):
+    """Every tree behind `prefix` with its probability, and the prefix of each of its nodes."""
+    for trunk, trunk_weight in draws(DRAFTER, prefix, shape.trunk_length):
+        branches = list(draws(DRAFTER, (*prefix, *trunk), shape.branch_length))
+        for chosen in itertools.product(branches, repeat=shape.num_paths):
+            weight = trunk_weight * np.prod([prob for _, prob in chosen])
+            if shape.depth == 0:
+                yield weight, drawn.tree_of_prefixes([()]), [prefix]
+                continue
+            tree = drawn.tree_of_paths([trunk + path for path, _ in chosen], shape.trunk_length)
+            prefixes = [prefix]
+            for node in range(1, int(tree.num_nodes[0])):
+                prefixes.append((*prefixes[tree.parents[0, node]], int(tree.tokens[0, node])))
+            yield weight, tree, prefixes
+
+
+def labels_of(text):
+    """Of one text, through the columns that are stored."""
+    target, draft = (
+        torch.stack([model(text[:index]) for index in range(len(text))]).log() for model in (TARGET, DRAFTER)
+    )
+    return ShapeLabels.of(shape_columns(target, draft, torch.tensor(text)), np.zeros((len(text), len(BRANCHED))))
+
+
+def choices(text, verifier):
+    places = np.array([PLACES[policy(text[:index], verifier)] for index in range(len(text))])
+    return cut_choices(places)
+
+
+@pytest.mark.parametrize("verifier", VERIFIERS)
+def test_the_mean_over_texts_is_the_mean_over_all_drafts_and_coins(verifier):
+    """With shapes that depend on the prefix, equal to rounding."""
+    total = 0.0
+    for text, weight in draws(TARGET, (), LENGTH):
+        places = choices(text, verifier)
+        stops = chosen_stops(labels_of(text).survival(verifier), places)
+        costs = np.array([cost(MENU[place]) for place in places])
+        times = times_to_finish(stops, costs)
+        total += weight * times[0]
+        assert visits(stops) @ costs == pytest.approx(times[0], abs=1e-12)
+    # SpecTr's rho is bracketed to 1e-9 in its distribution, and to rounding in its labels.
+    assert total == pytest.approx(process(verifier), abs=1e-7 if verifier == "spectr" else 1e-12)
+
+
+@pytest.mark.parametrize("verifier", ["block", "specinfer"])
+def test_no_policy_is_faster_than_the_bound_and_one_is_as_fast(verifier):
+    text = next(draws(TARGET, (), LENGTH))[0]
+    survival = labels_of(text).survival(verifier)
+    costs = np.tile([cost(shape) for shape in MENU], (LENGTH, 1))
+    menu = CHAINS[:LENGTH] if verifier == "block" else {shape.within(LENGTH - 1) for shape in MENU}
+    menu_places = [PLACES[shape] for shape in menu]
+    rows = np.arange(LENGTH)
+    times = []
+    for chosen in itertools.islice(itertools.product(menu_places, repeat=LENGTH), 4000):
+        places = cut_choices(np.array(chosen))
+        times.append(times_to_finish(chosen_stops(survival, places), costs[rows, places])[0])
+    bound = least_time(survival, costs)
+    assert bound <= min(times) + 1e-12
+    if verifier == "block":  # here those were all policies
+        assert bound == pytest.approx(min(times), abs=1e-12)
+
+
+def test_a_shape_is_cut_to_what_the_rest_of_a_text_can_hold():
+    deep = PLACES[DelayedShape(2, 8, 8)]
+    cut = [MENU[place] for place in cut_choices(np.full(DEEPEST + 2, deep))]
+    assert cut[0] == cut[1] == DelayedShape(2, 8, 8) and cut[2] == DelayedShape(2, 8, 7)
+    assert cut[-1] == CHAINS[0] and cut[-2] == CHAINS[1]

@@ -1,0 +1,1 @@
+"""Learning to choose the shapes of sampled trees."""
