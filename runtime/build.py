@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..controller.contract import COUPLED, FIXED, WALK, Scheme
 from ..controller.errors import InputError
+from ..controller.memory import MemoryConfig
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.eagle2 import eagle2
@@ -21,6 +22,7 @@ from .decoder import Decoder
 from .drafters.base import Drafter
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.lookup import LookupDrafter, read_datastore
+from .drafters.memory import ErrorMemory
 from .drafters.ngrams.datastore import Datastore
 from .loop import Observer
 from .pair import Pair
@@ -67,7 +69,8 @@ def build_decoder(
             raise InputError(
                 f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
             )
-        return tree_decoder(pair, scheme, sampled_shape(scheme, *config.sampled), verifier=config.verifier)
+        shape = sampled_shape(scheme, *config.sampled)
+        return tree_decoder(pair, scheme, shape, verifier=config.verifier, memory=config.memory.over(None))
     if config.selector is not None:
         return _learned(pair, config, config.selector, fit, max_batch)
     if config.tree is not None or config.dynamic is not None:
@@ -146,7 +149,8 @@ def _watched(
     policy = Guard(selector, table) if config.guard else selector
     datastore = read_datastore(config.datastore, pair.tokenizer)
     watch = TableWatch(table, fit) if table is not None else None
-    return tree_decoder(pair, scheme, policy, watch, datastore=datastore, theta_scales=theta_scales)
+    memory = config.memory.over(None)
+    return tree_decoder(pair, scheme, policy, watch, datastore=datastore, memory=memory, theta_scales=theta_scales)
 
 
 def plain_decoder(pair: Pair) -> Decoder:
@@ -163,16 +167,25 @@ def tree_decoder(
     verifier: str = WALK.name,
     drafter: Drafter | None = None,
     datastore: Datastore | None = None,
+    memory: MemoryConfig | None = None,
     theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
     """The loop with the pair's drafter under `scheme`, or another `drafter`; a `datastore` adds to the sequence's own
-    n-grams."""
+    n-grams, and a `memory` corrects the drafter. InputError for a memory where there is nothing that it could."""
     head = pair.head if drafter is None else None
-    target = Target(pair.target, head.hidden_layers if head is not None else ())
+    if memory is not None:
+        _require_states(pair)
+    target = Target(
+        pair.target,
+        head.hidden_layers if head is not None else (),
+        num_kept=0 if memory is None else memory.window,
+    )
     if head is not None:
         drafter = head.make_drafter(target, scheme)
     elif drafter is None:
-        drafter = LanguageModelDrafter(pair.drafter, scheme, ngrams=selector.limits.ngrams, datastore=datastore)
+        errors = None if memory is None else ErrorMemory(memory, target)
+        ngrams = selector.limits.ngrams
+        drafter = LanguageModelDrafter(pair.drafter, scheme, ngrams=ngrams, datastore=datastore, memory=errors)
     return Decoder(
         target,
         get_verifier(verifier),
@@ -183,3 +196,17 @@ def tree_decoder(
         observer=observer,
         theta_scales=theta_scales,
     )
+
+
+def _require_states(pair: Pair) -> None:
+    """InputError where what drafts has no hidden states that a memory could compare."""
+    if pair.head is not None:
+        raise InputError(
+            f"drafter {pair.config.drafter!r} is {pair.head.kind}, and a memory of errors corrects a drafter model by "
+            "its own hidden states; leave speculation.memory out"
+        )
+    if pair.drafter.last_layer is None:
+        raise InputError(
+            f"engine {pair.drafter.engine!r} gives no hidden states of the drafter, by which a memory of errors finds "
+            "what is alike; leave speculation.memory out, or use engine transformers"
+        )
