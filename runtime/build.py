@@ -25,6 +25,7 @@ from .drafters.lookup import LookupDrafter, read_datastore
 from .drafters.memory import ErrorMemory
 from .drafters.ngrams.datastore import Datastore
 from .loop import Observer
+from .memory import carried_memory, require_states
 from .pair import Pair
 from .pair_config import REFERENCE
 from .schemes.ranked import get_ranked_scheme
@@ -95,7 +96,8 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     selector = learned_selector(checkpoint, table, theta_scale=scales)
     if config.datastore and not selector.limits.ngrams:
         raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
-    return _watched(pair, config, get_ranked_scheme(checkpoint.config.scheme), selector, table, fit, max_batch, scales)
+    memory, scheme = config.memory.over(carried_memory(pair, checkpoint)), get_ranked_scheme(checkpoint.config.scheme)
+    return _watched(pair, config, scheme, selector, table, fit, max_batch, memory, scales)
 
 
 def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
@@ -112,7 +114,8 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
             f"{selector.limits.max_depth} deep; give one of that depth"
         )
     table = stored_table(pair.latency_key) if config.guard else None
-    return _watched(pair, config, get_ranked_scheme(config.scheme or COUPLED.name), selector, table, fit, max_batch)
+    scheme = get_ranked_scheme(config.scheme or COUPLED.name)
+    return _watched(pair, config, scheme, selector, table, fit, max_batch, config.memory.over(None))
 
 
 def _selector_by_hand(config: SpeculationConfig) -> Selector:
@@ -136,6 +139,7 @@ def _watched(
     table: LatencyTable | None,
     fit: FitTotals | None,
     max_batch: int,
+    memory: MemoryConfig | None,
     theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
     """The loop behind the guard, if asked for, watching how well the table predicts, if there is one."""
@@ -149,7 +153,6 @@ def _watched(
     policy = Guard(selector, table) if config.guard else selector
     datastore = read_datastore(config.datastore, pair.tokenizer)
     watch = TableWatch(table, fit) if table is not None else None
-    memory = config.memory.over(None)
     return tree_decoder(pair, scheme, policy, watch, datastore=datastore, memory=memory, theta_scales=theta_scales)
 
 
@@ -174,7 +177,7 @@ def tree_decoder(
     n-grams, and a `memory` corrects the drafter. InputError for a memory where there is nothing that it could."""
     head = pair.head if drafter is None else None
     if memory is not None:
-        _require_states(pair)
+        require_states(pair)
     target = Target(
         pair.target,
         head.hidden_layers if head is not None else (),
@@ -196,17 +199,3 @@ def tree_decoder(
         observer=observer,
         theta_scales=theta_scales,
     )
-
-
-def _require_states(pair: Pair) -> None:
-    """InputError where what drafts has no hidden states that a memory could compare."""
-    if pair.head is not None:
-        raise InputError(
-            f"drafter {pair.config.drafter!r} is {pair.head.kind}, and a memory of errors corrects a drafter model by "
-            "its own hidden states; leave speculation.memory out"
-        )
-    if pair.drafter.last_layer is None:
-        raise InputError(
-            f"engine {pair.drafter.engine!r} gives no hidden states of the drafter, by which a memory of errors finds "
-            "what is alike; leave speculation.memory out, or use engine transformers"
-        )

@@ -2,12 +2,13 @@
 
 from .baselines import Baselines
 from .bundle import SelectorBundle
-from .config import HASHED_FILES, SelectorConfig
+from .config import HASHED_FILES, SCHEMA_VERSION, SelectorConfig
 from .folder import Checkpoint
 from .saving import require_replaceable, save_checkpoint
 
 __all__ = [
     "HASHED_FILES",
+    "SCHEMA_VERSION",
     "Baselines",
     "Checkpoint",
     "SelectorBundle",

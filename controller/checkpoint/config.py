@@ -3,16 +3,18 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..contract import RANKED_SCHEMES
 from ..errors import InputError
 from ..learned.features import FEATURE_VERSION, FEATURES
+from ..memory import MemoryConfig
 from ..trees.limits import LARGEST, TreeLimits
 from .strict_json import parse_object
 
-SCHEMA_VERSION = 5  # 4 said "law" for the drafting scheme and "clairvoyant" for the oracle
+SCHEMA_VERSION = 6  # 5 knew no memory
+OLDEST_SCHEMA = 5  # 4 said "law" for the drafting scheme and "clairvoyant" for the oracle
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 MAX_NAME_LENGTH = 200
@@ -30,6 +32,7 @@ class SelectorConfig:
     features: tuple[str, ...] = FEATURES
     feature_version: int = FEATURE_VERSION
     schema_version: int = SCHEMA_VERSION
+    memory: MemoryConfig | None = None  # of the drafter's errors, as `fit-memory` found it
 
 
 def config_json(config: SelectorConfig, files: dict[str, bytes]) -> bytes:
@@ -52,9 +55,9 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
     schema, features = fields.get("schema_version"), fields.get("feature_version")
     if not isinstance(schema, int) or not isinstance(features, int):
         raise InputError("config.json names no versions; the folder is damaged or no checkpoint")
-    if schema != SCHEMA_VERSION:
+    if not OLDEST_SCHEMA <= schema <= SCHEMA_VERSION:
         raise InputError(
-            f"the folder has schema {schema}, this build reads {SCHEMA_VERSION}; "
+            f"the folder has schema {schema}, this build reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; "
             f"{'update treewright' if schema > SCHEMA_VERSION else 'retrain the selector'}"
         )
     hashes = fields.get("sha256")
@@ -69,11 +72,23 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
     del fields["sha256"]
     try:
         fields["features"] = tuple(fields["features"])
+        memory = fields.pop("memory", None)
         config = SelectorConfig(**{**fields, "limits": TreeLimits(**fields["limits"])})
+        if memory is not None:
+            config = replace(config, memory=_memory(memory))
     except (KeyError, TypeError) as error:
         raise InputError(f"config.json has missing or unknown fields ({error}); the folder is damaged") from error
     _check(config)
     return config, hashes
+
+
+def _memory(fields: dict[str, Any]) -> MemoryConfig:
+    """InputError for settings of the wrong kind or out of their ranges."""
+    memory = MemoryConfig(**fields)
+    for name, usual in asdict(MemoryConfig()).items():
+        if type(getattr(memory, name)) is not type(usual):
+            raise InputError(f"memory.{name} is of another kind than {usual!r}; fit the memory again")
+    return memory
 
 
 def _check(config: SelectorConfig) -> None:

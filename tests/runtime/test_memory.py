@@ -2,10 +2,14 @@
 root."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any, cast
 
+import checkpoints
 import heads
 import numpy as np
+import plans
 import pytest
 import tiny
 import torch
@@ -14,12 +18,14 @@ from treewright.controller.contract import COUPLED, FIXED
 from treewright.controller.errors import InputError
 from treewright.controller.memory import MemoryConfig
 from treewright.controller.policies.selector import Selector
+from treewright.controller.pricing.latency_cache import cache_path
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.build import build_decoder
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.engines.transformers.static import StaticModel
+from treewright.runtime.memory import carried_memory
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.speculation import MemoryOptions, SpeculationConfig
@@ -188,3 +194,32 @@ def test_sampled_trees_take_a_memory_too():
 )
 def test_what_is_not_given_is_as_the_selector_carries_it(options, own, used):
     assert options.over(own) == used
+
+
+def test_the_memory_that_a_selector_carries_is_kept_unless_another_is_asked_for(tmp_path):
+    pair = tiny.pair(0.08)
+    folder = checkpoints.write(tmp_path / "selector")
+    carried = asdict(replace(MEMORY, eta=20.0))
+    checkpoints.reseal(folder, lambda config: config.update(tokenizer_sha256=pair.tokenizer_sha256, memory=carried))
+    replace(plans.TABLE, key=pair.latency_key).save(cache_path(pair.latency_key))
+    (request,) = tiny.requests(1, 0.8)
+    drafted = {}
+    for name, options in {
+        "carried": MemoryOptions(),
+        "the same": MemoryOptions(window=24, entries=6, eta=20.0, beta=6.0),
+        "none": MemoryOptions(window=0),
+        "another": MemoryOptions(eta=1.0),
+    }.items():
+        config = SpeculationConfig(selector=folder, guard=False, memory=options)
+        _, steps = records(build_decoder(pair, config), request)
+        drafted[name] = [step.drafted.log_probs.tolist() for step in steps]
+    assert drafted["carried"] == drafted["the same"]
+    assert drafted["carried"] not in (drafted["none"], drafted["another"])
+
+
+def test_an_engine_without_hidden_states_runs_a_selector_without_its_memory(caplog):
+    pair = tiny.pair()
+    tiny.transformers_model(pair.drafter, "a test").last_layer = None
+    carrying = SimpleNamespace(config=replace(checkpoints.CONFIG, memory=MEMORY))
+    assert carried_memory(pair, cast(Any, carrying)) is None
+    assert "carries a memory of the drafter's errors, which engine transformers does not keep" in caplog.text
