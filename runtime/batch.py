@@ -114,9 +114,11 @@ class Batch:
         self._joining.extendleft(entry.going_on_alone() for entry in reversed(entries))
 
     def _read_prompts(self) -> None:
-        # The ends of prompts are read with the first trees, unless the others' would be padded to them.
+        # The ends of prompts are read with the first trees, unless the others' would be padded to them, or the drafter
+        # waits for the rows.
         is_alone = not self._slots.entries
-        together = CHUNK if self._loop.target.model.packs or is_alone else 0
+        target = self._loop.target
+        together = CHUNK if (target.model.packs or is_alone) and not target.num_kept else 0
         budget = FIRST_READ if is_alone else CHUNK
         while budget > 0 and self._may_join():
             entry = self._joining[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..controller.contract import COUPLED, FIXED, IID_PATHS, WALK, Scheme
 from ..controller.errors import InputError
+from ..controller.memory import MemoryConfig
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
 from ..controller.policies.eagle2 import eagle2
@@ -22,8 +23,10 @@ from .decoder import Decoder
 from .drafters.base import Drafter
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.lookup import LookupDrafter, read_datastore
+from .drafters.memory import ErrorMemory
 from .drafters.ngrams.datastore import Datastore
 from .loop import Observer
+from .memory import carried_memory, require_states
 from .pair import Pair
 from .pair_config import REFERENCE
 from .schemes.ranked import get_ranked_scheme
@@ -68,7 +71,8 @@ def build_decoder(
             raise InputError(
                 f"verifier 'spectr-fixed' takes at most {MOST_DRAWS} paths, got {config.sampled[0]}; use 'spectr'"
             )
-        return tree_decoder(pair, scheme, sampled_shape(scheme, *config.sampled), verifier=config.verifier)
+        shape = sampled_shape(scheme, *config.sampled)
+        return tree_decoder(pair, scheme, shape, verifier=config.verifier, memory=config.memory.over(None))
     if config.selector is not None:
         if config.verifier != WALK.name:
             return _shaped(pair, config, config.selector)
@@ -88,7 +92,8 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
     selector = learned_selector(checkpoint, table, theta_scale=scales)
     if config.datastore and not selector.limits.ngrams:
         raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
-    return _watched(pair, config, get_ranked_scheme(checkpoint.config.scheme), selector, table, fit, max_batch, scales)
+    memory, scheme = config.memory.over(carried_memory(pair, checkpoint)), get_ranked_scheme(checkpoint.config.scheme)
+    return _watched(pair, config, scheme, selector, table, fit, max_batch, memory, scales)
 
 
 def _shaped(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
@@ -97,7 +102,7 @@ def _shaped(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
     if config.datastore:
         raise InputError(f"verifier '{config.verifier}' takes drawn tokens alone; leave speculation.datastore out")
     policy = learned_shapes(checkpoint, config.verifier, table, theta_scale=config.theta_scale or 1.0)
-    return tree_decoder(pair, IID_PATHS, policy, verifier=config.verifier)
+    return tree_decoder(pair, IID_PATHS, policy, verifier=config.verifier, memory=config.memory.over(None))
 
 
 def _prices(pair: Pair) -> LatencyTable:
@@ -125,7 +130,8 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
             f"{selector.limits.max_depth} deep; give one of that depth"
         )
     table = stored_table(pair.latency_key) if config.guard else None
-    return _watched(pair, config, get_ranked_scheme(config.scheme or COUPLED.name), selector, table, fit, max_batch)
+    scheme = get_ranked_scheme(config.scheme or COUPLED.name)
+    return _watched(pair, config, scheme, selector, table, fit, max_batch, config.memory.over(None))
 
 
 def _selector_by_hand(config: SpeculationConfig) -> Selector:
@@ -149,6 +155,7 @@ def _watched(
     table: LatencyTable | None,
     fit: FitTotals | None,
     max_batch: int,
+    memory: MemoryConfig | None,
     theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
     """The loop behind the guard, if asked for, watching how well the table predicts, if there is one."""
@@ -162,7 +169,7 @@ def _watched(
     policy = Guard(selector, table) if config.guard else selector
     datastore = read_datastore(config.datastore, pair.tokenizer)
     watch = TableWatch(table, fit) if table is not None else None
-    return tree_decoder(pair, scheme, policy, watch, datastore=datastore, theta_scales=theta_scales)
+    return tree_decoder(pair, scheme, policy, watch, datastore=datastore, memory=memory, theta_scales=theta_scales)
 
 
 def plain_decoder(pair: Pair) -> Decoder:
@@ -179,16 +186,25 @@ def tree_decoder(
     verifier: str = WALK.name,
     drafter: Drafter | None = None,
     datastore: Datastore | None = None,
+    memory: MemoryConfig | None = None,
     theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
     """The loop with the pair's drafter under `scheme`, or another `drafter`; a `datastore` adds to the sequence's own
-    n-grams."""
+    n-grams, and a `memory` corrects the drafter. InputError for a memory where there is nothing that it could."""
     head = pair.head if drafter is None else None
-    target = Target(pair.target, head.hidden_layers if head is not None else ())
+    if memory is not None:
+        require_states(pair)
+    target = Target(
+        pair.target,
+        head.hidden_layers if head is not None else (),
+        num_kept=0 if memory is None else memory.window,
+    )
     if head is not None:
         drafter = head.make_drafter(target, scheme)
     elif drafter is None:
-        drafter = LanguageModelDrafter(pair.drafter, scheme, ngrams=selector.limits.ngrams, datastore=datastore)
+        errors = None if memory is None else ErrorMemory(memory, target)
+        ngrams = selector.limits.ngrams
+        drafter = LanguageModelDrafter(pair.drafter, scheme, ngrams=ngrams, datastore=datastore, memory=errors)
     return Decoder(
         target,
         get_verifier(verifier),

@@ -68,7 +68,7 @@ class TokenSampler:
     def __init__(self, samplings: Sequence[Sampling], vocabulary_size: int, device: torch.device):
         self.device = device
         self.processors: list[TextProcessor | None] = [None] * len(samplings)  # of logits that are not yet warped
-        self._vocabulary_size = vocabulary_size
+        self.vocabulary_size = vocabulary_size
         self._noise = [self._noise_of(sampling) for sampling in samplings]
         self._settle(samplings)
 
@@ -98,7 +98,7 @@ class TokenSampler:
         self._cut_slots = [slot for slot, s in enumerate(samplings) if not s.is_greedy and (s.top_k > 0 or s.top_p < 1)]
         cut_ones = [samplings[slot] for slot in self._cut_slots]
         top_ks, top_ps = [s.top_k for s in cut_ones], [s.top_p for s in cut_ones]
-        self._limits = Limits.of(top_ks, top_ps, self._vocabulary_size, self.device)
+        self._limits = Limits.of(top_ks, top_ps, self.vocabulary_size, self.device)
         keys = np.array([noise_key(s.seed, s.choice, 0) for s in samplings], dtype=np.int64).reshape(-1, 4)
         columns = np.concatenate((keys, np.array(is_greedy, dtype=np.int64)[:, None]), axis=1)
         slots = np.pad(self._cut_slots, (0, len(samplings) - len(cut_ones))).astype(np.int64)
@@ -108,7 +108,7 @@ class TokenSampler:
         self._cut_there = sent[6, : len(cut_ones)]
 
     def _noise_of(self, sampling: Sampling) -> KeyedNoise:
-        return KeyedNoise(sampling.seed, sampling.choice, self._vocabulary_size)
+        return KeyedNoise(sampling.seed, sampling.choice, self.vocabulary_size)
 
     def warp(self, logits: Tensor) -> Tensor:
         """[B, ..., V] scores: logits / T, but for a constant of the row, with top-k, then top-p, cut to -inf; logits as
@@ -132,7 +132,7 @@ class TokenSampler:
     def _scaled_down(self, logits: Tensor, slots: slice) -> Tensor:
         """[B, ..., V] of logits of the texts in `slots`."""
         scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-        scores = scores[..., : self._vocabulary_size]
+        scores = scores[..., : self.vocabulary_size]
         if not self._scaled:
             return scores
         scales = self._scales[slots].to(scores.dtype).view(-1, *[1] * (scores.dim() - 1))
@@ -173,17 +173,17 @@ class TokenSampler:
                 [self._noise_on_host(slot, of_text, scores) for slot, of_text in enumerate(positions.tolist())]
             )
         keys = at_positions(self._keys, positions).flatten(0, 1)
-        noise = gumbel_rows(keys, self._vocabulary_size).view(*positions.shape, -1)
+        noise = gumbel_rows(keys, self.vocabulary_size).view(*positions.shape, -1)
         return noise.masked_fill_(self._greedy[:, None, None], 0.0) if self._some_greedy else noise
 
     def _noise_on_host(self, slot: int, positions: list[int], scores: Tensor | None) -> Tensor:
         """[P, V] of one text."""
         if self.samplings[slot].is_greedy:
-            return torch.zeros((len(positions), self._vocabulary_size))
-        if scores is not None and slot in self._cut_slots and self._vocabulary_size > CHOOSING:
-            best = scores[slot].reshape(-1, self._vocabulary_size).amax(dim=0).numpy()
+            return torch.zeros((len(positions), self.vocabulary_size))
+        if scores is not None and slot in self._cut_slots and self.vocabulary_size > CHOOSING:
+            best = scores[slot].reshape(-1, self.vocabulary_size).amax(dim=0).numpy()
             survivors = np.nonzero(best > -np.inf)[0]
-            if 2 * len(survivors) + CHOOSING < self._vocabulary_size:
+            if 2 * len(survivors) + CHOOSING < self.vocabulary_size:
                 return self._noise[slot].rows_of(positions, survivors)
         return self._noise[slot].rows(positions)
 

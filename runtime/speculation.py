@@ -1,16 +1,52 @@
 """The configuration of speculation: a selector or a tree, and how it is drafted."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..controller.contract import FIXED, WALK
 from ..controller.errors import InputError
+from ..controller.memory import MemoryConfig
 from ..controller.ranges import require_above, require_between
 from ..controller.trees.limits import LARGEST
 from ..controller.trees.shapes import parse_paths
 
 # Which limit bounds each number of a dynamic tree.
 DYNAMIC = {"depth": "max_depth", "width": "width", "budget": "budget"}
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """A memory of the drafter's errors in the text so far, which corrects its drafts; whatever is not given is as the
+    selector carries it, and without such a selector nothing is remembered unless a window is given."""
+
+    window: int | None = None
+    """Last committed tokens of a text that are remembered, those of its prompt included; 0 for no memory"""
+    entries: int | None = None
+    """Tokens remembered of each: those where the probabilities of target and drafter differ most"""
+    eta: float | None = None
+    """How far remembered differences of probability move the drafter's logits"""
+    beta: float | None = None
+    """How alike two of the drafter's hidden states must be: one counts exp(beta (cosine - 1))"""
+    mass: float | None = None
+    """Trust: where the states count so much in sum, the logits move half as far as they can"""
+
+    def __post_init__(self) -> None:
+        replace(MemoryConfig(), **self.given)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def over(self, own: MemoryConfig | None) -> MemoryConfig | None:
+        """What to remember where a selector has its `own`; InputError for an option that would do nothing."""
+        if own is None and self.given and self.window is None:
+            raise InputError(
+                f"speculation.memory.{next(iter(self.given))} does nothing without speculation.memory.window, for no "
+                "selector is used that carries a memory; give that too, or leave it out"
+            )
+        settings = replace(own or MemoryConfig(), **self.given) if own or self.given else None
+        return settings if settings is not None and settings.window else None
 
 
 @dataclass(frozen=True)
@@ -44,6 +80,7 @@ class SpeculationConfig:
     """Nodes whose next-token maximum probability is below this are not expanded"""
     path_prob: float = 0.0
     """Branches whose cumulative path probability is below this are cut"""
+    memory: MemoryOptions = MemoryOptions()
     theta_scale: float | None = None
     """Line search around a selector's tokens per millisecond, larger drafts less; where none is given, what replay
     tuned for the temperature nearest to each request's"""
@@ -74,6 +111,11 @@ def refuse_idle_options(config: SpeculationConfig) -> None:
         "datastore": (bool(config.datastore), config.lookup or learned, "speculation.lookup or speculation.selector"),
         "min_prob": (config.min_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
         "path_prob": (config.path_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
+        "memory": (
+            bool(config.memory.given),
+            by_hand or learned or sampled,
+            "speculation.selector, tree, dynamic or sampled",
+        ),
         "theta_scale": (config.theta_scale is not None, learned, "speculation.selector"),
         "verifier": (config.verifier != WALK.name, sampled or learned, "speculation.sampled or speculation.selector"),
         "guard": (
@@ -86,6 +128,11 @@ def refuse_idle_options(config: SpeculationConfig) -> None:
     for name, (is_given, is_used, need) in needs.items():
         if is_given and not is_used:
             raise InputError(f"speculation.{name} does nothing without {need}; give that too, or leave it out")
+    if config.lookup and config.memory.window:
+        raise InputError(
+            "speculation.memory corrects a drafter model, and speculation.lookup drafts without one; leave one of "
+            "them out"
+        )
     if config.lookup and config.scheme not in (None, FIXED.name):
         raise InputError(
             f"speculation.lookup drafts without the drafter's noise, under the fixed scheme, got {config.scheme!r}; "

@@ -17,20 +17,24 @@ class Target:
     A prompt waits in `_unread` until it is read, all but the last token, which is the first root. The forward that
     scores the first tree reads what is left of it, which saves a request that is alone one forward.
 
-    With `hidden_layers` (see `CachedModel`), the hidden states of committed tokens are kept for the drafter.
+    With `hidden_layers` (see `CachedModel`), the hidden states of committed tokens are kept for the drafter, and with
+    `num_kept` the logits after up to so many of the last ones; a prompt is then read to its end before the first draft.
     """
 
-    def __init__(self, model: CachedModel, hidden_layers: tuple[int, ...] = ()):
+    def __init__(self, model: CachedModel, hidden_layers: tuple[int, ...] = (), num_kept: int = 0):
         self.model = model
+        self.num_kept = num_kept
         self._hidden_layers = hidden_layers
         self._unread: list[Array] = []
         self._hidden: list[list[Tensor]] = []  # per slot, [n, features] each, of tokens committed and not yet taken
+        self._kept: list[list[Tensor]] = []  # the same of logits, [n, V] each
+        self._scored: Tensor | None = None  # [B, N, V] of the trees just scored, where logits are kept
 
     def open(self) -> Session:
         """Empty all slots."""
         self._session = Session(self.model)
         self.model.hidden_layers = self._hidden_layers
-        self._unread, self._hidden = [], []
+        self._unread, self._hidden, self._kept, self._scored = [], [], [], None
         return self._session
 
     def join(self, text: Array, capacity: int) -> None:
@@ -38,12 +42,14 @@ class Target:
         self._session.model.join(capacity)
         self._unread.append(text[:-1])
         self._hidden.append([])
+        self._kept.append([])
 
     def keep(self, slots: Sequence[int]) -> None:
         """Move slot `slots[i]`, never a smaller number than i, to slot i; remove the others."""
         self._session.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
         self._hidden = [self._hidden[slot] for slot in slots]
+        self._kept = [self._kept[slot] for slot in slots]
 
     def forget_forward(self) -> None:
         """Drop the rows of a forward that failed before they were committed."""
@@ -54,9 +60,11 @@ class Target:
 
     def read(self, slot: int, num_tokens: int) -> None:
         """Read so many of a slot's unread tokens."""
+        first_kept = len(self._unread[slot]) - self.num_kept
         for start in range(0, num_tokens, CHUNK):  # one forward each
             tokens = self._unread[slot][start : min(start + CHUNK, num_tokens)]
-            append_text(self._session.model, slot, tokens)
+            num_noted = max(0, start + len(tokens) - first_kept) if self.num_kept else 0
+            append_text(self._session.model, slot, tokens, self._keep_logits, num_noted)
             self._remember(slot, 0, np.arange(len(tokens)))
         self._unread[slot] = self._unread[slot][num_tokens:]
 
@@ -65,8 +73,19 @@ class Target:
         hidden, self._hidden[slot] = self._hidden[slot], []
         return torch.cat(hidden) if hidden else None
 
+    def take_logits(self, slot: int) -> Tensor | None:
+        """[n, V] logits after the tokens committed since the slot was asked last, the last `num_kept` at most; None
+        for no tokens."""
+        kept, self._kept[slot] = self._kept[slot], []
+        return torch.cat(kept)[-self.num_kept :] if kept else None
+
     def score(self, tree: DraftTree) -> Tensor:
         """[B, N, V]: logits after each node of the trees of the first B slots, given its path."""
+        rows = self._score(tree)
+        self._scored = rows if self.num_kept else None
+        return rows
+
+    def _score(self, tree: DraftTree) -> Tensor:
         num_trees, size = tree.tokens.shape
         if not any(map(len, self._unread[:num_trees])):
             positions = self.model.lengths[:num_trees, None] + np.maximum(tree.depths, 0)
@@ -89,6 +108,11 @@ class Target:
     def commit(self, path: Array) -> None:
         """Keep the root and the accepted `path` ([B, A] nodes, -1 behind the last) of the trees just scored."""
         num_trees = len(path)
+        if self._scored is not None:
+            for slot, nodes in enumerate(path):
+                accepted = to_device(np.concatenate(([0], nodes[nodes >= 0])), self.model.device)
+                self._keep_logits(slot, self._scored[slot, accepted])
+            self._scored = None
         rows = np.concatenate((np.zeros((num_trees, 1), dtype=np.int64), path), axis=1)
         if any(map(len, self._unread[:num_trees])):
             rows = self._behind_unread(rows)
@@ -97,6 +121,11 @@ class Target:
         if self._hidden_layers:
             for slot, kept in enumerate(rows):
                 self._remember(slot, slot, kept[kept >= 0])
+
+    def _keep_logits(self, slot: int, logits: Tensor, hidden: Tensor | None = None) -> None:
+        """Keep the logits [n, V] after n >= 1 newly committed tokens, and drop older ones that nobody will ask for."""
+        self._kept[slot].append(logits.clone())
+        del self._kept[slot][: -self.num_kept]
 
     def _behind_unread(self, nodes: Array) -> Array:
         """[B, more] rows of the last forward: unread tokens, then `nodes` [B, A + 1]; -1 behind each slot's last."""

@@ -20,6 +20,7 @@ class FailingModel:
         self.hidden_layers: tuple[int, ...] = model.hidden_layers
         self.session: Session | None = None
         self.hidden: Tensor | None = None
+        self.last_layer: int | None = model.last_layer
         self._marked = marked
         self._max_length = max_length
         self._crowded = crowded

@@ -18,6 +18,7 @@ class RememberingModel:
         self.session: Session | None = None
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: torch.Tensor | None = None
+        self.last_layer: int | None = None
         self._model = model.eval()
         self._known = {}  # prefix -> row of `_table`
         self._table = torch.zeros((0, model.config.vocab_size), dtype=model.dtype)

@@ -18,11 +18,13 @@ from remembering import RememberingModel
 from scipy.stats import power_divergence
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from treewright.controller.contract import HYBRID, SAMPLED_SCHEMES
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.plans.sampled_grids import CHAIN_VERIFIERS, verifier_grids
 from treewright.controller.policies.delayed import sampled_shape
 from treewright.runtime import decoder as decode
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.drafters.memory import ErrorMemory
 from treewright.runtime.engines.base import CachedModel
 from treewright.runtime.engines.transformers.model import TransformersModel
 from treewright.runtime.pair import PairConfig, load_pair
@@ -38,6 +40,8 @@ CASES = [key for key in verifier_grids() if key[0] != "walk"]  # the walk genera
 LEAST_P_VALUE = 1e-4
 # Pairs of tokens expected less often than this share one cell, for counts of a few are no test.
 LEAST_COUNT = 20
+# All states count alike, so that every row is moved far.
+MEMORY = MemoryConfig(window=4, entries=6, eta=3.0, beta=0.0, mass=0.1)
 
 
 class Subject(NamedTuple):
@@ -48,6 +52,7 @@ class Subject(NamedTuple):
     prompt: list[int]
     sampling: Sampling
     plain: RememberingModel  # the target, row by row
+    memory: MemoryConfig | None = None
 
     def next_scheme(self, prefix: list[int]) -> np.ndarray:
         """[V] by a plain forward without cache."""
@@ -57,6 +62,8 @@ class Subject(NamedTuple):
 
 @cache
 def subject(name: str) -> Subject:
+    if name == "tiny, remembering":
+        return subject("tiny")._replace(prompt=[1, 4, 2, 5, 1, 3], memory=MEMORY)
     if name == "tiny":
         target, drafter = _llama(0.0), _llama(0.12)
         plain = RememberingModel(target, 6)
@@ -99,12 +106,14 @@ def texts(name: str, verifier: str, scheme: str, num_texts: int, *, learned: boo
     of, terms = subject(name), SAMPLED_SCHEMES[scheme]
     num_paths = 1 if verifier in CHAIN_VERIFIERS else 2 if verifier == "khisti" else 3  # that one takes its time
     shape = (3, 2, 0) if terms == HYBRID else (num_paths, 0, 2)
+    target = Target(of.target, num_kept=of.memory.window if of.memory else 0)
+    memory = ErrorMemory(of.memory, target) if of.memory else None
     decoder = Decoder(
-        Target(of.target),
+        target,
         get_verifier(verifier),
         tiny.detokeniser(),
         frozenset(),
-        drafter=LanguageModelDrafter(of.drafter, terms),
+        drafter=LanguageModelDrafter(of.drafter, terms, memory=memory),
         selector=shaped.random_policy(verifier, seed=3) if learned else sampled_shape(terms, *shape),
     )
     generated = []
@@ -158,8 +167,13 @@ def test_two_steps_follow_the_target_whatever_shapes_a_network_chooses(verifier)
     assert p_value("tiny", with_bias("tiny", tokens)) < LEAST_P_VALUE
 
 
+@pytest.mark.parametrize(("verifier", "scheme"), [("traversal", "iid-paths"), ("hybrid-block", "hybrid")])
+def test_two_steps_follow_the_target_where_a_memory_has_moved_the_draft_rows(verifier, scheme):
+    check("tiny, remembering", verifier, scheme, FEW_TEXTS)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "reference"])
+@pytest.mark.parametrize("name", ["tiny", "tiny, remembering", "reference"])
 @pytest.mark.parametrize(("verifier", "scheme"), CASES, ids=map("/".join, CASES))
 def test_two_steps_follow_the_target_over_many_texts(name, verifier, scheme):
     check(name, verifier, scheme, MANY_TEXTS)

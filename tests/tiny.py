@@ -17,10 +17,12 @@ from transformers import (
     Qwen3Config,
 )
 from treewright.controller.contract import COUPLED
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.policies.base import ShapePolicy
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.base import Drafter
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.drafters.memory import ErrorMemory
 from treewright.runtime.engines.base import CachedModel
 from treewright.runtime.engines.transformers.detokeniser import TokenizerDetokeniser
 from treewright.runtime.engines.transformers.model import TransformersModel
@@ -115,12 +117,19 @@ def decoder(
     scheme=COUPLED,
     end_tokens: frozenset[int] = frozenset(),
     verifier: str = "walk",
+    memory: MemoryConfig | None = None,
 ) -> Decoder:
-    """`drafter` may be a model, which drafts under `scheme`."""
+    """`drafter` may be a model, which drafts under `scheme`, with a `memory` of its errors if one is given."""
+    of_target = Target(target, num_kept=0 if memory is None else memory.window)
     if isinstance(drafter, TransformersModel):
-        drafter = LanguageModelDrafter(drafter, scheme, ngrams=selector is not None and selector.limits.ngrams)
+        drafter = LanguageModelDrafter(
+            drafter,
+            scheme,
+            ngrams=selector is not None and selector.limits.ngrams,
+            memory=None if memory is None else ErrorMemory(memory, of_target),
+        )
     return Decoder(
-        Target(target),
+        of_target,
         get_verifier(verifier),
         detokeniser(),
         end_tokens,

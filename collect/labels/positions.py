@@ -73,7 +73,7 @@ def label_text(
     target_scores, draft_scores = warped_rows(target, drafter, text)
     positions = np.arange(prompt_length, len(tokens))
     emitted = tokens[prompt_length:]
-    expected = Expected.of(_TextNgrams(tokens, prompt_length), width, draft_scores.device)
+    expected = Expected.of(TextNgrams(tokens, prompt_length), width, draft_scores.device)
     fixed = propose(draft_scores[None], None, width, expected)
     rows: list[PositionRow] = []
     num_ties = 0
@@ -128,7 +128,7 @@ def _drafted_tokens(children: Children) -> Array:
     return np.where(np.isfinite(children.noisy_log_probs[0]), children.tokens[0], -1)
 
 
-class _TextNgrams:
+class TextNgrams:
     """What a text's own n-grams say at each generated token; `Ngrams` (see `ranked`) of one text."""
 
     def __init__(self, tokens: Array, prompt_length: int):

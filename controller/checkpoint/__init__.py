@@ -2,13 +2,14 @@
 
 from .baselines import Baselines
 from .bundle import SelectorBundle
-from .config import HASHED_FILES, SelectorConfig
+from .config import HASHED_FILES, SCHEMA_VERSION, SelectorConfig
 from .folder import Checkpoint
 from .saving import require_replaceable, save_checkpoint
 from .shapes import ShapesCheckpoint, ShapesConfig
 
 __all__ = [
     "HASHED_FILES",
+    "SCHEMA_VERSION",
     "Baselines",
     "Checkpoint",
     "SelectorBundle",

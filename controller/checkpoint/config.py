@@ -4,16 +4,18 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 from ..contract import RANKED_SCHEMES
 from ..errors import InputError
 from ..learned.features import FEATURE_VERSION, FEATURES
+from ..memory import MemoryConfig
 from ..trees.limits import LARGEST, TreeLimits
 from .strict_json import parse_object
 
-SCHEMA_VERSION = 5  # 4 said "law" for the drafting scheme and "clairvoyant" for the oracle
+SCHEMA_VERSION = 6  # 5 knew no memory
+OLDEST_SCHEMA = 5  # 4 said "law" for the drafting scheme and "clairvoyant" for the oracle
 CONFIG_FILE = "config.json"
 HASHED_FILES = ("model.safetensors", "model.onnx", "golden.safetensors", "baselines.json", "metrics.json")
 MAX_NAME_LENGTH = 200
@@ -32,6 +34,7 @@ class SelectorConfig:
     features: tuple[str, ...] = FEATURES
     feature_version: int = FEATURE_VERSION
     schema_version: int = SCHEMA_VERSION
+    memory: MemoryConfig | None = None  # of the drafter's errors, as `fit-memory` found it
 
 
 class SavedConfig(Protocol):
@@ -64,7 +67,10 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
         )
     hashes = open_seal(fields, SCHEMA_VERSION, FEATURE_VERSION, FEATURES)
     try:
+        memory = fields.pop("memory", None)
         config = SelectorConfig(**{**fields, "limits": TreeLimits(**fields["limits"])})
+        if memory is not None:
+            config = replace(config, memory=_memory(memory))
     except (KeyError, TypeError) as error:
         raise InputError(f"config.json has missing or unknown fields ({error}); the folder is damaged") from error
     _check(config)
@@ -106,6 +112,15 @@ def check_pair(pair: object, tokenizer_sha256: object, provenance: object) -> No
         raise InputError("tokenizer_sha256 is no SHA-256; retrain")
     if not isinstance(provenance, dict):
         raise InputError("provenance is no JSON object; retrain")
+
+
+def _memory(fields: dict[str, Any]) -> MemoryConfig:
+    """InputError for settings of the wrong kind or out of their ranges."""
+    memory = MemoryConfig(**fields)
+    for name, usual in asdict(MemoryConfig()).items():
+        if type(getattr(memory, name)) is not type(usual):
+            raise InputError(f"memory.{name} is of another kind than {usual!r}; fit the memory again")
+    return memory
 
 
 def _check(config: SelectorConfig) -> None:

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
-from ..engines.base import CHUNK, FEW, CachedModel, Session, append_last, append_text, append_texts
+from ..engines.base import CHUNK, FEW, CachedModel, Note, Session, append_last, append_text, append_texts
 from ..machine.transfer import to_device
 from ..processing import processed
 from ..sampling import TokenSampler
 from ..schemes.ranked import draft
 from ..schemes.sampled import append_draws
+from .memory import ErrorMemory
 from .ngrams.datastore import Datastore
 from .ngrams.model import NgramModel
 from .ngrams.proposals import NodeNgrams
@@ -25,12 +26,22 @@ class LanguageModelDrafter:
 
     Committed tokens that the model has not read are in `_unread`, the root last. The first expand of a step reads them,
     so a step that drafts nothing runs no forward. With `ngrams`, the sequence's own n-grams draft one more child of
-    every node, and those of a `datastore` where the sequence's expect nothing.
+    every node, and those of a `datastore` where the sequence's expect nothing. A `memory` corrects its rows.
     """
 
-    def __init__(self, model: CachedModel, scheme: Scheme, *, ngrams: bool = False, datastore: Datastore | None = None):
+    def __init__(
+        self,
+        model: CachedModel,
+        scheme: Scheme,
+        *,
+        ngrams: bool = False,
+        datastore: Datastore | None = None,
+        memory: ErrorMemory | None = None,
+    ):
         assert ngrams or datastore is None
+        assert memory is None or model.last_layer is not None, "the engine gives no hidden states"
         self.model = model
+        self._memory = memory
         self.scheme = scheme
         self._drafts_ngrams = ngrams
         self._datastore = datastore
@@ -45,6 +56,10 @@ class LanguageModelDrafter:
 
     def open(self) -> Session:
         self._session = Session(self.model)
+        self.model.hidden_layers = ()
+        if self._memory is not None and self.model.last_layer is not None:
+            self.model.hidden_layers = (self.model.last_layer,)
+            self._memory.open()
         self._unread, self._ngrams = [], []
         self.forget_tree(0)  # of a step that has failed
         return self._session
@@ -54,28 +69,37 @@ class LanguageModelDrafter:
         self._unread.append(text)
         if self._drafts_ngrams:
             self._ngrams.append(NgramModel(text.tolist(), self._datastore))
+        if self._memory is not None:
+            self._memory.join()
 
     def keep(self, slots: Sequence[int]) -> None:
         self._session.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
         if self._drafts_ngrams:
             self._ngrams = [self._ngrams[slot] for slot in slots]
+        if self._memory is not None:
+            self._memory.keep(slots)
 
     def read(self, slot: int, num_tokens: int) -> None:
         """Read so many of a slot's unread tokens, not the root, ahead of the next expand."""
-        assert num_tokens < len(self._unread[slot])
-        append_text(self._session.model, slot, self._unread[slot][:num_tokens])
+        left = len(self._unread[slot]) - num_tokens
+        assert left > 0
+        append_text(self._session.model, slot, self._unread[slot][:num_tokens], *self._noting(left))
         self._unread[slot] = self._unread[slot][num_tokens:]
 
     def read_roots(self, sampler: TokenSampler) -> tuple[Tensor, Tensor]:
         """See `agreement.RootReader`; the first expand of the step uses these rows."""
         unread = self._unread[: len(sampler.samplings)]
-        logits = append_last(self._session.model, unread, 2)
+        logits = append_last(self._session.model, unread, 2, *self._noting())
         for slot in range(len(unread)):
             self._unread[slot] = unread[slot][:0]
         self._roots_read = logits[:, 1:].clone()
         log_probs = sampler.log_probs(logits)
         return log_probs[:, 0], log_probs[:, 1]
+
+    def _noting(self, num_left: int = 0) -> tuple[Note | None, int]:
+        """What `append_text` is told of a text of which so many tokens are left to read."""
+        return (None, 0) if self._memory is None else (self._memory.note, max(0, self._memory.num_noted - num_left))
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         nodes, entries = distinct(frontier) if self.scheme.sampled else (frontier, None)
@@ -86,7 +110,11 @@ class LanguageModelDrafter:
                 frontier = nodes = self._without_long_reads(nodes)
                 if (nodes < 0).all():
                     return tree
-            logits = self._root_logits(nodes) if roots_read is None else roots_read
+            logits = (
+                self._root_logits(nodes, sampler)
+                if roots_read is None
+                else self._recalled(nodes[:, 0] >= 0, roots_read, sampler)
+            )
         else:
             logits = self._node_logits(tree, nodes)
         logits = processed(sampler.processors, tree, nodes, logits, of_target=False)
@@ -108,7 +136,10 @@ class LanguageModelDrafter:
         nodes, trees = np.maximum(frontier, 0), np.arange(len(frontier))[:, None]
         positions = self.model.lengths[: len(nodes), None] - 1 + tree.depths[trees, nodes]
         tokens = tree.tokens[trees, nodes]
-        return self._session.model.forward(tokens, positions, parents, real=frontier >= 0)
+        logits = self._session.model.forward(tokens, positions, parents, real=frontier >= 0)
+        if self._memory is None or self.model.hidden is None:
+            return logits
+        return self._memory.corrected_level(logits, self.model.hidden)
 
     def _without_long_reads(self, frontier: Array) -> Array:
         """[B, 1]: the roots to expand, without those of sequences with more than a chunk to read, of which one chunk is
@@ -122,15 +153,22 @@ class LanguageModelDrafter:
                 ready[slot] = -1
         return ready
 
-    def _root_logits(self, frontier: Array) -> Tensor:
+    def _root_logits(self, frontier: Array, sampler: TokenSampler) -> Tensor:
         """[B, 1, V] after the roots; reads the tokens committed since the last draft, the root last."""
         drafting = frontier[:, 0] >= 0
         texts = zip(self._unread, drafting.tolist(), strict=False)
         unread = [text if wanted else text[:0] for text, wanted in texts]
-        logits = append_texts(self._session.model, unread)[:, None]
+        logits = append_texts(self._session.model, unread, *self._noting())[:, None]
         for slot in np.nonzero(drafting)[0].tolist():
             self._unread[slot] = unread[slot][:0]
-        return logits
+        return self._recalled(drafting, logits, sampler)
+
+    def _recalled(self, drafting: Array, logits: Tensor, sampler: TokenSampler) -> Tensor:
+        """[B, 1, V] after the roots that have just been read, of the trees that are `drafting` [B]."""
+        if self._memory is None:
+            return logits
+        self._memory.begin(drafting, sampler)
+        return self._memory.corrected_roots(logits)
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         if tree.tokens.shape[1] == 1:  # nothing was drafted, and no node has a row
@@ -138,11 +176,14 @@ class LanguageModelDrafter:
                 self._unread[slot] = np.append(self._unread[slot], token)
                 if self._drafts_ngrams:
                     self._ngrams[slot].extend((token,))
+            self.forget_tree(len(path))
             return
         on_path = path >= 0
         trees = np.arange(len(path))[:, None]
         path_rows = np.where(on_path, self._rows.of(tree)[trees, path], -1)
         self._session.model.commit(path_rows)
+        if self._memory is not None:
+            self._memory.commit(path_rows)
         # Of each path, the tokens that have no row and the next one are yet to be read.
         tokens = np.concatenate((tree.tokens[trees, path], next_tokens[:, None]), axis=1)
         is_text = np.concatenate((on_path, np.ones_like(trees, dtype=bool)), axis=1)

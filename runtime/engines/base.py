@@ -1,6 +1,6 @@
 """What the decode loop needs of a language model: forwards over tree rows behind a committed text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,10 @@ from ...controller.trees.tree import Array
 CHUNK = 256
 # Up to so many tokens, about what a step commits, sequences are read in one padded block however uneven they are.
 FEW = 16
+
+Note = Callable[[int, Tensor, Tensor | None], None]
+"""Takes, of the slot that is given first, logits [n, V] and hidden states [n, features], if any are kept, of n tokens
+that were just read. They lie in the engine's memory: clone what is kept."""
 
 
 class CachedModel(Protocol):
@@ -34,6 +38,8 @@ class CachedModel(Protocol):
     normalised; none by default"""
     hidden: Tensor | None
     """[B, n, features] those of all n rows of the last forward, concatenated"""
+    last_layer: int | None
+    """The number of the last hidden state, which the logits come from; None where the engine gives none"""
 
     @property
     def lengths(self) -> Array:
@@ -119,28 +125,36 @@ class Session:
         return self._model
 
 
-def append_text(model: CachedModel, slot: int, tokens: Array) -> Tensor | None:
+def append_text(
+    model: CachedModel, slot: int, tokens: Array, note: Note | None = None, num_noted: int = 0
+) -> Tensor | None:
     """Commit `tokens` [n] int64 as plain text of one slot; [V] logits after the last, None for no tokens.
 
-    Reads `CHUNK` tokens per forward, so that the mask of a long prompt is not quadratic in its length.
+    Reads `CHUNK` tokens per forward, so that the mask of a long prompt is not quadratic in its length. Of the last
+    `num_noted` tokens, `note` is given the rows.
     """
     last_row: Tensor | None = None
     for start in range(0, len(tokens), CHUNK):
         block = tokens[None, start : start + CHUNK]
         rows = np.arange(block.shape[1])[None]
-        logits = model.forward(block, model.lengths[slot] + rows, rows - 1, num_logits=1, first_slot=slot)
+        wanted = max(1, min(rows.size, start + rows.size - len(tokens) + num_noted))
+        logits = model.forward(block, model.lengths[slot] + rows, rows - 1, num_logits=wanted, first_slot=slot)
+        if note is not None and start + rows.size > len(tokens) - num_noted:
+            note(slot, logits[0], None if model.hidden is None else model.hidden[0, -wanted:])
         model.commit(rows)
         last_row = logits[0, -1]
     return last_row
 
 
-def append_texts(model: CachedModel, tokens: list[Array]) -> Tensor:
+def append_texts(model: CachedModel, tokens: list[Array], note: Note | None = None, num_noted: int = 0) -> Tensor:
     """The same for the first slots at once, of which some have tokens; [B, V], of which rows of the others mean
     nothing."""
-    return append_last(model, tokens, 1)[:, 0]
+    return append_last(model, tokens, 1, note, num_noted)[:, 0]
 
 
-def append_last(model: CachedModel, tokens: list[Array], num_rows: int) -> Tensor:
+def append_last(
+    model: CachedModel, tokens: list[Array], num_rows: int, note: Note | None = None, num_noted: int = 0
+) -> Tensor:
     """The same, [B, num_rows, V] after the last one or two tokens; a row before the first of some tokens means nothing.
 
     Sequences longer than a chunk, or that would pad the others to twice the work, are first read alone.
@@ -150,26 +164,30 @@ def append_last(model: CachedModel, tokens: list[Array], num_rows: int) -> Tenso
     alone: dict[int, Tensor] = {}
     for slot in np.nonzero(counts > (CHUNK if is_even else FEW))[0].tolist():
         parts = (tokens[slot][:-1], tokens[slot][-1:]) if num_rows > 1 else (tokens[slot],)
-        rows = [row.clone() for part in parts if (row := append_text(model, slot, part)) is not None]
-        alone[slot], counts[slot] = torch.stack(rows), 0
+        read = [append_text(model, slot, part, note, num_noted) for part in parts]
+        alone[slot], counts[slot] = torch.stack([row.clone() for row in read if row is not None]), 0
     if not counts.any():
         last_rows = next(iter(alone.values())).expand(len(tokens), -1, -1)
     else:
         unread = [text[len(text) - count :] for text, count in zip(tokens, counts, strict=True)]
-        last_rows = _append_block(model, unread, num_rows)
+        last_rows = _append_block(model, unread, num_rows, note, num_noted)
     return torch.stack([alone.get(slot, row) for slot, row in enumerate(last_rows)]) if alone else last_rows
 
 
-def _append_block(model: CachedModel, tokens: list[Array], num_rows: int) -> Tensor:
+def _append_block(model: CachedModel, tokens: list[Array], num_rows: int, note: Note | None, num_noted: int) -> Tensor:
     """The same, in one forward."""
     block, real = ending_together(tokens)
     counts = real.sum(axis=1)
     positions = model.lengths[: len(tokens), None] + real.cumsum(axis=1) - 1
-    num_logits = min(num_rows, block.shape[1])
-    logits = model.forward(block, positions, chain(real), num_logits=num_logits, real=real)
+    wanted = min(max(num_rows, num_noted), block.shape[1])
+    logits = model.forward(block, positions, chain(real), num_logits=wanted, real=real)
+    if note is not None:
+        for slot, count in enumerate(np.minimum(counts, num_noted).tolist()):
+            if count:
+                note(slot, logits[slot, -count:], None if model.hidden is None else model.hidden[slot, -count:])
     rows = np.arange(block.shape[1])
     model.commit(np.where(rows < counts[:, None], rows + (len(rows) - counts)[:, None], -1))
-    return logits if num_logits == num_rows else logits.expand(-1, num_rows, -1)
+    return logits[:, -num_rows:] if wanted >= num_rows else logits.expand(-1, num_rows, -1)
 
 
 def ending_together(texts: Sequence[Array]) -> tuple[Array, Array]:

@@ -8,7 +8,8 @@ import plans
 import pytest
 import tiny
 from transformers import GenerationConfig
-from treewright.collect.measure.bench.command import bench, finalists
+from treewright.collect.measure.bench.command import bench
+from treewright.collect.measure.bench.finalists import finalists
 from treewright.collect.measure.bench.measure import tuned
 from treewright.collect.measure.bench.policies import Job, Policy, Run, planned_policy
 from treewright.collect.measure.bench.report import (

@@ -1,6 +1,7 @@
 """The checkpoint folder: a round trip, and damage that is always noticed."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from treewright.controller.checkpoint.config import SCHEMA_VERSION
 from treewright.controller.errors import InputError
 from treewright.controller.learned.features import FEATURES, node_features
 from treewright.controller.learned.torch_model import SelectorModel
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.scorers.siblings import among_siblings
 from treewright.train.fit.export import export_onnx
 
@@ -28,6 +30,17 @@ def folder(tmp_path):
 
 def test_what_was_saved_loads_back(folder):
     assert Checkpoint.from_pretrained(folder).config == CONFIG
+
+
+def test_a_checkpoint_that_knows_no_memory_still_loads_and_one_that_carries_a_memory_keeps_it(folder):
+    def older(config):
+        config.update(schema_version=5)
+        del config["memory"]
+
+    reseal(folder, older)
+    assert Checkpoint.from_pretrained(folder).config == replace(CONFIG, schema_version=5)
+    reseal(folder, lambda config: config.update(memory=asdict(MemoryConfig(window=64))))
+    assert Checkpoint.from_pretrained(folder).config.memory == MemoryConfig(window=64)
 
 
 def test_the_learned_scorer_runs_the_network_of_the_weights(folder):
@@ -145,6 +158,11 @@ def test_a_config_written_another_way_is_the_same_config(folder):
         (lambda config: config["limits"].update(ngrams=1), "ngrams is true or false"),
         (lambda config: config["limits"].update(max_depth="8"), "damaged"),
         (lambda config: config.update(limits=None), "damaged"),
+        (lambda config: config.update(memory={"width": 3}), "unknown fields"),
+        (lambda config: config.update(memory={"window": 64.0}), "memory.window is of another kind than 256"),
+        (lambda config: config.update(memory={"window": 10**9}), "memory.window is between 0 and 4096"),
+        (lambda config: config.update(memory={"eta": -1.0}), "memory.eta is above 0"),
+        (lambda config: config.update(memory={"beta": -1.0}), "memory.beta is at least 0"),
         (lambda config: config.update(scheme="odd"), "scheme is one of"),
         (lambda config: config.update(scheme=["coupled"]), "scheme is one of"),
         (lambda config: config.update(pair="two\nlines"), "printable line"),

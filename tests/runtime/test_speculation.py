@@ -13,7 +13,7 @@ from treewright.controller.contract import VERIFIERS
 from treewright.controller.errors import InputError
 from treewright.controller.pricing.latency_cache import cache_path
 from treewright.runtime.build import build_decoder
-from treewright.runtime.speculation import SpeculationConfig
+from treewright.runtime.speculation import MemoryOptions, SpeculationConfig
 
 
 def scheme_of(verifier):
@@ -77,6 +77,12 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
         (LEARNED | {"path_prob": 0.1}, "speculation.path_prob does nothing without speculation.tree or"),
         (TREE | {"theta_scale": 0.7}, "speculation.theta_scale does nothing without speculation.selector"),
         (TREE | {"verifier": "specinfer"}, "speculation.verifier does nothing without speculation.sampled or"),
+        ({"memory": MemoryOptions(window=8)}, "speculation.memory does nothing without speculation.selector, tree"),
+        (TREE | {"memory": MemoryOptions(eta=2.0)}, "speculation.memory.eta does nothing without speculation.memory.w"),
+        (
+            TREE | {"lookup": True, "memory": MemoryOptions(window=8)},
+            "speculation.memory corrects a drafter model, and",
+        ),
         ({"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
         (LEARNED | {"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
         (TREE | {"lookup": True, "scheme": "coupled"}, "speculation.lookup drafts without the drafter's noise"),

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from ....controller.contract import ALL_SCHEMES
+from ....controller.memory import MemoryConfig
 from ....controller.plans.plan import PolicyPlan
 from ....runtime.build import tree_decoder
 from ....runtime.engines.base import CachedModel
@@ -23,6 +24,14 @@ class TimedModel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
+    @property
+    def hidden_layers(self) -> tuple[int, ...]:
+        return self._model.hidden_layers
+
+    @hidden_layers.setter
+    def hidden_layers(self, layers: tuple[int, ...]) -> None:
+        self._model.hidden_layers = layers
+
     def forward(self, *args: Any, **options: Any) -> Any:
         start = perf_counter()
         rows = self._model.forward(*args, **options)
@@ -31,7 +40,11 @@ class TimedModel:
 
 
 def step_shares(
-    pair: Pair, plan: PolicyPlan, jobs: Sequence[Job], engine_ms: Callable[[], float] | None = None
+    pair: Pair,
+    plan: PolicyPlan,
+    jobs: Sequence[Job],
+    engine_ms: Callable[[], float] | None = None,
+    memory: MemoryConfig | None = None,
 ) -> dict[str, float]:
     """Shares of the time of all steps of `jobs`, one text at a time. If `engine_ms` tells how long the engine itself
     has computed so far, what else the forwards take has a share of its own, which theirs hold, too."""
@@ -39,7 +52,7 @@ def step_shares(
     target: Any = TimedModel(pair.target)
     drafter: Any = TimedModel(pair.drafter)
     timed = replace(pair, target=target, source=drafter)
-    decoder = tree_decoder(timed, ALL_SCHEMES[plan.scheme], plan.build(), verifier=plan.verifier)
+    decoder = tree_decoder(timed, ALL_SCHEMES[plan.scheme], plan.build(), verifier=plan.verifier, memory=memory)
     records = [record for job in jobs for record in decoder.steps([job.request], decoder.open_streams([job.request]))]
     total = sum(record.total_ms for record in records)
     parts = {

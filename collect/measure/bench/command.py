@@ -1,7 +1,7 @@
 """The `bench` command: tune every policy on one set of prompts, measure them all on another."""
 
 import os
-from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,14 @@ from typing import Any
 import torch
 import transformers
 
-from ....controller.checkpoint import Checkpoint, SelectorBundle
+from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json
 from ....controller.contract import RANKED_SCHEMES
 from ....controller.errors import InputError
-from ....controller.plans.grids import policy_families
-from ....controller.plans.plan import PolicyPlan
 from ....controller.plans.sampled_grids import shaped_plans, verifier_grids
 from ....controller.plans.setting import Setting, temperature_key
 from ....controller.pricing.latency import LatencyTable
+from ....runtime.memory import carried_memory
 from ....runtime.pair import Pair, PairConfig, load_pair
 from ....runtime.sampling import Sampling
 from ....runtime.selectors import read_selector, read_shapes
@@ -27,18 +26,18 @@ from ..profile import ProfileConfig
 from ..table_cache import new_table
 from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
+from .finalists import finalists
 from .guests import inside_generate
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
 from .peers import peer_policies
 from .policies import Job, guarded, plain_policy, planned_policy
+from .remembering import REMEMBERING, memory_report
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
 from .verification_cost import print_costs, verification_costs
 
 # Greedy runs of small models loop, which flatters every drafter.
 GREEDY_MAX_TOKENS = 48
-# Of a grid that replay has ranked, so many settings are run live.
-NUM_FINALISTS = 2
 # Texts whose steps are accounted for.
 NUM_ACCOUNTED = 8
 
@@ -89,6 +88,9 @@ def bench(
     if measure.inside_generate:
         print_json(_inside_generate(models, selector, tuning[: measure.assisted_prompts], held_out, measure))
         return
+    if measure.memory:
+        print_json(_with_and_without_memory(models, checkpoint, table, held_out, measure))
+        return
     reports = {}
     for temperature in measure.temperatures:
         schemes = RANKED_SCHEMES if measure.fixed_scheme and temperature > 0 else (checkpoint.config.scheme,)
@@ -97,7 +99,8 @@ def bench(
             grids |= verifier_grids()
         if shapes is not None and temperature > 0:
             grids |= shaped_plans(shapes, table)
-        make = partial(planned_policy, models, table=table)
+        memory = carried_memory(models, checkpoint)
+        make = partial(planned_policy, models, table=table, memory=memory)
         plans = [grid[0] for grid in grids.values()]
         jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]
         if tune:
@@ -110,7 +113,9 @@ def bench(
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
         print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or bool(checkpoint.tuned.ranked))
-        shares = step_shares(models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED])
+        shares = step_shares(
+            models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED], memory=memory
+        )
         print(shares_sentence(shares))
         learned = over_others("learned", policies, runs)
         print(f"learned over {learned.fastest_other}: {learned.ratio:.3f} x, 95 % interval {learned.ratio_95}")
@@ -138,13 +143,40 @@ def _side_by_side(
     reports = {}
     for temperature in measure.temperatures:
         grids = finalists(checkpoint, table, [Setting(checkpoint.config.scheme, temperature)])
-        ways = served_ways(pair, grids["learned", checkpoint.config.scheme][0], table)
+        learned = grids["learned", checkpoint.config.scheme][0]
+        ways = served_ways(pair, learned, table, carried_memory(pair, checkpoint))
         jobs = _jobs(pair, prompts, measure, temperature)
         rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
         rows = [row for of_number in rounds for row in of_number]
         print_concurrency(temperature, rows, jobs[0].max_tokens)
         reports[temperature_key(temperature)] = [known(row) for row in rows]
     return {"command": "bench", **_conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
+
+
+def _with_and_without_memory(
+    pair: Pair, checkpoint: Checkpoint, table: LatencyTable, prompts: list[Prompt], measure: BenchConfig
+) -> dict[str, Any]:
+    """The report of policies with the selector's memory and without."""
+    memory = carried_memory(pair, checkpoint)
+    if memory is None:
+        raise InputError(
+            "measure.memory needs a selector that carries a memory, and an engine that can keep it; run `treewright "
+            "fit-memory` for one"
+        )
+    reports = {}
+    for temperature in measure.temperatures:
+        setting = Setting(checkpoint.config.scheme, temperature)
+        grids = finalists(checkpoint, table, [setting])
+        plans = [grids[family, setting.scheme][0] for family in REMEMBERING]
+        jobs = _jobs(pair, prompts, measure, temperature)
+        reports[temperature_key(temperature)] = memory_report(pair, plans, table, memory, jobs)
+    return {
+        "command": "bench",
+        **_conditions(pair),
+        "prompts": len(prompts),
+        "memory": asdict(memory),
+        "temperatures": reports,
+    }
 
 
 def _inside_generate(
@@ -163,20 +195,6 @@ def _inside_generate(
         "transformers": transformers.__version__,
         "prompts": len(prompts),
         "temperatures": reports,
-    }
-
-
-def finalists(
-    checkpoint: SelectorBundle, table: LatencyTable, settings: Sequence[Setting]
-) -> dict[tuple[str, str], Sequence[PolicyPlan]]:
-    """Of each policy, by (family, scheme), the plans that replay found best, best first; its whole grid where replay
-    has not ranked it under this setting."""
-    return {
-        (family.name, setting.scheme): [
-            family.plan(each) for each in checkpoint.tuned.at(setting, family.name)[:NUM_FINALISTS] or family.grid
-        ]
-        for setting in settings
-        for family in policy_families(checkpoint, table, setting)
     }
 
 

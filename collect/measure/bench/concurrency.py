@@ -9,6 +9,7 @@ import numpy as np
 
 from ....controller.console import print_table, track
 from ....controller.contract import ALL_SCHEMES
+from ....controller.memory import MemoryConfig
 from ....controller.plans.plan import PolicyPlan
 from ....controller.plans.setting import temperature_title
 from ....controller.pricing.latency import LatencyTable
@@ -41,13 +42,15 @@ class ConcurrencyRow:
 Way = Callable[[Sequence[Job], int], Run]
 
 
-def served_ways(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> dict[str, Way]:
+def served_ways(
+    pair: Pair, plan: PolicyPlan, table: LatencyTable, memory: MemoryConfig | None = None
+) -> dict[str, Way]:
     """Plain decoding first; the learned plan with and without its guard, which learns from round to round."""
     ways: dict[str, Way] = {"plain": partial(side_by_side, plain_decoder(pair))}
     if runs_in_transformers(pair):
         ways["transformers.generate"] = partial(_generate, pair)
     for of in (plan, guarded(plan, table)):
-        ways[of.family] = partial(side_by_side, tree_decoder(pair, ALL_SCHEMES[of.scheme], of.build()))
+        ways[of.family] = partial(side_by_side, tree_decoder(pair, ALL_SCHEMES[of.scheme], of.build(), memory=memory))
     return ways
 
 

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from ....controller.contract import ALL_SCHEMES, WALK
+from ....controller.memory import MemoryConfig
 from ....controller.plans.plan import PolicyPlan
 from ....controller.policies.guard import Guard
 from ....controller.pricing.latency import LatencyTable
@@ -60,9 +61,9 @@ def plain_policy(pair: Pair, table: LatencyTable) -> Policy:
     return Policy("plain", "-", "", _runner(plain_decoder(pair), table))
 
 
-def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable) -> Policy:
+def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable, memory: MemoryConfig | None = None) -> Policy:
     """The plan with a decoder of its own and no running state yet."""
-    decoder = tree_decoder(pair, ALL_SCHEMES[plan.scheme], plan.build(), verifier=plan.verifier)
+    decoder = tree_decoder(pair, ALL_SCHEMES[plan.scheme], plan.build(), verifier=plan.verifier, memory=memory)
     walks = plan.verifier == WALK.name
     return Policy(plan.family, plan.scheme, plan.text, _runner(decoder, table, is_priced=walks), same_text=walks)
 

@@ -45,6 +45,9 @@ class BenchConfig:
     """Rounds of texts for each of those numbers, the interval's grain; one more is for warming up"""
     inside_generate: bool = False
     """Instead of all that, run the learned trees inside transformers' `generate`, against its own loops"""
+    memory: bool = False
+    """Instead of all that, run EAGLE-2's trees, the choice rule and the learned trees with the selector's memory of the
+    drafter's errors and without"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -69,6 +72,10 @@ class BenchConfig:
             raise InputError("measure.shapes has no part in concurrency and inside_generate; leave one of them out")
         if self.inside_generate and (self.concurrency or self.verifiers):
             raise InputError("measure.inside_generate has a round of its own; leave concurrency and verifiers out")
+        if self.memory and (self.concurrency or self.verifiers or self.inside_generate):
+            raise InputError(
+                "measure.memory has a round of its own; leave concurrency, verifiers and inside_generate out"
+            )
         if not self.concurrency and self.concurrency_rounds != type(self).concurrency_rounds:
             raise InputError("measure.concurrency_rounds is of measure.concurrency, which is not given; give both")
 

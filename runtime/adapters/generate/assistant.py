@@ -22,6 +22,7 @@ from ....controller.policies.base import Step
 from ....controller.policies.chains import chain_path
 from ....controller.policies.selector import Selector
 from ....controller.trees.tree import DraftTree
+from ...memory import warn_unused
 from ...sampling import TokenSampler
 from ...schemes.ranked import propose
 from .chain_reader import ChainReader
@@ -42,6 +43,8 @@ def assistant_with(
 ) -> "ChainAssistant":
     """What `target.generate(..., assistant_model=...)` drafts with; arguments and errors as of `generate_with`."""
     policy = TreePolicy(Drafting(selector, theta_scale=theta_scale), tokenizer)
+    if policy.checkpoint is not None:
+        warn_unused(policy.checkpoint, "transformers' assisted generation")
     return ChainAssistant(drafter, policy.chains(target, drafter))
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ....controller.contract import COUPLED, Scheme
 from ....controller.errors import InputError
+from ....controller.memory import MemoryConfig
 from ....controller.policies.base import ShapePolicy
 from ....controller.policies.eagle2 import eagle2
 from ....controller.policies.guard import Guard
@@ -79,6 +80,11 @@ class TreePolicy:
         if self.checkpoint is not None:
             return get_ranked_scheme(self.checkpoint.config.scheme)
         return get_ranked_scheme(self._drafting.scheme or COUPLED.name)
+
+    @property
+    def memory(self) -> MemoryConfig | None:
+        """Of the drafter's errors, which a selector may carry."""
+        return None if self.checkpoint is None else self.checkpoint.config.memory
 
     @property
     def theta_scales(self) -> Mapping[float, float]:

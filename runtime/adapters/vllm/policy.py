@@ -17,6 +17,7 @@ from ....controller.scorers.rank import RankScorer
 from ....controller.trees.limits import TreeLimits
 from ....controller.trees.shapes import parse_paths
 from ...engines.transformers.loading import load_tokenizer
+from ...memory import warn_unused
 from ...selectors import read_selector
 from ...text.tokenizer import vocabulary_sha256
 from .settings import VllmSettings
@@ -45,6 +46,7 @@ class Loaded(NamedTuple):
         if vocabulary is None:
             raise InputError("treewright.selector is for one tokenizer, and skip_tokenizer_init hides which this is")
         checkpoint = read_selector(settings.selector, tokenizer_sha256=vocabulary_sha256(vocabulary))
+        warn_unused(checkpoint, "vLLM")
         return cls(checkpoint, table)
 
 

@@ -25,6 +25,7 @@ class LlamaCppModel:
     packs = True
     engine = LLAMACPP
     hidden: Tensor | None = None
+    last_layer: int | None = None
 
     def __init__(self, path: str, context: Context, config: LlamaCppConfig, *, vocabulary_size: int, weights: str):
         """weights: the number format of most of them."""

@@ -51,6 +51,7 @@ class TransformersModel:
         self.session: Session | None = None
         self.hidden_layers: tuple[int, ...] = ()
         self.hidden: Tensor | None = None
+        self.last_layer: int | None = getattr(model.config.get_text_config(), "num_hidden_layers", None)
         self._windows: dict[int, int] = {}
         # Layers that share keys may run over the rows alone whose logits are wanted, but behind the masks of all.
         self._runs_all = bool(getattr(model.config.get_text_config(), "num_kv_shared_layers", 0))
