@@ -65,7 +65,7 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
             "it chooses the shapes of sampled trees, not those of the walk; name the verifier they are for, such as "
             "speculation.verifier=traversal"
         )
-    hashes = open_seal(fields, SCHEMA_VERSION, FEATURE_VERSION, FEATURES)
+    hashes = open_seal(fields, range(OLDEST_SCHEMA, SCHEMA_VERSION + 1), FEATURE_VERSION, FEATURES)
     try:
         memory = fields.pop("memory", None)
         config = SelectorConfig(**{**fields, "limits": TreeLimits(**fields["limits"])})
@@ -77,18 +77,17 @@ def parse_config(content: bytes) -> tuple[SelectorConfig, dict[str, str]]:
     return config, hashes
 
 
-def open_seal(
-    fields: dict[str, Any], schema_version: int, feature_version: int, names: Sequence[str]
-) -> dict[str, str]:
-    """The hash of each file, taken out of the `fields` of a config; InputError unless all is sealed and of these
-    versions, and its features have these names."""
+def open_seal(fields: dict[str, Any], schemas: range, feature_version: int, names: Sequence[str]) -> dict[str, str]:
+    """The hash of each file, taken out of the `fields` of a config; InputError unless all is sealed, of one of the
+    `schemas` and of this version of the features, which have these names."""
     schema, features = fields.get("schema_version"), fields.get("feature_version")
     if not isinstance(schema, int) or not isinstance(features, int):
         raise InputError("config.json names no versions; the folder is damaged or no checkpoint")
-    if schema != schema_version:
+    if schema not in schemas:
+        reads = f"{schemas[0]} to {schemas[-1]}" if len(schemas) > 1 else f"{schemas[0]}"
         raise InputError(
-            f"the folder has schema {schema}, this build reads {schema_version}; "
-            f"{'update treewright' if schema > schema_version else 'retrain the selector'}"
+            f"the folder has schema {schema}, this build reads {reads}; "
+            f"{'update treewright' if schema > schemas[-1] else 'retrain the selector'}"
         )
     hashes = fields.get("sha256")
     if not isinstance(hashes, dict) or set(hashes) != {*HASHED_FILES, CONFIG_FILE}:

@@ -117,7 +117,9 @@ def parse_shapes_config(content: bytes) -> tuple[ShapesConfig, dict[str, str]]:
             "it chooses trees for the walk, not the shapes of sampled trees; leave speculation.verifier out, or train "
             "one with `treewright train-shapes`"
         )
-    hashes = open_seal(fields, SHAPES_SCHEMA_VERSION, SHAPE_FEATURE_VERSION, SHAPE_FEATURES)
+    hashes = open_seal(
+        fields, range(SHAPES_SCHEMA_VERSION, SHAPES_SCHEMA_VERSION + 1), SHAPE_FEATURE_VERSION, SHAPE_FEATURES
+    )
     try:
         config = ShapesConfig(**{**fields, "verifiers": tuple(fields["verifiers"])})
     except (KeyError, TypeError) as error:

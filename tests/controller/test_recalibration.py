@@ -80,7 +80,9 @@ def test_a_text_that_takes_less_than_was_said_lowers_its_scores_and_those_of_no_
     for _ in range(3):
         calibration.record(tree, only_child, WIDTH - 1, refused)
         calibration.sums[1] = taken
-    offsets = calibration.coefficients()[:, 0, 0]
+    coefficients = calibration.coefficients()
+    assert coefficients is not None
+    offsets = coefficients[:, 0, 0]
     assert offsets[0] < 0 < offsets[1]
     scorer, plain = LearnedScorer(network), context(2)
     before, after = (scorer.score(tree, each) for each in (plain, replace(plain, calibration=calibration)))
