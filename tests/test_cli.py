@@ -101,6 +101,7 @@ def test_bench_ends_with_one_json_document_on_every_policy(runs, capsys):
     families |= {"EAGLE-2", "OPT-Tree", "choice, confidence", "choice, fused"}
     assert named == {(family, scheme) for family in families for scheme in ("coupled", "fixed")} | {
         ("learned", "coupled"),
+        ("learned, not recalibrated", "coupled"),
         ("learned, guarded", "coupled"),
     } | {(family, "-") for family in ("plain", "transformers.generate", "transformers assisted")}
     assert all(row["texts_unlike_plain"] == 0 for row in report if "texts_unlike_plain" in row)

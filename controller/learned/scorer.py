@@ -44,6 +44,10 @@ class LearnedScorer:
 
         return cls(run)
 
+    def as_trained(self) -> "LearnedScorer":
+        """The same network without recalibration."""
+        return LearnedScorer(self._network, recalibrates=False)
+
     def score(self, tree: DraftTree, context: StepContext, before: Scores | None = None) -> Scores:
         # In a ragged batch some nodes behind the smallest tree's last are asked about again.
         known = int(before.tree.num_nodes.min()) if before is not None else 0

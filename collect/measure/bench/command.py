@@ -15,6 +15,7 @@ from ....controller.contract import RANKED_SCHEMES
 from ....controller.errors import InputError
 from ....controller.plans.sampled_grids import shaped_plans, verifier_grids
 from ....controller.plans.setting import Setting, temperature_key
+from ....controller.policies.learned import LEARNED
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.memory import carried_memory
 from ....runtime.pair import Pair, PairConfig, load_pair
@@ -30,7 +31,7 @@ from .finalists import finalists
 from .guests import inside_generate
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
 from .peers import peer_policies
-from .policies import Job, guarded, plain_policy, planned_policy
+from .policies import Job, as_trained, guarded, plain_policy, planned_policy
 from .remembering import REMEMBERING, memory_report
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
@@ -106,18 +107,17 @@ def bench(
         if tune:
             plans = tuned([*grids.values()], make, jobs[: len(tune)], f"tune at T={temperature}")
         peers = peer_policies(models, jobs[: measure.assisted_prompts], f"tune peers at T={temperature}")
-        plans += [guarded(plan, table) for plan in plans if plan.family == "learned"]
+        plan_of_learned = next(plan for plan in plans if plan.family == LEARNED)
+        plans += [as_trained(plan_of_learned), guarded(plan_of_learned, table)]
         jobs = _jobs(models, held_out, measure, temperature)
         policies = [plain_policy(models, table), *peers, *map(make, plans)]
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
         repeated = repeated_four_grams([run.tokens for run in runs[0]])
         print_policies(temperature, rows, jobs, repeated, is_tuned=bool(tune) or bool(checkpoint.tuned.ranked))
-        shares = step_shares(
-            models, next(plan for plan in plans if plan.family == "learned"), jobs[:NUM_ACCOUNTED], memory=memory
-        )
+        shares = step_shares(models, plan_of_learned, jobs[:NUM_ACCOUNTED], memory=memory)
         print(shares_sentence(shares))
-        learned = over_others("learned", policies, runs)
+        learned = over_others(LEARNED, policies, runs)
         print(f"learned over {learned.fastest_other}: {learned.ratio:.3f} x, 95 % interval {learned.ratio_95}")
         fit = table_fit(runs)
         print(fit_sentence(fit))
@@ -143,7 +143,7 @@ def _side_by_side(
     reports = {}
     for temperature in measure.temperatures:
         grids = finalists(checkpoint, table, [Setting(checkpoint.config.scheme, temperature)])
-        learned = grids["learned", checkpoint.config.scheme][0]
+        learned = grids[LEARNED, checkpoint.config.scheme][0]
         ways = served_ways(pair, learned, table, carried_memory(pair, checkpoint))
         jobs = _jobs(pair, prompts, measure, temperature)
         rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]

@@ -6,9 +6,11 @@ from time import perf_counter
 from typing import NamedTuple
 
 from ....controller.contract import ALL_SCHEMES, WALK
+from ....controller.learned.scorer import LearnedScorer
 from ....controller.memory import MemoryConfig
 from ....controller.plans.plan import PolicyPlan
 from ....controller.policies.guard import Guard
+from ....controller.policies.selector import Selector
 from ....controller.pricing.latency import LatencyTable
 from ....runtime.build import plain_decoder, tree_decoder
 from ....runtime.decoder import Decoder
@@ -66,6 +68,17 @@ def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable, memory: Me
     decoder = tree_decoder(pair, ALL_SCHEMES[plan.scheme], plan.build(), verifier=plan.verifier, memory=memory)
     walks = plan.verifier == WALK.name
     return Policy(plan.family, plan.scheme, plan.text, _runner(decoder, table, is_priced=walks), same_text=walks)
+
+
+def as_trained(plan: PolicyPlan) -> PolicyPlan:
+    """A learned plan whose score is not recalibrated while decoding."""
+
+    def build() -> Selector:
+        selector = plan.build()
+        assert isinstance(selector, Selector) and isinstance(selector.scorer, LearnedScorer)
+        return replace(selector, scorer=selector.scorer.as_trained())
+
+    return replace(plan, family=f"{plan.family}, not recalibrated", build=build)
 
 
 def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
