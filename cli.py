@@ -202,6 +202,11 @@ def by_engine(command: str, arguments: list[str]) -> tuple[Any, list[str]]:
         function = load(command)
         if not callable(function) or "pair" not in signature(function).parameters:
             raise InputError(f"{command} runs no models, so --engine does nothing; leave it out")
+        from .runtime.pair_config import ENGINES
+
+        known = *ENGINES, *(name for name, modules in GUEST_COMMANDS.items() if command in modules)
+        if engine not in known:
+            raise InputError(f"--engine of {command} is one of {', '.join(known)}, got {engine!r}")
         return function, [*rest, "--pair.engine", engine]
     modules = GUEST_COMMANDS[engine]
     if command not in modules:

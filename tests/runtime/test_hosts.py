@@ -43,12 +43,17 @@ def test_the_first_installed_of_several_packages_counts():
     [
         (["--engine", "vllm"], "generate runs nothing in vllm, in which there are serve, bench, profile"),
         (["--engine=llamacpp"], "pair.engine llamacpp reads GGUF files, and pair.target is 'reference'"),
-        (["--engine", "other"], "pair.engine is one of transformers, llamacpp, got 'other'"),
+        (["--engine", "other"], "--engine of generate is one of transformers, llamacpp, got 'other'"),
     ],
 )
 def test_an_engine_that_a_command_does_not_run_in_is_refused(arguments, complaint, capsys):
     assert cli.main(["generate", "--prompt", "x", *arguments]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_misspelt_guest_is_told_its_name(capsys):
+    assert cli.main(["serve", "--engine", "vlm"]) == 2
+    assert "--engine of serve is one of transformers, llamacpp, vllm, got 'vlm'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "export-gguf", "engines", "checkpoint"])

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from ....controller.console import print_json, print_table, track
+from ....controller.errors import InputError
 from ....controller.pricing.latency import LatencyTable, require_sizes
-from ....controller.ranges import require_at_least
-from ....controller.trees.limits import TreeLimits
+from ....controller.ranges import require_at_least, require_between
+from ....controller.trees.limits import LARGEST, TreeLimits
 from ....runtime.adapters.vllm.launch import WHOLE, VllmConfig, tree_options
 from ....runtime.adapters.vllm.settings import VllmSettings
 from ....runtime.machine.processor import processor_name
@@ -68,6 +69,14 @@ def profile(out: Path, vllm: VllmConfig = VllmConfig(), sizes: VllmSizes = VllmS
 
 def measure(vllm: VllmConfig, sizes: VllmSizes) -> LatencyTable:
     """Every batch size and context in one engine."""
+    if vllm.drafter is None:
+        raise InputError("vllm.drafter is none, but the steps that are measured draft; give one")
+    if max(sizes.contexts) >= vllm.max_model_len:
+        raise InputError(
+            f"sizes.contexts has {max(sizes.contexts)}, but texts have at most {vllm.max_model_len} tokens, and the "
+            "steps to measure come behind it; lower it or raise vllm.max_model_len"
+        )
+    require_between("the most of sizes.nodes", max(sizes.nodes), 1, LARGEST.budget)
     widths = sizes.widths if vllm.method == WHOLE else (1,)
     limits = TreeLimits(max_depth=4, width=CHILDREN, frontier=max(widths), budget=max(sizes.nodes))
     options = tree_options(vllm, VllmSettings())

@@ -65,6 +65,8 @@ def tree_options(config: VllmConfig, settings: VllmSettings, worker: str = WORKE
     speculative = {"method": config.method, "model": drafter, "num_speculative_tokens": config.budget}
     section = given(settings)
     if config.method == WHOLE:
+        if settings.drafter is not None:
+            raise InputError(f"trees.drafter is what vllm.drafter is here, got {settings.drafter!r}; give the latter")
         speculative |= {"method": "custom_class", "model": WHOLE_TREES}
         section["drafter"] = drafter
     return options | {"speculative_config": speculative, "additional_config": {SECTION: section}}

@@ -4,10 +4,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ....controller.errors import InputError
+from ....controller.pricing.latency import LatencyTable
+from ....controller.trees.limits import LARGEST
+from ...selectors import read_selector
 from .launch import WORKER, VllmConfig, arguments, tree_options
+from .policy import Loaded, shaping
 from .settings import VllmSettings
 
 SERVER = "vllm.entrypoints.openai.api_server"
@@ -31,12 +36,19 @@ def serve(
         port: Port to listen on
         more: Further words of vLLM's command line, such as --served-model-name=NAME
     """
-    words, environment = (
-        command(vllm, trees, ["--host", host, "--port", str(port), *more]),
-        server_environment(os.environ),
-    )
+    words = command(vllm, trees, ["--host", host, "--port", str(port), *more])
+    require_readable(vllm, trees)
+    environment = server_environment(os.environ)
     sys.stdout.flush()
     os.execve(sys.executable, words, environment)
+
+
+def require_readable(vllm: VllmConfig, trees: VllmSettings) -> None:
+    """InputError here, and not in the middle of vLLM's log, where a file of the settings cannot be used or a static
+    tree is too large."""
+    table = None if trees.latency is None else LatencyTable.load(Path(trees.latency))
+    checkpoint = None if trees.selector is None else read_selector(trees.selector, tokenizer_sha256=None)
+    shaping(trees, Loaded(checkpoint, table), replace(LARGEST, budget=vllm.budget))
 
 
 def command(vllm: VllmConfig, trees: VllmSettings, more: list[str]) -> list[str]:

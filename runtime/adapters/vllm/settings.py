@@ -94,18 +94,24 @@ class VllmSettings:
         section = additional.get(SECTION) if isinstance(additional, Mapping) else None
         if section is None:
             return None
-        if not isinstance(section, Mapping):
-            raise InputError(f"additional_config's treewright is a JSON object, got {section!r}")
-        names = {field.name for field in fields(cls)}
-        if unknown := sorted(set(section) - names):
-            raise InputError(f"treewright.{unknown[0]} is no setting; there are {', '.join(sorted(names))}")
+        _require_names(cls, "additional_config's treewright is", section)
         return cls(**section)
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """With other thresholds, while the engine runs; InputError for what only a start can change."""
+        _require_names(type(self), "changes of treewright's settings are", changes)
         if fixed := sorted(set(changes) - set(LIVE)):
             raise InputError(f"treewright.{fixed[0]} is fixed when the engine starts; {', '.join(LIVE)} may change")
         return replace(self, **changes)
+
+
+def _require_names(settings: type[VllmSettings], what: str, section: object) -> None:
+    """InputError unless these are settings by their names."""
+    if not isinstance(section, Mapping):
+        raise InputError(f"{what} a JSON object, got {section!r}")
+    names = {field.name for field in fields(settings)}
+    if unknown := sorted(set(map(str, section)) - names):
+        raise InputError(f"treewright.{unknown[0]} is no setting; there are {', '.join(sorted(names))}")
 
 
 def _require_kind(name: str, value: object, kinds: tuple[Any, ...]) -> None:

@@ -86,17 +86,22 @@ def text_of(state: Any, engine_seed: int, vocabulary_size: int) -> Text:
         params.max_tokens if params.max_tokens is not None else 2**31,
         stops=frozenset(params.stop_token_ids or () if params.ignore_eos else params.all_stop_token_ids),
         min_tokens=params.min_tokens,
-        is_plain=_is_plain(params),
+        is_plain=_is_plain(state),
         emitted=list(state.output_token_ids),
     )
 
 
-def _is_plain(params: Any) -> bool:
-    """Whether nothing but temperature, top-k and top-p shape a row."""
+def _is_plain(state: Any) -> bool:
+    """Whether nothing but the prompt's tokens, temperature, top-k and top-p shape a row of the target."""
+    params = state.sampling_params
+    if state.prompt_token_ids is None or state.prompt_embeds is not None or state.lora_request is not None:
+        return False
     neutral = {
         "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
     }  # fmt: skip
     others = ("logit_bias", "allowed_token_ids", "bad_words", "structured_outputs")
+    if params.thinking_token_budget is not None:
+        return False
     return all(getattr(params, name) == value for name, value in neutral.items()) and not any(
         getattr(params, name) for name in others
     )

@@ -56,6 +56,14 @@ def test_only_thresholds_change_while_an_engine_runs():
     assert VllmSettings(depth=2).changed({"min_prob": 0.2}) == VllmSettings(depth=2, min_prob=0.2)
     with pytest.raises(InputError, match=r"treewright.width is fixed when the engine starts"):
         VllmSettings().changed({"width": 2})
+    with pytest.raises(InputError, match=r"treewright.nope is no setting; there are depth"):
+        VllmSettings().changed({"nope": 2})
+
+
+@pytest.mark.parametrize("changes", [None, [], "min_prob"])
+def test_changes_are_an_object(changes):
+    with pytest.raises(InputError, match="changes of treewright's settings are a JSON object, got"):
+        VllmSettings().changed(changes)
 
 
 def test_a_trees_rows_are_at_their_depths_and_see_their_ancestors():
