@@ -20,6 +20,7 @@ from ...controller.trees.delayed import (
 from ...controller.trees.tree import Array
 from .survival import block_survival, delayed_survival, naive_survival, tree_survival
 
+MOST_RATIO = 1e12  # so that the product of those of a chain stays a number
 ROWS, COLUMNS = np.tril_indices(MOST_PATHS)
 
 
@@ -39,7 +40,7 @@ class ShapeLabels:
             packed = columns[verifier.replace("-", "_")]
             matrices[verifier] = np.zeros((len(packed), MOST_PATHS, MOST_PATHS))
             matrices[verifier][:, ROWS, COLUMNS] = packed
-        return cls(columns["ratio"].astype(np.float64), matrices, traversal)
+        return cls(np.minimum(columns["ratio"].astype(np.float64), MOST_RATIO), matrices, traversal)
 
     def survival(self, verifier: str) -> Array:
         """[n, 233, 16]: chance that each tree of the menu is accepted to depth 1, 2, ... given the text, 0 below the

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...controller.learned.shape_menu import BLOCK, NAIVE, answers_of
+from ...controller.learned.shape_menu import answers_of
 from ...controller.pricing.latency import LatencyTable
-from ...controller.trees.delayed import CHAINS, DEEPEST, MENU, cut_places
+from ...controller.trees.delayed import DEEPEST, MENU, cut_places
 from ...controller.trees.tree import Array
 from .programme import chosen_stops, cut_choices, least_time, menu_costs, stop_chances, times_to_finish
 from .texts import ShapeText
@@ -50,24 +50,17 @@ def static_ms(of: PricedText) -> Array:
     """[233] the same of every tree of the menu used at every step, infinite for those whose survival is not known."""
     length, num_shapes = of.costs.shape
     times = np.zeros((length + 1 + DEEPEST, num_shapes))
-    rows = np.arange(num_shapes)
     for root in range(length - 1, -1, -1):
         places = cut_places()[min(length - 1 - root, DEEPEST)]
         stops = stop_chances(of.survival[root, places])
         following = times[root + 1 : root + 2 + DEEPEST]
         times[root] = of.costs[root, places] + np.einsum("ad,da->a", stops, following)
-    known = np.isfinite(times[0])
-    return np.where(known, times[0], np.inf)[rows]
+    return np.where(np.isfinite(times[0]), times[0], np.inf)
 
 
 def bound_ms(of: PricedText) -> float:
     """What no choice falls below on this text."""
     return least_time(of.survival, of.chosen_costs)
-
-
-def shapes_of(verifier: str) -> int:
-    """How many trees of the menu, from its first on, the verifier can choose among."""
-    return len(CHAINS) if verifier in (NAIVE, BLOCK) else len(MENU)
 
 
 def tuned_speed_up(texts: Sequence[PricedText], grid: Sequence[float]) -> float:
