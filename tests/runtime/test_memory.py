@@ -69,6 +69,16 @@ def test_a_memory_changes_no_text(settings, batch, selector, scheme):
     assert texts[0] == texts[1] == texts[2]
 
 
+def test_texts_beyond_the_drafters_context_stay_the_same():
+    requests = tiny.requests(2, 0.7, max_tokens=50)
+    plain, _ = tiny.decoder(tiny.llama()).generate(requests)
+    drafter = tiny.llama(noise=0.08, positions=32)
+    remembering = tiny.decoder(tiny.llama(), drafter, Selector(ConfidenceScorer(), LIMITS), memory=MEMORY)
+    streams, stats = remembering.generate(requests)
+    assert [stream.token_ids for stream in streams] == [stream.token_ids for stream in plain]
+    assert stats.num_accepted > 0
+
+
 def test_an_error_that_was_seen_once_is_not_made_again():
     """The target counts on by one; the drafter, whose states say the token alone, counts on by two."""
     target, directions = heads.counting_target()
@@ -110,7 +120,7 @@ def test_no_request_drafts_by_what_another_has_taught():
     requests = tiny.requests(6, 0.8, max_tokens=12)
     alone = [records(of, request)[1] for request in requests]
     trees = {(int(step.context.positions[0]), *step.drafted.tokens[0].tolist()) for of_one in alone for step in of_one}
-    streams, batch, waiting, compared = of.open_streams(requests), of.open_batch(), [*range(6)], 0
+    streams, batch, waiting, compared, number = of.open_streams(requests), of.open_batch(), [*range(6)], 0, -1
     while waiting or len(batch):
         while waiting and len(batch) < 2:
             number = waiting.pop(0)
@@ -124,6 +134,7 @@ def test_no_request_drafts_by_what_another_has_taught():
         if compared > 8 and number == 1:
             batch.leave(streams[0])
     assert compared > 24
+    assert [stream.remaining > 0 for stream in streams] == [True, *[False] * 5]
 
 
 @pytest.mark.parametrize(("length", "window"), [(17, 10), (17, 40), (2 * CHUNK + 9, CHUNK + 50)])
@@ -156,8 +167,10 @@ def test_the_correction_is_the_sum_over_the_positions_before_the_root(temperatur
 def test_a_model_over_static_shapes_drafts_the_same():
     (request,) = tiny.requests(1, 0.8, max_tokens=30)
     text, steps = records(decoder(), request)
-    models = [StaticModel(tiny.network(tiny.llama(noise=noise)), tiny.VOCABULARY_SIZE) for noise in (0.0, 0.08)]
-    again = records(tiny.decoder(*models, Selector(ConfidenceScorer(), LIMITS), memory=MEMORY), request)
+    target, drafter = (
+        StaticModel(tiny.network(tiny.llama(noise=noise)), tiny.VOCABULARY_SIZE) for noise in (0.0, 0.08)
+    )
+    again = records(tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS), memory=MEMORY), request)
     assert again[0] == text
     for mine, theirs in zip(steps, again[1], strict=True):
         np.testing.assert_array_equal(mine.drafted.tokens, theirs.drafted.tokens)
