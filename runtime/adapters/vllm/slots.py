@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ....controller.context import StepContext
+from ....controller.learned.recalibration import Calibration
 from ....controller.trees.limits import TreeLimits
 from ....controller.trees.tree import Array, DraftTree
 from ...drafters.language_model import LanguageModelDrafter
@@ -32,6 +33,7 @@ class DraftSlots:
     ):
         self.ids: list[str] = []
         self.sampler = TokenSampler([], vocabulary_size, torch.device("cpu"))
+        self.calibration = Calibration()
         self.ngrams: list[NgramModel] = []
         self._limits, self._longest = limits, longest
         self._drafter = drafter
@@ -69,6 +71,7 @@ class DraftSlots:
         slots = [slot if stays[slot] else movable.pop() for slot in range(count)]
         self.ids = [self.ids[slot] for slot in slots]
         self.sampler.keep(slots)
+        self.calibration.keep(slots)
         if self._counts_ngrams:
             self.ngrams = [self.ngrams[slot] for slot in slots]
         if self._drafter is not None:
@@ -78,6 +81,7 @@ class DraftSlots:
         tokens = [*text.prompt, *text.emitted]
         self.ids.append(request_id)
         self.sampler.join(text.sampling, noise=text.noise)
+        self.calibration.join()
         if self._counts_ngrams:
             self.ngrams.append(NgramModel(tokens))
         if self._drafter is not None:
@@ -96,6 +100,7 @@ class DraftSlots:
             temperatures=self.sampler.temperatures,
             top_ps=self.sampler.top_ps,
             history=np.array([text.history for text in of_slots], dtype=np.float32),
+            calibration=self.calibration,
         )
 
     def roots(self, texts: Mapping[str, Text]) -> Array:

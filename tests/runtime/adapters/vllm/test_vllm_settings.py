@@ -127,6 +127,7 @@ def test_slots_follow_the_requests_that_come_and_go():
     slots = DraftSlots(20, TreeLimits(ngrams=True), longest=7)
     slots.update({name: texts[name] for name in "abc"})
     assert slots.roots(texts).tolist() == [0, 1, 2]
+    slots.calibration.sums[:] = np.arange(3)[:, None, None]
     tree = batch_tree(slots.roots(texts), [TREE, TREE, TREE])
     texts["a"].emit([5, 6, 7], [-1.0] * 3, [0.5] * 3)
     texts["c"].emit([5, 7], [-1.0] * 2, [0.5] * 2)
@@ -138,6 +139,7 @@ def test_slots_follow_the_requests_that_come_and_go():
     context = slots.context(texts)
     assert context.positions.tolist() == [5, 4, 2]
     assert context.remaining.tolist() == [1, 2, 4]
+    assert context.calibration is not None and context.calibration.sums[:, 0, 0].tolist() == [0, 2, 0]
     assert context.history[0, 0] == -1.0
     assert len(slots.ngrams) == 3
 
