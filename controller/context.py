@@ -31,6 +31,12 @@ class StepContext:
         """Tokens before the root of the longest text, by which a step is priced."""
         return int(self.positions.max())
 
+    @cached_property
+    def recalibration(self) -> Array | None:
+        """Coefficients of `calibration` as the step began: it counts the step at its end, and a step is scored by what
+        was known before."""
+        return None if self.calibration is None else self.calibration.coefficients()
+
     @property
     def max_depths(self) -> Array:
         """[B]: the deepest node that could still be emitted (a step always adds one token to its path)."""

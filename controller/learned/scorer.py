@@ -57,7 +57,7 @@ class LearnedScorer:
         answers = self._network(features.reshape(-1, features.shape[-1]))
         only_child, coverage = (answer.reshape(*features.shape[:2], *answer.shape[1:]) for answer in answers)
         coverage = np.minimum(coverage, 0.0, out=coverage)  # NaN stays NaN, and the selector drafts nothing under it
-        coefficients = context.calibration.coefficients() if self.recalibrates and context.calibration else None
+        coefficients = context.recalibration if self.recalibrates else None
         if coefficients is not None:
             coverage = recalibrated_coverage(coverage, coefficients)
         last_rank = coverage.shape[2] - 1

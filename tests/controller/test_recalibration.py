@@ -134,6 +134,16 @@ def test_older_steps_count_less_and_steps_that_verified_nothing_do_not_age_them(
     np.testing.assert_allclose(calibration.sums, once * (1 + DECAY))
 
 
+def test_a_step_is_scored_by_what_was_known_when_it_began():
+    tree, only_child, path = verified(seed=7)
+    calibration = recorded(*verified(seed=8))
+    at, scorer = replace(context(), calibration=calibration), LearnedScorer(network)
+    before = scorer.score(tree, at)
+    calibration.record(tree, only_child, WIDTH - 1, path)
+    assert np.array_equal(scorer.score(tree, at).accept, before.accept)
+    assert not np.array_equal(scorer.score(tree, replace(at)).accept, before.accept)
+
+
 def test_slots_move_with_their_texts():
     calibration = recorded(*verified(batch=3, seed=6))
     before = calibration.sums.copy()
