@@ -55,6 +55,7 @@ def blocks():
     """A function that renders the block of a name."""
     environment = Environment(loader=FileSystemLoader(FIGURES), undefined=StrictUndefined, trim_blocks=False)
     environment.filters["ratio"] = ratio
+    environment.filters["change"] = lambda values: f"{values[0]:.3f} → {values[1]:.3f}"
     environment.filters["or_dash"] = lambda value: "-" if value is None else str(value)
     environment.filters["two_or_dash"] = lambda value: "-" if value is None else f"{value:.2f}"
     metrics = read(REFERENCE / "selector" / "metrics.json")

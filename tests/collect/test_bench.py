@@ -12,6 +12,7 @@ from treewright.collect.measure.bench.command import bench
 from treewright.collect.measure.bench.finalists import finalists
 from treewright.collect.measure.bench.measure import tuned
 from treewright.collect.measure.bench.policies import Job, Policy, Run, planned_policy
+from treewright.collect.measure.bench.remembering import memory_report
 from treewright.collect.measure.bench.report import (
     fit_sentence,
     known,
@@ -31,6 +32,7 @@ from treewright.collect.measure.bench.transformers_loops import (
     tuned_assisted,
 )
 from treewright.controller.errors import InputError
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.plans.grids import NUM_TRIALS
 from treewright.controller.plans.sampled_grids import verifier_grids
 from treewright.controller.plans.setting import Setting
@@ -110,6 +112,18 @@ def test_every_verifier_runs_by_its_plan(key):
         (stream,), _ = tiny.decoder(pair.target).generate([Request(job.prompt_ids, 12, job.sampling)])
         assert run.tokens == stream.token_ids
     assert policy.same_text == (key[0] == "walk")
+
+
+def test_policies_with_a_memory_and_without_are_compared_on_the_same_texts(capsys):
+    pair, plan = tiny.pair(0.08), plans.grids()["EAGLE-2", "coupled"][0]
+    jobs = [Job([3, 1, 4, seed], 12, Sampling(0.8, seed=seed), "code" if seed else "prose") for seed in range(3)]
+    report = memory_report(pair, [plan], plans.TABLE, MemoryConfig(window=24, beta=6.0), jobs)
+    assert [(row["domain"], row["texts"]) for row in report["rows"]] == [("all", 3), ("prose", 1), ("code", 2)]
+    assert {row["texts_unlike_plain"] for row in report["rows"]} == {0}
+    off, on = report["rows"][0]["block_efficiency"]
+    assert report["rows"][0]["steps_saved"] == pytest.approx(on / off, abs=2e-3)
+    assert off != on
+    assert report["learned_step_shares"]["off"].keys() == report["learned_step_shares"]["on"].keys()
 
 
 def test_bench_refuses_verifiers_that_nothing_has_tuned():

@@ -3,6 +3,7 @@
 from math import inf, nan
 
 import pytest
+from treewright.collect.fit_memory import MemoryFitConfig
 from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.collect.labels.shapes import ShapeConfig
 from treewright.collect.make_pair.settings import CutConfig, ModelSize, PairFitConfig, PairShape
@@ -58,6 +59,7 @@ EDGES = {  # class: field, what it takes, what it refuses
         "drafter": ([ModelSize(1, 1, 1, 1, 1)], [ModelSize(*sizes) for sizes in ((1, 0, 1, 1, 1), (1, 1, 1, 1, 0))]),
     },
     CutConfig: {"tune": ([1], [0]), "bench": ([1], [0]), "num_tokens": ([1], [0])},
+    MemoryFitConfig: {"texts": ([3], [2, 0])},
     ToyConfig: {
         "vocabulary_size": ([2], [1]),
         "width": ([1], [0]),
@@ -68,7 +70,7 @@ EDGES = {  # class: field, what it takes, what it refuses
 }
 FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
 UNBOUNDED = {  # yes or no
-    BenchConfig: {"fixed_scheme", "inside_generate", "shapes", "verifiers"},
+    BenchConfig: {"fixed_scheme", "inside_generate", "memory", "shapes", "verifiers"},
     PairFitConfig: {"compile"},
     ShapeConfig: {"labels"},
 }
@@ -94,6 +96,7 @@ def test_no_setting_is_left_out_here(kind):
     [
         ({"verifiers": True, "tune_prompts": 0}, "tune_prompts is 0; use at least 1"),
         ({"verifiers": True, "concurrency": (2,)}, "verifiers has no part in measure.concurrency"),
+        ({"memory": True, "concurrency": (2,)}, "measure.memory has a round of its own"),
         ({"concurrency_rounds": 3}, "measure.concurrency, which is not given"),
     ],
     ids=str,

@@ -59,7 +59,7 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
-    num_tuning = 0 if measure.concurrency else max(measure.tune_prompts, measure.assisted_prompts)
+    num_tuning = 0 if measure.concurrency or measure.memory else max(measure.tune_prompts, measure.assisted_prompts)
     tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
     tune = tuning[: measure.tune_prompts]
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
