@@ -12,8 +12,8 @@ from ..trees.delayed import BRANCHED, CHAINS
 from ..trees.tree import Array
 
 LENGTHS_NAME = "accepted_lengths"  # of the graph's output
-NAIVE, BLOCK, TRAVERSAL = "naive", "block", "traversal"
-TREE_VERIFIERS = ("naive-tree", "specinfer", "spectr")
+NAIVE, BLOCK, SPECTR, TRAVERSAL = "naive", "block", "spectr", "traversal"
+TREE_VERIFIERS = ("naive-tree", "specinfer", SPECTR)
 SHAPED_VERIFIERS = (NAIVE, BLOCK, *TREE_VERIFIERS, TRAVERSAL)
 
 

@@ -49,7 +49,7 @@ def test_the_checkpoint_says_which_verifiers_it_is_for(checkpoint):
     assert {row["verifier"] for row in checkpoint.metrics["programme"]} == set(SHAPED_VERIFIERS) - {"traversal"}
     (row,) = checkpoint.metrics["traversal"]
     assert row["roots"] > 0 and set(row["x_plain"]) == {"fixed", "fixed, undelayed", "learned"}
-    assert checkpoint.speed_ups["traversal"] == checkpoint.speed_ups["block"]
+    assert checkpoint.speed_ups["traversal"] == checkpoint.speed_ups["spectr"]
     assert set(checkpoint.speed_ups["specinfer"].values()) <= set(SPEED_UPS)
 
 

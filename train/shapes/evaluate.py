@@ -7,7 +7,7 @@ import torch
 
 from ...controller.checkpoint.shapes import SpeedUps
 from ...controller.intervals import Interval, ratio_interval
-from ...controller.learned.shape_menu import BLOCK, TRAVERSAL
+from ...controller.learned.shape_menu import SPECTR, TRAVERSAL
 from ...controller.learned.shape_model import ShapeModel
 from ...controller.plans.setting import temperature_key
 from ...controller.pricing.latency import LatencyTable
@@ -58,7 +58,7 @@ def price_texts(
 
 
 def tune_speed_ups(validation: PricedTexts, verifiers: Sequence[str]) -> SpeedUps:
-    """By verifier and temperature. Traversal takes what block verification does, which it is on one path."""
+    """By verifier and temperature. Traversal takes SpecTr's, because there is no programme for its own."""
     tuned: dict[str, dict[str, float]] = {}
     for verifier, texts in validation.items():
         temperatures = sorted({temperature_key(of.text.temperature) for of in texts})
@@ -68,7 +68,7 @@ def tune_speed_ups(validation: PricedTexts, verifiers: Sequence[str]) -> SpeedUp
             )
             for temperature in temperatures
         }
-    return tuned | ({TRAVERSAL: tuned[BLOCK]} if TRAVERSAL in verifiers else {})
+    return tuned | ({TRAVERSAL: tuned[SPECTR]} if TRAVERSAL in verifiers else {})
 
 
 def compare(validation: PricedTexts, test: PricedTexts, speed_ups: SpeedUps) -> list[ShapeRow]:
