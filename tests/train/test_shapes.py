@@ -1,6 +1,7 @@
 """From labels of shapes to a checkpoint, and from that to a decoder."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import plans
@@ -9,15 +10,19 @@ import shape_traces
 import tiny
 import traces
 from treewright import cli
+from treewright.collect.measure.bench.policies import Job, planned_policy
+from treewright.collect.measure.bench.settings import BenchConfig
 from treewright.collect.trace import TraceFolder
 from treewright.controller.checkpoint import Checkpoint, ShapesCheckpoint
 from treewright.controller.errors import InputError
 from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, answers_of, num_answers
+from treewright.controller.plans.sampled_grids import shaped_plans
 from treewright.controller.policies.learned_shapes import learned_shapes
 from treewright.controller.pricing.latency_cache import cache_path
 from treewright.controller.trees.delayed import CHAINS, MENU, PLACES, DelayedShape
 from treewright.runtime.build import build_decoder
 from treewright.runtime.pair_config import reference_folder
+from treewright.runtime.sampling import Sampling
 from treewright.runtime.speculation import SpeculationConfig
 from treewright.train.shapes.evaluate import SPEED_UPS, expectations
 from treewright.train.shapes.fit import fit_shapes
@@ -148,6 +153,17 @@ def test_every_declared_verifier_decodes(verifier, folder):
     streams, stats = build_decoder(pair, config).generate(tiny.requests(2, 0.8))
     assert [len(stream.token_ids) for stream in streams] == [24, 24]
     assert stats.num_accepted > 0
+
+
+def test_bench_runs_every_declared_verifier_under_a_name_of_its_own(checkpoint):
+    found = shaped_plans(checkpoint, plans.TABLE)
+    assert list(found) == [(f"{verifier}, learned shapes", "iid-paths") for verifier in SHAPED_VERIFIERS]
+    (plan,) = found["specinfer, learned shapes", "iid-paths"]
+    policy = planned_policy(tiny.pair(), plan, plans.TABLE)
+    run = policy.run(Job([1, 2, 3], 12, Sampling(0.8), "code"))
+    assert len(run.tokens) == 12 and not policy.same_text
+    with pytest.raises(InputError, match=r"measure.shapes has no part in concurrency and inside_generate"):
+        BenchConfig(shapes=Path("shapes"), concurrency=(2,))
 
 
 @pytest.mark.parametrize(
