@@ -10,17 +10,17 @@ MOST_WINDOW, MOST_ENTRIES = 4096, 128
 @dataclass(frozen=True)
 class MemoryConfig:
     """What the target said at the last committed positions corrects the drafter's logits, wherever its hidden state is
-    like the one there; texts stay the same, only drafts change."""
+    like the one there; texts stay the same, only drafts change. Usual values are those fitted to the reference pair."""
 
-    window: int = 256
+    window: int = 128
     """Last committed positions of a text that are remembered, those of its prompt included; 0 for no memory"""
-    entries: int = 16
+    entries: int = 8
     """Tokens remembered of each position: those where the probabilities of target and drafter differ most"""
     eta: float = 8.0
     """How far remembered differences of probability move the logits"""
-    beta: float = 24.0
+    beta: float = 16.0
     """How alike two hidden states must be: a position counts exp(beta (cosine - 1))"""
-    mass: float = 0.2
+    mass: float = 1.0
     """Trust: where the positions count so much in sum, the logits move half as far as they can"""
 
     def __post_init__(self) -> None:
