@@ -9,15 +9,16 @@ from treewright.collect.labels.shapes import ShapeConfig, label_shapes
 from treewright.controller.context import StepContext
 from treewright.controller.contract import IID_PATHS
 from treewright.controller.learned.history import HISTORY
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.trees.delayed import CHAINS, DEEPEST, MENU, DelayedShape
 from treewright.controller.trees.tree import DraftTree
 
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.01)
 
 
-def decode(requests, policy, verifier="traversal"):
+def decode(requests, policy, verifier="traversal", memory=None):
     """The texts, and the records of all steps."""
-    decoder = tiny.decoder(TARGET, DRAFTER, policy, IID_PATHS, verifier=verifier)
+    decoder = tiny.decoder(TARGET, DRAFTER, policy, IID_PATHS, verifier=verifier, memory=memory)
     streams = decoder.open_streams(requests)
     records = list(decoder.steps(requests, streams))
     return [stream.token_ids for stream in streams], records
@@ -40,10 +41,11 @@ def test_the_network_is_told_what_the_labels_say():
     assert any(depth > accepted for depth, accepted in depths)
 
 
-def test_a_text_is_the_same_alone_and_in_a_batch():
+@pytest.mark.parametrize("memory", [None, MemoryConfig(window=16)], ids=["no memory", "memory"])
+def test_a_text_is_the_same_alone_and_in_a_batch(memory):
     requests = tiny.requests(3, 0.8, 30)
-    together, records = decode(requests, shaped.random_policy())
-    alone = [decode([request], shaped.random_policy())[0][0] for request in requests]
+    together, records = decode(requests, shaped.random_policy(), memory=memory)
+    alone = [decode([request], shaped.random_policy(), memory=memory)[0][0] for request in requests]
     assert together == alone
     assert any(len(set((record.kept.depths.max(axis=1)).tolist())) > 1 for record in records)  # of several shapes
 
@@ -52,8 +54,9 @@ def test_a_text_is_the_same_alone_and_in_a_batch():
 def test_greedy_text_is_the_plain_one(verifier):
     requests = tiny.requests(2, 0.0, 20)
     plain, _ = tiny.decoder(TARGET).generate(requests)
-    texts, _ = decode(requests, shaped.random_policy(verifier), verifier)
-    assert texts == [stream.token_ids for stream in plain]
+    for memory in (None, MemoryConfig(window=16)):
+        texts, _ = decode(requests, shaped.random_policy(verifier), verifier, memory)
+        assert texts == [stream.token_ids for stream in plain]
 
 
 def context(remaining, temperature=1.0):
