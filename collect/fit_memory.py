@@ -29,7 +29,7 @@ from .trace import TextRow
 
 # The settings tried together, then one by one.
 GRID = [
-    MemoryConfig(eta=eta, beta=beta, mass=mass)
+    MemoryConfig(window=256, entries=16, eta=eta, beta=beta, mass=mass)
     for eta, beta, mass in product((4.0, 8.0, 16.0), (8.0, 16.0, 32.0), (0.1, 0.3, 1.0, 3.0))
 ]
 WINDOWS = (64, 128, 256, 512)

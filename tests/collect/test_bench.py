@@ -117,7 +117,7 @@ def test_every_verifier_runs_by_its_plan(key):
 def test_policies_with_a_memory_and_without_are_compared_on_the_same_texts(capsys):
     pair, plan = tiny.pair(0.08), plans.grids()["EAGLE-2", "coupled"][0]
     jobs = [Job([3, 1, 4, seed], 12, Sampling(0.8, seed=seed), "code" if seed else "prose") for seed in range(3)]
-    report = memory_report(pair, [plan], plans.TABLE, MemoryConfig(window=24, beta=6.0), jobs)
+    report = memory_report(pair, [plan], plans.TABLE, MemoryConfig(window=24, beta=6.0, mass=0.2), jobs)
     assert [(row["domain"], row["texts"]) for row in report["rows"]] == [("all", 3), ("prose", 1), ("code", 2)]
     assert {row["texts_unlike_plain"] for row in report["rows"]} == {0}
     off, on = report["rows"][0]["block_efficiency"]

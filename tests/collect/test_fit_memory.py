@@ -39,7 +39,8 @@ def counting_models():
 
 def test_the_scores_are_what_the_drafter_would_have_drafted():
     target, drafter = counting_models()
-    memories = [None, MemoryConfig(window=tiny.VOCABULARY_SIZE, beta=30.0), MemoryConfig(window=1, beta=30.0)]
+    like = MemoryConfig(window=tiny.VOCABULARY_SIZE, beta=30.0, mass=0.2)
+    memories = [None, like, replace(like, window=1)]
     plain, remembering, forgetting = (
         dict(zip(SCORES, of, strict=True)) for of in score_memories(target, drafter, counting_text(1), memories, 1)
     )

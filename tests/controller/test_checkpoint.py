@@ -159,7 +159,7 @@ def test_a_config_written_another_way_is_the_same_config(folder):
         (lambda config: config["limits"].update(max_depth="8"), "damaged"),
         (lambda config: config.update(limits=None), "damaged"),
         (lambda config: config.update(memory={"width": 3}), "unknown fields"),
-        (lambda config: config.update(memory={"window": 64.0}), "memory.window is of another kind than 256"),
+        (lambda config: config.update(memory={"window": 64.0}), "memory.window is of another kind than 128"),
         (lambda config: config.update(memory={"window": 10**9}), "memory.window is between 0 and 4096"),
         (lambda config: config.update(memory={"eta": -1.0}), "memory.eta is above 0"),
         (lambda config: config.update(memory={"beta": -1.0}), "memory.beta is at least 0"),

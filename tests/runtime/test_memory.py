@@ -32,7 +32,7 @@ from treewright.runtime.speculation import MemoryOptions, SpeculationConfig
 from treewright.runtime.stats import StepRecord
 
 LIMITS = TreeLimits(max_depth=3, width=3, frontier=3, budget=8)
-MEMORY = MemoryConfig(window=24, entries=6, beta=6.0)
+MEMORY = MemoryConfig(window=24, entries=6, beta=6.0, mass=0.2)
 SETTINGS = [{"temperature": 0.0}, {"temperature": 0.7, "top_p": 0.9}, {"temperature": 1.0}]
 
 
@@ -88,7 +88,7 @@ def test_an_error_that_was_seen_once_is_not_made_again():
     prompt = [*range(tiny.VOCABULARY_SIZE), 0]
     efficiency = [
         tiny.decoder(target, drafter, selector, memory=each).generate([Request(prompt, 24, Sampling(0.0))])[1]
-        for each in (None, MemoryConfig(window=tiny.VOCABULARY_SIZE, beta=30.0))
+        for each in (None, MemoryConfig(window=tiny.VOCABULARY_SIZE, beta=30.0, mass=0.2))
     ]
     assert [stats.block_efficiency for stats in efficiency] == [1.0, 4.0]
 
