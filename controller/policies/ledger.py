@@ -11,8 +11,9 @@ decoding, apart from the steps that go below nothing and a catch-up not earned b
 it is under 2 % of 5000 tokens, and in the long run PROBE_SHARE / MAX_PATIENCE. Where speculation pays, the guard costs
 one plain step in CHECK_STEPS, to know what plain decoding takes.
 
-A policy that drafts nothing for IDLE_STEPS steps in a row is not asked at the next one, and after each further step
-that drafts nothing for twice as many, MOST_DOUBLINGS times: to decide takes time too.
+A policy that drafted at RARELY or fewer of the last ASKED_STEPS steps at which it was asked is left alone for a step
+behind one that drafts nothing, and for twice as many after each further one, MOST_DOUBLINGS times: to decide takes time
+too. One that drafts more often than that is asked at every step.
 """
 
 import logging
@@ -26,7 +27,7 @@ MAX_PATIENCE = 4
 FIRST_CHECK_STEPS = 16  # until the first plain step amid speculation; the distance doubles up to the next
 CHECK_STEPS = 256
 PLAIN_STEPS = 7  # the last plain steps, whose median is the cost of plain decoding
-IDLE_STEPS = 4
+ASKED_STEPS, RARELY = 64, 3
 MOST_DOUBLINGS = 5
 RECENT_STEPS = 32  # over which the running rate of speculation forgets
 
@@ -42,6 +43,7 @@ class Ledger:
         self.steps_to_check = FIRST_CHECK_STEPS if has_price else 0
         self.resting = 0  # plain steps before the policy is asked again
         self._idle = 0  # speculative steps in a row that drafted nothing
+        self._drafted: deque[bool] = deque(maxlen=ASKED_STEPS)  # of the last speculative steps
         self._name = name
         self._next_check = 2 * FIRST_CHECK_STEPS if has_price else FIRST_CHECK_STEPS
         self._plain_costs = deque([1.0] if has_price else [], maxlen=PLAIN_STEPS)
@@ -87,8 +89,9 @@ class Ledger:
     def add_speculative(self, tokens: float, cost: float, *, drafted: bool, counts: bool) -> None:
         """A step that committed `tokens`; one that does not `count` still brings the drafter up to date."""
         self._idle = 0 if drafted else self._idle + 1
-        if self._idle >= IDLE_STEPS:
-            self.resting = 2 ** min(self._idle - IDLE_STEPS, MOST_DOUBLINGS)
+        self._drafted.append(drafted)
+        if self._idle and len(self._drafted) == ASKED_STEPS and sum(self._drafted) <= RARELY:
+            self.resting = 2 ** min(self._idle - 1, MOST_DOUBLINGS)
         catches_up = self._catches_up and drafted
         self._catches_up = self._catches_up and not drafted
         if not counts:
