@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..controller.checkpoint import SCHEMA_VERSION, Checkpoint, require_replaceable, save_checkpoint
+from ..controller.checkpoint import SCHEMA_VERSION, require_replaceable, save_checkpoint
 from ..controller.console import print_json, print_table, track
 from ..controller.errors import InputError
 from ..controller.memory import MemoryConfig
@@ -23,6 +23,7 @@ from ..controller.ranges import require_at_least
 from ..controller.trees.tree import Array
 from ..runtime.memory import require_states
 from ..runtime.pair import Pair, PairConfig, load_pair
+from ..runtime.selectors import read_selector
 from .labels.errors import SCORES, score_memories
 from .relabel import stored_texts
 from .trace import TextRow
@@ -68,13 +69,9 @@ def fit_memory(
         check: Trace folder with the texts that the result is told from; where none is given, a third of the documents
     """
     require_replaceable(out)
-    checkpoint = Checkpoint.read(selector)
     models = load_pair(pair)
     require_states(models)
-    if checkpoint.config.tokenizer_sha256 != models.tokenizer_sha256:
-        raise InputError(
-            f"selector {selector} was trained for the pair {checkpoint.config.pair!r}, not for these models"
-        )
+    checkpoint = read_selector(selector, tokenizer_sha256=models.tokenizer_sha256)
     texts = _read(models, traces, fit.texts)
     checks = [text for text in texts if _is_for_check(text)] if check is None else _read(models, check)
     chosen = texts if check is not None else [text for text in texts if not _is_for_check(text)]

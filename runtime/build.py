@@ -23,7 +23,7 @@ from .decoder import Decoder
 from .drafters.base import Drafter
 from .drafters.language_model import LanguageModelDrafter
 from .drafters.lookup import LookupDrafter, read_datastore
-from .drafters.memory import ErrorMemory
+from .drafters.memory import remembering
 from .drafters.ngrams.datastore import Datastore
 from .loop import Observer
 from .memory import carried_memory, require_states
@@ -194,15 +194,10 @@ def tree_decoder(
     head = pair.head if drafter is None else None
     if memory is not None:
         require_states(pair)
-    target = Target(
-        pair.target,
-        head.hidden_layers if head is not None else (),
-        num_kept=0 if memory is None else memory.window,
-    )
+    target, errors = remembering(pair.target, memory, head.hidden_layers if head is not None else ())
     if head is not None:
         drafter = head.make_drafter(target, scheme)
     elif drafter is None:
-        errors = None if memory is None else ErrorMemory(memory, target)
         ngrams = selector.limits.ngrams
         drafter = LanguageModelDrafter(pair.drafter, scheme, ngrams=ngrams, datastore=datastore, memory=errors)
     return Decoder(

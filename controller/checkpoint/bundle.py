@@ -1,12 +1,9 @@
 """The contents of a checkpoint folder: of a selector in training, or of one that was read."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from safetensors.numpy import save as save_safetensors
 
 from ..learned.numpy_model import PerceptronNetwork
 from ..learned.scorer import INPUT_NAME, LearnedScorer
@@ -15,7 +12,7 @@ from ..trees.tree import Array
 from .baselines import Baselines
 from .config import SelectorConfig
 from .graph import GOLDEN_TOLERANCE, golden_miss
-from .saving import save_checkpoint
+from .saving import packed, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,10 +39,4 @@ class SelectorBundle:
     def save(self, folder: Path, card: str) -> None:
         """Write the checkpoint folder, whole or not at all."""
         documents = {"baselines.json": self.baselines.as_json(), "metrics.json": self.metrics}
-        files = {
-            "model.safetensors": save_safetensors(dict(self.weights)),
-            "model.onnx": self.graph,
-            "golden.safetensors": save_safetensors(dict(self.golden)),
-            **{name: json.dumps(document, indent=1).encode() for name, document in documents.items()},
-        }
-        save_checkpoint(folder, self.config, files, card)
+        save_checkpoint(folder, self.config, packed(self.weights, self.graph, self.golden, documents), card)

@@ -4,7 +4,6 @@ Data, not code: JSON, safetensors and ONNX, hashed in `config.json`, checked aga
 """
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +73,7 @@ class Checkpoint(SelectorBundle):
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
         """Upload the verified files to a hub repository, created if missing; the commit's address."""
-        with tempfile.TemporaryDirectory() as scratch:
-            self.save_pretrained(Path(scratch) / "checkpoint")
-            return hub.upload(repo_id, Path(scratch) / "checkpoint", private=private)
+        return hub.upload_saved(self.save_pretrained, repo_id, private=private)
 
 
 def found_folder(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """All access to the Hugging Face hub: one repository per checkpoint, only the files of a checkpoint."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def upload(repo_id: str, folder: Path, *, private: bool) -> str:
             commit_message="Upload treewright selector",
         )
     return str(commit.commit_url)
+
+
+def upload_saved(save: Callable[[Path], None], repo_id: str, *, private: bool) -> str:
+    """The same of a checkpoint that `save` writes to a folder."""
+    with tempfile.TemporaryDirectory() as scratch:
+        save(Path(scratch) / "checkpoint")
+        return upload(repo_id, Path(scratch) / "checkpoint", private=private)
 
 
 @contextmanager

@@ -1,11 +1,17 @@
 """The checkpoint folder on disk: each file read whole within its bounds, the folder written whole or not at all."""
 
+import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save as save_safetensors
 
 from ..errors import InputError, first_line
 from ..files import atomic_write
+from ..trees.tree import Array
 from .config import CONFIG_FILE, HASHED_FILES, SavedConfig, config_json
 from .strict_json import parse_object
 
@@ -13,6 +19,18 @@ CARD_FILE = "README.md"  # not hashed: people edit cards, and nothing reads them
 FILES = (*HASHED_FILES, CONFIG_FILE, CARD_FILE)
 MAX_FILE_BYTES = 64 << 20
 MAX_JSON_BYTES = 4 << 20
+
+
+def packed(
+    weights: Mapping[str, Array], graph: bytes, golden: Mapping[str, Array], documents: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The hashed files of a folder; `documents` by their names become JSON."""
+    return {
+        "model.safetensors": save_safetensors(dict(weights)),
+        "model.onnx": graph,
+        "golden.safetensors": save_safetensors(dict(golden)),
+        **{name: json.dumps(document, indent=1).encode() for name, document in documents.items()},
+    }
 
 
 def save_checkpoint(folder: Path, config: SavedConfig, files: dict[str, bytes], card: str) -> None:

@@ -5,15 +5,11 @@ scheme and with its noise; this one answers once per step, before anything is dr
 features. They would share a file and nothing in it.
 """
 
-import json
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-
-from safetensors.numpy import save as save_safetensors
 
 from ..contract import IID_PATHS
 from ..errors import InputError, named
@@ -24,7 +20,7 @@ from . import hub
 from .config import CONFIG_FILE, SHAPES_KIND, check_pair, open_seal
 from .folder import found_folder, parse_tensors, read_card, read_hashed
 from .graph import OF_SHAPES, check_graph
-from .saving import read_file, save_checkpoint
+from .saving import packed, read_file, save_checkpoint
 from .strict_json import parse_object
 
 SHAPES_SCHEMA_VERSION = 1
@@ -84,12 +80,7 @@ class ShapesCheckpoint:
     def files(self) -> dict[str, bytes]:
         """The hashed ones."""
         documents = {"baselines.json": {"speed_ups": self.speed_ups}, "metrics.json": self.metrics}
-        return {
-            "model.safetensors": save_safetensors(dict(self.weights)),
-            "model.onnx": self.graph,
-            "golden.safetensors": save_safetensors(dict(self.golden)),
-            **{name: json.dumps(document, indent=1).encode() for name, document in documents.items()},
-        }
+        return packed(self.weights, self.graph, self.golden, documents)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint folder, whole or not at all."""
@@ -97,9 +88,7 @@ class ShapesCheckpoint:
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
         """Upload the files to a hub repository, created if missing; the commit's address."""
-        with tempfile.TemporaryDirectory() as scratch:
-            self.save_pretrained(Path(scratch) / "checkpoint")
-            return hub.upload(repo_id, Path(scratch) / "checkpoint", private=private)
+        return hub.upload_saved(self.save_pretrained, repo_id, private=private)
 
 
 def is_shapes(path: Path) -> bool:

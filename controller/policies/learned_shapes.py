@@ -54,9 +54,11 @@ class LearnedShapes:
         paths = 1 if len(answers) == len(CHAINS) else MOST_PATHS
         self.limits = TreeLimits(DEEPEST, 1, paths, max(shape.num_nodes for shape in MENU[: len(answers)]))
         self.num_distrusted = 0  # steps for which the network's answer was no number
-        self._network, self._answers, self._table = network, answers, table
+        self._network, self._answers, self._contexts = network, answers, table.contexts
         self._speed_ups, self._theta_scale = speed_ups, theta_scale
+        # [contexts, ...] milliseconds of each tree, and of a plain step, of a request alone.
         self._costs = np.stack([shape_costs(table, context, chosen=True)[: len(answers)] for context in table.contexts])
+        self._plain_costs = np.array([table.verify_costs(0, batch=1, context=size)[0] for size in table.contexts])
 
     def begin(self, context: StepContext) -> WholeTreeStep:
         shapes = [MENU[place] for place in self.choose(context).tolist()]
@@ -67,20 +69,15 @@ class LearnedShapes:
         assert context.agreement is not None, "the loop did not keep what the models said at the last position"
         features = shape_features(context.agreement, context.conditions, context.positions)
         lengths = self._network(features)[:, self._answers]
-        costs = self._costs[np.searchsorted(self._table.contexts[:-1], context.positions)]
+        buckets = np.searchsorted(self._contexts[:-1], context.positions)
         scales = [nearest(self._speed_ups, temperature) for temperature in context.temperatures.tolist()]
-        thetas = np.array(scales) * self._theta_scale / self._plain_ms(context)
-        worth = lengths - thetas[:, None] * costs
+        thetas = np.array(scales) * self._theta_scale / self._plain_costs[buckets]
+        worth = lengths - thetas[:, None] * self._costs[buckets]
         sound = np.isfinite(worth).all(axis=1)
         if not sound.all():
             self._note_strange(int((~sound).sum()))
         places = np.where(sound, np.nan_to_num(worth, nan=-np.inf).argmax(axis=1), 0)
         return cut_places()[np.minimum(context.max_depths, DEEPEST), places]
-
-    def _plain_ms(self, context: StepContext) -> Array:
-        """[B] milliseconds of a plain step of each request alone."""
-        plain = [self._table.verify_costs(0, batch=1, context=size)[0] for size in self._table.contexts]
-        return np.array(plain)[np.searchsorted(self._table.contexts[:-1], context.positions)]
 
     def _note_strange(self, count: int) -> None:
         if not self.num_distrusted:

@@ -25,6 +25,7 @@ from torch.nn.functional import normalize
 
 from ...controller.memory import MemoryConfig
 from ...controller.trees.tree import Array
+from ..engines.base import CachedModel
 from ..machine.transfer import to_device
 from ..sampling import TokenSampler
 from ..target import Target
@@ -170,6 +171,14 @@ class ErrorMemory:
                 level, entry = self._levels[number], row - int(first[number])
                 self._read[slot].append(Rows(level.logits[slot, entry, None], level.states[slot, entry, None]))
         self._levels = []
+
+
+def remembering(
+    model: CachedModel, config: MemoryConfig | None, hidden_layers: tuple[int, ...] = ()
+) -> tuple[Target, ErrorMemory | None]:
+    """The target of a loop, and the memory that learns from it, if there is to be one."""
+    target = Target(model, hidden_layers, 0 if config is None else config.window)
+    return target, None if config is None else ErrorMemory(config, target)
 
 
 def temperature_probs(logits: Tensor, sampler: TokenSampler, slot: int) -> Tensor:

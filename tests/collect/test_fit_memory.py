@@ -98,5 +98,5 @@ def test_the_checkpoint_carries_the_fitted_memory(fitted, capsys, monkeypatch):
 
 
 def test_a_selector_of_another_pair_is_refused(fitted):
-    with pytest.raises(InputError, match="was trained for the pair 'tiny', not for these models"):
+    with pytest.raises(InputError, match="was trained for the pair 'tiny', whose tokenizer differs"):
         fit_memory(fitted / "texts", checkpoints.write(fitted / "other"), fitted / "out")

@@ -1,6 +1,5 @@
 """The `bench` command: tune every policy on one set of prompts, measure them all on another."""
 
-import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from ....runtime.memory import carried_memory
 from ....runtime.pair import Pair, PairConfig, load_pair
 from ....runtime.sampling import Sampling
 from ....runtime.selectors import read_selector, read_shapes
-from ...prompts.prompt import Prompt, prompt_ids, prompt_request
+from ...prompts.prompt import Prompt, prompt_request
 from ...prompts.sources import PromptConfig, load_prompts
 from ..profile import ProfileConfig
 from ..table_cache import new_table
@@ -29,16 +28,15 @@ from .accounting import shares_sentence, step_shares
 from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .finalists import finalists
 from .guests import inside_generate
+from .jobs import bench_jobs, conditions
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
 from .peers import peer_policies
-from .policies import Job, as_trained, guarded, plain_policy, planned_policy
+from .policies import as_trained, guarded, plain_policy, planned_policy
 from .remembering import REMEMBERING, memory_report
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
 from .verification_cost import print_costs, verification_costs
 
-# Greedy runs of small models loop, which flatters every drafter.
-GREEDY_MAX_TOKENS = 48
 # Texts whose steps are accounted for.
 NUM_ACCOUNTED = 8
 
@@ -103,13 +101,15 @@ def bench(
         memory = carried_memory(models, checkpoint)
         make = partial(planned_policy, models, table=table, memory=memory)
         plans = [grid[0] for grid in grids.values()]
-        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(models, tuning, measure, temperature)]
+        jobs = [
+            job._replace(max_tokens=measure.tune_tokens) for job in bench_jobs(models, tuning, measure, temperature)
+        ]
         if tune:
             plans = tuned([*grids.values()], make, jobs[: len(tune)], f"tune at T={temperature}")
         peers = peer_policies(models, jobs[: measure.assisted_prompts], f"tune peers at T={temperature}")
         plan_of_learned = next(plan for plan in plans if plan.family == LEARNED)
         plans += [as_trained(plan_of_learned), guarded(plan_of_learned, table)]
-        jobs = _jobs(models, held_out, measure, temperature)
+        jobs = bench_jobs(models, held_out, measure, temperature)
         policies = [plain_policy(models, table), *peers, *map(make, plans)]
         runs = run_interleaved(policies, jobs, f"bench at T={temperature}")
         rows = [summarise(policy, jobs, of_policy, runs[0]) for policy, of_policy in zip(policies, runs, strict=True)]
@@ -128,7 +128,7 @@ def bench(
             "learned_step_shares": shares,
             "table_fit": fit and {name: round(ratio, 3) for name, ratio in fit._asdict().items()} | {"fits": fit.fit},
         }
-    report = {"command": "bench", **_conditions(models), "prompts": len(held_out), "temperatures": reports}
+    report = {"command": "bench", **conditions(models), "prompts": len(held_out), "temperatures": reports}
     if measure.verifiers:
         costs = verification_costs(models)
         print_costs(costs)
@@ -145,12 +145,12 @@ def _side_by_side(
         grids = finalists(checkpoint, table, [Setting(checkpoint.config.scheme, temperature)])
         learned = grids[LEARNED, checkpoint.config.scheme][0]
         ways = served_ways(pair, learned, table, carried_memory(pair, checkpoint))
-        jobs = _jobs(pair, prompts, measure, temperature)
+        jobs = bench_jobs(pair, prompts, measure, temperature)
         rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
         rows = [row for of_number in rounds for row in of_number]
         print_concurrency(temperature, rows, jobs[0].max_tokens)
         reports[temperature_key(temperature)] = [known(row) for row in rows]
-    return {"command": "bench", **_conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
+    return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
 
 
 def _with_and_without_memory(
@@ -168,11 +168,11 @@ def _with_and_without_memory(
         setting = Setting(checkpoint.config.scheme, temperature)
         grids = finalists(checkpoint, table, [setting])
         plans = [grids[family, setting.scheme][0] for family in REMEMBERING]
-        jobs = _jobs(pair, prompts, measure, temperature)
+        jobs = bench_jobs(pair, prompts, measure, temperature)
         reports[temperature_key(temperature)] = memory_report(pair, plans, table, memory, jobs)
     return {
         "command": "bench",
-        **_conditions(pair),
+        **conditions(pair),
         "prompts": len(prompts),
         "memory": asdict(memory),
         "temperatures": reports,
@@ -185,41 +185,14 @@ def _inside_generate(
     """The report of the guest in transformers' `generate`."""
     reports = {}
     for temperature in measure.temperatures:
-        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in _jobs(pair, tuning, measure, temperature)]
-        report = inside_generate(pair, selector, jobs, _jobs(pair, prompts, measure, temperature))
+        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in bench_jobs(pair, tuning, measure, temperature)]
+        report = inside_generate(pair, selector, jobs, bench_jobs(pair, prompts, measure, temperature))
         reports[temperature_key(temperature)] = report
     return {
         "command": "bench",
-        **_conditions(pair),
+        **conditions(pair),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "prompts": len(prompts),
         "temperatures": reports,
-    }
-
-
-def _jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperature: float) -> list[Job]:
-    max_tokens = config.max_tokens if temperature > 0 else min(config.max_tokens, GREEDY_MAX_TOKENS)
-    return [
-        Job(
-            prompt_ids(prompt, pair.tokenizer),
-            max_tokens,
-            Sampling(temperature, seed=config.seed + number),
-            prompt.domain,
-        )
-        for number, prompt in enumerate(prompts)
-    ]
-
-
-def _conditions(pair: Pair) -> dict[str, Any]:
-    """The conditions that every reported number needs; `batch` is 1 unless a report overrides it."""
-    return {
-        "pair": pair.name,
-        "engine": pair.target.engine,
-        "dtype": pair.number_format,
-        "device": str(pair.target.device),
-        "processor": pair.target.processor,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "batch": 1,
     }

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from ...decoder import Decoder
 from ...drafters.language_model import LanguageModelDrafter
-from ...drafters.memory import ErrorMemory
+from ...drafters.memory import remembering
 from ...table_fit import TableWatch
 from ...target import Target
 from ...verification.walk import WalkVerifier
@@ -63,14 +63,9 @@ class Decoders:
         selector = self._policy.build(table)
         models = [wrapped(target, "the model"), wrapped(self._drafter, "the drafter")]
         models[1].vocabulary_size = models[0].vocabulary_size
-        memory = self._policy.memory
-        of_target = Target(models[0], num_kept=0 if memory is None else memory.window)
-        drafter = LanguageModelDrafter(
-            models[1],
-            self._policy.scheme,
-            ngrams=selector.limits.ngrams,
-            memory=None if memory is None else ErrorMemory(memory, of_target),
-        )
+        of_target, memory = remembering(models[0], self._policy.memory)
+        ngrams = selector.limits.ngrams
+        drafter = LanguageModelDrafter(models[1], self._policy.scheme, ngrams=ngrams, memory=memory)
         watch = None if table is None else TableWatch(table)
         decoder = Decoder(
             of_target,
