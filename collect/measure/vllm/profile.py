@@ -16,7 +16,8 @@ from ....controller.errors import InputError
 from ....controller.pricing.latency import LatencyTable, require_sizes
 from ....controller.ranges import require_at_least, require_between
 from ....controller.trees.limits import LARGEST, TreeLimits
-from ....runtime.adapters.vllm.launch import WHOLE, VllmConfig, tree_options
+from ....runtime.adapters.vllm.launch import WHOLE, VllmConfig, require_models, tree_options
+from ....runtime.adapters.vllm.policy import ENGINE
 from ....runtime.adapters.vllm.settings import VllmSettings
 from ....runtime.machine.processor import processor_name
 from ..profile import rising
@@ -82,6 +83,7 @@ def measure(vllm: VllmConfig, sizes: VllmSizes) -> LatencyTable:
     options = tree_options(vllm, VllmSettings())
     options["speculative_config"]["num_speculative_tokens"] = max(sizes.nodes)
     options |= {"max_num_seqs": max(sizes.batches), "enable_prefix_caching": False}
+    require_models(vllm)
     cells: dict[tuple[int, int], Cell] = {}
     with open_engine(options) as llm:
         runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
@@ -135,7 +137,7 @@ def latency_key(vllm: VllmConfig) -> dict[str, str]:
     """The conditions under which the table holds."""
     return {
         "pair": f"{Path(vllm.target).name}+{Path(vllm.drafter or '').name}",
-        "engine": "vllm",
+        "engine": ENGINE,
         "method": vllm.method,
         "device": "cpu",
         "processor": processor_name(torch.device("cpu")),

@@ -8,6 +8,7 @@ from typing import Any
 from ....controller.errors import InputError
 from ....controller.ranges import require_between
 from ....controller.trees.limits import LARGEST
+from ...engines.transformers.loading import require_config
 from ...pair_config import REFERENCE, resolved
 from .settings import SECTION, VllmSettings
 
@@ -43,6 +44,13 @@ class VllmConfig:
         require_between("vllm.budget", self.budget, 1, LARGEST.budget)
         for name in ("max_model_len", "max_num_seqs"):
             require_between(f"vllm.{name}", getattr(self, name), 1, 2**20)
+
+
+def require_models(config: VllmConfig) -> None:
+    """InputError here, and not in the middle of vLLM's log, where a model cannot be found."""
+    require_config(resolved(config.target, "target"))
+    if config.drafter is not None:
+        require_config(resolved(config.drafter, "drafter"))
 
 
 def engine_options(config: VllmConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """From the settings to a shape policy of the controller, and the drafting scheme that it needs."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,10 @@ from ...selectors import read_selector
 from ...text.tokenizer import vocabulary_sha256
 from .settings import VllmSettings
 
+ENGINE = "vllm"  # as latency tables name it
+
+log = logging.getLogger(__name__)
+
 
 class Shaping(NamedTuple):
     """How trees are drafted, and by what they are shaped."""
@@ -39,7 +44,7 @@ class Loaded(NamedTuple):
     @classmethod
     def read(cls, settings: VllmSettings, model_config: Any) -> "Loaded":
         """InputError where a file is missing, or the selector was trained for another tokenizer than the model's."""
-        table = None if settings.latency is None else LatencyTable.load(Path(settings.latency))
+        table = read_table(settings)
         if settings.selector is None:
             return cls(None, table)
         vocabulary = read_vocabulary(model_config)
@@ -48,6 +53,21 @@ class Loaded(NamedTuple):
         checkpoint = read_selector(settings.selector, tokenizer_sha256=vocabulary_sha256(vocabulary))
         warn_unused(checkpoint, "vLLM")
         return cls(checkpoint, table)
+
+
+def read_table(settings: VllmSettings) -> LatencyTable | None:
+    """The latency table that the settings name; a warning where it was measured under another engine."""
+    if settings.latency is None:
+        return None
+    table = LatencyTable.load(Path(settings.latency))
+    if (engine := table.key.get("engine")) != ENGINE:
+        log.warning(
+            "treewright.latency: %s was measured under the engine %r, whose steps take other times than vLLM's; "
+            "`treewright profile --engine vllm` measures this one",
+            settings.latency,
+            engine,
+        )
+    return table
 
 
 def read_vocabulary(model_config: Any) -> dict[str, int] | None:

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ....controller.errors import InputError
-from ....controller.pricing.latency import LatencyTable
 from ....controller.trees.limits import LARGEST
 from ...selectors import read_selector
-from .launch import WORKER, VllmConfig, arguments, tree_options
-from .policy import Loaded, shaping
+from .launch import WORKER, VllmConfig, arguments, require_models, tree_options
+from .policy import Loaded, read_table, shaping
 from .settings import VllmSettings
 
 SERVER = "vllm.entrypoints.openai.api_server"
@@ -44,9 +43,10 @@ def serve(
 
 
 def require_readable(vllm: VllmConfig, trees: VllmSettings) -> None:
-    """InputError here, and not in the middle of vLLM's log, where a file of the settings cannot be used or a static
-    tree is too large."""
-    table = None if trees.latency is None else LatencyTable.load(Path(trees.latency))
+    """InputError here, and not in the middle of vLLM's log, where a model or a file of the settings cannot be used or a
+    static tree is too large."""
+    require_models(vllm)
+    table = read_table(trees)
     checkpoint = None if trees.selector is None else read_selector(trees.selector, tokenizer_sha256=None)
     shaping(trees, Loaded(checkpoint, table), replace(LARGEST, budget=vllm.budget))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from ....controller.errors import InputError, what_it_says
 from .support import own_attention
@@ -30,6 +30,12 @@ def load_tokenizer(name: str) -> Any:
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"the tokenizer of {name!r} has no fast version, which streaming needs; choose another model")
     return tokenizer
+
+
+def require_config(name: str) -> None:
+    """InputError where no config.json can be read at a folder or hub id, whatever model it is of."""
+    with _reading("model", name):
+        PreTrainedConfig.get_config_dict(name)
 
 
 def load_weights(name: str, dtype: torch.dtype) -> PreTrainedModel:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from treewright.controller.errors import InputError
+from treewright.controller.pricing.latency import LatencyTable
 from treewright.runtime.adapters.vllm.launch import VllmConfig, tree_options
 from treewright.runtime.adapters.vllm.serve import require_readable
 from treewright.runtime.adapters.vllm.settings import VllmSettings
@@ -14,6 +15,8 @@ from treewright.runtime.adapters.vllm.settings import VllmSettings
     [
         ({}, {"selector": "reference", "latency": "nowhere.json"}, r"no latency table can be read from nowhere\.json"),
         ({}, {"guard": True, "latency": "nowhere.json"}, r"no latency table can be read from nowhere\.json"),
+        ({"target": "./nowhere"}, {}, r"there is no folder '\./nowhere'; give one that holds a model, or a hub id"),
+        ({"drafter": "./nowhere"}, {}, r"there is no folder '\./nowhere'; give one that holds a model, or a hub id"),
         ({"budget": 1}, {"tree": "[(0,), (1,)]"}, r"treewright\.tree has 2 nodes, but num_speculative_tokens"),
     ],
 )
@@ -22,11 +25,21 @@ def test_the_server_reads_the_files_of_its_settings_first(vllm, trees, sentence)
         require_readable(VllmConfig(**vllm), VllmSettings(**trees))
 
 
-def test_a_damaged_selector_is_refused_by_the_server(tmp_path):
-    from treewright.controller.pricing.latency import LatencyTable
+def save_table(file, engine):
+    LatencyTable({"engine": engine}, (1,), (1,), ((1.0,),), (1,), (((1.0,),),), (0,), (((1.0,),),)).save(file)
 
+
+def test_prices_of_another_engine_are_warned_about(tmp_path, caplog):
+    for engine in ("vllm", "transformers"):
+        save_table(tmp_path / engine, engine)
+        require_readable(VllmConfig(), VllmSettings(selector="reference", latency=str(tmp_path / engine)))
+    (record,) = caplog.records
+    assert f"{tmp_path / 'transformers'} was measured under the engine 'transformers'" in record.message
+
+
+def test_a_damaged_selector_is_refused_by_the_server(tmp_path):
     file = tmp_path / "latency.json"
-    LatencyTable({}, (1,), (1,), ((1.0,),), (1,), (((1.0,),),), (0,), (((1.0,),),)).save(file)
+    save_table(file, "vllm")
     (tmp_path / "selector").mkdir()
     (tmp_path / "selector" / "config.json").write_text("{")
     require_readable(VllmConfig(), VllmSettings(selector="reference", latency=str(file)))
