@@ -45,7 +45,7 @@ class StepContext:
     @cached_property
     def mean_temperature(self) -> float:
         """What a batch's accounts are kept by."""
-        return float(self.temperatures.mean())
+        return sum(self.temperatures.tolist()) / self.batch
 
     @cached_property
     def conditions(self) -> Array:

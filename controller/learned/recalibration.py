@@ -12,13 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..scorers.siblings import among_siblings, odds_of
+from ..scorers.siblings import odds_of
 from ..trees.tree import Array, DraftTree
 
 SOURCES = 2  # the drafter's candidates, and the last one
 # Tried by replay on texts unlike those of the reference pair; half and twice these gained nearly as much.
 OFFSET_PRECISION, SLOPE_PRECISION = 4.0, 20.0  # of the priors
 DECAY = 0.98  # of the sums, per step that verified drafts
+LEAST_GAIN = 1.0  # in nats of the text's log-likelihood; below it a correction is noise, and takes time
 LARGEST_OFFSET = 3.0
 LEAST_NONE = 1e-9  # probability that none of a node's candidates is taken
 SLOPES = (0.3, 1.7)
@@ -40,44 +41,60 @@ class Calibration:
         self.sums = self.sums[list(slots)]
 
     def coefficients(self) -> Array | None:
-        """[B, SOURCES, 2] offsets and slopes; None where all are 0 and 1."""
-        if not self.sums.any():
-            return None
+        """[B, SOURCES, 2] offsets and slopes; None where all are 0 and 1, as they are where they would explain a text
+        by less than LEAST_GAIN better."""
         by_offset, by_slope, of_offset, of_both, of_slope = np.moveaxis(self.sums, -1, 0)
         of_offset, of_slope = of_offset + OFFSET_PRECISION, of_slope + SLOPE_PRECISION
         determinant = of_offset * of_slope - of_both**2
         offsets = (of_slope * by_offset - of_both * by_slope) / determinant
-        slopes = 1.0 + (of_offset * by_slope - of_both * by_offset) / determinant
-        return np.stack((offsets.clip(-LARGEST_OFFSET, LARGEST_OFFSET), slopes.clip(*SLOPES)), axis=-1)
+        steepened = (of_offset * by_slope - of_both * by_offset) / determinant
+        counts = offsets * by_offset + steepened * by_slope > 2.0 * LEAST_GAIN
+        if not counts.any():
+            return None
+        return np.stack(
+            (
+                np.where(counts, offsets.clip(-LARGEST_OFFSET, LARGEST_OFFSET), 0.0),
+                np.where(counts, (1.0 + steepened).clip(*SLOPES), 1.0),
+            ),
+            axis=-1,
+        )
 
     def record(self, tree: DraftTree, only_child: Array, last_rank: int, path: Array) -> None:
         """Count a step that verified `tree` and accepted `path` [B, A], -1 behind each tree's last; `only_child` [B, N]
         are the network's log-probabilities of its nodes. Nodes that it had none of do not count."""
         num_trees, size = tree.tokens.shape
+        rows = np.arange(num_trees)[:, None]
         on_text = np.zeros((num_trees, size + 1), dtype=bool)
         on_text[:, 0] = True
-        on_text[np.arange(num_trees)[:, None], path] = True  # -1 is the column behind the nodes
-        known = (only_child <= 0.0) & (only_child > -np.inf) & (tree.depths > 0)
-        judged = known & np.take_along_axis(on_text, np.maximum(tree.parents, 0), axis=1)
+        on_text[rows, path] = True
+        on_text[:, -1] = False  # the column behind the nodes, the parent of roots and what lies behind a path's last
+        judged = on_text[rows, tree.parents] & (only_child <= 0.0) & (only_child > -np.inf)
         texts, nodes = np.nonzero(judged)
         if not len(texts):
             return
-        usable = np.where(known, only_child, -np.inf)
-        probs = np.exp(among_siblings(usable, tree)[judged].astype(np.float64))
-        log_odds = np.log(odds_of(usable[judged]))
-        sources = texts * SOURCES + (tree.ranks[judged] == last_rank)
-        families = sources * size + tree.parents[judged]  # the children of one source under one node
+        odds = odds_of(only_child[texts, nodes])
+        parents = texts * size + tree.parents[texts, nodes]
+        probs = odds / (1.0 + np.bincount(parents, odds))[parents]  # a conditional logit, as in `siblings`
+        log_odds = np.log(odds)
+        is_last = tree.ranks[texts, nodes] == last_rank
+        sources = texts * SOURCES + is_last
         missed = on_text[texts, nodes] - probs
         sums = self.sums.reshape(-1, 5)
         sums *= np.repeat(np.where(np.bincount(texts, minlength=num_trees) > 0, DECAY, 1.0), SOURCES)[:, None]
-        sums[:, 0] += np.bincount(sources, missed, len(sums))
-        sums[:, 1] += np.bincount(sources, missed * log_odds, len(sums))
-        prob, mean, square = (
-            np.bincount(families, probs * log_odds**power, len(sums) * size).reshape(-1, size) for power in range(3)
+        families = sources * size + tree.parents[texts, nodes]  # the children of one source under one node
+        prob, mean = (np.bincount(families, weights, len(sums) * size) for weights in (probs, probs * log_odds))
+        # A family's information is the variance of its members' shares, so each member adds its part of it.
+        rest = 1.0 - prob[families]
+        spread = log_odds - mean[families]
+        parts = (
+            missed,
+            missed * log_odds,
+            probs * rest,
+            probs * log_odds * rest,
+            probs * log_odds * spread,
         )
-        sums[:, 2] += (prob * (1.0 - prob)).sum(axis=1)
-        sums[:, 3] += (mean * (1.0 - prob)).sum(axis=1)
-        sums[:, 4] += (square - mean**2).sum(axis=1)
+        for column, part in enumerate(parts):
+            sums[:, column] += np.bincount(sources, part, len(sums))
 
 
 def recalibrated_odds(odds: Array, is_last: Array, coefficients: Array) -> Array:

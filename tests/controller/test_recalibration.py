@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from trees import context, growing_trees, random_tree
-from treewright.controller.learned.recalibration import DECAY, Calibration, recalibrated_coverage, recalibrated_odds
+from treewright.controller.learned.recalibration import (
+    DECAY,
+    LEAST_GAIN,
+    Calibration,
+    recalibrated_coverage,
+    recalibrated_odds,
+)
 from treewright.controller.learned.scorer import LearnedScorer
 from treewright.controller.scorers.siblings import from_odds, odds_of
 from treewright.controller.trees.tree import DraftTree
@@ -15,7 +21,7 @@ WIDTH = 3
 
 def network(features):
     """Log-probabilities of acceptance and coverage that differ from node to node."""
-    doubts = 0.2 + np.abs(features[:, :3]).sum(axis=1)
+    doubts = 0.2 + 0.2 * np.abs(features[:, :3]).sum(axis=1)
     coverage = np.tile(np.log([0.5, 0.2, 0.1]), (len(features), 1)).astype(np.float32)
     return -doubts, coverage - 0.01 * doubts[:, None]
 
@@ -46,9 +52,10 @@ def log_likelihood(tree, only_child, path, coefficients):
     return total
 
 
-def recorded(tree, only_child, path):
+def recorded(tree, only_child, path, *, times=1):
     calibration = Calibration(len(path))
-    calibration.record(tree, only_child, WIDTH - 1, path)
+    for _ in range(times):
+        calibration.record(tree, only_child, WIDTH - 1, path)
     return calibration
 
 
@@ -76,10 +83,9 @@ def test_a_text_that_takes_less_than_was_said_lowers_its_scores_and_those_of_no_
     tree, only_child, _ = verified(batch=2)
     calibration = Calibration(2)
     refused = np.array([[-1], [-1]])
-    taken = recorded(tree, only_child, verified(batch=2)[2]).sums[1]
-    for _ in range(3):
+    for _ in range(60):
         calibration.record(tree, only_child, WIDTH - 1, refused)
-        calibration.sums[1] = taken
+    calibration.sums[1] = recorded(tree, only_child, verified(batch=2)[2], times=60).sums[1]
     coefficients = calibration.coefficients()
     assert coefficients is not None
     offsets = coefficients[:, 0, 0]
@@ -93,6 +99,20 @@ def test_a_text_that_takes_less_than_was_said_lowers_its_scores_and_those_of_no_
     assert np.array_equal(frozen.accept, before.accept)
 
 
+def test_what_explains_a_text_hardly_better_corrects_nothing():
+    tree, only_child, _ = verified()
+    refused = np.array([[-1]])
+    assert recorded(tree, only_child, refused).coefficients() is None
+    coefficients = recorded(tree, only_child, refused, times=60).coefficients()
+    assert coefficients is not None
+
+    def explains(by):
+        refusals = range(60)  # of which older ones count less
+        return sum(DECAY**age * log_likelihood(tree, only_child, refused[0], by) for age in refusals)
+
+    assert explains(coefficients) - explains(np.array([[[0.0, 1.0], [0.0, 1.0]]])) > LEAST_GAIN / 2
+
+
 def test_nothing_recorded_changes_nothing():
     tree, *_ = verified()
     scorer, plain = LearnedScorer(network), context()
@@ -103,7 +123,8 @@ def test_nothing_recorded_changes_nothing():
 
 def test_a_growing_tree_scored_level_by_level_is_recalibrated_as_one_scored_from_scratch():
     trees = growing_trees(np.random.default_rng(3), batch=2, levels=3, width=WIDTH, cut=2)
-    at = replace(context(2), calibration=recorded(*verified(batch=2, seed=4)))
+    at = replace(context(2), calibration=recorded(*verified(batch=2, seed=4), times=60))
+    assert at.recalibration is not None
     scorer, scores = LearnedScorer(network), None
     for tree in trees:
         scores = scorer.score(tree, at, scores)
@@ -136,7 +157,7 @@ def test_older_steps_count_less_and_steps_that_verified_nothing_do_not_age_them(
 
 def test_a_step_is_scored_by_what_was_known_when_it_began():
     tree, only_child, path = verified(seed=7)
-    calibration = recorded(*verified(seed=8))
+    calibration = recorded(*verified(seed=8), times=60)
     at, scorer = replace(context(), calibration=calibration), LearnedScorer(network)
     before = scorer.score(tree, at)
     calibration.record(tree, only_child, WIDTH - 1, path)
