@@ -19,7 +19,7 @@ SOURCES = 2  # the drafter's candidates, and the last one
 # Tried by replay on texts unlike those of the reference pair; half and twice these gained nearly as much.
 OFFSET_PRECISION, SLOPE_PRECISION = 4.0, 20.0  # of the priors
 DECAY = 0.98  # of the sums, per step that verified drafts
-LEAST_GAIN = 1.0  # in nats of the text's log-likelihood; below it a correction is noise, and takes time
+LEAST_GAIN = 0.5  # in nats of the log-likelihood of a text; a smaller correction is mostly noise, and takes time
 LARGEST_OFFSET = 3.0
 LEAST_NONE = 1e-9  # probability that none of a node's candidates is taken
 SLOPES = (0.3, 1.7)
