@@ -8,13 +8,14 @@ from torch import Tensor
 
 from ...controller.memory import MemoryConfig
 from ...controller.trees.tree import Array
-from ...runtime.drafters.memory import Errors, Rows, temperature_probs
-from ...runtime.engines.base import CHUNK, CachedModel, append_text
+from ...runtime.drafters.memory import Errors, temperature_probs
+from ...runtime.engines.base import CachedModel
 from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
 from ..text import sampling_of
 from ..trace.schema import TextRow
 from .positions import TextNgrams
+from .rows import keep_states, read_rows
 
 # Tokens that share a root, about what a step commits.
 BLOCK = 4
@@ -37,12 +38,11 @@ def score_memories(
     target: CachedModel, drafter: CachedModel, text: TextRow, memories: Sequence[MemoryConfig | None], width: int
 ) -> Array:
     """[memories, SCORES] float64 of a text; None is the drafter as it is. The drafter's engine gives hidden states."""
-    assert drafter.last_layer is not None
     first, tokens = text.prompt_length - 1, np.array(text.tokens, dtype=np.int64)
     start = max(0, first - max((memory.window for memory in memories if memory is not None), default=0))
     sampler = TokenSampler([sampling_of(text)], target.vocabulary_size, drafter.device)
-    drafter.hidden_layers = (drafter.last_layer,)
-    theirs, ours = (_read(model, tokens, start) for model in (target, drafter))
+    keep_states(drafter, True)
+    theirs, ours = (read_rows(model, tokens, start) for model in (target, drafter))
     probs = temperature_probs(theirs.logits, sampler, 0), temperature_probs(ours.logits, sampler, 0)
     sizes = {memory.entries for memory in memories if memory is not None}
     errors = {size: Errors.of(ours.states, *probs, size) for size in sizes}
@@ -86,18 +86,6 @@ def _is_covered(ranks: Array, emitted: Array, expected: Array, width: int) -> Ar
     is_child = (ranks[:, 1:] >= width) & (expected >= 0)
     child = np.take_along_axis(expected, is_child.argmax(axis=1)[:, None], axis=1)[:, 0]
     return (ranks[:, 0] < width) | (is_child.any(axis=1) & (child == emitted))
-
-
-def _read(model: CachedModel, tokens: Array, start: int) -> Rows:
-    """Rows of a text's tokens from `start` on, all but the last."""
-    model.open(1, len(tokens) + CHUNK)
-    parts: list[Rows] = []
-
-    def note(slot: int, logits: Tensor, states: Tensor | None) -> None:
-        parts.append(Rows(logits.clone(), logits[:, :0] if states is None else states.clone()))
-
-    append_text(model, 0, tokens[:-1], note, len(tokens) - 1 - start)
-    return Rows(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _ranks(logits: Tensor, tokens: Array, noise: Tensor | None, sampler: TokenSampler) -> Array:
