@@ -17,7 +17,7 @@ from ...controller.ranges import require_at_least, require_some
 from ...controller.trees.children import Children
 from ...controller.trees.numbers import NodeNumbers
 from ...controller.trees.tree import LINKS, Array, DraftTree
-from ...runtime.drafters.memory import Rows
+from ...runtime.drafters.errors import Rows
 from ...runtime.drafters.ngrams.model import NgramModel
 from ...runtime.drafters.ngrams.proposals import NodeNgrams
 from ...runtime.engines.base import CachedModel, append_text

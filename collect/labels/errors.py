@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...controller.memory import MemoryConfig
 from ...controller.trees.tree import Array
-from ...runtime.drafters.memory import Errors, temperature_probs
+from ...runtime.drafters.errors import Errors, KnownErrors, scale_of, scaled_probs
 from ...runtime.engines.base import CachedModel
 from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
@@ -43,7 +43,8 @@ def score_memories(
     sampler = TokenSampler([sampling_of(text)], target.vocabulary_size, drafter.device)
     keep_states(drafter, True)
     theirs, ours = (read_rows(model, tokens, start) for model in (target, drafter))
-    probs = temperature_probs(theirs.logits, sampler, 0), temperature_probs(ours.logits, sampler, 0)
+    warp = np.array([scale_of(sampler.samplings[0])]), sampler.vocabulary_size
+    probs = scaled_probs(theirs.logits, *warp), scaled_probs(ours.logits, *warp)
     sizes = {memory.entries for memory in memories if memory is not None}
     errors = {size: Errors.of(ours.states, *probs, size) for size in sizes}
     expected = TextNgrams(tokens, text.prompt_length).expected(width + 1)[0]
@@ -59,11 +60,11 @@ def score_memories(
             if memory is not None:
                 known = slice(max(0, begin - start - memory.window), begin - start)
                 remembered = Errors(*(column[None, known] for column in errors[memory.entries]))
-                logits = remembered.corrected(memory, logits, ours.states[None, rows])
+                logits = KnownErrors.of(memory, remembered).corrected(logits, ours.states[None, rows])
             ranks = _ranks(logits, np.column_stack((emitted, by_ngrams)), noise, sampler)
             is_covered = _is_covered(ranks, emitted, by_ngrams, width)
             hits = np.stack((np.ones_like(is_covered), ranks[:, 0] == 0, is_covered))
-            surprise = -(probs[0][rows] * temperature_probs(logits[0], sampler, 0).log().clamp_min(-1e4)).sum()
+            surprise = -(probs[0][rows] * scaled_probs(logits[0], *warp).log().clamp_min(-1e4)).sum()
             sums, new_sums = hits.sum(axis=1), hits[:, is_new[positions]].sum(axis=1)
             scores[number] += (sums[0], float(surprise), *sums[1:], *new_sums)
     return scores

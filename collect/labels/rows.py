@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...controller.memory import MemoryConfig
 from ...controller.trees.tree import Array
-from ...runtime.drafters.memory import Errors, Rows, temperature_probs
+from ...runtime.drafters.errors import Errors, KnownErrors, Rows, scale_of, scaled_probs
 from ...runtime.engines.base import CHUNK, CachedModel, append_text
 from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
@@ -32,18 +32,6 @@ def read_rows(model: CachedModel, tokens: Array, first: int) -> Rows:
     return Rows(*map(torch.cat, zip(*parts, strict=True)))
 
 
-class KnownErrors(NamedTuple):
-    """What is remembered at R roots of a text."""
-
-    config: MemoryConfig
-    errors: Errors  # [R, w, ...]
-    unused: Tensor | None  # [R, 1, w] bool, where the text begins less than `window` tokens before a root
-
-    def corrected(self, logits: Tensor, states: Tensor) -> Tensor:
-        """[R, F, V] for the drafter's `logits` and `states` [R, F, H] at nodes of trees at the roots."""
-        return self.errors.corrected(self.config, logits, states, self.unused)
-
-
 class TextMemory(NamedTuple):
     """The drafter's errors at the tokens of a text, the last of its prompt that count and all that were generated."""
 
@@ -56,8 +44,8 @@ class TextMemory(NamedTuple):
         keep_states(drafter, True)
         tokens, start = np.array(text.tokens, dtype=np.int64), max(0, text.prompt_length - 1 - config.window)
         theirs, ours = (read_rows(model, tokens, start) for model in (target, drafter))
-        sampler = TokenSampler([sampling_of(text)], target.vocabulary_size, drafter.device)
-        probs = (temperature_probs(rows.logits, sampler, 0) for rows in (theirs, ours))
+        scales = np.array([scale_of(sampling_of(text))])
+        probs = (scaled_probs(rows.logits, scales, target.vocabulary_size) for rows in (theirs, ours))
         return cls(config, Errors.of(ours.states, *probs, config.entries), start)
 
     def before(self, roots: Array) -> KnownErrors:
@@ -65,8 +53,8 @@ class TextMemory(NamedTuple):
         size = min(self.config.window, int(roots.max()) - self.start)
         places = roots[:, None] - self.start + np.arange(-size, 0)
         there = to_device(np.maximum(places, 0), self.errors.states.device)
-        unused = to_device((places < 0)[:, None], there.device) if (places < 0).any() else None
-        return KnownErrors(self.config, Errors(*(column[there] for column in self.errors)), unused)
+        unused = to_device(places < 0, there.device) if (places < 0).any() else None
+        return KnownErrors.of(self.config, Errors(*(column[there] for column in self.errors)), unused)
 
     def corrected(self, rows: Rows, roots: Array) -> Tensor:
         """[R, V] for the drafter's `rows` [R, ...] at `roots` [R], each by what is known there."""
