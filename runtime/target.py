@@ -77,6 +77,8 @@ class Target:
         """[n, V] logits after the tokens committed since the slot was asked last, the last `num_kept` at most; None
         for no tokens."""
         kept, self._kept[slot] = self._kept[slot], []
+        if len(kept) == 1 and len(kept[0]) <= self.num_kept:
+            return kept[0]
         return torch.cat(kept)[-self.num_kept :] if kept else None
 
     def score(self, tree: DraftTree) -> Tensor:

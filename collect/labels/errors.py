@@ -43,7 +43,7 @@ def score_memories(
     sampler = TokenSampler([sampling_of(text)], target.vocabulary_size, drafter.device)
     keep_states(drafter, True)
     theirs, ours = (read_rows(model, tokens, start) for model in (target, drafter))
-    warp = np.array([scale_of(sampler.samplings[0])]), sampler.vocabulary_size
+    warp = scale_of(sampler.samplings[0]), sampler.vocabulary_size
     probs = scaled_probs(theirs.logits, *warp), scaled_probs(ours.logits, *warp)
     sizes = {memory.entries for memory in memories if memory is not None}
     errors = {size: Errors.of(ours.states, *probs, size) for size in sizes}

@@ -44,8 +44,8 @@ class TextMemory(NamedTuple):
         keep_states(drafter, True)
         tokens, start = np.array(text.tokens, dtype=np.int64), max(0, text.prompt_length - 1 - config.window)
         theirs, ours = (read_rows(model, tokens, start) for model in (target, drafter))
-        scales = np.array([scale_of(sampling_of(text))])
-        probs = (scaled_probs(rows.logits, scales, target.vocabulary_size) for rows in (theirs, ours))
+        scale = scale_of(sampling_of(text))
+        probs = (scaled_probs(rows.logits, scale, target.vocabulary_size) for rows in (theirs, ours))
         return cls(config, Errors.of(ours.states, *probs, config.entries), start)
 
     def before(self, roots: Array) -> KnownErrors:

@@ -20,8 +20,6 @@ import torch
 from torch import Tensor
 
 from ...controller.memory import MemoryConfig
-from ...controller.trees.tree import Array
-from ..machine.transfer import to_device
 from ..sampling import Sampling
 
 LEAST_NORM = 1e-12  # of a row that only pads
@@ -95,10 +93,13 @@ def scale_of(sampling: Sampling) -> float:
     return 1.0 if sampling.is_greedy else sampling.temperature
 
 
-def scaled_probs(logits: Tensor, scales: Array, vocabulary_size: int) -> Tensor:
-    """[n, V] of `logits` [n, >= V] at temperatures `scales`, [n] or one for all; neither cut nor processed."""
+def scaled_probs(logits: Tensor, scales: float | Tensor, vocabulary_size: int) -> Tensor:
+    """[n, V] of `logits` [n, >= V] at temperatures `scales`, [n, 1] or one for all; neither cut nor processed."""
     rows = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-    rows = rows[:, :vocabulary_size]
-    if (scales == scales[0]).all():
-        return (rows if scales[0] == 1.0 else rows / float(scales[0])).softmax(-1)
-    return (rows / to_device(scales[:, None], rows.device).to(rows.dtype)).softmax(-1)
+    if rows.shape[1] > vocabulary_size:
+        rows = rows[:, :vocabulary_size]
+    if isinstance(scales, Tensor):
+        scales = scales.to(rows.dtype)
+    elif scales == 1.0:
+        return rows.softmax(-1)
+    return (rows / scales).softmax(-1)

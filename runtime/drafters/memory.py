@@ -67,9 +67,9 @@ class ErrorMemory:
         self._levels = []
         slots = np.nonzero(drafting)[0].tolist()
         self._remember(slots, sampler)
-        last = {slot: self._read[slot][-1].states[-1:] for slot in slots}
-        none = torch.zeros_like(last[slots[0]])
-        self._roots = torch.stack([last.get(slot, none) for slot in range(len(drafting))])
+        # Of a tree that is not drafted nothing is asked, so its root may be any.
+        last = [self._read[slot if drafting[slot] else slots[0]][0].states for slot in range(len(drafting))]
+        self._roots = joined(last)[:, None]
         size = min(max(self._counts[: len(drafting)]), self._config.window)
         self._known = None if self._rings is None or not size else self._first(self._rings, len(drafting), size)
 
@@ -93,15 +93,16 @@ class ErrorMemory:
         for slot in slots:
             rows, target_rows = Rows.joined(self._read[slot]), self._target.take_logits(slot)
             # Either may have dropped more of the oldest ones; both end before the root.
-            count = 0 if target_rows is None else min(len(target_rows), len(rows.logits) - 1, self._config.window)
+            before = len(rows.logits) - 1
+            count = 0 if target_rows is None else min(len(target_rows), before, self._config.window)
             if target_rows is not None and count:
-                ours.append(Rows(*(column[-1 - count : -1] for column in rows)))
-                theirs.append(target_rows[-count:])
+                ours.append(Rows(*(column[before - count : before] for column in rows)))
+                theirs.append(target_rows if count == len(target_rows) else target_rows[-count:])
                 new.append((slot, count))
-            self._read[slot] = [Rows(*(column[-1:] for column in rows))]
+            self._read[slot] = [Rows(*(column[before:] for column in rows))]
         if new:
             logits, states = Rows.joined(ours)
-            scales = np.repeat([scale_of(sampler.samplings[slot]) for slot, _ in new], [count for _, count in new])
+            scales = _scales(new, sampler, states.device)
             probs = (scaled_probs(rows, scales, sampler.vocabulary_size) for rows in (joined(theirs), logits))
             self._write(new, Errors.of(states, *probs, self._config.entries))
 
@@ -113,6 +114,7 @@ class ErrorMemory:
             unused = torch.ones((1, window), dtype=torch.bool, device=errors.states.device)
             self._nothing = KnownErrors.of(self._config, none, unused)
             self._rings = KnownErrors(*(torch.cat([column] * len(self._counts)) for column in self._nothing))
+        is_full = all(self._counts[slot] >= window for slot, _ in new)
         places = []
         for slot, count in new:
             places.append(slot * (1 + window) + 1 + (self._counts[slot] + np.arange(count)) % window)
@@ -120,7 +122,8 @@ class ErrorMemory:
         there = to_device(np.concatenate(places), errors.states.device)
         keys, biases, tokens, moves = self._rings
         keys.view(-1, keys.shape[-1]).index_copy_(0, there, errors.states * self._config.beta)
-        biases.view(-1).index_fill_(0, there, -self._config.beta)
+        if not is_full:
+            biases.view(-1).index_fill_(0, there, -self._config.beta)
         tokens.view(-1, num_entries).index_copy_(0, there, errors.tokens)
         moves.view(-1, num_entries).index_copy_(0, there, errors.amounts * self._config.eta)
 
@@ -136,15 +139,25 @@ class ErrorMemory:
     def commit(self, path_rows: Array) -> None:
         """The texts continue along nodes that are the rows `path_rows` ([B, A], -1 where a node was not expanded) of
         this step's levels, one after another."""
-        first = np.cumsum([0, *(level.logits.shape[1] for level in self._levels)])
+        levels, self._levels = self._levels, []
+        if not path_rows.size or path_rows.max() < 0:
+            return
+        first = np.cumsum([0, *(level.logits.shape[1] for level in levels)])
         numbers = np.searchsorted(first, path_rows, side="right") - 1
         entries = path_rows - first[numbers]
         for slot, (of_slot, in_levels) in enumerate(zip(numbers.tolist(), entries.tolist(), strict=True)):
             for number, entry in zip(of_slot, in_levels, strict=True):
                 if number >= 0:
-                    level = self._levels[number]
+                    level = levels[number]
                     self._read[slot].append(Rows(*(column[slot, entry : entry + 1] for column in level)))
-        self._levels = []
+
+
+def _scales(new: Sequence[tuple[int, int]], sampler: TokenSampler, device: torch.device) -> float | Tensor:
+    """Temperatures of so many rows of each slot, one number where they are alike, else [n, 1]."""
+    scales = [scale_of(sampler.samplings[slot]) for slot, _ in new]
+    if len(set(scales)) == 1:
+        return scales[0]
+    return to_device(np.repeat(scales, [count for _, count in new])[:, None], device)
 
 
 def remembering(
