@@ -65,7 +65,11 @@ class RunConfig:
 
 
 def record_rows(
-    pair: Pair, texts: Sequence[TextRow], enveloped: Sequence[bool], run: RunConfig, memory: MemoryConfig | None
+    pair: Pair,
+    texts: Sequence[TextRow],
+    enveloped: Sequence[bool],
+    run: RunConfig,
+    memory: MemoryConfig | None = None,
 ) -> TraceRows:
     """The rows of `texts`, with envelopes where `enveloped` is true, and with a `memory` of errors or without."""
     scheme, rows, shapes = get_ranked_scheme(run.scheme), TraceRows([], [], []), []

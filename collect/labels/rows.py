@@ -45,8 +45,10 @@ class TextMemory(NamedTuple):
         tokens, start = np.array(text.tokens, dtype=np.int64), max(0, text.prompt_length - 1 - config.window)
         theirs, ours = (read_rows(model, tokens, start) for model in (target, drafter))
         scale = scale_of(sampling_of(text))
-        probs = (scaled_probs(rows.logits, scale, target.vocabulary_size) for rows in (theirs, ours))
-        return cls(config, Errors.of(ours.states, *probs, config.entries), start)
+        target_probs, draft_probs = (
+            scaled_probs(rows.logits, scale, target.vocabulary_size) for rows in (theirs, ours)
+        )
+        return cls(config, Errors.of(ours.states, target_probs, draft_probs, config.entries), start)
 
     def before(self, roots: Array) -> KnownErrors:
         """What trees at `roots` [R] of the text may know: the errors at the last `window` tokens before each."""

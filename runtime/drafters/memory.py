@@ -103,8 +103,10 @@ class ErrorMemory:
         if new:
             logits, states = Rows.joined(ours)
             scales = _scales(new, sampler, states.device)
-            probs = (scaled_probs(rows, scales, sampler.vocabulary_size) for rows in (joined(theirs), logits))
-            self._write(new, Errors.of(states, *probs, self._config.entries))
+            target_probs, draft_probs = (
+                scaled_probs(rows, scales, sampler.vocabulary_size) for rows in (joined(theirs), logits)
+            )
+            self._write(new, Errors.of(states, target_probs, draft_probs, self._config.entries))
 
     def _write(self, new: Sequence[tuple[int, int]], errors: Errors) -> None:
         """Put so many positions of each slot into its ring, in place of the oldest."""
