@@ -12,6 +12,7 @@ from ..controller.contract import FIXED
 from ..controller.errors import InputError
 from ..controller.ranges import require_some
 from ..runtime.pair import PairConfig
+from ..runtime.speculation import MemoryOptions
 from .labels.envelopes import EnvelopeConfig
 from .labels.recorder import RunConfig
 from .labels.shapes import ShapeConfig
@@ -35,6 +36,8 @@ def collect(
     batch: int = 8,
     envelopes: EnvelopeConfig = EnvelopeConfig(),
     shapes: ShapeConfig = ShapeConfig(),
+    memory: MemoryOptions = MemoryOptions(),
+    selector: Path | None = None,
     privacy: str = "tokens",
     shard: str = "1/1",
     relabel: Path | None = None,
@@ -54,13 +57,16 @@ def collect(
         batch: Texts decoded, or read again, before they are stored together
         envelopes: The trees recorded for replay
         shapes: The labels from which `train-shapes` learns to choose the shapes of sampled trees
+        memory: Have the drafter's rows corrected before anything is recorded of them, as they are where a selector is
+            used that carries this memory; what is trained on such traces carries it
+        selector: Checkpoint folder whose memory that is
         privacy: tokens, or features to leave out token ids and document names; numbers about a text always stay
         shard: i/n records every n-th text from the i-th on, so that n machines share one run
         relabel: Generate no texts, but label those of this folder anew, which `collect` or `serve --record` wrote
         merge: Collect nothing, but put the folders of all n shards of one run together
     """
     started = perf_counter()
-    run = RunConfig(scheme, width, draws, batch, envelopes, shapes, privacy, shard)
+    run = RunConfig(scheme, width, draws, batch, envelopes, shapes, memory, selector, privacy, shard)
     of_texts = {"prompts": prompts, "texts": texts}
     if merge is not None:
         require_some("merge", merge)

@@ -7,7 +7,7 @@ from .trace import TraceHeader
 
 
 def trace_header(pair: Pair, *, scheme: str, width: int, command: dict[str, Any], **of_run: Any) -> TraceHeader:
-    """The header of traces of `pair`; `of_run` are its fields `shard`, `omitted` and `groups`."""
+    """The header of traces of `pair`; `of_run` are its fields `shard`, `omitted`, `groups` and `memory`."""
     return TraceHeader(
         pair=pair.name,
         scheme=scheme,

@@ -53,11 +53,13 @@ def store_texts(
         command |= {"texts_sha256": source.digest}
     names = _names(source.documents, run.privacy)
     models = load_pair(pair)
+    memory = run.memory_of(models)
     take = source.open(models)
     # Not every k-th text: that could keep step with the temperatures or the domains, which alternate too.
     enveloped = set(np.random.default_rng(envelope_seed).permutation(num_texts)[: run.envelopes.texts].tolist())
     numbers = range(num_texts)[shard_number - 1 :: num_shards]
     kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy], "groups": ("shapes",) * run.shapes.labels}
+    kept["memory"] = memory
     header = trace_header(models, scheme=run.scheme, width=run.width, command=json.loads(json.dumps(command)), **kept)
     with TraceFolder.create(out, header) as folder:
         if "latency.json" not in folder.files:  # a resumed folder keeps the table it was started with
@@ -66,7 +68,7 @@ def store_texts(
         batches = [numbers[start : start + run.batch] for start in range(folder.num_texts, len(numbers), run.batch)]
         for together in track(batches, "collect: batches of texts"):
             texts = [text._replace(document=names[text.document]) for text in take(together)]
-            folder.append(record_rows(models, texts, [number in enveloped for number in together], run))
+            folder.append(record_rows(models, texts, [number in enveloped for number in together], run, memory))
         folder.finish()
     return folder
 

@@ -24,8 +24,8 @@ class MemoryConfig:
     """Trust: where the positions count so much in sum, the logits move half as far as they can"""
 
     def __post_init__(self) -> None:
-        require_between("speculation.memory.window", self.window, 0, MOST_WINDOW)
-        require_between("speculation.memory.entries", self.entries, 1, MOST_ENTRIES)
-        require_above("speculation.memory.eta", self.eta, 0)
-        require_at_least("speculation.memory.beta", self.beta, 0)
-        require_above("speculation.memory.mass", self.mass, 0)
+        require_between("memory.window", self.window, 0, MOST_WINDOW)
+        require_between("memory.entries", self.entries, 1, MOST_ENTRIES)
+        require_above("memory.eta", self.eta, 0)
+        require_at_least("memory.beta", self.beta, 0)
+        require_above("memory.mass", self.mass, 0)

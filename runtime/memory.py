@@ -29,10 +29,10 @@ def require_states(pair: Pair) -> None:
     if pair.head is not None:
         raise InputError(
             f"drafter {pair.config.drafter!r} is {pair.head.kind}, and a memory of errors corrects a drafter model by "
-            "its own hidden states; leave speculation.memory out"
+            "its own hidden states; leave the memory out"
         )
     if pair.drafter.last_layer is None:
         raise InputError(
             f"engine {pair.drafter.engine!r} gives no hidden states of the drafter, by which a memory of errors finds "
-            "what is alike; leave speculation.memory out, or use engine transformers"
+            "what is alike; leave the memory out, or use engine transformers"
         )

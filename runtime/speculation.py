@@ -42,8 +42,8 @@ class MemoryOptions:
         """What to remember where a selector has its `own`; InputError for an option that would do nothing."""
         if own is None and self.given and self.window is None:
             raise InputError(
-                f"speculation.memory.{next(iter(self.given))} does nothing without speculation.memory.window, for no "
-                "selector is used that carries a memory; give that too, or leave it out"
+                f"memory.{next(iter(self.given))} does nothing without memory.window, for no selector is used that "
+                "carries a memory; give that too, or leave it out"
             )
         settings = replace(own or MemoryConfig(), **self.given) if own or self.given else None
         return settings if settings is not None and settings.window else None

@@ -64,7 +64,7 @@ class Target:
         for start in range(0, num_tokens, CHUNK):  # one forward each
             tokens = self._unread[slot][start : min(start + CHUNK, num_tokens)]
             num_noted = max(0, start + len(tokens) - first_kept) if self.num_kept else 0
-            append_text(self._session.model, slot, tokens, self._keep_logits, num_noted)
+            append_text(self._session.model, slot, tokens, self._note, num_noted)
             self._remember(slot, 0, np.arange(len(tokens)))
         self._unread[slot] = self._unread[slot][num_tokens:]
 
@@ -77,6 +77,8 @@ class Target:
         """[n, V] logits after the tokens committed since the slot was asked last, the last `num_kept` at most; None
         for no tokens."""
         kept, self._kept[slot] = self._kept[slot], []
+        if len(kept) == 1 and len(kept[0]) <= self.num_kept:
+            return kept[0]
         return torch.cat(kept)[-self.num_kept :] if kept else None
 
     def score(self, tree: DraftTree) -> Tensor:
@@ -108,12 +110,14 @@ class Target:
     def commit(self, path: Array) -> None:
         """Keep the root and the accepted `path` ([B, A] nodes, -1 behind the last) of the trees just scored."""
         num_trees = len(path)
-        if self._scored is not None:
-            for slot, nodes in enumerate(path):
-                accepted = to_device(np.concatenate(([0], nodes[nodes >= 0])), self.model.device)
-                self._keep_logits(slot, self._scored[slot, accepted])
-            self._scored = None
         rows = np.concatenate((np.zeros((num_trees, 1), dtype=np.int64), path), axis=1)
+        if self._scored is not None:
+            is_kept = rows >= 0
+            nodes = np.arange(num_trees)[:, None] * self._scored.shape[1] + rows
+            kept = self._scored.flatten(0, 1).index_select(0, to_device(nodes[is_kept], self.model.device))
+            for slot, logits in enumerate(kept.split(is_kept.sum(axis=1).tolist())):
+                self._keep_logits(slot, logits)
+            self._scored = None
         if any(map(len, self._unread[:num_trees])):
             rows = self._behind_unread(rows)
             self._unread[:num_trees] = [text[:0] for text in self._unread[:num_trees]]
@@ -122,9 +126,12 @@ class Target:
             for slot, kept in enumerate(rows):
                 self._remember(slot, slot, kept[kept >= 0])
 
-    def _keep_logits(self, slot: int, logits: Tensor, hidden: Tensor | None = None) -> None:
+    def _note(self, slot: int, logits: Tensor, hidden: Tensor | None = None) -> None:
+        self._keep_logits(slot, logits.clone())
+
+    def _keep_logits(self, slot: int, logits: Tensor) -> None:
         """Keep the logits [n, V] after n >= 1 newly committed tokens, and drop older ones that nobody will ask for."""
-        self._kept[slot].append(logits.clone())
+        self._kept[slot].append(logits)
         del self._kept[slot][: -self.num_kept]
 
     def _behind_unread(self, nodes: Array) -> Array:

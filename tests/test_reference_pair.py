@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from treewright.collect.labels.positions import read_rows
+from treewright.collect.labels.rows import read_rows
 from treewright.collect.prompts.sources import PromptConfig, load_prompts
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.selector import Selector
@@ -40,7 +40,7 @@ def perturbed_gap(pair, request, tokens, index):
     """How far apart the two best scores were where token `index` of the continuation was drawn."""
     text = np.array([*request.prompt_ids, *tokens[: index + 1]])
     sampler = TokenSampler([request.sampling], pair.target.vocabulary_size, torch.device("cpu"))
-    scores = sampler.warp(read_rows(pair.target, text, len(text) - 2)[None])[0, -1]
+    scores = sampler.warp(read_rows(pair.target, text, len(text) - 2).logits[None])[0, -1]
     noise = sampler.noise(torch.tensor([[len(text) - 1]]))
     best = (scores if noise is None else scores + noise[0, 0]).topk(2).values
     return float(best[0] - best[1])

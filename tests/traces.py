@@ -5,6 +5,7 @@ from dataclasses import asdict
 import tiny
 from treewright.collect.labels.envelopes import EnvelopeConfig, grow_envelopes
 from treewright.collect.labels.positions import label_text
+from treewright.collect.labels.rows import TextMemory
 from treewright.collect.text import text_row
 from treewright.collect.trace import TextRow, TraceFolder, TraceHeader, TraceRows
 from treewright.controller.contract import COUPLED, FIXED
@@ -25,10 +26,11 @@ def header(**changes) -> TraceHeader:
     return TraceHeader(**settings | changes)
 
 
-def rows_of(request: Request, token_ids, document: str, target, drafter, scheme=COUPLED, draws=1):
+def rows_of(request: Request, token_ids, document: str, target, drafter, scheme=COUPLED, draws=1, memory=None):
     """(text row, position rows) of one generated text."""
     text = row_of(request, token_ids, document)
-    labels = label_text(target, drafter, text, scheme, WIDTH, draws)
+    known = memory and TextMemory.of(target, drafter, text, memory)
+    labels = label_text(target, drafter, text, scheme, WIDTH, draws, known)
     return text._replace(num_ties=labels.num_ties), labels.positions
 
 
@@ -38,10 +40,10 @@ def row_of(request: Request, token_ids, document: str) -> TextRow:
     return row._replace(decode_ms=1.0)
 
 
-def envelopes_of(text: TextRow, drafter, config: EnvelopeConfig):
+def envelopes_of(text: TextRow, drafter, config: EnvelopeConfig, known: TextMemory | None = None):
     """The envelopes of one text, under every scheme of the configuration."""
     schemes = [get_ranked_scheme(name) for name in config.schemes]
-    return [row for scheme in schemes for row in grow_envelopes(drafter, text, scheme, WIDTH, config)]
+    return [row for scheme in schemes for row in grow_envelopes(drafter, text, scheme, WIDTH, config, known)]
 
 
 def write(
@@ -53,19 +55,23 @@ def write(
     envelopes=EnvelopeConfig(),
     scheme=COUPLED,
     enveloped=None,
+    memory=None,
+    noise=0.02,
 ) -> TraceFolder:
     """A folder of `count` plainly generated texts, one document each, in shards of two; all of them with envelopes if
     there are any, or those `enveloped` by number."""
     requests = tiny.requests(count, temperature, max_tokens)
-    target, drafter = tiny.llama(), tiny.llama(noise=0.02)
+    target, drafter = tiny.llama(), tiny.llama(noise=noise)
     streams, _ = tiny.decoder(target).generate(requests)
     command = {"seed": 1, "envelopes": asdict(envelopes)}
-    with TraceFolder.create(folder, header(command=command, scheme=scheme.name), shard_texts=2) as traces:
+    of_all = header(command=command, scheme=scheme.name, memory=memory)
+    with TraceFolder.create(folder, of_all, shard_texts=2) as traces:
         for number, (request, stream) in enumerate(zip(requests, streams, strict=True)):
             document = f"doc {number}"
-            text, positions = rows_of(request, stream.token_ids, document, target, drafter, scheme, draws)
+            text, positions = rows_of(request, stream.token_ids, document, target, drafter, scheme, draws, memory)
             grow = number in enveloped if enveloped is not None else envelopes.texts > 0
-            nodes = envelopes_of(text, drafter, envelopes) if grow else []
+            known = memory and TextMemory.of(target, drafter, text, memory)
+            nodes = envelopes_of(text, drafter, envelopes, known) if grow else []
             traces.append(TraceRows([text], positions, nodes))
         traces.finish()
     return traces

@@ -2,7 +2,8 @@
 
 Replay needs the drafted trees of policies that were never run. Only the drafter can compute their nodes,
 so each envelope is grown once, level by level, and stored. The roots of a text share one slot of the drafter's cache:
-the text is the trunk, and each tree is appended at its root's token, under one mask.
+the text is the trunk, and each tree is appended at its root's token, under one mask. A memory of the drafter's errors
+is that of the tree's own root.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ...controller.ranges import require_at_least, require_some
 from ...controller.trees.children import Children
 from ...controller.trees.numbers import NodeNumbers
 from ...controller.trees.tree import LINKS, Array, DraftTree
+from ...runtime.drafters.errors import Rows
 from ...runtime.drafters.ngrams.model import NgramModel
 from ...runtime.drafters.ngrams.proposals import NodeNgrams
 from ...runtime.engines.base import CachedModel, append_text
@@ -24,6 +26,7 @@ from ...runtime.sampling import TokenSampler
 from ...runtime.schemes.ranked import Expected, propose
 from ..text import sampling_of
 from ..trace.schema import EnvelopeRow, TextRow
+from .rows import TextMemory, keep_states
 
 # Roots that share the forwards of a level. Each further root widens the mask of all of them.
 ROOTS_AT_ONCE = 16
@@ -55,9 +58,14 @@ class EnvelopeConfig:
 
 @torch.inference_mode()
 def grow_envelopes(
-    drafter: CachedModel, text: TextRow, scheme: Scheme, width: int, config: EnvelopeConfig
+    drafter: CachedModel,
+    text: TextRow,
+    scheme: Scheme,
+    width: int,
+    config: EnvelopeConfig,
+    memory: TextMemory | None = None,
 ) -> list[EnvelopeRow]:
-    """One row per root, from the prompt's last token on.
+    """One row per root, from the prompt's last token on; with a `memory` of the drafter's errors in the text.
 
     A root too close to the end of the text for a draft to be of use has no envelope.
     """
@@ -67,7 +75,8 @@ def grow_envelopes(
     count = _roots_at_once(drafter, config)
     for start in range(0, len(roots), count):
         chosen = roots[start : start + count]
-        rows += _Grove(drafter, text, chosen, scheme, width, config).grow(np.minimum(config.max_depth, last - chosen))
+        grove = _Grove(drafter, text, chosen, scheme, width, config, memory)
+        rows += grove.grow(np.minimum(config.max_depth, last - chosen))
     return rows
 
 
@@ -89,19 +98,28 @@ class _Grove:
     """The envelopes of a few neighbouring roots, as a batch of draft trees over one cache slot."""
 
     def __init__(
-        self, drafter: CachedModel, text: TextRow, roots: Array, scheme: Scheme, width: int, config: EnvelopeConfig
+        self,
+        drafter: CachedModel,
+        text: TextRow,
+        roots: Array,
+        scheme: Scheme,
+        width: int,
+        config: EnvelopeConfig,
+        memory: TextMemory | None,
     ):
         tokens, first = np.array(text.tokens[: roots[-1] + 1], dtype=np.int64), text.prompt_length - 1
         self._drafter, self._text, self._scheme = drafter, text, scheme
         self._sampler = TokenSampler([sampling_of(text)], drafter.vocabulary_size, drafter.device)
         self._roots, self._width, self._frontier = roots, width, config.frontier
+        self._known = None if memory is None else memory.before(roots)
+        keep_states(drafter, memory is not None)
         capacity = len(tokens) + len(roots) * config.frontier * config.max_depth
         drafter.open(1, capacity + 256)
         append_text(drafter, 0, tokens[:first])
         block = tokens[None, first:]
         rows = np.arange(block.shape[1])[None]
-        logits = drafter.forward(block, first + rows, rows - 1)
-        self._root_logits = logits[0, roots - first][:, None]  # [R, 1, V]
+        read = self._read(block, first + rows, rows - 1)
+        self._root_rows = Rows(*(column[roots - first][:, None] for column in read))  # [R, 1, ...]
         self._num_rows = block.shape[1]  # of the text, then of the drafted nodes
         self._rows: Array = (roots - first)[:, None]  # [R, N] cache row of each node, -1 where it was not expanded
         self._tree = DraftTree.from_roots(tokens[roots])
@@ -114,7 +132,8 @@ class _Grove:
         while (frontier >= 0).any():
             for row, nodes in enumerate(frontier.tolist()):
                 self._expanded[row] += [node for node in nodes if node >= 0]
-            logits = self._root_logits if level == 0 else self._forward(frontier)
+            rows = self._root_rows if level == 0 else self._forward(frontier)
+            logits = rows.logits if self._known is None else self._known.corrected(*rows)
             self._tree = self._tree.extend(frontier, self._propose(logits, frontier, self._roots + level + 1))
             level += 1
             frontier = self._next_frontier(level, depth_limits)
@@ -130,20 +149,28 @@ class _Grove:
         order = np.argsort(-values, axis=1, kind="stable")[:, : self._frontier]
         return np.where(np.take_along_axis(open_nodes, order, axis=1), order, -1)
 
-    def _forward(self, frontier: Array) -> torch.Tensor:
-        """[R, F, V] logits of the frontier nodes, all in one forward of the one slot."""
+    def _forward(self, frontier: Array) -> Rows:
+        """[R, F, ...] rows of the frontier nodes, all from one forward of the one slot."""
         tree, (trees, slots) = self._tree, np.nonzero(frontier >= 0)
         nodes = frontier[trees, slots]
         known = np.full(tree.tokens.shape, -1)
         known[:, : self._rows.shape[1]] = self._rows
         parents = known[trees, tree.parents[trees, nodes]]
         positions = self._roots[trees] + tree.depths[trees, nodes]
-        logits = self._drafter.forward(tree.tokens[trees, nodes][None], positions[None], parents[None])[0]
+        read = self._read(tree.tokens[trees, nodes][None], positions[None], parents[None])
         known[trees, nodes] = self._num_rows + np.arange(len(nodes))
         self._rows, self._num_rows = known, self._num_rows + len(nodes)
-        rows = logits.new_zeros((*frontier.shape, logits.shape[-1]))
-        rows[torch.from_numpy(trees), torch.from_numpy(slots)] = logits
-        return rows
+        spread = Rows(*(column.new_zeros((*frontier.shape, column.shape[-1])) for column in read))
+        for there, column in zip(spread, read, strict=True):
+            there[torch.from_numpy(trees), torch.from_numpy(slots)] = column
+        return spread
+
+    def _read(self, tokens: Array, positions: Array, parents: Array) -> Rows:
+        """[n, ...] rows of one forward, of [1, n] tokens; without states where nothing is remembered."""
+        logits = self._drafter.forward(tokens, positions, parents)[0]
+        if self._known is None or self._drafter.hidden is None:
+            return Rows(logits, logits[:, :0])
+        return Rows(logits, self._drafter.hidden[0])
 
     def _propose(self, logits: torch.Tensor, frontier: Array, positions: Array) -> Children:
         noise = (

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from ...controller.memory import MemoryConfig
 from ...controller.trees.tree import Array
-from ...runtime.drafters.memory import Errors, Rows, temperature_probs
-from ...runtime.engines.base import CHUNK, CachedModel, append_text
+from ...runtime.drafters.errors import Errors, KnownErrors, scale_of, scaled_probs
+from ...runtime.engines.base import CachedModel
 from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
 from ..text import sampling_of
 from ..trace.schema import TextRow
 from .positions import TextNgrams
+from .rows import keep_states, read_rows
 
 # Tokens that share a root, about what a step commits.
 BLOCK = 4
@@ -37,13 +38,13 @@ def score_memories(
     target: CachedModel, drafter: CachedModel, text: TextRow, memories: Sequence[MemoryConfig | None], width: int
 ) -> Array:
     """[memories, SCORES] float64 of a text; None is the drafter as it is. The drafter's engine gives hidden states."""
-    assert drafter.last_layer is not None
     first, tokens = text.prompt_length - 1, np.array(text.tokens, dtype=np.int64)
     start = max(0, first - max((memory.window for memory in memories if memory is not None), default=0))
     sampler = TokenSampler([sampling_of(text)], target.vocabulary_size, drafter.device)
-    drafter.hidden_layers = (drafter.last_layer,)
-    theirs, ours = (_read(model, tokens, start) for model in (target, drafter))
-    probs = temperature_probs(theirs.logits, sampler, 0), temperature_probs(ours.logits, sampler, 0)
+    keep_states(drafter, True)
+    theirs, ours = (read_rows(model, tokens, start) for model in (target, drafter))
+    warp = scale_of(sampler.samplings[0]), sampler.vocabulary_size
+    probs = scaled_probs(theirs.logits, *warp), scaled_probs(ours.logits, *warp)
     sizes = {memory.entries for memory in memories if memory is not None}
     errors = {size: Errors.of(ours.states, *probs, size) for size in sizes}
     expected = TextNgrams(tokens, text.prompt_length).expected(width + 1)[0]
@@ -59,11 +60,11 @@ def score_memories(
             if memory is not None:
                 known = slice(max(0, begin - start - memory.window), begin - start)
                 remembered = Errors(*(column[None, known] for column in errors[memory.entries]))
-                logits = remembered.corrected(memory, logits, ours.states[None, rows])
+                logits = KnownErrors.of(memory, remembered).corrected(logits, ours.states[None, rows])
             ranks = _ranks(logits, np.column_stack((emitted, by_ngrams)), noise, sampler)
             is_covered = _is_covered(ranks, emitted, by_ngrams, width)
             hits = np.stack((np.ones_like(is_covered), ranks[:, 0] == 0, is_covered))
-            surprise = -(probs[0][rows] * temperature_probs(logits[0], sampler, 0).log().clamp_min(-1e4)).sum()
+            surprise = -(probs[0][rows] * scaled_probs(logits[0], *warp).log().clamp_min(-1e4)).sum()
             sums, new_sums = hits.sum(axis=1), hits[:, is_new[positions]].sum(axis=1)
             scores[number] += (sums[0], float(surprise), *sums[1:], *new_sums)
     return scores
@@ -86,18 +87,6 @@ def _is_covered(ranks: Array, emitted: Array, expected: Array, width: int) -> Ar
     is_child = (ranks[:, 1:] >= width) & (expected >= 0)
     child = np.take_along_axis(expected, is_child.argmax(axis=1)[:, None], axis=1)[:, 0]
     return (ranks[:, 0] < width) | (is_child.any(axis=1) & (child == emitted))
-
-
-def _read(model: CachedModel, tokens: Array, start: int) -> Rows:
-    """Rows of a text's tokens from `start` on, all but the last."""
-    model.open(1, len(tokens) + CHUNK)
-    parts: list[Rows] = []
-
-    def note(slot: int, logits: Tensor, states: Tensor | None) -> None:
-        parts.append(Rows(logits.clone(), logits[:, :0] if states is None else states.clone()))
-
-    append_text(model, 0, tokens[:-1], note, len(tokens) - 1 - start)
-    return Rows(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _ranks(logits: Tensor, tokens: Array, noise: Tensor | None, sampler: TokenSampler) -> Array:

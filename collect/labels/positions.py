@@ -17,38 +17,16 @@ from ...controller.trees.children import Children
 from ...controller.trees.tree import Array
 from ...runtime.drafters.ngrams.model import Forecast, NgramModel
 from ...runtime.drafters.ngrams.proposals import besides, filled_up
-from ...runtime.engines.base import CHUNK, CachedModel
+from ...runtime.engines.base import CachedModel
 from ...runtime.machine.transfer import to_device
 from ...runtime.sampling import TokenSampler
 from ...runtime.schemes.ranked import Besides, Expected, propose
 from ..text import sampling_of
 from ..trace.schema import PositionRow, TextRow, rank_column
+from .rows import TextMemory, warped_rows
 
 # Choices of a seed from here on are for labels; a request's own choices stay far below.
 OTHER_CHOICES = 1 << 31
-
-
-def read_rows(model: CachedModel, tokens: Array, first: int) -> Tensor:
-    """[n - first - 1, V] logits of one text's tokens [n], from the row that chose token `first + 1` on."""
-    model.open(1, len(tokens) + CHUNK)
-    rows: list[Tensor] = []
-    for start in range(0, len(tokens) - 1, CHUNK):
-        block = tokens[None, start : min(start + CHUNK, len(tokens) - 1)]
-        rows_of_block = np.arange(block.shape[1])[None]
-        logits = model.forward(block, start + rows_of_block, rows_of_block - 1)
-        model.commit(rows_of_block)
-        rows.append(logits[0, max(0, first - start) :].clone())
-    return torch.cat(rows)
-
-
-def warped_rows(target: CachedModel, drafter: CachedModel, text: TextRow) -> tuple[Tensor, Tensor]:
-    """[n, V] scores of both models before each of a text's n generated tokens, warped as the text was."""
-    sampler = TokenSampler([sampling_of(text)], target.vocabulary_size, target.device)
-    tokens, first = np.array(text.tokens, dtype=np.int64), text.prompt_length - 1
-    target_scores, draft_scores = (
-        sampler.warp(read_rows(model, tokens, first)[None])[0] for model in (target, drafter)
-    )
-    return target_scores, draft_scores
 
 
 class TextLabels(NamedTuple):
@@ -58,7 +36,13 @@ class TextLabels(NamedTuple):
 
 @torch.inference_mode()
 def label_text(
-    target: CachedModel, drafter: CachedModel, text: TextRow, scheme: Scheme, width: int, num_draws: int = 1
+    target: CachedModel,
+    drafter: CachedModel,
+    text: TextRow,
+    scheme: Scheme,
+    width: int,
+    num_draws: int = 1,
+    memory: TextMemory | None = None,
 ) -> TextLabels:
     """A row per generated token and noise draw, the draws of a text side by side, and the number of ties.
 
@@ -66,11 +50,14 @@ def label_text(
     that target and drafter would have drawn; greedy text has none. A tie is a position where the teacher-forced row
     draws another token than was emitted: its two best perturbed scores are closer than the rounding difference between
     the two forwards.
+
+    A `memory` corrects the drafter's rows by what a tree rooted at the token before would know. A tree with a root
+    further back knows a few tokens less, the same at all its nodes.
     """
     sampling, prompt_length, tokens = sampling_of(text), text.prompt_length, np.array(text.tokens, dtype=np.int64)
     shared: dict[str, Any] = {"text_id": text.text_id, "document": text.document}
     shared |= {"temperature": text.temperature, "top_p": text.top_p}
-    target_scores, draft_scores = warped_rows(target, drafter, text)
+    target_scores, draft_scores = warped_rows(target, drafter, text, memory)
     positions = np.arange(prompt_length, len(tokens))
     emitted = tokens[prompt_length:]
     expected = Expected.of(TextNgrams(tokens, prompt_length), width, draft_scores.device)

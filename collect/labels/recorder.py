@@ -2,15 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...controller.errors import InputError
+from ...controller.memory import MemoryConfig
+from ...runtime.memory import require_states
 from ...runtime.pair import Pair
 from ...runtime.schemes.ranked import get_ranked_scheme
+from ...runtime.selectors import read_selector
+from ...runtime.speculation import MemoryOptions
 from ..text import sampling_of
 from ..trace import PRIVACY, TextRow, TraceRows
 from ..trace.merge import parse_shard
 from .envelopes import EnvelopeConfig, grow_envelopes
 from .positions import label_text
+from .rows import TextMemory
 from .shapes import ShapeConfig, label_shapes
 
 
@@ -24,6 +30,8 @@ class RunConfig:
     batch: int = 8
     envelopes: EnvelopeConfig = field(default_factory=EnvelopeConfig)
     shapes: ShapeConfig = field(default_factory=ShapeConfig)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
+    selector: Path | None = None
     privacy: str = "tokens"
     shard: str = "1/1"
 
@@ -35,17 +43,46 @@ class RunConfig:
             raise InputError(f"privacy is one of {', '.join(PRIVACY)}, got {self.privacy!r}")
         parse_shard(self.shard)
 
+    def memory_of(self, pair: Pair) -> MemoryConfig | None:
+        """By which the drafter's rows are corrected; InputError for an option of it that would do nothing, and where
+        the drafter cannot be corrected."""
+        own = None
+        if self.selector is not None:
+            own = read_selector(self.selector, tokenizer_sha256=pair.tokenizer_sha256).config.memory
+        memory = self.memory.over(own)
+        if self.selector is not None and (own is None or memory is None):
+            raise InputError(
+                f"selector {self.selector} does nothing, for "
+                f"{'it carries no memory of errors' if own is None else 'memory.window is 0'}; leave it out"
+            )
+        if memory is not None:
+            require_states(pair)
+            if self.shapes.labels:
+                raise InputError(
+                    "shapes.labels are of a drafter without a memory of its errors; leave the memory out, or the labels"
+                )
+        return memory
 
-def record_rows(pair: Pair, texts: Sequence[TextRow], enveloped: Sequence[bool], run: RunConfig) -> TraceRows:
-    """The rows of `texts`, with envelopes where `enveloped` is true."""
+
+def record_rows(
+    pair: Pair,
+    texts: Sequence[TextRow],
+    enveloped: Sequence[bool],
+    run: RunConfig,
+    memory: MemoryConfig | None = None,
+) -> TraceRows:
+    """The rows of `texts`, with envelopes where `enveloped` is true, and with a `memory` of errors or without."""
     scheme, rows, shapes = get_ranked_scheme(run.scheme), TraceRows([], [], []), []
     for text, with_envelopes in zip(texts, enveloped, strict=True):
-        labels = label_text(pair.target, pair.drafter, text, scheme, run.width, run.draws)
+        models = pair.target, pair.drafter
+        known = None if memory is None else TextMemory.of(*models, text, memory)
+        labels = label_text(*models, text, scheme, run.width, run.draws, known)
         rows.texts.append(text._replace(num_ties=labels.num_ties))
         rows.positions.extend(labels.positions)
         names = run.envelopes.schemes if with_envelopes else ()
         for name in names[:1] if sampling_of(text).is_greedy else names:  # greedy text is alike under all schemes
-            rows.nodes.extend(grow_envelopes(pair.drafter, text, get_ranked_scheme(name), run.width, run.envelopes))
+            grown = get_ranked_scheme(name)
+            rows.nodes.extend(grow_envelopes(pair.drafter, text, grown, run.width, run.envelopes, known))
         if run.shapes.labels and not sampling_of(text).is_greedy:  # greedily, nothing is sampled
-            shapes += label_shapes(pair.target, pair.drafter, text, run.shapes)
+            shapes += label_shapes(*models, text, run.shapes)
     return rows._replace(shapes=shapes)

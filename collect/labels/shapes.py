@@ -21,7 +21,7 @@ from ...runtime.surprise import surprise
 from ...runtime.verification.rollouts import MULTIPLICITIES, token_ratios, transfer_matrices
 from ..trace.schema import ShapeRow, TextRow
 from .cover_trees import traversal_labels
-from .positions import warped_rows
+from .rows import warped_rows
 
 # Of [K, K] matrices the entries that can differ from 0: no more paths run through a token than through the one before.
 ROWS, COLUMNS = np.tril_indices(MOST_PATHS)

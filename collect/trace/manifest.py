@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ...controller.errors import InputError
 from ...controller.files import atomic_write, sha256
+from ...controller.memory import MemoryConfig
 from .schema import OLDEST_TEXTS, SCHEMA_VERSION, TraceHeader
 
 MANIFEST = "manifest.json"
@@ -44,6 +45,8 @@ class Manifest:
                     raise ValueError("its own SHA-256 differs")
                 header = content["header"]
                 header |= {name: tuple(header.get(name, ())) for name in ("omitted", "groups")}
+                if header.get("memory") is not None:
+                    header["memory"] = MemoryConfig(**header["memory"])
                 if "law" in header:  # what schema 8 and older called the drafting scheme
                     header["scheme"] = header.pop("law")
                 shards = [Shard(**shard) for shard in content["shards"]]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple, Self, get_type_hints
 import pyarrow as pa
 
 from ...controller.errors import InputError
+from ...controller.memory import MemoryConfig
 
 SCHEMA_VERSION = 9
 OLDEST_TEXTS = 4  # the oldest schema whose texts can be labelled again
@@ -151,6 +152,7 @@ class TraceHeader:
     shard: str = "1/1"  # "i/n": every n-th text of the run from the i-th on; "*/n": merged from all n
     omitted: tuple[str, ...] = ()  # "table.column" the folder does not hold, for privacy
     groups: tuple[str, ...] = ()  # tables of GROUPS that the folder holds
+    memory: MemoryConfig | None = None  # of the drafter's errors, by which its rows are corrected in all tables
     schema_version: int = SCHEMA_VERSION
 
     def differences(self, other: Self) -> list[str]:

@@ -34,7 +34,7 @@ class SelectorConfig:
     features: tuple[str, ...] = FEATURES
     feature_version: int = FEATURE_VERSION
     schema_version: int = SCHEMA_VERSION
-    memory: MemoryConfig | None = None  # of the drafter's errors, as `fit-memory` found it
+    memory: MemoryConfig | None = None  # of the drafter's errors, of its traces or from `fit-memory`
 
 
 class SavedConfig(Protocol):

@@ -5,12 +5,14 @@ import pytest
 import tiny
 import traces
 from treewright.controller.contract import COUPLED, FIXED
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.request import Request
 
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.02)
+MEMORY = MemoryConfig(window=12, entries=6, beta=6.0, mass=0.2)
 
 
 def generated(temperature, max_tokens=40, **sampling):
@@ -29,12 +31,13 @@ def test_a_teacher_forced_pass_draws_the_text_again(temperature):
 
 @pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.9, "top_p": 0.9}], ids=str)
-def test_candidates_are_the_children_the_drafter_appends_there(scheme, settings):
+@pytest.mark.parametrize("memory", [None, MEMORY], ids=["no memory", "memory"])
+def test_candidates_are_the_children_the_drafter_appends_there(scheme, settings, memory):
     """A one-level tree per step drafts at every position what the labels say."""
     request, tokens = generated(**settings)
-    _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, scheme)
+    _, rows = traces.rows_of(request, tokens, "doc", TARGET, DRAFTER, scheme, memory=memory)
     selector = Selector(ConfidenceScorer(), TreeLimits(1, traces.WIDTH, frontier=1, budget=0, ngrams=True))
-    decoder = tiny.decoder(TARGET, DRAFTER, selector, scheme)
+    decoder = tiny.decoder(TARGET, DRAFTER, selector, scheme, memory=memory)
     request = Request(request.prompt_ids, request.max_tokens, request.sampling)
     drafted = [record.drafted for record in decoder.steps([request], decoder.open_streams([request]))]
     for row, tree in zip(rows[:-1], drafted[:-1], strict=True):  # no draft before the last token

@@ -19,6 +19,7 @@ from treewright.collect.trace.manifest import Manifest
 from treewright.collect.trace.schema import POSITIONS, TEXTS
 from treewright.controller import files
 from treewright.controller.errors import InputError
+from treewright.controller.memory import MemoryConfig
 
 PAIR = ["--pair.threads", "1", "--profile.repeats", "1"]
 OLD_NAMES = {"coupled_rank": "rank"}
@@ -61,6 +62,17 @@ def test_another_scheme_ranks_the_candidates_without_the_noise(collected, tmp_pa
     ranks = ["text_id", "position", "draw", "coupled_rank", "fixed_rank"]
     some = collected.read("positions").select(ranks).to_pylist()
     assert [row for row in again.read("positions").select(ranks).to_pylist() if row["draw"] < 2] == some
+
+
+def test_drafts_are_drawn_anew_with_a_memory(collected, tmp_path):
+    again = relabelled(collected.path, tmp_path / "again", *LABELS, "--memory.window", "16", "--memory.beta", "9")
+    assert collected.header.memory is None
+    assert again.header.memory == MemoryConfig(window=16, beta=9.0)
+    unmoved, moved = ("position", "emitted", "target_log_prob"), ("draft_entropy", "candidate_log_probs")
+    before, after = (folder.read("positions") for folder in (collected, again))
+    assert after.select(unmoved) == before.select(unmoved)
+    assert all(after[name] != before[name] for name in moved)
+    assert again.read("nodes")["log_probs"] != collected.read("nodes")["log_probs"]
 
 
 def test_names_and_tokens_can_be_left_out_now(collected, tmp_path):

@@ -10,7 +10,7 @@ import torch
 import traces
 from closed_forms import specinfer_acceptance
 from treewright.collect.labels.cover_trees import Grove, drafted_lengths
-from treewright.collect.labels.positions import warped_rows
+from treewright.collect.labels.rows import warped_rows
 from treewright.collect.labels.shapes import COLUMNS, ROWS, ShapeConfig, label_shapes
 from treewright.collect.trace import TraceFolder
 from treewright.collect.trace.manifest import MANIFEST, Manifest, _digest
@@ -116,10 +116,11 @@ def test_a_folder_declares_the_group_and_one_without_it_says_what_to_do(tmp_path
         without.read("shapes")
 
 
-def test_a_folder_written_before_there_were_groups_is_read(tmp_path):
+def test_a_folder_written_before_there_were_groups_and_memories_is_read(tmp_path):
     folder = traces.write(tmp_path / "old", count=1, max_tokens=4)
     manifest = json.loads((folder.path / MANIFEST).read_text())
-    del manifest["header"]["groups"], manifest["sha256"]
+    del manifest["header"]["groups"], manifest["header"]["memory"], manifest["sha256"]
     (folder.path / MANIFEST).write_text(json.dumps(manifest | {"sha256": _digest(manifest)}))
-    assert Manifest.read(folder.path).header.groups == ()
+    header = Manifest.read(folder.path).header
+    assert header.groups == () and header.memory is None
     assert rows.contents(TraceFolder.open(folder.path)) == rows.contents(folder)

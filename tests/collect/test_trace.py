@@ -10,6 +10,7 @@ import traces
 from treewright.collect.trace import PRIVACY, TABLES, TraceFolder
 from treewright.collect.trace.merge import merge
 from treewright.controller.errors import InputError
+from treewright.controller.memory import MemoryConfig
 from treewright.train.data.rows import read_rows
 
 
@@ -215,6 +216,14 @@ def test_a_shard_given_twice_is_refused(shards, tmp_path):
 def test_shards_of_two_runs_are_refused(shards, tmp_path):
     other = write(tmp_path / "other", [1], shard="2/2", scheme="fixed")
     with pytest.raises(InputError, match="is of another run"):
+        merge(tmp_path / "merged", [shards[0], other.path])
+
+
+def test_a_folder_says_which_memory_corrected_its_drafts_and_is_merged_with_no_other(shards, tmp_path):
+    memory = MemoryConfig(window=16, eta=2.0)
+    other = write(tmp_path / "other", [1], shard="2/2", memory=memory)
+    assert TraceFolder.open(other.path).header.memory == memory
+    with pytest.raises(InputError, match=r"is of another run than .*, which differs in memory;"):
         merge(tmp_path / "merged", [shards[0], other.path])
 
 

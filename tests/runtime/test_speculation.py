@@ -78,7 +78,7 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
         (TREE | {"theta_scale": 0.7}, "speculation.theta_scale does nothing without speculation.selector"),
         (TREE | {"verifier": "specinfer"}, "speculation.verifier does nothing without speculation.sampled or"),
         ({"memory": MemoryOptions(window=8)}, "speculation.memory does nothing without speculation.selector, tree"),
-        (TREE | {"memory": MemoryOptions(eta=2.0)}, "speculation.memory.eta does nothing without speculation.memory.w"),
+        (TREE | {"memory": MemoryOptions(eta=2.0)}, "^memory.eta does nothing without memory.window, for no"),
         (
             TREE | {"lookup": True, "memory": MemoryOptions(window=8)},
             "speculation.memory corrects a drafter model, and",

@@ -10,6 +10,7 @@ from earlier_runs import metrics, run
 from treewright import cli
 from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.controller.checkpoint import Checkpoint
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.plans.setting import Setting
 from treewright.train.evaluate.ablation import NOTHING, feature_groups
 
@@ -17,10 +18,13 @@ TITLES = ("Which features are worth their time?", "What does a stronger drafter 
 FIT = ["--fit.max_epochs", "1", "--fit.hidden_size", "8", "--limits.width", "3", "--limits.max_depth", "2"]
 
 
+MEMORY = MemoryConfig(window=16, beta=6.0)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three texts without envelopes."""
-    return traces.write(tmp_path_factory.mktemp("runs") / "traces", count=3, max_tokens=12)
+    """Three texts without envelopes; a memory corrected the drafter's rows."""
+    return traces.write(tmp_path_factory.mktemp("runs") / "traces", count=3, max_tokens=12, memory=MEMORY)
 
 
 def arguments(folder, out, *more):
@@ -37,7 +41,8 @@ def test_an_ablation_and_earlier_runs_are_in_the_report(folder, tmp_path, capsys
     earlier, out = run(tmp_path / "earlier", **metrics()), tmp_path / "selector"
     assert cli.main(arguments(folder, out, "--ablation", "true", "--compare", f"[{earlier}]")) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    stored = Checkpoint.from_pretrained(out).metrics
+    checkpoint = Checkpoint.from_pretrained(out)
+    stored = checkpoint.metrics
     assert stored == summary["metrics"]
     assert [row["without"] for row in stored["ablation"]["fits"]] == [NOTHING, *feature_groups()]
     assert stored["ablation"]["replays"] == []  # no envelopes
@@ -45,6 +50,7 @@ def test_an_ablation_and_earlier_runs_are_in_the_report(folder, tmp_path, capsys
     page = (tmp_path / "selector.logs" / "report.html").read_text()
     assert all(title in page for title in TITLES)
     assert not [*(tmp_path / "selector.logs").rglob("*.ckpt")]
+    assert checkpoint.config.memory == MEMORY  # what is learned from corrected drafts is used on such drafts
 
 
 def test_runs_to_compare_are_checked_before_anything_is_fitted(folder, tmp_path, capsys):

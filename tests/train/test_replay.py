@@ -7,6 +7,7 @@ import tiny
 import traces
 from treewright.collect.labels.envelopes import EnvelopeConfig
 from treewright.collect.trace import TraceFolder
+from treewright.controller.memory import MemoryConfig
 from treewright.controller.plans.setting import Setting
 from treewright.controller.plans.tuned import TunedSettings
 from treewright.runtime.schemes.ranked import get_ranked_scheme
@@ -19,6 +20,9 @@ from treewright.train.replay.tuning import compare_tuned, gain, tune
 # As bushy as the grown trees can be, so that no policy asks for what was not recorded.
 EVERYTHING = EnvelopeConfig(texts=4, max_depth=4, frontier=100)
 COUNT, TEMPERATURE, MAX_TOKENS = 4, 0.8, 24
+# Shorter than the texts: it fills and forgets.
+MEMORY = MemoryConfig(window=16, entries=6, beta=6.0, mass=0.2)
+WEAK = 0.08  # noise of a drafter whose errors are worth remembering
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +31,19 @@ def folder(tmp_path_factory):
     return traces.write(path, COUNT, TEMPERATURE, MAX_TOKENS, envelopes=EVERYTHING)
 
 
-def live(plan):
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "traces"
+    return traces.write(path, 2, TEMPERATURE, MAX_TOKENS, envelopes=EVERYTHING, memory=MEMORY, noise=WEAK)
+
+
+def live(plan, count=COUNT, memory=None, noise=0.02):
     """Per text and step: widths of the drafted levels, tokens of the kept nodes, accepted length."""
     policy = plan.build()
     steps = []
-    for request in tiny.requests(COUNT, TEMPERATURE, MAX_TOKENS):
-        decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), policy, get_ranked_scheme(plan.scheme))
+    for request in tiny.requests(count, TEMPERATURE, MAX_TOKENS):
+        drafter, scheme = tiny.llama(noise=noise), get_ranked_scheme(plan.scheme)
+        decoder = tiny.decoder(tiny.llama(), drafter, policy, scheme, memory=memory)
         for record in decoder.steps([request], decoder.open_streams([request])):
             steps.append((record.level_widths, record.kept.tokens[0].tolist(), int(record.verdict.accepted_lengths[0])))
     return steps
@@ -56,6 +67,15 @@ def test_a_policy_takes_the_same_steps_as_live(folder, key):
     recordings = read_recordings(folder)[key[1]]
     for plan in plans.grids(TEMPERATURE)[key][:2]:
         assert replayed(plan, recordings) == live(plan)
+
+
+@pytest.mark.parametrize("key", [key for key in plans.grids() if key[0] in ("EAGLE-2", "learned")], ids=str)
+def test_a_policy_takes_the_same_steps_as_live_where_errors_are_remembered(remembering, key):
+    recordings = read_recordings(remembering)[key[1]]
+    plan = plans.grids(TEMPERATURE)[key][0]
+    with_memory = replayed(plan, recordings)
+    assert with_memory == live(plan, 2, MEMORY, WEAK)
+    assert with_memory != live(plan, 2, None, WEAK)
 
 
 def test_the_oracle_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):

@@ -25,6 +25,7 @@ def fitted_bundle(model: SelectorModel, data: SelectorData, limits: TreeLimits) 
             scheme=header.scheme,
             tokenizer_sha256=header.tokenizer_sha256,
             limits=limits,
+            memory=header.memory,
             provenance={
                 "traces": header.command,
                 "trace_shards": [shard.sha256 for shard in data.folder.shards],

@@ -20,7 +20,7 @@ from ....runtime.machine.transfer import to_device
 from ....runtime.pair import Pair
 from ....runtime.request import Request
 from ....runtime.sampling import TokenSampler
-from ...labels.positions import read_rows
+from ...labels.rows import read_rows
 from ..bench.policies import Job
 
 LIMITS = TreeLimits(max_depth=4, width=4, frontier=4, budget=12)
@@ -73,7 +73,7 @@ def _first_difference(pair: Pair, request: Request, plain: list[int], other: lis
     number = int(different[0])
     prefix = np.array([*request.prompt_ids, *plain[:number], plain[number]])
     sampler = TokenSampler([request.sampling], pair.target.vocabulary_size, pair.target.device)
-    scores = sampler.warp(read_rows(pair.target, prefix, len(prefix) - 2)[None])[0, -1]
+    scores = sampler.warp(read_rows(pair.target, prefix, len(prefix) - 2).logits[None])[0, -1]
     noise = sampler.noise(to_device(np.array([[len(prefix) - 1]]), pair.target.device))
     best = (scores if noise is None else scores + noise[0, 0]).topk(2)
     gap = float(best.values[0] - best.values[1])

@@ -203,7 +203,8 @@ class TransformersModel:
     def _hidden(self, output: Any) -> Tensor | None:
         if not self.hidden_layers:
             return None
-        return torch.cat([output.hidden_states[layer] for layer in self.hidden_layers], dim=-1)
+        kept = [output.hidden_states[layer] for layer in self.hidden_layers]
+        return kept[0] if len(kept) == 1 else torch.cat(kept, dim=-1)
 
     @property
     def _lengths(self) -> Array:
