@@ -1,28 +1,33 @@
 """The report: its numbers are those of a direct replay, and its page needs no other file."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import checkpoints
 import numpy as np
+import plans as toy_plans
 import pytest
 import traces
 from plans import policy_grids
 from treewright.controller.checkpoint import Baselines, SelectorBundle, SelectorConfig
 from treewright.controller.contract import RANKED_SCHEMES
+from treewright.controller.plans.grids import policy_families
 from treewright.controller.plans.setting import Setting
 from treewright.controller.plans.tuned import TunedSettings
+from treewright.controller.policies.opt_tree import opt_tree
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.latency import LatencyTable
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.train.evaluate.reliability import Curve, Curves
 from treewright.train.fit.fitted import with_baselines
+from treewright.train.replay.deltas import DELTAS, delta_rows, later_level_ms
 from treewright.train.replay.machines import REGIMES
 from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
-from treewright.train.replay.steps import replay_steps
+from treewright.train.replay.steps import Run, Step, replay_steps
 from treewright.train.replay.study import study
 from treewright.train.replay.tuning import gain
 from treewright.train.report.document import report_page
@@ -31,6 +36,8 @@ TEMPERATURES = (0.8, 0.8, 0.8, 0.0)
 TABLE = LatencyTable(
     {}, (1,), (64,), ((1.0,),), (1, 4), (((1.0, 1.5),),), (0, 1, 8, 16), (((10.0, 10.2, 11.0, 13.0),),)
 )
+# OPT-Tree of the first settings of its grid, within the limits of the selector below.
+DEEP = TreeLimits(max_depth=4, width=3, frontier=3, budget=8)
 CURVES = Curves(*[[Curve("depth 1", 3, 0.5, 0.4, 0.1, [(0.5, 0.4)])]] * 2)
 # Elements without an end tag.
 VOID = {"meta", "br", "link", "img"}
@@ -157,6 +164,51 @@ def test_a_larger_budget_never_keeps_fewer_nodes(studied, recordings):
         assert [row.budget for row in rows] == [8, 16, 32, 64, largest]
         assert all(row.nodes_per_step <= row.budget for row in rows)
         assert kept[0] < kept[-1]
+
+
+def test_the_implied_delta_is_the_tuned_throughput_times_the_price_of_a_level(studied, selector, recordings):
+    assert {(row.policy, row.temperature) for row in studied.deltas} == {
+        ("OPT-Tree (coupled)", 0.0),
+        ("OPT-Tree (coupled)", 0.8),
+        ("OPT-Tree (fixed)", 0.8),
+    }
+    for row in (row for row in studied.deltas if row.implied):
+        scheme = row.policy.removeprefix("OPT-Tree (").removesuffix(")")
+        texts, plan = at(recordings[scheme], row.temperature), plans(selector, scheme, row.temperature)["OPT-Tree"]
+        tuned = ReplayStats.merged(replay(texts, plan.build(), TABLE))
+        level_ms = later_level_ms(replay_steps(family_plan(selector, scheme, row, delta=0.0), texts, TABLE), TABLE)
+        assert row.delta == pytest.approx(tuned.tokens_per_ms * level_ms)
+        total = ReplayStats.merged(replay(texts, opt_tree(DEEP, row.delta), TABLE))
+        assert (row.block_efficiency, row.speed_up) == (total.block_efficiency, total.speed_up)
+        assert row.over_implied == (1.0, 1.0, 1.0)
+
+
+def family_plan(selector, scheme, row, **settings):
+    families = policy_families(selector, TABLE, Setting(scheme, row.temperature))
+    (family,) = (each for each in families if each.name == "OPT-Tree")
+    return family.plan({"budget": row.budget, **settings})
+
+
+def test_the_price_of_a_level_is_the_mean_of_those_behind_the_first():
+    widths = ((1, 3, 3), (1, 1), (1,), ())
+    run = Run(toy_plans.toy(), [], [], [[Step(0, each, 1, 0, 1, None) for each in widths]])
+    assert later_level_ms(run, TABLE) == pytest.approx((1.5 + 1.5 + 1.0) / 3)
+    assert later_level_ms(replace(run, steps=[[Step(0, (1,), 1, 0, 1, None)]]), TABLE) is None
+
+
+def test_a_larger_delta_never_drafts_more_levels(studied):
+    for policy in ("OPT-Tree (coupled)", "OPT-Tree (fixed)"):
+        rows = [row for row in studied.deltas if (row.policy, row.temperature, row.implied) == (policy, 0.8, False)]
+        levels = [row.levels_per_step for row in rows]
+        assert [row.delta for row in rows] == list(DELTAS)
+        assert levels[0] > levels[-1]
+        assert all(row.budget == 8 for row in rows)
+
+
+def test_trees_of_one_level_have_no_delta(selector, recordings):
+    flat = replace(selector, config=replace(selector.config, limits=replace(DEEP, max_depth=1)))
+    texts, plan = at(recordings["coupled"], 0.8), plans(flat, "coupled", 0.8)["OPT-Tree"]
+    assert [*delta_rows(flat, TABLE, 0.8, replay_steps(plan, texts, TABLE))] == []
 
 
 def test_a_checkpoint_keeps_a_summary_as_json(studied):
