@@ -12,7 +12,6 @@ import traces
 from plans import policy_grids
 from treewright.controller.checkpoint import Baselines, SelectorBundle, SelectorConfig
 from treewright.controller.contract import RANKED_SCHEMES
-from treewright.controller.plans.grids import policy_families
 from treewright.controller.plans.setting import Setting
 from treewright.controller.plans.tuned import TunedSettings
 from treewright.controller.policies.opt_tree import opt_tree
@@ -22,7 +21,7 @@ from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.train.evaluate.reliability import Curve, Curves
 from treewright.train.fit.fitted import with_baselines
-from treewright.train.replay.deltas import DELTAS, delta_rows, later_level_ms
+from treewright.train.replay.deltas import DELTAS, decay_and_trust, delta_rows, implied_delta, next_level_ms
 from treewright.train.replay.machines import REGIMES
 from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
@@ -166,34 +165,41 @@ def test_a_larger_budget_never_keeps_fewer_nodes(studied, recordings):
         assert kept[0] < kept[-1]
 
 
-def test_the_implied_delta_is_the_tuned_throughput_times_the_price_of_a_level(studied, selector, recordings):
+def test_the_implied_delta_is_replayed_beside_the_grid(studied, recordings):
     assert {(row.policy, row.temperature) for row in studied.deltas} == {
         ("OPT-Tree (coupled)", 0.0),
         ("OPT-Tree (coupled)", 0.8),
         ("OPT-Tree (fixed)", 0.8),
     }
     for row in (row for row in studied.deltas if row.implied):
-        scheme = row.policy.removeprefix("OPT-Tree (").removesuffix(")")
-        texts, plan = at(recordings[scheme], row.temperature), plans(selector, scheme, row.temperature)["OPT-Tree"]
-        tuned = ReplayStats.merged(replay(texts, plan.build(), TABLE))
-        level_ms = later_level_ms(replay_steps(family_plan(selector, scheme, row, delta=0.0), texts, TABLE), TABLE)
-        assert row.delta == pytest.approx(tuned.tokens_per_ms * level_ms)
+        texts = at(recordings[row.policy.removeprefix("OPT-Tree (").removesuffix(")")], row.temperature)
         total = ReplayStats.merged(replay(texts, opt_tree(DEEP, row.delta), TABLE))
         assert (row.block_efficiency, row.speed_up) == (total.block_efficiency, total.speed_up)
         assert row.over_implied == (1.0, 1.0, 1.0)
 
 
-def family_plan(selector, scheme, row, **settings):
-    families = policy_families(selector, TABLE, Setting(scheme, row.temperature))
-    (family,) = (each for each in families if each.name == "OPT-Tree")
-    return family.plan({"budget": row.budget, **settings})
+def run_of(*steps):
+    """Of one text, given (widths, kept, accepted, masses)."""
+    made = [Step(0, widths, kept, accepted, accepted + 1, masses) for widths, kept, accepted, masses in steps]
+    return Run(toy_plans.toy(), [], [ReplayStats(num_tokens=sum(step.num_tokens for step in made))], [made])
 
 
-def test_the_price_of_a_level_is_the_mean_of_those_behind_the_first():
-    widths = ((1, 3, 3), (1, 1), (1,), ())
-    run = Run(toy_plans.toy(), [], [], [[Step(0, each, 1, 0, 1, None) for each in widths]])
-    assert later_level_ms(run, TABLE) == pytest.approx((1.5 + 1.5 + 1.0) / 3)
-    assert later_level_ms(replace(run, steps=[[Step(0, (1,), 1, 0, 1, None)]]), TABLE) is None
+def test_the_implied_delta_pays_for_the_next_level_and_its_nodes():
+    """A third of what is expected is accepted, and a level adds half of what the one before it added."""
+    unstopped = run_of(((1, 3), 8, 0, (1.0, 0.5)), ((1, 3), 8, 1, (1.0, 0.5)), ((1, 3), 8, 0, (0.0, 0.0)))
+    assert decay_and_trust(unstopped) == pytest.approx((0.5, 1 / 3))
+    tuned = run_of(((1,), 1, 2, ()), ((1, 3), 8, 0, ()), ((1, 3, 3, 3), 8, 0, ()), ((), 0, 0, ()))
+    # Behind one node there is room for seven more, behind eight for none, and behind four levels there is no depth.
+    price = (1.5 + 11.0 - 10.2 + 1.5) / 2
+    assert next_level_ms(tuned, TABLE, DEEP) == pytest.approx(price)
+    ms = (1.0 + 10.2) + (1.0 + 1.5 + 11.0) + (1.0 + 3 * 1.5 + 11.0) + 10.0
+    assert implied_delta(tuned, unstopped, TABLE, DEEP) == pytest.approx(6 / ms * price / (0.5 / 3))
+
+
+def test_where_no_level_follows_another_no_delta_is_implied():
+    one_level = run_of(((1,), 3, 1, (0.9,)))
+    assert implied_delta(one_level, one_level, TABLE, replace(DEEP, max_depth=1)) is None
+    assert decay_and_trust(run_of(((1, 3), 8, 0, (0.5, 0.2)))) is None
 
 
 def test_a_larger_delta_never_drafts_more_levels(studied):
