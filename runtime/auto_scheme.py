@@ -9,7 +9,7 @@ from .speculation import SpeculationConfig
 from .verification import get_verifier
 
 # Of a selector of sampled trees, which always chooses for block: the faster ones first.
-SHAPED_FASTEST = ("specinfer", "naive-tree", "block")
+SHAPED_FASTEST = ("spectr", "specinfer", "naive-tree", "block")
 
 
 def with_scheme(config: SpeculationConfig) -> SpeculationConfig:

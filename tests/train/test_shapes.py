@@ -158,7 +158,7 @@ def test_every_declared_verifier_decodes(verifier, folder):
 
 def test_auto_names_the_verifier_that_no_other_of_the_checkpoint_is_faster_than(folder):
     asked = SpeculationConfig(selector=folder, scheme="auto")
-    assert with_scheme(asked) == SpeculationConfig(selector=folder, verifier="specinfer")
+    assert with_scheme(asked) == SpeculationConfig(selector=folder, verifier="spectr")
 
 
 def test_bench_runs_every_declared_verifier_under_a_name_of_its_own(checkpoint):
