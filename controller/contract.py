@@ -39,7 +39,7 @@ class VerifierTerms:
     """A verifier's side of the contract."""
 
     name: str
-    schemes: frozenset[str]
+    schemes: tuple[str, ...]  # the one it was the fastest under first, which is what `auto` stands for
     tolerates: Information
 
 
@@ -50,13 +50,14 @@ WITHOUT_REPLACEMENT = Scheme("without-replacement", sampled=True)  # siblings ar
 GREEDY_PLUS_ONE = Scheme("greedy-plus-one", sampled=True)  # the top k - 1, and one draw from all other tokens
 HYBRID = Scheme("hybrid", sampled=True)  # i.i.d. paths with free side branches
 
+AUTO = "auto"  # in place of a scheme: the fastest that there is for what is asked
 RANKED_SCHEMES = {scheme.name: scheme for scheme in (COUPLED, FIXED)}  # of the walk
 SAMPLED_SCHEMES = {scheme.name: scheme for scheme in (IID_PATHS, WITHOUT_REPLACEMENT, GREEDY_PLUS_ONE, HYBRID)}
 ALL_SCHEMES = RANKED_SCHEMES | SAMPLED_SCHEMES
 
 
 def _verifier(name: str, tolerates: Information, *schemes: Scheme) -> VerifierTerms:
-    return VerifierTerms(name, frozenset(scheme.name for scheme in schemes), tolerates)
+    return VerifierTerms(name, tuple(scheme.name for scheme in schemes), tolerates)
 
 
 # The walk is lossless for every fixed tree, hence for every sampled one.
@@ -70,7 +71,7 @@ VERIFIERS = {
         _verifier("spectr", Information.PREDICTABLE, IID_PATHS),
         _verifier("khisti", Information.PREDICTABLE, IID_PATHS),
         _verifier("specinfer", Information.ADAPTED, IID_PATHS),
-        _verifier("rrsw", Information.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
+        _verifier("rrsw", Information.ADAPTED, WITHOUT_REPLACEMENT, IID_PATHS),
         _verifier("spectr-fixed", Information.ADAPTED, IID_PATHS),
         _verifier("naive-tree", Information.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),
         _verifier("block", Information.ADAPTED, IID_PATHS, WITHOUT_REPLACEMENT),

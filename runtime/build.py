@@ -19,6 +19,7 @@ from ..controller.pricing.latency_cache import stored_table
 from ..controller.scorers.rank import RankScorer
 from ..controller.trees.limits import TreeLimits
 from ..controller.trees.shapes import parse_paths
+from .auto_scheme import with_scheme
 from .decoder import Decoder
 from .drafters.base import Drafter
 from .drafters.language_model import LanguageModelDrafter
@@ -50,6 +51,7 @@ def build_decoder(
     If it uses a latency table, it counts in `fit` how well the table predicts, and warns at once if the table does not
     cover batches of `max_batch`.
     """
+    config = with_scheme(config)
     refuse_idle_options(config)
     sources = {
         "a selector": config.selector,

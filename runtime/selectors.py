@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..controller.checkpoint import Checkpoint, SelectorConfig, ShapesCheckpoint, ShapesConfig
+from ..controller.checkpoint import Checkpoint, SelectorConfig, ShapesCheckpoint, ShapesConfig, is_shapes
 from ..controller.errors import InputError
 from .pair_config import REFERENCE, reference_folder
 
@@ -23,6 +23,11 @@ def read_shapes(folder: str | os.PathLike[str], *, tokenizer_sha256: str | None)
     checkpoint = ShapesCheckpoint.read(_folder(folder))
     _require_tokenizer(folder, checkpoint.config, tokenizer_sha256)
     return checkpoint
+
+
+def chooses_shapes(folder: str | os.PathLike[str]) -> bool:
+    """Whether the selector in a folder is one of shapes."""
+    return is_shapes(_folder(folder))
 
 
 def _folder(folder: str | os.PathLike[str]) -> Path:

@@ -66,7 +66,9 @@ class SpeculationConfig:
     0, and each token of the trunk has K - 1 candidates as siblings"""
     scheme: str | None = None
     """Drafting scheme of a static or dynamic tree, coupled (where none is given) or fixed, or of a sampled one:
-    iid-paths, without-replacement, greedy-plus-one or hybrid; a selector brings its own"""
+    iid-paths, without-replacement, greedy-plus-one or hybrid; a selector brings its own. `auto` is the fastest there
+    is: coupled, or the one that the verifier of a sampled tree is fastest under; beside a selector of sampled trees
+    that has no verifier named, it names that"""
     verifier: str = "walk"
     """Verifier of a sampled tree, or of a selector's sampled trees; all but the walk keep the distribution of the text,
     but not the text of a seed"""

@@ -19,7 +19,7 @@ from ..controller.trees.limits import LARGEST, TreeLimits
 from .data.split import TRAINING, by_document
 from .data.stream import SelectorData
 from .evaluate.ablation import ablate, feature_groups, print_ablation
-from .evaluate.drafters import drafter_rows, drafter_strength, earlier_rows
+from .evaluate.drafters import drafter_rows, drafter_strength, earlier_rows, print_drafters
 from .evaluate.reliability import reliability_curves
 from .evaluate.scores import evaluate
 from .fit.fitted import fitted_bundle, with_baselines
@@ -116,8 +116,9 @@ def train(
             metrics = replace(metrics, ablation=ablated)
             print_ablation(ablated)
         if compare:
-            drafters += drafter_rows(str(out), folder.header.scheme, metrics.drafter or (), metrics.replay or ())
-            print_table("Drafters of one target: speed-ups in replay", [row.as_json() for row in drafters])
+            of_run = metrics.drafter or (), metrics.replay or (), metrics.study or ()
+            drafters += drafter_rows(str(out), folder.header.scheme, *of_run)
+            print_drafters(drafters)
         _save(out, selector, metrics)
         if report:
             curves = reliability_curves(model, data)

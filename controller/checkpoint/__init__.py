@@ -5,7 +5,7 @@ from .bundle import SelectorBundle
 from .config import HASHED_FILES, SCHEMA_VERSION, SelectorConfig
 from .folder import Checkpoint
 from .saving import require_replaceable, save_checkpoint
-from .shapes import ShapesCheckpoint, ShapesConfig
+from .shapes import ShapesCheckpoint, ShapesConfig, is_shapes
 
 __all__ = [
     "HASHED_FILES",
@@ -16,6 +16,7 @@ __all__ = [
     "SelectorConfig",
     "ShapesCheckpoint",
     "ShapesConfig",
+    "is_shapes",
     "require_replaceable",
     "save_checkpoint",
 ]

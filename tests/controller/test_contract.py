@@ -28,7 +28,7 @@ from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
 
 SAMPLED = Scheme("sampled", sampled=True)
-RATIO = VerifierTerms("ratio", schemes=frozenset({"sampled"}), tolerates=Information.ADAPTED)
+RATIO = VerifierTerms("ratio", schemes=("sampled",), tolerates=Information.ADAPTED)
 
 
 @pytest.mark.parametrize("scheme", [COUPLED, FIXED], ids=lambda scheme: scheme.name)
@@ -51,7 +51,7 @@ def test_a_ratio_verifier_refuses_decisions_about_a_token_that_look_at_it():
 
 
 def test_an_alternative_is_only_offered_where_it_is_sound():
-    predictable = VerifierTerms("list", schemes=frozenset({"sampled"}), tolerates=Information.PREDICTABLE)
+    predictable = VerifierTerms("list", schemes=("sampled",), tolerates=Information.PREDICTABLE)
     reason = unsound_reason(SAMPLED, Information.ADAPTED, predictable, known=(WALK, predictable, RATIO))
     assert reason is not None
     assert reason.endswith("use verifier 'ratio' instead")

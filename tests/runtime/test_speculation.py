@@ -12,6 +12,7 @@ from checkpoints import BASELINES
 from treewright.controller.contract import VERIFIERS
 from treewright.controller.errors import InputError
 from treewright.controller.pricing.latency_cache import cache_path
+from treewright.runtime.auto_scheme import with_scheme
 from treewright.runtime.build import build_decoder
 from treewright.runtime.speculation import MemoryOptions, SpeculationConfig
 
@@ -42,6 +43,24 @@ def test_a_dynamic_tree_grows_where_the_drafter_is_sure_and_keeps_to_its_sizes(s
     assert {record.kept.num_nodes.item() - 1 for record in records[:-3]} == {4}  # at its end the text needs fewer
     assert max(record.drafted.depths.max() for record in records) == 3
     assert len({tuple(record.kept.parents[0]) for record in records}) > 3  # shapes
+
+
+@pytest.mark.parametrize("verifier", [name for name in VERIFIERS if name != "walk"])
+def test_auto_takes_the_scheme_that_a_verifier_of_draws_was_the_fastest_under(verifier):
+    sampled, named = (2, 3, 0) if verifier.startswith("hybrid") else (2, 1, 2), scheme_of(verifier)
+    texts = [
+        build_decoder(tiny.pair(), SpeculationConfig(sampled=sampled, scheme=scheme, verifier=verifier))
+        .generate(tiny.requests(1, 0.8))[0][0]
+        .token_ids
+        for scheme in ("auto", named)
+    ]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("tree", [{"tree": "[(0,), (1,)]"}, {"dynamic": (2, 2, 4)}], ids=str)
+def test_auto_shares_the_noise_for_every_tree_that_is_not_sampled(tree):
+    assert with_scheme(SpeculationConfig(**tree, scheme="auto")) == SpeculationConfig(**tree, scheme="coupled")
+    assert with_scheme(SpeculationConfig(**tree, scheme="fixed")).scheme == "fixed"
 
 
 TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
@@ -85,6 +104,14 @@ TREE, LEARNED = {"tree": "[(0,)]"}, {"selector": Path("reference")}
         ),
         ({"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
         (LEARNED | {"scheme": "coupled"}, "speculation.scheme does nothing without speculation.tree"),
+        ({"scheme": "auto"}, "speculation.scheme does nothing without speculation.tree"),
+        (LEARNED | {"scheme": "auto"}, "auto has nothing to choose: selector reference is for one scheme"),
+        ({"sampled": (2, 1, 2), "scheme": "auto"}, "the walk takes a sampled tree of any scheme; give it a tree as"),
+        ({"sampled": (2, 1, 2), "scheme": "auto", "verifier": "luck"}, "no verifier is called 'luck'"),
+        (
+            TREE | {"lookup": True, "scheme": "auto"},
+            "drafts without the drafter's noise, under the fixed .* got 'auto'",
+        ),
         (TREE | {"lookup": True, "scheme": "coupled"}, "speculation.lookup drafts without the drafter's noise"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

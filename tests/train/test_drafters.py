@@ -33,6 +33,17 @@ def test_a_row_holds_the_best_static_tree_under_the_scheme_of_the_run():
     assert (warm.best_static, warm.which) == (1.3, "static")
     assert (warm.learned, warm.choice, warm.oracle) == (1.5, 1.4, 2.5)
     assert cold.learned == 2.0
+    assert warm.opt_tree_r is None  # nothing was studied
+
+
+def test_a_row_holds_the_correlation_of_the_lengths_that_opt_tree_expects():
+    names = ("correlation", "correlation_attainable")
+    study = [
+        {"temperature": 1.0} | {name: {"OPT-Tree (coupled)": r} for name, r in zip(names, (0.8, 0.9), strict=True)}
+    ]
+    cold, warm = drafter_rows("late", "coupled", *rows(), study)
+    assert (warm.opt_tree_r, warm.opt_tree_r_attainable) == (0.8, 0.9)
+    assert cold.opt_tree_r is None
 
 
 def test_a_temperature_without_a_learned_policy_is_left_out():

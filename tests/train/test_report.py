@@ -1,10 +1,12 @@
 """The report: its numbers are those of a direct replay, and its page needs no other file."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import checkpoints
 import numpy as np
+import plans as toy_plans
 import pytest
 import traces
 from plans import policy_grids
@@ -12,17 +14,19 @@ from treewright.controller.checkpoint import Baselines, SelectorBundle, Selector
 from treewright.controller.contract import RANKED_SCHEMES
 from treewright.controller.plans.setting import Setting
 from treewright.controller.plans.tuned import TunedSettings
+from treewright.controller.policies.opt_tree import opt_tree
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.latency import LatencyTable
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.train.evaluate.reliability import Curve, Curves
 from treewright.train.fit.fitted import with_baselines
+from treewright.train.replay.deltas import DELTAS, decay_and_trust, delta_rows, implied_delta, next_level_ms
 from treewright.train.replay.machines import REGIMES
 from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
-from treewright.train.replay.steps import replay_steps
+from treewright.train.replay.steps import Run, Step, replay_steps
 from treewright.train.replay.study import study
 from treewright.train.replay.tuning import gain
 from treewright.train.report.document import report_page
@@ -31,6 +35,8 @@ TEMPERATURES = (0.8, 0.8, 0.8, 0.0)
 TABLE = LatencyTable(
     {}, (1,), (64,), ((1.0,),), (1, 4), (((1.0, 1.5),),), (0, 1, 8, 16), (((10.0, 10.2, 11.0, 13.0),),)
 )
+# OPT-Tree of the first settings of its grid, within the limits of the selector below.
+DEEP = TreeLimits(max_depth=4, width=3, frontier=3, budget=8)
 CURVES = Curves(*[[Curve("depth 1", 3, 0.5, 0.4, 0.1, [(0.5, 0.4)])]] * 2)
 # Elements without an end tag.
 VOID = {"meta", "br", "link", "img"}
@@ -157,6 +163,58 @@ def test_a_larger_budget_never_keeps_fewer_nodes(studied, recordings):
         assert [row.budget for row in rows] == [8, 16, 32, 64, largest]
         assert all(row.nodes_per_step <= row.budget for row in rows)
         assert kept[0] < kept[-1]
+
+
+def test_the_implied_delta_is_replayed_beside_the_grid(studied, recordings):
+    assert {(row.policy, row.temperature) for row in studied.deltas} == {
+        ("OPT-Tree (coupled)", 0.0),
+        ("OPT-Tree (coupled)", 0.8),
+        ("OPT-Tree (fixed)", 0.8),
+    }
+    for row in (row for row in studied.deltas if row.implied):
+        texts = at(recordings[row.policy.removeprefix("OPT-Tree (").removesuffix(")")], row.temperature)
+        total = ReplayStats.merged(replay(texts, opt_tree(DEEP, row.delta), TABLE))
+        assert (row.block_efficiency, row.speed_up) == (total.block_efficiency, total.speed_up)
+        assert row.over_implied == (1.0, 1.0, 1.0)
+
+
+def run_of(*steps):
+    """Of one text, given (widths, kept, accepted, masses)."""
+    made = [Step(0, widths, kept, accepted, accepted + 1, masses) for widths, kept, accepted, masses in steps]
+    return Run(toy_plans.toy(), [], [ReplayStats(num_tokens=sum(step.num_tokens for step in made))], [made])
+
+
+def test_the_implied_delta_pays_for_the_next_level_and_its_nodes():
+    """A third of what is expected is accepted, and a level adds half of what the one before it added."""
+    unstopped = run_of(((1, 3), 8, 0, (1.0, 0.5)), ((1, 3), 8, 1, (1.0, 0.5)), ((1, 3), 8, 0, (0.0, 0.0)))
+    assert decay_and_trust(unstopped) == pytest.approx((0.5, 1 / 3))
+    tuned = run_of(((1,), 1, 2, ()), ((1, 3), 8, 0, ()), ((1, 3, 3, 3), 8, 0, ()), ((), 0, 0, ()))
+    # Behind one node there is room for seven more, behind eight for none, and behind four levels there is no depth.
+    price = (1.5 + 11.0 - 10.2 + 1.5) / 2
+    assert next_level_ms(tuned, TABLE, DEEP) == pytest.approx(price)
+    ms = (1.0 + 10.2) + (1.0 + 1.5 + 11.0) + (1.0 + 3 * 1.5 + 11.0) + 10.0
+    assert implied_delta(tuned, unstopped, TABLE, DEEP) == pytest.approx(6 / ms * price / (0.5 / 3))
+
+
+def test_where_no_level_follows_another_no_delta_is_implied():
+    one_level = run_of(((1,), 3, 1, (0.9,)))
+    assert implied_delta(one_level, one_level, TABLE, replace(DEEP, max_depth=1)) is None
+    assert decay_and_trust(run_of(((1, 3), 8, 0, (0.5, 0.2)))) is None
+
+
+def test_a_larger_delta_never_drafts_more_levels(studied):
+    for policy in ("OPT-Tree (coupled)", "OPT-Tree (fixed)"):
+        rows = [row for row in studied.deltas if (row.policy, row.temperature, row.implied) == (policy, 0.8, False)]
+        levels = [row.levels_per_step for row in rows]
+        assert [row.delta for row in rows] == list(DELTAS)
+        assert levels[0] > levels[-1]
+        assert all(row.budget == 8 for row in rows)
+
+
+def test_trees_of_one_level_have_no_delta(selector, recordings):
+    flat = replace(selector, config=replace(selector.config, limits=replace(DEEP, max_depth=1)))
+    texts, plan = at(recordings["coupled"], 0.8), plans(flat, "coupled", 0.8)["OPT-Tree"]
+    assert [*delta_rows(flat, TABLE, 0.8, replay_steps(plan, texts, TABLE))] == []
 
 
 def test_a_checkpoint_keeps_a_summary_as_json(studied):

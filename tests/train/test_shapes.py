@@ -20,6 +20,7 @@ from treewright.controller.plans.sampled_grids import shaped_plans
 from treewright.controller.policies.learned_shapes import learned_shapes
 from treewright.controller.pricing.latency_cache import cache_path
 from treewright.controller.trees.delayed import CHAINS, MENU, PLACES, DelayedShape
+from treewright.runtime.auto_scheme import with_scheme
 from treewright.runtime.build import build_decoder
 from treewright.runtime.pair_config import reference_folder
 from treewright.runtime.sampling import Sampling
@@ -155,6 +156,11 @@ def test_every_declared_verifier_decodes(verifier, folder):
     assert stats.num_accepted > 0
 
 
+def test_auto_names_the_verifier_that_no_other_of_the_checkpoint_is_faster_than(folder):
+    asked = SpeculationConfig(selector=folder, scheme="auto")
+    assert with_scheme(asked) == SpeculationConfig(selector=folder, verifier="spectr")
+
+
 def test_bench_runs_every_declared_verifier_under_a_name_of_its_own(checkpoint):
     found = shaped_plans(checkpoint, plans.TABLE)
     assert list(found) == [(f"{verifier}, learned shapes", "iid-paths") for verifier in SHAPED_VERIFIERS]
@@ -173,6 +179,8 @@ def test_bench_runs_every_declared_verifier_under_a_name_of_its_own(checkpoint):
         ({"verifier": "rrsw"}, "shapes for naive, block, .*, traversal, got verifier 'rrsw'; name one of those"),
         ({"verifier": "traversal", "guard": False}, "guard does nothing without the walk's speculation.selector"),
         ({"verifier": "traversal", "scheme": "iid-paths"}, "scheme does nothing without"),
+        ({"verifier": "traversal", "scheme": "auto"}, "auto has nothing to choose: .*; leave speculation.scheme out"),
+        ({"scheme": "auto", "guard": False}, "guard does nothing without the walk's speculation.selector"),
     ],
     ids=str,
 )

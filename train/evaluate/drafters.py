@@ -1,6 +1,6 @@
 """How strong a drafter is, and every policy's speed-up with it: training runs on one target with several drafters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import numpy as np
 
 from ...collect.trace import TraceFolder, rank_column
 from ...controller.checkpoint import Checkpoint
+from ...controller.console import print_table
 from ...controller.contract import FIXED
 from ...controller.errors import InputError, first_line
 from ...controller.plans.setting import DECIMALS
 from ...controller.policies.learned import LEARNED
+from ..replay.deltas import OPT_TREE
 from ..replay.oracle import ORACLE
 from ..replay.tuning import ReplayRow
 
@@ -42,9 +44,16 @@ class DrafterRow:
     best_static: float
     which: str  # static policy
     oracle: float
+    opt_tree_r: float | None  # expected and accepted length per step of OPT-Tree; None where nothing was studied
+    opt_tree_r_attainable: float | None  # by exact predictions of the same spread
 
     def as_json(self) -> dict[str, Any]:
-        names = {"choice": CHOICE, "best_static": "best static"}
+        names = {
+            "choice": CHOICE,
+            "best_static": "best static",
+            "opt_tree_r": "r of OPT-Tree",
+            "opt_tree_r_attainable": "r attainable",
+        }
         return {names.get(name, name): value for name, value in asdict(self).items()}
 
 
@@ -66,15 +75,22 @@ def drafter_strength(folder: TraceFolder) -> list[DrafterStrength]:
 
 
 def drafter_rows(
-    run: str, scheme: str, drafter: Sequence[DrafterStrength], replays: Sequence[ReplayRow]
+    run: str,
+    scheme: str,
+    drafter: Sequence[DrafterStrength],
+    replays: Sequence[ReplayRow],
+    study: Sequence[Mapping[str, Any]] = (),
 ) -> list[DrafterRow]:
-    """One row per temperature at which the run replayed the learned policy."""
-    rows = []
+    """One row per temperature at which the run replayed the learned policy; `study` as `metrics.json` keeps it."""
+    rows, label = [], f"{OPT_TREE} ({scheme})"
+    names = ("correlation", "correlation_attainable")
+    correlations = {row["temperature"]: tuple(row[name].get(label) for name in names) for row in study}
     for of in drafter:
         here = [row for row in replays if (row.temperature, row.scheme) == (of.temperature, scheme)]
         speed_ups = {row.policy: float(row.speed_up) for row in here}
         if LEARNED not in speed_ups:
             continue
+        r, attainable = correlations.get(of.temperature, (None, None))
         static = max(STATIC, key=lambda family: speed_ups[family])
         rows.append(
             DrafterRow(
@@ -87,6 +103,8 @@ def drafter_rows(
                 best_static=speed_ups[static],
                 which=static,
                 oracle=speed_ups[ORACLE],
+                opt_tree_r=r,
+                opt_tree_r_attainable=attainable,
             )
         )
     return rows
@@ -102,7 +120,8 @@ def earlier_rows(folders: Sequence[Path], tokenizer_sha256: str) -> list[Drafter
         try:
             drafter = [DrafterStrength(**row) for row in checkpoint.metrics["drafter"]]
             replays = [ReplayRow(**row) for row in checkpoint.metrics.get("replay", ())]
-            of_run = drafter_rows(str(path), checkpoint.config.scheme, drafter, replays)
+            study = checkpoint.metrics.get("study") or ()
+            of_run = drafter_rows(str(path), checkpoint.config.scheme, drafter, replays, study)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"the metrics of {path} cannot be compared ({first_line(error)}); train it again"
@@ -111,3 +130,9 @@ def earlier_rows(folders: Sequence[Path], tokenizer_sha256: str) -> list[Drafter
             raise InputError(f"{path} replayed no held-out texts; train it on traces with envelopes.texts above 0")
         rows += of_run
     return rows
+
+
+def print_drafters(rows: Sequence[DrafterRow]) -> None:
+    """The table of `drafter_rows`."""
+    shown = [{name: "-" if value is None else value for name, value in row.as_json().items()} for row in rows]
+    print_table("Drafters of one target: speed-ups in replay", shown)

@@ -13,6 +13,7 @@ from ...controller.plans.setting import Setting, rounded
 from ...controller.policies.learned import LEARNED
 from ...controller.pricing.latency import LatencyTable
 from ...controller.trees.tree import Array
+from .deltas import OPT_TREE, DeltaRow, delta_rows
 from .lengths import LengthFit, has_expectations, length_fit
 from .machines import BudgetRow, MachineRow, budget_curves, machine_gains
 from .oracle import oracle_ms
@@ -83,11 +84,12 @@ class Study:
     temperatures: list[TemperatureStudy]
     machines: list[MachineRow]
     budgets: list[BudgetRow]
+    deltas: list[DeltaRow]
 
 
 def study(selector: SelectorBundle, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]) -> Study:
     """Recordings by scheme, of test documents. Only temperatures with a tuned learned policy are studied."""
-    found = Study([], [], [])
+    found = Study([], [], [], [])
     for temperature, by_scheme in _by_temperature(recordings).items():
         runs = [
             replay_steps(plan, texts, table)
@@ -98,6 +100,9 @@ def study(selector: SelectorBundle, table: LatencyTable, recordings: Mapping[str
             found.temperatures.append(_of_temperature(temperature, runs, table))
             found.machines.extend(machine_gains(selector, table, temperature, runs))
             found.budgets.extend(budget_curves(selector, table, temperature, by_scheme[selector.config.scheme]))
+            for run in runs:
+                if run.plan.family == OPT_TREE:
+                    found.deltas.extend(delta_rows(selector, table, temperature, run))
     return found
 
 
