@@ -11,7 +11,7 @@ from ..trace import PRIVACY, TextRow, TraceRows
 from ..trace.merge import parse_shard
 from .envelopes import EnvelopeConfig, grow_envelopes
 from .positions import label_text
-from .shapes import ShapeConfig, label_shapes
+from .shapes import ShapeConfig, ShapeRows, label_shapes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RunConfig:
 
 def record_rows(pair: Pair, texts: Sequence[TextRow], enveloped: Sequence[bool], run: RunConfig) -> TraceRows:
     """The rows of `texts`, with envelopes where `enveloped` is true."""
-    scheme, rows, shapes = get_ranked_scheme(run.scheme), TraceRows([], [], []), []
+    scheme, rows, labelled = get_ranked_scheme(run.scheme), TraceRows([], [], []), ShapeRows([], [])
     for text, with_envelopes in zip(texts, enveloped, strict=True):
         labels = label_text(pair.target, pair.drafter, text, scheme, run.width, run.draws)
         rows.texts.append(text._replace(num_ties=labels.num_ties))
@@ -47,5 +47,7 @@ def record_rows(pair: Pair, texts: Sequence[TextRow], enveloped: Sequence[bool],
         for name in names[:1] if sampling_of(text).is_greedy else names:  # greedy text is alike under all schemes
             rows.nodes.extend(grow_envelopes(pair.drafter, text, get_ranked_scheme(name), run.width, run.envelopes))
         if run.shapes.labels and not sampling_of(text).is_greedy:  # greedily, nothing is sampled
-            shapes += label_shapes(pair.target, pair.drafter, text, run.shapes)
-    return rows._replace(shapes=shapes)
+            of_text = label_shapes(pair.target, pair.drafter, text, run.shapes)
+            labelled.shapes.extend(of_text.shapes)
+            labelled.sides.extend(of_text.sides)
+    return rows._replace(**labelled._asdict())

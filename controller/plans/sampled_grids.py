@@ -8,6 +8,7 @@ from functools import partial
 
 from ..checkpoint import ShapesCheckpoint
 from ..contract import HYBRID, IID_PATHS, SAMPLED_SCHEMES, VERIFIERS, Scheme, VerifierTerms
+from ..learned.shape_menu import scheme_of
 from ..policies.delayed import sampled_shape
 from ..policies.learned_shapes import learned_shapes
 from ..pricing.latency import LatencyTable
@@ -41,9 +42,8 @@ def verifier_grids() -> dict[tuple[str, str], list[PolicyPlan]]:
 
 def shaped_plans(checkpoint: ShapesCheckpoint, table: LatencyTable) -> dict[tuple[str, str], list[PolicyPlan]]:
     """The one plan of every verifier whose shapes the checkpoint chooses, by (family, scheme)."""
-    scheme = checkpoint.config.scheme
     return {
-        (family := f"{verifier}, {LEARNED_SHAPES}", scheme): [
+        (family := f"{verifier}, {LEARNED_SHAPES}", scheme := scheme_of(verifier).name): [
             PolicyPlan(family, scheme, {}, partial(learned_shapes, checkpoint, verifier, table), verifier)
         ]
         for verifier in checkpoint.config.verifiers
