@@ -12,11 +12,12 @@ import traces
 from treewright import cli
 from treewright.collect.measure.bench.policies import Job, planned_policy
 from treewright.collect.measure.bench.settings import BenchConfig
+from treewright.collect.measure.bench.shaped import shapes_report
 from treewright.collect.trace import TraceFolder
 from treewright.controller.checkpoint import Checkpoint, ShapesCheckpoint
 from treewright.controller.errors import InputError
 from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, answers_of, num_answers, scheme_of
-from treewright.controller.plans.sampled_grids import shaped_plans
+from treewright.controller.plans.sampled_grids import fixed_plan, shaped_plans
 from treewright.controller.policies.learned_shapes import learned_shapes
 from treewright.controller.pricing.latency_cache import cache_path
 from treewright.controller.trees.delayed import CHAINS, DelayedShape
@@ -173,8 +174,25 @@ def test_bench_runs_every_declared_verifier_under_a_name_of_its_own(checkpoint):
     policy = planned_policy(tiny.pair(), plan, plans.TABLE)
     run = policy.run(Job([1, 2, 3], 12, Sampling(0.8), "code"))
     assert len(run.tokens) == 12 and not policy.same_text
-    with pytest.raises(InputError, match=r"measure.shapes has no part in concurrency and inside_generate"):
-        BenchConfig(shapes=Path("shapes"), concurrency=(2,))
+    with pytest.raises(InputError, match=r"measure.shapes has a round of its own"):
+        BenchConfig(temperatures=(1.0,), shapes=Path("shapes"), concurrency=(2,))
+    with pytest.raises(InputError, match="greedy text has none"):
+        BenchConfig(shapes=Path("shapes"))
+
+
+def test_bench_holds_learned_shapes_against_the_best_fixed_tree_of_each_verifier(checkpoint, capsys):
+    walk = plans.grids()["EAGLE-2", "coupled"][0]
+    jobs = [Job([1, 2, 3 + number], 6, Sampling(0.8, seed=number), "code") for number in range(2)]
+    report = shapes_report(tiny.pair(), walk, checkpoint, plans.TABLE, jobs)
+    measured = checkpoint.metrics["programme"] + checkpoint.metrics["traversal"]
+    trees = {row.get("verifier", "traversal"): row["trees"]["fixed"] for row in measured}
+    compared = [verifier for verifier in SHAPED_VERIFIERS if any(trees[verifier][1:])]
+    names = [name for verifier in compared for name in (verifier, f"{verifier}, learned shapes")]
+    assert [row["policy"] for row in report["policies"]] == ["plain", "EAGLE-2", *names]
+    assert list(report["learned_over_fixed"]) == compared
+    fixed = [row["settings"] for row in report["policies"][2::2]]
+    assert fixed == ["K={} L1={} L2={}".format(*trees[verifier]) for verifier in compared]
+    assert fixed_plan(checkpoint, "specinfer", 0.8, 0.9) is None
 
 
 @pytest.mark.parametrize(
