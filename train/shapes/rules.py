@@ -3,9 +3,8 @@
 `fixed` is the best tree of the menu at every step, `fixed, undelayed` the best without a trunk before branches. `fixed
 trunk` puts a trunk before the branches of the latter, one token shorter than what it accepts on average. `last step`
 takes a trunk as long as what the step before accepted, then the branches of the former; a tree without branches is one
-token longer than that. Learned rules differ in what
-they maximise of the expected tokens E and the price T of each tree: E - theta T with one theta, with the running
-throughput of the request as theta, or E / T.
+token longer than that. Learned rules differ in what they maximise of the expected tokens E and the price T of each
+tree: E - theta T with one theta, with the running throughput of the request as theta, or E / T.
 """
 
 from collections.abc import Callable, Sequence

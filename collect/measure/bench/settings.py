@@ -81,9 +81,7 @@ class BenchConfig:
                 "measure.shapes has a round of its own; leave concurrency, verifiers, inside_generate and memory out"
             )
         if self.shapes is not None and min(self.temperatures) == 0:
-            raise InputError(
-                "measure.shapes is of sampled trees, and greedy text has none; leave temperature 0 out"
-            )
+            raise InputError("measure.shapes is of sampled trees, and greedy text has none; leave temperature 0 out")
         if self.inside_generate and (self.concurrency or self.verifiers):
             raise InputError("measure.inside_generate has a round of its own; leave concurrency and verifiers out")
         if self.memory and (self.concurrency or self.verifiers or self.inside_generate):
