@@ -32,7 +32,7 @@ from treewright.train.shapes.fit import fit_shapes
 from treewright.train.shapes.labels import ShapeLabels
 from treewright.train.shapes.policies import PricedText, learned_choices, policy_ms, priced, static_ms, tuned_speed_up
 from treewright.train.shapes.programme import chosen_stops, cut_choices, times_to_finish
-from treewright.train.shapes.rules import last_step_ms, mean_accepted, rules, running_ms
+from treewright.train.shapes.rules import is_undelayed, last_step_ms, mean_accepted, rules, running_ms
 from treewright.train.shapes.settings import ShapeFitConfig
 from treewright.train.shapes.texts import answers, read_texts, verifiers_of
 
@@ -99,7 +99,7 @@ def test_rules_agree_where_they_are_alike(texts):
     expected = np.zeros((24, num_answers(SHAPED_VERIFIERS)))
     of = priced(texts[0], "specinfer", plans.TABLE, expected, SHAPED_VERIFIERS)
     by_name, trees = rules([of], 1.0)
-    assert trees["fixed, undelayed"].trunk_length == 0 or trees["fixed, undelayed"].num_paths == 1
+    assert is_undelayed(DELAYED_MENU)[DELAYED_MENU.places[trees["fixed, undelayed"]]]
     assert by_name["fixed"](of) == static_ms(of).min() <= by_name["fixed, undelayed"](of)
     of.lengths[:, DELAYED_MENU.places[trees["fixed"]]] = 1e6
     same = of._replace(chosen_costs=of.costs)
