@@ -16,7 +16,7 @@ from .header import trace_header
 from .labels.recorder import RunConfig, record_rows
 from .measure.profile import ProfileConfig
 from .measure.table_cache import cached_table
-from .trace import PRIVACY, TextRow, TraceFolder
+from .trace import GROUPS, PRIVACY, TextRow, TraceFolder
 from .trace.merge import parse_shard
 
 Take = Callable[[Sequence[int]], list[TextRow]]  # texts by their numbers
@@ -58,7 +58,7 @@ def store_texts(
     # Not every k-th text: that could keep step with the temperatures or the domains, which alternate too.
     enveloped = set(np.random.default_rng(envelope_seed).permutation(num_texts)[: run.envelopes.texts].tolist())
     numbers = range(num_texts)[shard_number - 1 :: num_shards]
-    kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy], "groups": ("shapes",) * run.shapes.labels}
+    kept = {"shard": run.shard, "omitted": PRIVACY[run.privacy], "groups": tuple(GROUPS) if run.shapes.labels else ()}
     kept["memory"] = memory
     header = trace_header(models, scheme=run.scheme, width=run.width, command=json.loads(json.dumps(command)), **kept)
     with TraceFolder.create(out, header) as folder:

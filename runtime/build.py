@@ -4,8 +4,9 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..controller.contract import COUPLED, FIXED, IID_PATHS, WALK, Scheme
+from ..controller.contract import COUPLED, FIXED, WALK, Scheme
 from ..controller.errors import InputError
+from ..controller.learned.shape_menu import scheme_of
 from ..controller.memory import MemoryConfig
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.delayed import sampled_shape
@@ -104,7 +105,8 @@ def _shaped(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
     if config.datastore:
         raise InputError(f"verifier '{config.verifier}' takes drawn tokens alone; leave speculation.datastore out")
     policy = learned_shapes(checkpoint, config.verifier, table, theta_scale=config.theta_scale or 1.0)
-    return tree_decoder(pair, IID_PATHS, policy, verifier=config.verifier, memory=config.memory.over(None))
+    scheme, memory = scheme_of(config.verifier), config.memory.over(None)
+    return tree_decoder(pair, scheme, policy, verifier=config.verifier, memory=memory)
 
 
 def _prices(pair: Pair) -> LatencyTable:

@@ -6,7 +6,7 @@ import plans
 import tiny
 import traces
 from treewright.collect.labels.shapes import ShapeConfig, label_shapes
-from treewright.collect.trace import TraceFolder, TraceRows
+from treewright.collect.trace import GROUPS, TraceFolder, TraceRows
 from treewright.train.shapes.command import train_shapes
 from treewright.train.shapes.settings import ShapeFitConfig
 
@@ -18,11 +18,11 @@ def write(folder, count=4, trees=1, max_tokens=24) -> TraceFolder:
     streams, _ = tiny.decoder(target).generate(requests)
     config = ShapeConfig(labels=True, every=24, trees=trees)
     sha256 = tiny.pair().tokenizer_sha256
-    with TraceFolder.create(folder, traces.header(groups=("shapes",), tokenizer_sha256=sha256)) as written:
+    with TraceFolder.create(folder, traces.header(groups=tuple(GROUPS), tokenizer_sha256=sha256)) as written:
         written.attach("latency.json", b"{}")
         for number, (request, stream) in enumerate(zip(requests, streams, strict=True)):
             text, positions = traces.rows_of(request, stream.token_ids, f"doc {number}", target, drafter)
-            written.append(TraceRows([text], positions, [], label_shapes(target, drafter, text, config)))
+            written.append(TraceRows([text], positions, [], *label_shapes(target, drafter, text, config)))
         written.finish()
     return written
 

@@ -3,14 +3,15 @@
 import numpy as np
 import plans
 from treewright.controller.learned.shape_features import SHAPE_FEATURES
-from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, answers_of, num_answers
+from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, answers_of, menu_of, num_answers
 from treewright.controller.policies.learned_shapes import LearnedShapes
-from treewright.controller.trees.delayed import MENU
+from treewright.controller.trees.menu import DELAYED_MENU
 
 
 def policy_of(network, speed_ups, **options):
-    """Of a network that answers for the whole menu alone."""
-    return LearnedShapes(network, np.arange(len(MENU)), plans.TABLE, speed_ups, **options)
+    """Of a network that answers for all delayed trees alone."""
+    answers = np.arange(len(DELAYED_MENU.shapes))
+    return LearnedShapes(network, answers, DELAYED_MENU, plans.TABLE, speed_ups, **options)
 
 
 def random_policy(verifier="traversal", seed=0):
@@ -25,4 +26,4 @@ def random_policy(verifier="traversal", seed=0):
         lengths[:, answers[0]] += 0.9 * (np.sin(9 * features[:, :3].sum(axis=1)) > 0.5)
         return lengths
 
-    return LearnedShapes(network, answers, plans.TABLE, {"1": 1e-6})
+    return LearnedShapes(network, answers, menu_of(verifier), plans.TABLE, {"1": 1e-6})

@@ -18,6 +18,7 @@ from remembering import RememberingModel
 from scipy.stats import power_divergence
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from treewright.controller.contract import HYBRID, SAMPLED_SCHEMES
+from treewright.controller.learned.shape_menu import scheme_of
 from treewright.controller.memory import MemoryConfig
 from treewright.controller.plans.sampled_grids import CHAIN_VERIFIERS, verifier_grids
 from treewright.controller.policies.delayed import sampled_shape
@@ -159,10 +160,12 @@ def test_two_steps_follow_the_target(verifier, scheme):
     check("tiny", verifier, scheme, FEW_TEXTS)
 
 
-@pytest.mark.parametrize("verifier", ["traversal", pytest.param("spectr", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "verifier", ["traversal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spectr", "hybrid-naive"))]
+)
 def test_two_steps_follow_the_target_whatever_shapes_a_network_chooses(verifier):
     """Chosen before anything of the step is drawn, from what the models said about the text before it."""
-    tokens = texts("tiny", verifier, "iid-paths", FEW_TEXTS, learned=True)
+    tokens = texts("tiny", verifier, scheme_of(verifier).name, FEW_TEXTS, learned=True)
     assert p_value("tiny", tokens) > LEAST_P_VALUE
     assert p_value("tiny", with_bias("tiny", tokens)) < LEAST_P_VALUE
 

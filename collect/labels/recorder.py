@@ -17,7 +17,7 @@ from ..trace.merge import parse_shard
 from .envelopes import EnvelopeConfig, grow_envelopes
 from .positions import label_text
 from .rows import TextMemory
-from .shapes import ShapeConfig, label_shapes
+from .shapes import ShapeConfig, ShapeRows, label_shapes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def record_rows(
     memory: MemoryConfig | None = None,
 ) -> TraceRows:
     """The rows of `texts`, with envelopes where `enveloped` is true, and with a `memory` of errors or without."""
-    scheme, rows, shapes = get_ranked_scheme(run.scheme), TraceRows([], [], []), []
+    scheme, rows, labelled = get_ranked_scheme(run.scheme), TraceRows([], [], []), ShapeRows([], [])
     for text, with_envelopes in zip(texts, enveloped, strict=True):
         models = pair.target, pair.drafter
         known = None if memory is None else TextMemory.of(*models, text, memory)
@@ -84,5 +84,7 @@ def record_rows(
             grown = get_ranked_scheme(name)
             rows.nodes.extend(grow_envelopes(pair.drafter, text, grown, run.width, run.envelopes, known))
         if run.shapes.labels and not sampling_of(text).is_greedy:  # greedily, nothing is sampled
-            shapes += label_shapes(*models, text, run.shapes)
-    return rows._replace(shapes=shapes)
+            of_text = label_shapes(*models, text, run.shapes)
+            labelled.shapes.extend(of_text.shapes)
+            labelled.sides.extend(of_text.sides)
+    return rows._replace(**labelled._asdict())

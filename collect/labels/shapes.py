@@ -1,4 +1,4 @@
-"""Labels for the choice of a delayed tree (K, L1, L2) before anything is drawn: what every shape would bring.
+"""Labels for the choice of a sampled tree (K, L1, L2) before anything is drawn: what every shape would bring.
 
 For verifiers that settle one node after another, and for block verification, the expected accepted length of every
 shape at every position follows from a few numbers per position (see `runtime.verification.rollouts`), so those are
@@ -6,6 +6,7 @@ stored, not the 233 labels of each verifier. Traversal has no such form: `cover_
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor
 from ...controller.learned.agreement import joined
 from ...controller.ranges import require_at_least
 from ...controller.trees.delayed import MOST_PATHS
+from ...controller.trees.sided import MOST_SIDES
 from ...controller.trees.tree import Array
 from ...runtime.agreement import last_numbers, root_numbers
 from ...runtime.engines.base import CachedModel
 from ...runtime.surprise import surprise
-from ...runtime.verification.rollouts import MULTIPLICITIES, token_ratios, transfer_matrices
-from ..trace.schema import ShapeRow, TextRow
+from ...runtime.verification.rollouts import MULTIPLICITIES, landing_chances, token_ratios, transfer_matrices
+from ..trace.schema import ShapeRow, SideRow, TextRow
 from .cover_trees import traversal_labels
 from .rows import warped_rows
 
@@ -43,17 +45,23 @@ class ShapeConfig:
         require_at_least("shapes.trees", self.trees, 0)
 
 
+class ShapeRows(NamedTuple):
+    shapes: list[ShapeRow]
+    sides: list[SideRow]
+
+
 @torch.inference_mode()
-def label_shapes(target: CachedModel, drafter: CachedModel, text: TextRow, config: ShapeConfig) -> list[ShapeRow]:
-    """A row per token that was generated, drawn at a temperature above 0."""
+def label_shapes(target: CachedModel, drafter: CachedModel, text: TextRow, config: ShapeConfig) -> ShapeRows:
+    """A row of each kind per token that was generated, drawn at a temperature above 0."""
     target_scores, draft_scores = warped_rows(target, drafter, text)
     emitted = np.array(text.tokens[text.prompt_length :], dtype=np.int64)
     columns = shape_columns(target_scores, draft_scores, torch.from_numpy(emitted).to(target_scores.device))
     drafted = traversal_labels(target, drafter, text, every=config.every, num_trees=config.trees)
+    landing = columns.pop("landing").tolist()
     lists = {name: values.tolist() for name, values in columns.items()}
     shared = {name: getattr(text, name) for name in ("text_id", "document", "temperature", "top_p")}
     positions = range(text.prompt_length, len(text.tokens))
-    return [
+    shapes = [
         ShapeRow(
             **shared,
             position=position,
@@ -62,6 +70,8 @@ def label_shapes(target: CachedModel, drafter: CachedModel, text: TextRow, confi
         )
         for position, values in zip(positions, zip(*lists.values(), strict=True), strict=True)
     ]
+    sides = [SideRow(text.text_id, text.document, *row) for row in zip(positions, landing, strict=True)]
+    return ShapeRows(shapes, sides)
 
 
 def shape_columns(target_scores: Tensor, draft_scores: Tensor, tokens: Tensor) -> dict[str, Array]:
@@ -75,6 +85,7 @@ def shape_columns(target_scores: Tensor, draft_scores: Tensor, tokens: Tensor) -
         "target_entropy": entropies[0].cpu().numpy(),
         "agreement": joined(last.cpu().numpy(), root_numbers(draft_log_probs).cpu().numpy()),
         "ratio": token_ratios(target_probs, draft_probs, tokens).cpu().numpy(),
+        "landing": landing_chances(target_probs, draft_probs, tokens, MOST_SIDES).cpu().numpy(),
     }
     for name in ("naive-tree", "specinfer", "spectr"):
         matrices = transfer_matrices(MULTIPLICITIES[name], target_probs, draft_probs, tokens, MOST_PATHS)

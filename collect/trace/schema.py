@@ -107,6 +107,16 @@ class ShapeRow(NamedTuple):
     traversal: Floats
 
 
+class SideRow(NamedTuple):
+    """Of the same token how far candidates beside a trunk's draws would have caught it."""
+
+    text_id: Name
+    document: Name
+    position: Int32
+    # For the drafter's best 1 ... 7 tokens besides a draw that was refused: chance that the token is one of them.
+    landing: Floats
+
+
 class TraceRows(NamedTuple):
     """The rows that some texts add to each table."""
 
@@ -114,6 +124,7 @@ class TraceRows(NamedTuple):
     positions: list[PositionRow]
     nodes: list[EnvelopeRow]
     shapes: Sequence[ShapeRow] = ()
+    sides: Sequence[SideRow] = ()
 
 
 def rank_column(scheme: str) -> str:
@@ -130,7 +141,7 @@ TEXTS, POSITIONS, NODES = _schema(TextRow), _schema(PositionRow), _schema(Envelo
 # Every table's rows belong to a text; `texts` has exactly one row per text.
 TABLES = {"texts": TEXTS, "positions": POSITIONS, "nodes": NODES}
 # Tables that a folder has where its header declares them; every one is a group of labels of its own.
-GROUPS = {"shapes": _schema(ShapeRow)}
+GROUPS = {"shapes": _schema(ShapeRow), "sides": _schema(SideRow)}
 
 # The columns that each privacy mode leaves out: `features` keeps numbers about a text, never its tokens.
 PRIVACY = {"tokens": (), "features": ("texts.tokens", "positions.emitted", "positions.candidates", "nodes.tokens")}
@@ -190,7 +201,7 @@ class TraceHeader:
                 )
         if table in GROUPS and table not in self.groups:
             raise InputError(
-                f"these traces hold no labels of {table}; collect, or relabel them, with --{table}.labels true"
+                f"these traces hold no labels of {table}; collect, or relabel them, with --shapes.labels true"
             )
         schema = self.schemas[table]
         return schema if columns is None else pa.schema([schema.field(column) for column in columns])

@@ -1,8 +1,8 @@
 """The checkpoint of a selector of shapes: a folder of the same files, for the verifiers of sampled trees.
 
 It is a kind of its own, and not two more heads of the walk's selector: that one scores drafted nodes, under a ranked
-scheme and with its noise; this one answers once per step, before anything is drawn under `iid-paths`, from other
-features. They would share a file and nothing in it.
+scheme and with its noise; this one answers once per step, before anything is drawn, from other features. They would
+share a file and nothing in it.
 """
 
 import math
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..contract import IID_PATHS
 from ..errors import InputError, named
 from ..learned.shape_features import SHAPE_FEATURE_VERSION, SHAPE_FEATURES
 from ..learned.shape_menu import LENGTHS_NAME, SHAPED_VERIFIERS, num_answers
@@ -23,7 +22,7 @@ from .graph import OF_SHAPES, check_graph
 from .saving import packed, read_file, save_checkpoint
 from .strict_json import parse_object
 
-SHAPES_SCHEMA_VERSION = 1
+SHAPES_SCHEMA_VERSION = 2  # 1 knew no trunks with sides
 SpeedUps = Mapping[str, Mapping[str, float]]
 """By verifier and temperature: what a step has to beat, in tokens per plain step's time."""
 
@@ -36,7 +35,6 @@ class ShapesConfig:
     tokenizer_sha256: str
     verifiers: tuple[str, ...]  # whose shapes it can choose, in the order of SHAPED_VERIFIERS
     provenance: dict[str, Any]
-    scheme: str = IID_PATHS.name
     features: tuple[str, ...] = SHAPE_FEATURES
     feature_version: int = SHAPE_FEATURE_VERSION
     schema_version: int = SHAPES_SCHEMA_VERSION
@@ -115,10 +113,8 @@ def parse_shapes_config(content: bytes) -> tuple[ShapesConfig, dict[str, str]]:
         raise InputError(f"config.json has missing or unknown fields ({error}); the folder is damaged") from error
     check_pair(config.pair, config.tokenizer_sha256, config.provenance)
     known = tuple(name for name in SHAPED_VERIFIERS if name in config.verifiers)
-    if config.verifiers != known or known[:2] != SHAPED_VERIFIERS[:2] or config.scheme != IID_PATHS.name:
-        raise InputError(
-            f"its verifiers are some of {', '.join(SHAPED_VERIFIERS)} under {IID_PATHS.name}; update or retrain"
-        )
+    if config.verifiers != known or known[:2] != SHAPED_VERIFIERS[:2]:
+        raise InputError(f"its verifiers are some of {', '.join(SHAPED_VERIFIERS)}; update or retrain")
     return config, hashes
 
 

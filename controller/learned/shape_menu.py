@@ -1,31 +1,41 @@
 """Which accepted lengths the network of shapes answers with, and which of them belong to a verifier.
 
-Verifiers of one path, naive and block, choose among the 17 chains of the menu. All others choose among all 233 trees;
-on a chain, Traversal is block verification and the rest are naive verification, so they share those answers.
+Verifiers of one path, naive and block, choose among 17 chains, hybrid-naive among trunks with sides, all others among
+all 233 delayed trees. On a chain, Traversal is block verification and the rest are naive verification, so they share
+those answers.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..trees.delayed import BRANCHED, CHAINS
+from ..contract import HYBRID, IID_PATHS, Scheme
+from ..trees.delayed import CHAINS
+from ..trees.menu import CHAIN_MENU, DELAYED_MENU, SIDED_MENU, Menu
 from ..trees.tree import Array
 
 LENGTHS_NAME = "accepted_lengths"  # of the graph's output
-NAIVE, BLOCK, SPECTR, TRAVERSAL = "naive", "block", "spectr", "traversal"
+NAIVE, BLOCK, HYBRID_NAIVE, SPECTR, TRAVERSAL = "naive", "block", "hybrid-naive", "spectr", "traversal"
 TREE_VERIFIERS = ("naive-tree", "specinfer", SPECTR)
-SHAPED_VERIFIERS = (NAIVE, BLOCK, *TREE_VERIFIERS, TRAVERSAL)
+SHAPED_VERIFIERS = (NAIVE, BLOCK, HYBRID_NAIVE, *TREE_VERIFIERS, TRAVERSAL)
+
+
+def menu_of(verifier: str) -> Menu:
+    return {NAIVE: CHAIN_MENU, BLOCK: CHAIN_MENU, HYBRID_NAIVE: SIDED_MENU}.get(verifier, DELAYED_MENU)
+
+
+def scheme_of(verifier: str) -> Scheme:
+    """What its shapes are drawn under."""
+    return HYBRID if verifier == HYBRID_NAIVE else IID_PATHS
 
 
 def num_answers(verifiers: Sequence[str]) -> int:
     """Of a network for `verifiers`, in the order of SHAPED_VERIFIERS, which begin with naive and block."""
-    return 2 * len(CHAINS) + (len(verifiers) - 2) * len(BRANCHED)
+    return 2 * len(CHAINS) + sum(len(menu_of(verifier).own) for verifier in verifiers)
 
 
 def answers_of(verifier: str, verifiers: Sequence[str]) -> Array:
-    """[17] or [233] places among the network's answers of the verifier's trees, in the order of the menu."""
+    """[shapes] places among the network's answers of the verifier's shapes, in the order of its menu."""
     chains = np.arange(len(CHAINS)) + len(CHAINS) * (verifier in (BLOCK, TRAVERSAL))
-    if verifier in (NAIVE, BLOCK):
-        return chains
-    first = 2 * len(CHAINS) + (verifiers.index(verifier) - 2) * len(BRANCHED)
-    return np.concatenate((chains, first + np.arange(len(BRANCHED))))
+    first = num_answers(verifiers[: verifiers.index(verifier)])
+    return np.concatenate((chains, first + np.arange(len(menu_of(verifier).own))))

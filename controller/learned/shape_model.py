@@ -1,10 +1,13 @@
-"""The network of shapes: what is known at a root to the accepted length of every delayed tree there."""
+"""The network of shapes: what is known at a root to the accepted length of every shape there."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..trees.delayed import BRANCHED, CHAINS
-from .shape_menu import TREE_VERIFIERS
+from ..trees.delayed import BRANCHED
+from .shape_menu import TRAVERSAL, answers_of, menu_of, num_answers
 from .standardised import StandardisedModel
 
 
@@ -14,18 +17,19 @@ class ShapeModel(StandardisedModel):
     Traversal's trees, whose labels are few and noisy, are answered by their difference to SpecTr's, which begins at 0.
     """
 
-    deepest: Tensor  # [answers] of each tree: no more is accepted
+    deepest: Tensor  # [answers] of each shape: no more is accepted
 
-    def __init__(self, num_features: int, num_answers: int, hidden_size: int = 64):
+    def __init__(self, num_features: int, verifiers: Sequence[str], hidden_size: int = 64):
         super().__init__(num_features, hidden_size)
-        self.head = nn.Linear(hidden_size, num_answers)
-        chains, trees = ([float(shape.depth) for shape in shapes] for shapes in (CHAINS, BRANCHED))
-        rest = (num_answers - 2 * len(chains)) // len(trees)
-        self._knows_traversal = rest > len(TREE_VERIFIERS)
+        deepest = np.zeros(num_answers(verifiers), dtype=np.float32)
+        for verifier in verifiers:
+            deepest[answers_of(verifier, verifiers)] = [shape.depth for shape in menu_of(verifier).shapes]
+        self.head = nn.Linear(hidden_size, len(deepest))
+        self._knows_traversal = TRAVERSAL in verifiers
         if self._knows_traversal:
             for part in (self.head.weight, self.head.bias):
-                nn.init.zeros_(part.data[-len(trees) :])
-        self.register_buffer("deepest", torch.tensor(2 * chains + rest * trees))
+                nn.init.zeros_(part.data[-len(BRANCHED) :])
+        self.register_buffer("deepest", torch.from_numpy(deepest))
 
     def lengths(self, features: Tensor) -> Tensor:
         """[n, answers] for features [n, F], not yet within what is possible."""

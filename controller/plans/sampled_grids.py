@@ -8,11 +8,13 @@ from functools import partial
 
 from ..checkpoint import ShapesCheckpoint
 from ..contract import HYBRID, IID_PATHS, SAMPLED_SCHEMES, VERIFIERS, Scheme, VerifierTerms
+from ..learned.shape_menu import TRAVERSAL, scheme_of
 from ..policies.delayed import sampled_shape
 from ..policies.learned_shapes import learned_shapes
 from ..pricing.latency import LatencyTable
 from .grids import NUM_TRIALS
 from .plan import PolicyPlan
+from .setting import DECIMALS
 from .tuned import PolicySettings
 
 LEARNED_SHAPES = "learned shapes"
@@ -41,13 +43,24 @@ def verifier_grids() -> dict[tuple[str, str], list[PolicyPlan]]:
 
 def shaped_plans(checkpoint: ShapesCheckpoint, table: LatencyTable) -> dict[tuple[str, str], list[PolicyPlan]]:
     """The one plan of every verifier whose shapes the checkpoint chooses, by (family, scheme)."""
-    scheme = checkpoint.config.scheme
     return {
-        (family := f"{verifier}, {LEARNED_SHAPES}", scheme): [
+        (family := f"{verifier}, {LEARNED_SHAPES}", scheme := scheme_of(verifier).name): [
             PolicyPlan(family, scheme, {}, partial(learned_shapes, checkpoint, verifier, table), verifier)
         ]
         for verifier in checkpoint.config.verifiers
     }
+
+
+def fixed_plan(checkpoint: ShapesCheckpoint, verifier: str, temperature: float, top_p: float) -> PolicyPlan | None:
+    """The tree that was the best of all at every step on the texts by which the checkpoint's choice was tuned; None
+    where there were none of this sampling, or where no tree was better than none."""
+    for row in [*checkpoint.metrics.get("programme", ()), *checkpoint.metrics.get("traversal", ())]:
+        is_of = row.get("verifier", TRAVERSAL) == verifier
+        if is_of and (row["temperature"], row["top_p"]) == (round(temperature, DECIMALS), round(top_p, DECIMALS)):
+            num_paths, trunk_length, branch_length = row["trees"]["fixed"]
+            if trunk_length + branch_length:
+                return _plan(VERIFIERS[verifier], scheme_of(verifier), (num_paths, trunk_length, branch_length))
+    return None
 
 
 def _plan(verifier: VerifierTerms, scheme: Scheme, shape: tuple[int, int, int]) -> PolicyPlan:

@@ -1,15 +1,11 @@
-"""The menu of delayed trees (K, L1, L2): a trunk of L1 tokens, then K branches of L2 tokens (arXiv:2602.16994).
+"""Delayed trees (K, L1, L2): a trunk of L1 tokens, then K branches of L2 tokens (arXiv:2602.16994).
 
 The 324 triples with K from 1 to 4 and lengths up to 8 are 233 distinct trees: without branches, or with one, a tree is
-a chain. On the menu every tree is named once: 17 chains, the empty one first, then the 216 trees that branch.
+a chain. Every tree is named once: 17 chains, the empty one first, then the 216 trees that branch.
 """
 
-from functools import cache
+from collections.abc import Sequence
 from typing import NamedTuple, Self
-
-import numpy as np
-
-from .tree import Array
 
 MOST_PATHS = 4
 LONGEST_TRUNK = LONGEST_BRANCH = 8
@@ -23,7 +19,7 @@ class DelayedShape(NamedTuple):
 
     @classmethod
     def distinct(cls, num_paths: int, trunk_length: int, branch_length: int) -> Self:
-        """The tree by the name it has on the menu."""
+        """The tree by its one name."""
         if num_paths == 1 or branch_length == 0:
             return cls(1, trunk_length + branch_length, 0)
         return cls(num_paths, trunk_length, branch_length)
@@ -34,16 +30,23 @@ class DelayedShape(NamedTuple):
 
     @property
     def num_nodes(self) -> int:
-        """Drafted nodes, before equal draws are merged."""
         return self.trunk_length + self.num_paths * self.branch_length
 
     @property
     def level_widths(self) -> list[int]:
-        """Nodes expanded by each drafter level, before equal draws are merged."""
         return [1] * min(self.trunk_length + 1, self.depth) + [self.num_paths] * max(0, self.branch_length - 1)
 
+    @property
+    def option(self) -> list[int]:
+        return [*self]
+
+    def drawing(self, level: int) -> Sequence[int]:
+        if level == self.trunk_length < self.depth:
+            return [0] * self.num_paths
+        paths = 0 if level >= self.depth else 1 if level < self.trunk_length else self.num_paths
+        return range(paths)
+
     def within(self, depth: int) -> Self:
-        """The part of the tree down to `depth`."""
         trunk = min(self.trunk_length, depth)
         return self.distinct(self.num_paths, trunk, min(self.branch_length, depth - trunk))
 
@@ -55,13 +58,3 @@ BRANCHED = tuple(
     for trunk in range(LONGEST_TRUNK + 1)
     for branch in range(1, LONGEST_BRANCH + 1)
 )
-MENU = CHAINS + BRANCHED
-PLACES = {shape: place for place, shape in enumerate(MENU)}
-
-
-@cache
-def cut_places() -> Array:
-    """[DEEPEST + 1, 233] int64: the place on the menu of what is left of each tree within each depth."""
-    places = np.array([[PLACES[shape.within(depth)] for shape in MENU] for depth in range(DEEPEST + 1)])
-    places.setflags(write=False)
-    return places

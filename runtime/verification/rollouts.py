@@ -72,6 +72,22 @@ def token_ratios(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor) -> T
     return over_target(_picked(draft_probs, tokens), target_probs, tokens)
 
 
+def landing_chances(target_probs: Tensor, draft_probs: Tensor, tokens: Tensor, num_sides: int) -> Tensor:
+    """[n, num_sides]: by k, the chance that a token is one of the drafter's k best besides the draw in whose place it
+    was emitted, because naive verification refused that one. Its mean over what may be emitted is the share of the
+    residual (p - q)+ that those k candidates hold.
+
+    Above rank k it is one whatever was drawn; at rank k it is if the draw, which is refused by (q - p)+, ranks higher.
+    """
+    draft_prob = _picked(draft_probs, tokens)
+    ranks_higher = draft_probs > draft_prob[:, None]
+    refused = (draft_probs - target_probs).clamp_min(0.0)
+    higher = ((refused * ranks_higher).sum(-1) / refused.sum(-1)).nan_to_num(0.0)
+    ranks, counts = ranks_higher.sum(-1)[:, None], torch.arange(1, num_sides + 1, device=draft_probs.device)
+    chances = (ranks < counts) + (ranks == counts) * higher[:, None]
+    return torch.where(draft_prob[:, None] > 0, chances, 0.0)
+
+
 def over_target(values: Tensor, target_probs: Tensor, tokens: Tensor) -> Tensor:
     """`values` [n, ...] over the target's probability of `tokens` [n]; 0 where that is 0, by rounding alone, since the
     target wrote the text."""

@@ -17,7 +17,9 @@ from treewright.collect.trace.manifest import MANIFEST, Manifest, _digest
 from treewright.controller.errors import InputError
 from treewright.controller.learned.agreement import OF_LAST, UNVERIFIED
 from treewright.controller.trees.children import Children
-from treewright.controller.trees.delayed import BRANCHED, CHAINS, MENU, DelayedShape, cut_places
+from treewright.controller.trees.delayed import BRANCHED, CHAINS, DelayedShape
+from treewright.controller.trees.menu import DELAYED_MENU, SIDED_MENU
+from treewright.controller.trees.sided import SidedTrunk
 from treewright.controller.trees.tree import DraftTree
 
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.05)
@@ -31,8 +33,8 @@ def text(max_tokens=12, temperature=0.8, **sampling):
 
 def test_the_menu_names_each_of_the_233_trees_once():
     triples = [(k, one, two) for k in range(1, 5) for one in range(9) for two in range(9)]
-    assert {DelayedShape.distinct(*triple) for triple in triples} == set(MENU)
-    assert len(triples) == 324 and len(set(MENU)) == len(MENU) == 233 == len(CHAINS) + len(BRANCHED)
+    assert {DelayedShape.distinct(*triple) for triple in triples} == set(DELAYED_MENU.shapes)
+    assert len(triples) == 324 and len(DELAYED_MENU.places) == 233 == len(CHAINS) + len(BRANCHED)
 
 
 def test_a_shape_is_priced_by_the_levels_it_drafts():
@@ -43,10 +45,12 @@ def test_a_shape_is_priced_by_the_levels_it_drafts():
 
 
 def test_a_shape_is_cut_where_a_text_ends():
-    place = MENU.index(DelayedShape(3, 2, 4))
-    cut = [MENU[depth[place]] for depth in cut_places()]
+    place = DELAYED_MENU.places[DelayedShape(3, 2, 4)]
+    cut = [DELAYED_MENU.shapes[depth[place]] for depth in DELAYED_MENU.cuts]
     assert cut[:7] == [*CHAINS[:3], *(DelayedShape(3, 2, length) for length in (1, 2, 3, 4))]
     assert cut[16] == DelayedShape(3, 2, 4)
+    trunk = SIDED_MENU.places[SidedTrunk(3, 2)]
+    assert [SIDED_MENU.shapes[depth[trunk]] for depth in SIDED_MENU.cuts[:4]] == [(1, 0), (3, 1), (3, 2), (3, 2)]
 
 
 def test_rows_of_trees_behind_a_text_are_those_of_plain_forwards():
@@ -73,7 +77,7 @@ def test_rows_of_trees_behind_a_text_are_those_of_plain_forwards():
 
 def test_what_is_stored_are_the_chances_of_the_rows():
     row = text(top_p=0.9)
-    stored = label_shapes(TARGET, DRAFTER, row, ShapeConfig(labels=True, trees=0))
+    stored, sides = label_shapes(TARGET, DRAFTER, row, ShapeConfig(labels=True, trees=0))
     target_probs, draft_probs = (scores.softmax(-1) for scores in warped_rows(TARGET, DRAFTER, row))
     tokens = torch.tensor(row.tokens[row.prompt_length :])
     target, draft = (probs.gather(1, tokens[:, None])[:, 0] for probs in (target_probs, draft_probs))
@@ -88,6 +92,10 @@ def test_what_is_stored_are_the_chances_of_the_rows():
     np.testing.assert_allclose(agreement[1:, 1], overlap[:-1], rtol=1e-5)
     np.testing.assert_allclose(agreement[:, OF_LAST + 1], draft_probs.amax(-1).numpy(), rtol=1e-5)
     assert all(each.traversal == [] for each in stored)
+    ranks = [int((probs > probs[token]).sum()) for probs, token in zip(draft_probs, tokens, strict=True)]
+    for side, rank, own in zip(sides, ranks, draft, strict=True):
+        above, at = side.landing[max(rank, 0) :], side.landing[rank - 1] if 0 < rank <= 7 else 0.0
+        assert own == 0 or (above == [1.0] * len(above) and 0 <= at <= 1)
 
 
 def test_drafted_trees_accept_as_often_as_the_closed_form_says():
@@ -105,7 +113,7 @@ def test_drafted_trees_accept_as_often_as_the_closed_form_says():
 def test_a_folder_declares_the_group_and_one_without_it_says_what_to_do(tmp_path):
     with TraceFolder.create(tmp_path / "with", traces.header(groups=("shapes",))) as folder:
         row = text()
-        labels = label_shapes(TARGET, DRAFTER, row, ShapeConfig(labels=True, every=4))
+        labels = label_shapes(TARGET, DRAFTER, row, ShapeConfig(labels=True, every=4)).shapes
         folder.append(rows.typed(rows.of_text(0))._replace(shapes=labels))
         folder.finish()
     again = TraceFolder.open(folder.path)

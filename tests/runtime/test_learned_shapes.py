@@ -7,10 +7,11 @@ import tiny
 import traces
 from treewright.collect.labels.shapes import ShapeConfig, label_shapes
 from treewright.controller.context import StepContext
-from treewright.controller.contract import IID_PATHS
 from treewright.controller.learned.history import HISTORY
+from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, scheme_of
 from treewright.controller.memory import MemoryConfig
-from treewright.controller.trees.delayed import CHAINS, DEEPEST, MENU, DelayedShape
+from treewright.controller.trees.delayed import CHAINS, DEEPEST, DelayedShape
+from treewright.controller.trees.menu import DELAYED_MENU
 from treewright.controller.trees.tree import DraftTree
 
 TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.01)
@@ -18,7 +19,7 @@ TARGET, DRAFTER = tiny.llama(), tiny.llama(noise=0.01)
 
 def decode(requests, policy, verifier="traversal", memory=None):
     """The texts, and the records of all steps."""
-    decoder = tiny.decoder(TARGET, DRAFTER, policy, IID_PATHS, verifier=verifier, memory=memory)
+    decoder = tiny.decoder(TARGET, DRAFTER, policy, scheme_of(verifier), verifier=verifier, memory=memory)
     streams = decoder.open_streams(requests)
     records = list(decoder.steps(requests, streams))
     return [stream.token_ids for stream in streams], records
@@ -28,7 +29,8 @@ def test_the_network_is_told_what_the_labels_say():
     """Root by root: the rows of drafted trees, of accepted leaves and of lone roots give the numbers of the text."""
     (request,) = tiny.requests(1, 0.8, 60, top_p=0.9)
     (tokens,), records = decode([request], shaped.random_policy())
-    labels = label_shapes(TARGET, DRAFTER, traces.row_of(request, tokens, "doc"), ShapeConfig(labels=True, trees=0))
+    row = traces.row_of(request, tokens, "doc")
+    labels = label_shapes(TARGET, DRAFTER, row, ShapeConfig(labels=True, trees=0)).shapes
     by_root = {label.position - 1: label.agreement for label in labels}
     depths = set()
     for record in records:
@@ -50,7 +52,7 @@ def test_a_text_is_the_same_alone_and_in_a_batch(memory):
     assert any(len(set((record.kept.depths.max(axis=1)).tolist())) > 1 for record in records)  # of several shapes
 
 
-@pytest.mark.parametrize("verifier", ["naive", "block", "naive-tree", "specinfer", "spectr", "traversal"])
+@pytest.mark.parametrize("verifier", SHAPED_VERIFIERS)
 def test_greedy_text_is_the_plain_one(verifier):
     requests = tiny.requests(2, 0.0, 20)
     plain, _ = tiny.decoder(TARGET).generate(requests)
@@ -73,8 +75,8 @@ def context(remaining, temperature=1.0):
 
 
 def test_the_choice_has_the_largest_length_less_the_price_of_its_time():
-    lengths = np.zeros(len(MENU), dtype=np.float32)
-    deep, shallow = MENU.index(DelayedShape(3, 2, 4)), MENU.index(DelayedShape(1, 2, 0))
+    lengths = np.zeros(len(DELAYED_MENU.shapes), dtype=np.float32)
+    deep, shallow = (DELAYED_MENU.places[DelayedShape(*shape)] for shape in ((3, 2, 4), (1, 2, 0)))
     lengths[deep], lengths[shallow] = 5.0, 2.0
     cheap = shaped.policy_of(lambda features: np.tile(lengths, (len(features), 1)), {"1": 1e-6})
     assert cheap.choose(context([40]))[0] == deep
@@ -84,12 +86,13 @@ def test_the_choice_has_the_largest_length_less_the_price_of_its_time():
     assert scaled.choose(context([40]))[0] == deep
     by_temperature = shaped.policy_of(lambda features: np.tile(lengths, (len(features), 1)), {"0.6": 1e-6, "1": 10.0})
     assert by_temperature.choose(context([40], 0.7))[0] == deep
-    assert [MENU[place] for place in cheap.choose(context([4, 2, 1]))] == [DelayedShape(3, 2, 1), *CHAINS[1::-1]]
+    cut = [DELAYED_MENU.shapes[place] for place in cheap.choose(context([4, 2, 1]))]
+    assert cut == [DelayedShape(3, 2, 1), *CHAINS[1::-1]]
 
 
 def test_an_answer_that_is_no_number_drafts_nothing_and_is_counted():
     policy = shaped.policy_of(
-        lambda features: np.full((len(features), len(MENU)), np.nan, dtype=np.float32), {"1": 1.0}
+        lambda features: np.full((len(features), len(DELAYED_MENU.shapes)), np.nan, dtype=np.float32), {"1": 1.0}
     )
     assert policy.choose(context([40, 40])).tolist() == [0, 0]
     assert policy.num_distrusted == 2

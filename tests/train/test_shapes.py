@@ -12,14 +12,17 @@ import traces
 from treewright import cli
 from treewright.collect.measure.bench.policies import Job, planned_policy
 from treewright.collect.measure.bench.settings import BenchConfig
+from treewright.collect.measure.bench.shaped import shapes_report
 from treewright.collect.trace import TraceFolder
 from treewright.controller.checkpoint import Checkpoint, ShapesCheckpoint
 from treewright.controller.errors import InputError
-from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, answers_of, num_answers
-from treewright.controller.plans.sampled_grids import shaped_plans
+from treewright.controller.learned.shape_menu import SHAPED_VERIFIERS, answers_of, num_answers, scheme_of
+from treewright.controller.plans.sampled_grids import fixed_plan, shaped_plans
 from treewright.controller.policies.learned_shapes import learned_shapes
 from treewright.controller.pricing.latency_cache import cache_path
-from treewright.controller.trees.delayed import CHAINS, MENU, PLACES, DelayedShape
+from treewright.controller.trees.delayed import CHAINS, DelayedShape
+from treewright.controller.trees.menu import CHAIN_MENU, DELAYED_MENU, SIDED_MENU
+from treewright.controller.trees.sided import SidedTrunk
 from treewright.runtime.auto_scheme import with_scheme
 from treewright.runtime.build import build_decoder
 from treewright.runtime.pair_config import reference_folder
@@ -30,7 +33,7 @@ from treewright.train.shapes.fit import fit_shapes
 from treewright.train.shapes.labels import ShapeLabels
 from treewright.train.shapes.policies import PricedText, learned_choices, policy_ms, priced, static_ms, tuned_speed_up
 from treewright.train.shapes.programme import chosen_stops, cut_choices, times_to_finish
-from treewright.train.shapes.rules import last_step_ms, mean_accepted, rules, running_ms
+from treewright.train.shapes.rules import is_undelayed, last_step_ms, mean_accepted, rules, running_ms
 from treewright.train.shapes.settings import ShapeFitConfig
 from treewright.train.shapes.texts import answers, read_texts, verifiers_of
 
@@ -62,11 +65,11 @@ def test_the_checkpoint_says_which_verifiers_it_is_for(checkpoint):
 def test_answers_are_the_lengths_that_every_verifier_shares_or_has_of_its_own(texts):
     verifiers = verifiers_of(texts)
     wanted = answers(texts[0], verifiers)
-    assert wanted.shape == (24, num_answers(verifiers)) == (24, 2 * 17 + 4 * 216)
+    assert wanted.shape == (24, num_answers(verifiers)) == (24, 2 * 17 + 7 * 8 + 4 * 216)
     for verifier in verifiers:
-        lengths = texts[0].labels.lengths(verifier)[:, : len(answers_of(verifier, verifiers))]
+        lengths = texts[0].labels.lengths(verifier)
         np.testing.assert_allclose(wanted[:, answers_of(verifier, verifiers)], lengths, rtol=1e-6)
-    place = PLACES[DelayedShape(2, 1, 3)]
+    place = DELAYED_MENU.places[DelayedShape(2, 1, 3)]
     assert np.isfinite(texts[0].labels.lengths("specinfer")[:, place]).tolist() == [True] * 21 + [False] * 3
     assert np.isfinite(texts[0].labels.lengths("traversal")[:, place]).tolist() == [i == 0 for i in range(24)]
 
@@ -74,7 +77,7 @@ def test_answers_are_the_lengths_that_every_verifier_shares_or_has_of_its_own(te
 def test_without_drafted_trees_there_is_no_choice_for_traversal(tmp_path):
     without = ShapesCheckpoint.read(shape_traces.train(tmp_path, trees=0, max_epochs=1))
     assert without.config.verifiers == SHAPED_VERIFIERS[:-1]
-    with pytest.raises(InputError, match=r"shapes for naive, block, .*, spectr, got verifier 'traversal'; name one"):
+    with pytest.raises(InputError, match=r"shapes for naive, .*, naive-tree, .*, got verifier 'traversal'; name one"):
         learned_shapes(without, "traversal", plans.TABLE)
 
 
@@ -82,7 +85,7 @@ def test_a_shape_of_every_step_is_one_static_tree(texts):
     """The static policies by the programme of choices, which pays the first level in any case."""
     expected = np.zeros((24, num_answers(SHAPED_VERIFIERS)))
     of = priced(texts[0], "specinfer", plans.TABLE, expected, SHAPED_VERIFIERS)
-    one = PLACES[DelayedShape(2, 1, 2)]
+    one = DELAYED_MENU.places[DelayedShape(2, 1, 2)]
     of.lengths[:, one] = 100.0
     choices = learned_choices(of, 1.0)
     assert choices[0] == one
@@ -97,15 +100,16 @@ def test_rules_agree_where_they_are_alike(texts):
     expected = np.zeros((24, num_answers(SHAPED_VERIFIERS)))
     of = priced(texts[0], "specinfer", plans.TABLE, expected, SHAPED_VERIFIERS)
     by_name, trees = rules([of], 1.0)
-    assert trees["fixed, undelayed"].trunk_length == 0 or trees["fixed, undelayed"].num_paths == 1
+    assert is_undelayed(DELAYED_MENU)[DELAYED_MENU.places[trees["fixed, undelayed"]]]
     assert by_name["fixed"](of) == static_ms(of).min() <= by_name["fixed, undelayed"](of)
-    of.lengths[:, PLACES[trees["fixed"]]] = 1e6
+    of.lengths[:, DELAYED_MENU.places[trees["fixed"]]] = 1e6
     same = of._replace(chosen_costs=of.costs)
     for name in ("learned", "learned, E / T"):
         assert by_name[name](same) == pytest.approx(by_name["fixed"](of), rel=1e-12)
     chain = DelayedShape(1, 3, 0)
     accepted = mean_accepted([of], chain)
-    steps = times_to_finish(chosen_stops(of.survival, cut_choices(np.full(24, PLACES[chain]))), np.ones(24))[0]
+    places = cut_choices(np.full(24, DELAYED_MENU.places[chain]), DELAYED_MENU)
+    steps = times_to_finish(chosen_stops(of.survival, places), np.ones(24))[0]
     assert accepted == pytest.approx(24 / steps - 1)
 
 
@@ -121,12 +125,20 @@ def test_a_running_theta_is_what_it_costs_in_many_decodings(texts):
 def test_the_last_step_is_part_of_the_programmes_state(texts):
     """Chains under block verification on a text that accepts all or nothing: the process can be written down."""
     ratios = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
-    labels = ShapeLabels(ratios, {}, np.zeros((5, 216)))
+    labels = ShapeLabels(ratios, {}, None, np.zeros((5, 216)))
     survival = labels.survival("block")
-    costs = np.tile([float(shape.depth) + 1 for shape in MENU], (5, 1))
-    of = PricedText(texts[0], survival, costs, costs, costs[:, 0], costs)
+    costs = np.tile([float(shape.depth) + 1 for shape in CHAIN_MENU.shapes], (5, 1))
+    of = PricedText(texts[0], CHAIN_MENU, survival, costs, costs, costs[:, 0], costs)
     # A chain of 1 first: accepts token 0, emits token 1. Then 2, refused at token 2. Then 1, accepts 3 and emits 4.
     assert last_step_ms(of, DelayedShape(1, 1, 0)) == pytest.approx(2.0 + 3.0 + 2.0)
+
+
+def test_beside_a_trunk_the_last_step_sets_its_length_alone(texts):
+    """No draw is accepted and every side is landed on: each step emits a side and one token more."""
+    labels = ShapeLabels(np.zeros(6), {}, np.ones((6, 7)), np.zeros((6, 216)))
+    costs = np.tile([float(shape.depth) + 1 for shape in SIDED_MENU.shapes], (6, 1))
+    of = PricedText(texts[0], SIDED_MENU, labels.survival("hybrid-naive"), costs, costs, costs[:, 0], costs)
+    assert last_step_ms(of, SidedTrunk(3, 3)) == pytest.approx(4.0 + 3.0 + 2.0)
 
 
 def test_a_tuned_speed_up_is_the_best_of_its_grid(texts, checkpoint):
@@ -163,20 +175,40 @@ def test_auto_names_the_verifier_that_no_other_of_the_checkpoint_is_faster_than(
 
 def test_bench_runs_every_declared_verifier_under_a_name_of_its_own(checkpoint):
     found = shaped_plans(checkpoint, plans.TABLE)
-    assert list(found) == [(f"{verifier}, learned shapes", "iid-paths") for verifier in SHAPED_VERIFIERS]
+    assert list(found) == [(f"{verifier}, learned shapes", scheme_of(verifier).name) for verifier in SHAPED_VERIFIERS]
     (plan,) = found["specinfer, learned shapes", "iid-paths"]
     policy = planned_policy(tiny.pair(), plan, plans.TABLE)
     run = policy.run(Job([1, 2, 3], 12, Sampling(0.8), "code"))
     assert len(run.tokens) == 12 and not policy.same_text
-    with pytest.raises(InputError, match=r"measure.shapes has no part in concurrency and inside_generate"):
-        BenchConfig(shapes=Path("shapes"), concurrency=(2,))
+    with pytest.raises(InputError, match=r"measure.shapes has a round of its own"):
+        BenchConfig(temperatures=(1.0,), shapes=Path("shapes"), concurrency=(2,))
+    with pytest.raises(InputError, match="greedy text has none"):
+        BenchConfig(shapes=Path("shapes"))
+
+
+def test_bench_holds_learned_shapes_against_the_best_fixed_tree_of_each_verifier(checkpoint, capsys):
+    walk = plans.grids()["EAGLE-2", "coupled"][0]
+    jobs = [Job([1, 2, 3 + number], 6, Sampling(0.8, seed=number), "code") for number in range(2)]
+    report = shapes_report(tiny.pair(), walk, checkpoint, plans.TABLE, jobs)
+    measured = checkpoint.metrics["programme"] + checkpoint.metrics["traversal"]
+    trees = {row.get("verifier", "traversal"): row["trees"]["fixed"] for row in measured}
+    compared = [verifier for verifier in SHAPED_VERIFIERS if any(trees[verifier][1:])]
+    names = [name for verifier in compared for name in (verifier, f"{verifier}, learned shapes")]
+    assert [row["policy"] for row in report["policies"]] == ["plain", "EAGLE-2", *names]
+    assert list(report["learned_over_fixed"]) == compared
+    fixed = [row["settings"] for row in report["policies"][2::2]]
+    assert fixed == ["K={} L1={} L2={}".format(*trees[verifier]) for verifier in compared]
+    assert fixed_plan(checkpoint, "specinfer", 0.8, 0.9) is None
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({}, "chooses the shapes of sampled trees, not those of the walk; name the verifier"),
-        ({"verifier": "rrsw"}, "shapes for naive, block, .*, traversal, got verifier 'rrsw'; name one of those"),
+        (
+            {"verifier": "rrsw"},
+            "shapes for naive, .*, naive-tree, .*, traversal, got verifier 'rrsw'; name one of those",
+        ),
         ({"verifier": "traversal", "guard": False}, "guard does nothing without the walk's speculation.selector"),
         ({"verifier": "traversal", "scheme": "iid-paths"}, "scheme does nothing without"),
         ({"verifier": "traversal", "scheme": "auto"}, "auto has nothing to choose: .*; leave speculation.scheme out"),

@@ -146,8 +146,8 @@ def shapes_card(config: ShapesConfig, rows: list[ShapeRow]) -> str:
     lines = [
         "# Selector of shapes for sampled draft trees",
         "",
-        f"Chooses K, L1 and L2 of every step's delayed tree for the pair `{config.pair}` under `{config.scheme}`, for",
-        f"the verifiers {', '.join(config.verifiers)}. Use it with",
+        f"Chooses K, L1 and L2 of every step's sampled tree for the pair `{config.pair}`, for the verifiers",
+        f"{', '.join(config.verifiers)}. Use it with",
         "`treewright generate --speculation.selector FOLDER --speculation.verifier VERIFIER`.",
     ]
     if rows:

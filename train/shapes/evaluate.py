@@ -32,7 +32,7 @@ class ShapeRow:
     temperature: float
     top_p: float
     texts: int
-    trees: dict[str, list[int]]  # (K, L1, L2) of the rules that have one, tuned on the validation texts
+    trees: dict[str, list[int]]  # [K, L1, L2] of the rules that have one, tuned on the validation texts
     x_plain: dict[str, Interval]  # by rule
     learned_over: dict[str, Interval]  # by rule
     bound_x_plain: float
@@ -94,7 +94,7 @@ def _row(
         temperature,
         top_p,
         len(measured),
-        {name: list(shape) for name, shape in trees.items()},
+        {name: shape.option for name, shape in trees.items()},
         {name: ratio_interval(plain, of_rule).rounded(4) for name, of_rule in times.items()},
         {name: ratio_interval(of_rule, times["learned"]).rounded(4) for name, of_rule in times.items()},
         round(sum(plain) / sum(bound_ms(of) for of in measured), 4),

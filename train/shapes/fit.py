@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ...controller.errors import InputError
 from ...controller.learned.shape_features import SHAPE_FEATURES
-from ...controller.learned.shape_menu import num_answers
 from ...controller.learned.shape_model import ShapeModel
 from ...controller.lightning_run import new_trainer, run
 from .settings import ShapeFitConfig
@@ -62,7 +61,7 @@ def fit_shapes(
     torch.set_num_threads(1)
     lightning.seed_everything(config.seed, verbose=False)
     known, held_out = (_dataset(texts, verifiers) for texts in (training, validation))
-    model = ShapeModel(len(SHAPE_FEATURES), num_answers(verifiers), config.hidden_size)
+    model = ShapeModel(len(SHAPE_FEATURES), verifiers, config.hidden_size)
     model.standardise(known.tensors[0])
     batches = DataLoader(known, batch_size=min(config.batch_size, len(known)), shuffle=True, drop_last=True)
     module = ShapeModule(model, config.learning_rate, len(batches) * config.max_epochs)

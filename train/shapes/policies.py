@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...controller.learned.shape_menu import answers_of
+from ...controller.learned.shape_menu import answers_of, menu_of
 from ...controller.pricing.latency import LatencyTable
-from ...controller.trees.delayed import DEEPEST, MENU, cut_places
+from ...controller.trees.delayed import DEEPEST
+from ...controller.trees.menu import Menu
 from ...controller.trees.tree import Array
 from .programme import chosen_stops, cut_choices, least_time, menu_costs, stop_chances, times_to_finish
 from .texts import ShapeText
@@ -17,27 +18,26 @@ class PricedText(NamedTuple):
     """A text under one verifier on one machine, with what a network answers there."""
 
     text: ShapeText
-    survival: Array  # [n, 233, 16]
-    costs: Array  # [n, 233] where the shape is fixed
-    chosen_costs: Array  # [n, 233] where it is chosen at the root
+    menu: Menu
+    survival: Array  # [n, shapes, 16]
+    costs: Array  # [n, shapes] where the shape is fixed
+    chosen_costs: Array  # [n, shapes] where it is chosen at the root
     plain_ms: Array  # [n]
-    lengths: Array  # [n, 233] that a network expects; -inf for trees that are no choice
+    lengths: Array  # [n, shapes] that a network expects
 
 
 def priced(
     text: ShapeText, verifier: str, table: LatencyTable, expected: Array, verifiers: Sequence[str]
 ) -> PricedText:
     """`expected` [n, answers] of a network for `verifiers`."""
-    fixed, chosen = (menu_costs(table, text.positions, chosen=chosen) for chosen in (False, True))
-    places = answers_of(verifier, verifiers)
-    lengths = np.full((len(expected), len(MENU)), -np.inf)
-    lengths[:, : len(places)] = expected[:, places]
-    return PricedText(text, text.labels.survival(verifier), fixed, chosen, fixed[:, 0], lengths)
+    menu, lengths = menu_of(verifier), expected[:, answers_of(verifier, verifiers)]
+    fixed, chosen = (menu_costs(table, text.positions, menu, chosen=chosen) for chosen in (False, True))
+    return PricedText(text, menu, text.labels.survival(verifier), fixed, chosen, fixed[:, 0], lengths)
 
 
 def learned_choices(of: PricedText, speed_up: float) -> Array:
     """[n] places on the menu: the largest expected length less theta times the price."""
-    return cut_choices((of.lengths - speed_up * of.chosen_costs / of.plain_ms[:, None]).argmax(axis=1))
+    return cut_choices((of.lengths - speed_up * of.chosen_costs / of.plain_ms[:, None]).argmax(axis=1), of.menu)
 
 
 def policy_ms(of: PricedText, places: Array) -> float:
@@ -47,20 +47,20 @@ def policy_ms(of: PricedText, places: Array) -> float:
 
 
 def static_ms(of: PricedText) -> Array:
-    """[233] the same of every tree of the menu used at every step, infinite for those whose survival is not known."""
+    """[shapes] the same of every shape of the menu used at every step."""
     length, num_shapes = of.costs.shape
     times = np.zeros((length + 1 + DEEPEST, num_shapes))
     for root in range(length - 1, -1, -1):
-        places = cut_places()[min(length - 1 - root, DEEPEST)]
+        places = of.menu.cuts[min(length - 1 - root, DEEPEST)]
         stops = stop_chances(of.survival[root, places])
         following = times[root + 1 : root + 2 + DEEPEST]
         times[root] = of.costs[root, places] + np.einsum("ad,da->a", stops, following)
-    return np.where(np.isfinite(times[0]), times[0], np.inf)
+    return times[0]
 
 
 def bound_ms(of: PricedText) -> float:
     """What no choice falls below on this text."""
-    return least_time(of.survival, of.chosen_costs)
+    return least_time(of.survival, of.chosen_costs, of.menu)
 
 
 def tuned_speed_up(texts: Sequence[PricedText], grid: Sequence[float]) -> float:

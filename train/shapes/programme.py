@@ -11,22 +11,23 @@ import numpy as np
 
 from ...controller.pricing.latency import LatencyTable
 from ...controller.pricing.shape_costs import shape_costs
-from ...controller.trees.delayed import DEEPEST, cut_places
+from ...controller.trees.delayed import DEEPEST
+from ...controller.trees.menu import Menu
 from ...controller.trees.tree import Array
 
 
-def menu_costs(table: LatencyTable, positions: Array, *, chosen: bool) -> Array:
-    """[n, 233] milliseconds of a step with each tree of the menu, rooted at `positions` [n] of a text; with the root's
-    first level even where nothing is drafted if the shape was `chosen` by it."""
+def menu_costs(table: LatencyTable, positions: Array, menu: Menu, *, chosen: bool) -> Array:
+    """[n, shapes] milliseconds of a step with each shape of the menu, rooted at `positions` [n] of a text; with the
+    root's first level even where nothing is drafted if the shape was `chosen` by it."""
     buckets = np.searchsorted(table.contexts[:-1], positions)
-    return np.stack([shape_costs(table, context, chosen=chosen) for context in table.contexts])[buckets]
+    return np.stack([shape_costs(table, context, menu, chosen=chosen) for context in table.contexts])[buckets]
 
 
-def cut_choices(places: Array) -> Array:
+def cut_choices(places: Array, menu: Menu) -> Array:
     """[n] of the choices [n] at all tokens of a text, what is left of each where the text ends: a step adds one token
     to what it accepts, so that deeper nodes are never emitted."""
     left = np.arange(len(places))[::-1]
-    return cut_places()[np.minimum(left, DEEPEST), places]
+    return menu.cuts[np.minimum(left, DEEPEST), places]
 
 
 def stop_chances(survival: Array) -> Array:
@@ -63,14 +64,12 @@ def visits(stops: Array) -> Array:
     return chances[:length]
 
 
-def least_time(survival: Array, costs: Array) -> float:
+def least_time(survival: Array, costs: Array, menu: Menu) -> float:
     """What no policy falls below on this text: the best choice at every token, made with the text known."""
     length = len(survival)
     times = np.zeros(length + 1 + DEEPEST)
-    cuts = cut_places()
     for root in range(length - 1, -1, -1):
-        possible = np.unique(cuts[min(length - 1 - root, DEEPEST)])
-        possible = possible[np.isfinite(survival[root, possible]).all(axis=-1)]
+        possible = np.unique(menu.cuts[min(length - 1 - root, DEEPEST)])
         stops = stop_chances(survival[root, possible])
         times[root] = (costs[root, possible] + stops @ times[root + 1 : root + 2 + DEEPEST]).min()
     return float(times[0])

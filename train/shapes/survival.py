@@ -43,6 +43,19 @@ def block_survival(ratios: Array, max_depth: int) -> Array:
     return survival
 
 
+def sided_survival(ratios: Array, landing: Array, max_depth: int) -> Array:
+    """[n, max_depth]: the same of a trunk whose tokens have candidates beside them, by naive verification and then the
+    walk, from the chance [n] that a token which takes a refused draw's place is one of them: then it is accepted too,
+    and the step ends there."""
+    chains = naive_survival(ratios, max_depth)
+    before = np.concatenate((np.ones((len(chains), 1)), chains[:, :-1]), axis=1)
+    landed = np.full_like(chains, np.nan)
+    caught = (1.0 - np.minimum(ratios, 1.0)) * landing
+    for depth in range(min(max_depth, len(ratios))):
+        landed[: len(ratios) - depth, depth] = caught[depth:]
+    return chains + before * landed
+
+
 def delayed_survival(chains: Array, trees: Array, trunk_length: int, branch_length: int) -> Array:
     """[n, L1 + L2]: the same of a trunk of `trunk_length` and then the branches of `trees`; its sum over the depths is
     the accepted length.

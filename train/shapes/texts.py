@@ -9,7 +9,7 @@ import pyarrow as pa
 from ...collect.trace import TraceFolder
 from ...controller.context import stack_conditions
 from ...controller.learned.shape_features import shape_features
-from ...controller.learned.shape_menu import BLOCK, NAIVE, TRAVERSAL, TREE_VERIFIERS
+from ...controller.learned.shape_menu import BLOCK, HYBRID_NAIVE, NAIVE, SHAPED_VERIFIERS, TRAVERSAL, TREE_VERIFIERS
 from ...controller.plans.setting import DECIMALS
 from ...controller.trees.delayed import BRANCHED, CHAINS
 from ...controller.trees.tree import Array
@@ -40,14 +40,17 @@ def read_texts(folders: Iterable[TraceFolder]) -> list[ShapeText]:
     for folder in folders:
         folder.header.schema("shapes")
         for number in range(len(folder.shards)):
-            texts += _of_table(folder.shard("shapes", number))
+            sides = folder.shard("sides", number) if "sides" in folder.header.groups else None
+            texts += _of_tables(folder.shard("shapes", number), sides)
     return texts
 
 
-def _of_table(table: pa.Table) -> list[ShapeText]:
+def _of_tables(table: pa.Table, sides: pa.Table | None) -> list[ShapeText]:
+    """Rows of both tables are of the same tokens in the same order."""
     text, _ = numbered_names(table["text_id"])
     order = np.lexsort((table["position"].to_numpy(), text))
     table, text = table.take(order), text[order]
+    landing = None if sides is None else np.stack(sides["landing"].to_numpy())[order]
     lists = ("agreement", *(name.replace("-", "_") for name in TREE_VERIFIERS))
     columns = {name: np.stack(table[name].to_numpy()) if table.num_rows else np.zeros((0, 1)) for name in lists}
     columns |= {name: table[name].to_numpy() for name in ("temperature", "top_p", "position", "ratio")}
@@ -67,7 +70,11 @@ def _of_table(table: pa.Table) -> list[ShapeText]:
             top_p=float(columns["top_p"][rows[0]]),
             positions=roots[rows],
             features=features[rows],
-            labels=ShapeLabels.of({name: values[rows] for name, values in columns.items()}, traversal[rows]),
+            labels=ShapeLabels.of(
+                {name: values[rows] for name, values in columns.items()},
+                None if landing is None else landing[rows],
+                traversal[rows],
+            ),
         )
         for rows in np.split(np.arange(len(text)), np.nonzero(np.diff(text))[0] + 1)
         if len(rows)
@@ -76,13 +83,16 @@ def _of_table(table: pa.Table) -> list[ShapeText]:
 
 def verifiers_of(texts: Sequence[ShapeText]) -> tuple[str, ...]:
     """Whose labels the texts hold: Traversal's only where trees were drafted."""
-    drafted = any(np.isfinite(text.labels.traversal).any() for text in texts)
-    return (NAIVE, BLOCK, *TREE_VERIFIERS, *((TRAVERSAL,) if drafted else ()))
+    held = {
+        TRAVERSAL: any(np.isfinite(text.labels.traversal).any() for text in texts),
+        HYBRID_NAIVE: all(text.labels.landing is not None for text in texts),
+    }
+    return tuple(name for name in SHAPED_VERIFIERS if held.get(name, True))
 
 
 def answers(text: ShapeText, verifiers: Sequence[str]) -> Array:
     """[n, answers] float32 what a network for `verifiers` is to answer, in the order of `shape_menu`; NaN where the
     text ends too soon to tell, or no trees were drafted."""
-    chains = [text.labels.lengths(name)[:, : len(CHAINS)] for name in (NAIVE, BLOCK)]
+    chains = [text.labels.lengths(name) for name in (NAIVE, BLOCK)]
     trees = [text.labels.lengths(name)[:, len(CHAINS) :] for name in verifiers[2:]]
     return np.concatenate((*chains, *trees), axis=1).astype(np.float32)

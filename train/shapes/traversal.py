@@ -15,11 +15,11 @@ from ...controller.learned.shape_menu import TRAVERSAL, answers_of
 from ...controller.learned.shape_model import ShapeModel
 from ...controller.plans.setting import temperature_key
 from ...controller.pricing.latency import LatencyTable
-from ...controller.trees.delayed import MENU
+from ...controller.trees.menu import DELAYED_MENU
 from ...controller.trees.tree import Array
 from .evaluate import expectations
 from .programme import menu_costs
-from .rules import UNDELAYED
+from .rules import is_undelayed
 from .texts import ShapeText
 
 
@@ -68,7 +68,7 @@ class Drafted(NamedTuple):
 def _drafted(model: ShapeModel, text: ShapeText, verifiers: Sequence[str], table: LatencyTable) -> Drafted:
     lengths = text.labels.lengths(TRAVERSAL)
     roots = np.isfinite(lengths).all(axis=1)
-    fixed, chosen = (menu_costs(table, text.positions, chosen=chosen)[roots] for chosen in (False, True))
+    fixed, chosen = (menu_costs(table, text.positions, DELAYED_MENU, chosen=chosen)[roots] for chosen in (False, True))
     return Drafted(lengths[roots], expectations(model, text)[roots][:, answers_of(TRAVERSAL, verifiers)], fixed, chosen)
 
 
@@ -78,7 +78,7 @@ def _traversal_row(
     tokens = np.sum([(1.0 + of.lengths).sum(axis=0) for of in tuned_on], axis=0)
     ms = np.sum([of.costs.sum(axis=0) for of in tuned_on], axis=0)
     rates = tokens / ms
-    undelayed = np.where(UNDELAYED, rates, -np.inf)
+    undelayed = np.where(is_undelayed(DELAYED_MENU), rates, -np.inf)
     places = {"fixed": int(rates.argmax()), "fixed, undelayed": int(undelayed.argmax())}
 
     def totals(of: Drafted, name: str) -> tuple[float, float]:
@@ -104,7 +104,7 @@ def _traversal_row(
     return TraversalRow(
         *kind,
         sum(len(of.lengths) for of in measured),
-        {name: list(MENU[place]) for name, place in places.items()},
+        {name: DELAYED_MENU.shapes[place].option for name, place in places.items()},
         {name: ratio(name, "plain") for name in sums if name != "plain"},
         {name: ratio("learned", name) for name in places},
     )

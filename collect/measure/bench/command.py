@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import transformers
 
-from ....controller.checkpoint import Checkpoint
+from ....controller.checkpoint import Checkpoint, ShapesCheckpoint
 from ....controller.console import print_json
 from ....controller.contract import RANKED_SCHEMES
 from ....controller.errors import InputError
-from ....controller.plans.sampled_grids import shaped_plans, verifier_grids
+from ....controller.plans.sampled_grids import verifier_grids
 from ....controller.plans.setting import Setting, temperature_key
 from ....controller.policies.learned import LEARNED
 from ....controller.pricing.latency import LatencyTable
@@ -35,6 +35,7 @@ from .policies import as_trained, guarded, plain_policy, planned_policy
 from .remembering import REMEMBERING, memory_report
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
+from .shaped import shapes_report
 from .verification_cost import print_costs, verification_costs
 
 # Texts whose steps are accounted for.
@@ -57,7 +58,8 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
-    num_tuning = 0 if measure.concurrency or measure.memory else max(measure.tune_prompts, measure.assisted_prompts)
+    untuned = measure.concurrency or measure.memory or measure.shapes
+    num_tuning = 0 if untuned else max(measure.tune_prompts, measure.assisted_prompts)
     tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
     tune = tuning[: measure.tune_prompts]
     held_out = load_prompts(PromptConfig(source, "bench", measure.bench_prompts))
@@ -90,14 +92,15 @@ def bench(
     if measure.memory:
         print_json(_with_and_without_memory(models, checkpoint, table, held_out, measure))
         return
+    if shapes is not None:
+        print_json(_learned_shapes(models, checkpoint, shapes, table, held_out, measure))
+        return
     reports = {}
     for temperature in measure.temperatures:
         schemes = RANKED_SCHEMES if measure.fixed_scheme and temperature > 0 else (checkpoint.config.scheme,)
         grids = finalists(checkpoint, table, [Setting(scheme, temperature) for scheme in schemes])
         if measure.verifiers and temperature > 0:
             grids |= verifier_grids()
-        if shapes is not None and temperature > 0:
-            grids |= shaped_plans(shapes, table)
         memory = carried_memory(models, checkpoint)
         make = partial(planned_policy, models, table=table, memory=memory)
         plans = [grid[0] for grid in grids.values()]
@@ -177,6 +180,24 @@ def _with_and_without_memory(
         "memory": asdict(memory),
         "temperatures": reports,
     }
+
+
+def _learned_shapes(
+    pair: Pair,
+    checkpoint: Checkpoint,
+    shapes: ShapesCheckpoint,
+    table: LatencyTable,
+    prompts: list[Prompt],
+    measure: BenchConfig,
+) -> dict[str, Any]:
+    """The report of sampled trees whose shapes are chosen or fixed."""
+    reports = {}
+    for temperature in measure.temperatures:
+        setting = Setting(checkpoint.config.scheme, temperature)
+        walk = finalists(checkpoint, table, [setting])[LEARNED, setting.scheme][0]
+        jobs = bench_jobs(pair, prompts, measure, temperature)
+        reports[temperature_key(temperature)] = shapes_report(pair, walk, shapes, table, jobs)
+    return {"command": "bench", **conditions(pair), "prompts": len(prompts), "temperatures": reports}
 
 
 def _inside_generate(

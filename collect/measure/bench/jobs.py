@@ -22,7 +22,7 @@ def bench_jobs(pair: Pair, prompts: list[Prompt], config: BenchConfig, temperatu
         Job(
             prompt_ids(prompt, pair.tokenizer),
             max_tokens,
-            Sampling(temperature, seed=config.seed + number),
+            Sampling(temperature, top_p=config.top_p, seed=config.seed + number),
             prompt.domain,
         )
         for number, prompt in enumerate(prompts)

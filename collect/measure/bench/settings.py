@@ -17,6 +17,8 @@ class BenchConfig:
 
     temperatures: tuple[float, ...] = (0.6, 1.0, 0.0)
     """Temperatures; greedy runs are capped at 48 tokens"""
+    top_p: float = 1.0
+    """Nucleus of every text: the likeliest tokens that hold this share of the probability; 1 for all"""
     max_tokens: int = 64
     """Tokens per prompt; the end-of-text token does not end a run"""
     tune_prompts: int = 6
@@ -36,8 +38,8 @@ class BenchConfig:
     """Also run sampled trees under every verifier, where T > 0, and price each verification by itself; replay cannot
     rank them, so each is tuned live, over its whole grid"""
     shapes: Path | None = None
-    """Also run sampled trees whose shapes this checkpoint folder of `train-shapes` chooses, under each of its
-    verifiers, where T > 0"""
+    """Instead of all that, run sampled trees whose shapes this checkpoint folder of `train-shapes` chooses, under each
+    of its verifiers, against the best fixed tree of each, plain decoding and the learned trees"""
     concurrency: tuple[int, ...] = ()
     """Instead of all that, generate so many texts side by side: the learned trees, as replay tuned them, against plain
     decoding"""
@@ -62,14 +64,24 @@ class BenchConfig:
             require_at_least(f"measure.{name}", getattr(self, name), 0)
         with named("measure.seed"):
             Sampling(seed=self.seed)
+        with named("measure.top_p"):
+            Sampling(top_p=self.top_p)
+        if self.top_p < 1 and self.inside_generate:
+            raise InputError(
+                "measure.top_p has no part in inside_generate, which samples from all tokens; leave it out"
+            )
         if self.concurrency and (min(self.concurrency) < 1 or len(set(self.concurrency)) < len(self.concurrency)):
             raise InputError(f"measure.concurrency is of distinct numbers from 1 up, got {list(self.concurrency)}")
         if self.verifiers and self.concurrency:
             raise InputError("measure.verifiers has no part in measure.concurrency; leave one of them out")
         if self.verifiers and not self.tune_prompts:
             raise InputError("measure.verifiers needs settings tuned live, but tune_prompts is 0; use at least 1")
-        if self.shapes is not None and (self.concurrency or self.inside_generate):
-            raise InputError("measure.shapes has no part in concurrency and inside_generate; leave one of them out")
+        if self.shapes is not None and (self.concurrency or self.verifiers or self.inside_generate or self.memory):
+            raise InputError(
+                "measure.shapes has a round of its own; leave concurrency, verifiers, inside_generate and memory out"
+            )
+        if self.shapes is not None and min(self.temperatures) == 0:
+            raise InputError("measure.shapes is of sampled trees, and greedy text has none; leave temperature 0 out")
         if self.inside_generate and (self.concurrency or self.verifiers):
             raise InputError("measure.inside_generate has a round of its own; leave concurrency and verifiers out")
         if self.memory and (self.concurrency or self.verifiers or self.inside_generate):
