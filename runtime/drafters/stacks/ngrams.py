@@ -22,7 +22,7 @@ class NgramStage:
     """A `Stage` (see `base`). Guesses of less than `least` probability are not made: each costs the drafter a row."""
 
     def __init__(self, most: int, least: float, datastore: Datastore | None = None):
-        assert most > 0 and least > 0
+        assert most >= 0 and least > 0
         self.most = most
         self._least = log(least)
         self._datastore = datastore
