@@ -19,6 +19,7 @@ from treewright.runtime.drafters.ngrams.datastore import Datastore
 from treewright.runtime.drafters.stacks.model import ModelStage
 from treewright.runtime.drafters.stacks.ngrams import NgramStage
 from treewright.runtime.drafters.stacks.stacked import StackedDrafter
+from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
 
 LIMITS = TreeLimits(max_depth=5, width=2, frontier=3, budget=9, ngrams=True)
@@ -133,3 +134,48 @@ def test_a_stage_costs_the_sum_of_the_forwards_that_it_runs():
     # What is read with the root costs what a wider level does.
     wide, narrow = (plans.TABLE.draft_costs(4, level=1, **size)[width] for width in (4, 1))
     assert plans.TABLE.levels_ms([4], **size) == pytest.approx(plans.TABLE.levels_ms([1], **size) + wide - narrow)
+
+
+@pytest.mark.parametrize("stage", ["ngrams", "model"])
+def test_long_prompts_are_read_ahead_of_the_guesses_and_texts_may_join_and_end(stage):
+    """Beside others a long prompt is read a chunk per step; the last request joins when another has ended."""
+    lengths = (300, 40, 20)
+    requests = [
+        Request(np.random.default_rng(seed).integers(tiny.VOCABULARY_SIZE, size=size).tolist(), 6 + seed, Sampling(0.5))
+        for seed, size in enumerate(lengths)
+    ]
+    target = tiny.llama(positions=512)
+    plain, _ = tiny.decoder(target).generate(requests)
+    selector = replace(eagle2(LIMITS), all_depths=True)
+    guesses = {
+        "ngrams": lambda: NgramStage(3, 1e-4),
+        "model": lambda: ModelStage(LanguageModelDrafter(tiny.llama(noise=0.05, positions=512), COUPLED), 3),
+    }[stage]()
+    model = tiny.llama(noise=0.02, positions=512)
+    drafter = StackedDrafter(model, COUPLED, guesses, LIMITS.max_depth, ngrams=True)
+    decoder = tiny.decoder(target, drafter, selector)
+    streams = decoder.open_streams(requests)
+    records = [*decoder.steps(requests, streams, max_batch=2)]
+    assert [stream.token_ids for stream in streams] == [stream.token_ids for stream in plain]
+    assert any(record.level_widths for record in records)
+
+
+def test_nothing_is_guessed_beyond_the_last_position_of_the_drafter():
+    """The prompt repeats itself, and the text ends where the context does."""
+    target = tiny.llama(positions=32)
+    requests = [Request([1, 2, 3, 4] * 5, 12, Sampling(0.0))]
+    plain, _ = tiny.decoder(target).generate(requests)
+    selector = replace(eagle2(LIMITS), all_depths=True)
+    model = tiny.llama(noise=0.02, positions=32)
+    positions = []
+    forward = model.forward
+
+    def watched(tokens, places, *arguments, **options):
+        positions.append(int(places.max()))
+        return forward(tokens, places, *arguments, **options)
+
+    model.forward = watched
+    drafter = StackedDrafter(model, COUPLED, NgramStage(6, 1e-6), LIMITS.max_depth, ngrams=True)
+    streams, _ = tiny.decoder(target, drafter, selector).generate(requests)
+    assert streams[0].token_ids == plain[0].token_ids
+    assert max(positions) < 32
