@@ -106,8 +106,8 @@ def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
     """Load both models, on the threads that the configuration asks for; InputError as `load_models` says."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    *models, smaller = load_models(config, heads=heads)
-    pair = Pair(*models, config, smaller)
+    loaded = load_models(config, heads=heads)
+    pair = Pair(loaded.target, loaded.source, loaded.tokenizer, loaded.end_tokens, config, loaded.smaller)
     if is_undecided(config.threads, config.device):
         torch.set_num_threads(stored_fastest(pair.latency_key) or torch.get_num_threads())
     return pair

@@ -1,6 +1,7 @@
 """A pair is made of one library with one set of settings, or refused before anything is trained."""
 
 import json
+from typing import Any
 
 import pytest
 from tiny import SIZES as TINY
@@ -58,7 +59,8 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path, capsys):
 
 def test_a_middle_model_is_distilled_from_a_target_and_has_its_tokenizer(tmp_path, capsys):
     library = write_library(tmp_path / "library", 40)
-    target = LlamaForCausalLM(LlamaConfig(**TINY | {"vocab_size": 300}))
+    sizes_of_target: dict[str, Any] = TINY | {"vocab_size": 300}
+    target = LlamaForCausalLM(LlamaConfig(**sizes_of_target))
     target.save_pretrained(tmp_path / "target")
     train_tokenizer(read_documents(library), 300).save_pretrained(tmp_path / "target")
     size = {"num_layers": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 1, "num_key_value_heads": 1}

@@ -160,7 +160,7 @@ def test_long_prompts_are_read_ahead_of_the_guesses_and_texts_may_join_and_end(s
     assert any(record.level_widths for record in records)
 
 
-def test_nothing_is_guessed_beyond_the_last_position_of_the_drafter():
+def test_nothing_is_guessed_beyond_the_last_position_of_the_drafter(monkeypatch):
     """The prompt repeats itself, and the text ends where the context does."""
     target = tiny.llama(positions=32)
     requests = [Request([1, 2, 3, 4] * 5, 12, Sampling(0.0))]
@@ -174,7 +174,7 @@ def test_nothing_is_guessed_beyond_the_last_position_of_the_drafter():
         positions.append(int(places.max()))
         return forward(tokens, places, *arguments, **options)
 
-    model.forward = watched
+    monkeypatch.setattr(model, "forward", watched)
     drafter = StackedDrafter(model, COUPLED, NgramStage(6, 1e-6), LIMITS.max_depth, ngrams=True)
     streams, _ = tiny.decoder(target, drafter, selector).generate(requests)
     assert streams[0].token_ids == plain[0].token_ids

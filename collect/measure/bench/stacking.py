@@ -65,7 +65,7 @@ def stack_rows(
         for (name, of), table in zip(singles, tables, strict=True):
             ways.append(Stacked(family, name, planned_policy(of, _plan(checkpoint, table, setting, family), table)))
         for size in (0, *ahead):
-            table = tables[0] if pair.below is None or not size else stacked_table(*tables, size)
+            table = tables[0] if pair.below is None or not size else stacked_table(tables[0], tables[1], size)
             plan = _plan(checkpoint, table, setting, family)
             name = f"{size} ahead" if size else NOTHING_AHEAD
             ways.append(Stacked(family, name, stacked_policy(pair, plan, table, size)))
@@ -99,7 +99,7 @@ def _plan(checkpoint: SelectorBundle, table: LatencyTable, setting: Setting, fam
 
 def _row(way: Stacked, runs: Sequence[Run], plain: Sequence[Run], alone: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     stats = DecodeStats.merged(run.stats for run in runs if run.stats is not None)
-    row = {
+    row: dict[str, Any] = {
         "policy": way.family,
         "settings": way.policy.settings,
         "drafters": way.drafters,
@@ -109,11 +109,13 @@ def _row(way: Stacked, runs: Sequence[Run], plain: Sequence[Run], alone: Mapping
         "levels_per_step": round(stats.num_levels / stats.num_steps, 2),
         "controller_share": round(stats.controller_share, 4),
         "x_plain": _ratio(plain, runs, _seconds),
-        "priced_x_plain": _ratio(plain, runs, _priced_ms),
         "tokens_per_second": Speed.of(runs, plain).tokens_per_second,
         "texts_unlike_plain": num_unlike(runs, plain),
     }
-    if way.drafters != ALONE and way.family in alone:
+    if way.family not in alone:  # n-grams have no price
+        return row
+    row["priced_x_plain"] = _ratio(plain, runs, _priced_ms)
+    if way.drafters != ALONE:
         single = alone[way.family]
         row["over_alone"] = _ratio(single, runs, _seconds)
         row["priced_over_alone"] = _ratio(single, runs, _priced_ms)

@@ -17,7 +17,9 @@ class StepRows:
         self._session = session
         self._before = before
         self.root_positions = self._model.lengths[: len(before)] + np.array([len(text) for text in before])  # [B]
-        self.of_nodes = np.full((len(before), 1), -1)  # [B, N] row of each node of the tree, -1 where it was not read
+        self.of_nodes: Array = np.full(
+            (len(before), 1), -1
+        )  # [B, N] row of each node of the tree, -1 where it was not read
         self._num_rows = 0  # per tree
 
     @property

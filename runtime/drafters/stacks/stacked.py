@@ -173,4 +173,8 @@ def _taken(column: Array, nodes: Array) -> Array:
 
 def _of(children: Children, columns: slice | Array) -> Children:
     """Those of some of the nodes."""
-    return Children(*(None if each is None else each[:, columns] for each in children))
+    chosen = Children(*(each[:, columns] for each in children[:5]))
+    of_ngrams, of_their_best = children.ngram_log_probs, children.ngram_top_log_probs
+    if of_ngrams is None or of_their_best is None:
+        return chosen
+    return chosen._replace(ngram_log_probs=of_ngrams[:, columns], ngram_top_log_probs=of_their_best[:, columns])
