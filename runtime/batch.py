@@ -208,9 +208,9 @@ class Batch:
             if frontier.shape[1] == 0:
                 return tree, widths
             clock.charge("controller")
-            widths.append(max(len({*row} - {-1}) for row in frontier.tolist()))
             num_nodes = int(tree.num_nodes.sum())
             tree = drafter.expand(tree, frontier, width, self._slots.sampler)
+            widths.append(max(len({*row} - {-1}) for row in frontier.tolist()) + drafter.num_ahead)
             clock.charge("draft")
             if int(tree.num_nodes.sum()) == num_nodes:  # nothing was found to draft: it would be asked for again
                 return tree, widths

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..controller.contract import COUPLED, FIXED, WALK, Scheme
@@ -16,7 +17,6 @@ from ..controller.policies.learned import learned_selector, tuned_scales
 from ..controller.policies.learned_shapes import learned_shapes
 from ..controller.policies.selector import Selector
 from ..controller.pricing.latency import LatencyTable
-from ..controller.pricing.latency_cache import stored_table
 from ..controller.scorers.rank import RankScorer
 from ..controller.trees.limits import TreeLimits
 from ..controller.trees.shapes import parse_paths
@@ -27,10 +27,12 @@ from .drafters.language_model import LanguageModelDrafter
 from .drafters.lookup import LookupDrafter, read_datastore
 from .drafters.memory import remembering
 from .drafters.ngrams.datastore import Datastore
+from .drafters.stacks.build import check_stack, stacked_drafter
 from .loop import Observer
-from .memory import carried_memory, require_states
+from .memory import carried_memory, require_states, warn_unused
 from .pair import Pair
 from .pair_config import REFERENCE
+from .prices import prices, stored_prices
 from .schemes.ranked import get_ranked_scheme
 from .schemes.sampled import get_sampled_scheme
 from .selectors import read_selector, read_shapes
@@ -63,6 +65,7 @@ def build_decoder(
     given = [source for source, value in sources.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} are both given; choose one of them")
+    check_stack(pair, config)
     if pair.head is not None and (config.selector is not None or config.sampled is not None):
         raise InputError(
             f"drafter {pair.config.drafter!r} is {pair.head.kind}, which drafts static and dynamic trees only, got "
@@ -90,34 +93,26 @@ def build_decoder(
 
 
 def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals | None, max_batch: int) -> Decoder:
-    checkpoint, table = read_selector(folder, tokenizer_sha256=pair.tokenizer_sha256), _prices(pair)
+    checkpoint, table = read_selector(folder, tokenizer_sha256=pair.tokenizer_sha256), prices(pair, config.ahead)
     scales = tuned_scales(checkpoint) if config.theta_scale is None else {0.0: config.theta_scale}
     selector = learned_selector(checkpoint, table, theta_scale=scales)
-    if config.datastore and not selector.limits.ngrams:
+    if config.datastore and not selector.limits.ngrams and (pair.smaller is not None or not config.ahead):
         raise InputError(f"selector {folder} drafts no n-grams, so a datastore would not be asked; train one that does")
-    memory, scheme = config.memory.over(carried_memory(pair, checkpoint)), get_ranked_scheme(checkpoint.config.scheme)
+    if config.ahead:
+        warn_unused(checkpoint, "a stack of drafters")
+    memory = config.memory.over(None if config.ahead else carried_memory(pair, checkpoint))
+    scheme = get_ranked_scheme(checkpoint.config.scheme)
     return _watched(pair, config, scheme, selector, table, fit, max_batch, memory, scales)
 
 
 def _shaped(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
     """The loop under sampled trees whose shapes a selector chooses, and the verifier they are for."""
-    checkpoint, table = read_shapes(folder, tokenizer_sha256=pair.tokenizer_sha256), _prices(pair)
+    checkpoint, table = read_shapes(folder, tokenizer_sha256=pair.tokenizer_sha256), prices(pair)
     if config.datastore:
         raise InputError(f"verifier '{config.verifier}' takes drawn tokens alone; leave speculation.datastore out")
     policy = learned_shapes(checkpoint, config.verifier, table, theta_scale=config.theta_scale or 1.0)
     scheme, memory = scheme_of(config.verifier), config.memory.over(None)
     return tree_decoder(pair, scheme, policy, verifier=config.verifier, memory=memory)
-
-
-def _prices(pair: Pair) -> LatencyTable:
-    table = stored_table(pair.latency_key)
-    if table is None:
-        threads = pair.latency_key["threads"]
-        raise InputError(
-            f"this machine has no latency table for the pair on {threads} CPU threads yet; run `treewright profile` (a "
-            "minute)"
-        )
-    return table
 
 
 def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_batch: int) -> Decoder:
@@ -133,7 +128,7 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
             f"drafter {pair.config.drafter!r} drafts {most} tokens ahead, but the tree asked for is "
             f"{selector.limits.max_depth} deep; give one of that depth"
         )
-    table = stored_table(pair.latency_key) if config.guard else None
+    table = stored_prices(pair, config.ahead) if config.guard else None
     scheme = get_ranked_scheme(config.scheme or COUPLED.name)
     return _watched(pair, config, scheme, selector, table, fit, max_batch, config.memory.over(None))
 
@@ -170,10 +165,22 @@ def _watched(
             table.batches[-1],
             max_batch,
         )
+    datastore, drafter = read_datastore(config.datastore, pair.tokenizer), None
+    if config.ahead:
+        selector = replace(selector, all_depths=True)
+        drafter = stacked_drafter(pair, scheme, selector.limits, config.ahead, table=table, datastore=datastore)
     policy = Guard(selector, table) if config.guard else selector
-    datastore = read_datastore(config.datastore, pair.tokenizer)
     watch = TableWatch(table, fit) if table is not None else None
-    return tree_decoder(pair, scheme, policy, watch, datastore=datastore, memory=memory, theta_scales=theta_scales)
+    return tree_decoder(
+        pair,
+        scheme,
+        policy,
+        watch,
+        drafter=drafter,
+        datastore=datastore,
+        memory=memory,
+        theta_scales=theta_scales,
+    )
 
 
 def plain_decoder(pair: Pair) -> Decoder:

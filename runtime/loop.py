@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.learned_shapes import LearnedShapes
 from .drafters.base import Drafter
-from .engines.base import CHUNK
+from .engines.base import CHUNK, FEW
 from .stats import StepRecord
 from .target import Target
 from .verification.base import Verifier
@@ -36,9 +36,13 @@ class Loop(NamedTuple):
     @property
     def num_rows(self) -> int:
         """Cache rows that a step of one request takes at most: in the target those of the largest tree behind a chunk
-        of a prompt, its own or a neighbour's to which it is padded; in the drafter those of all levels."""
-        limits = None if self.selector is None else self.selector.limits
-        return max(CHUNK + self.tree_rows, 0 if limits is None else 1 + limits.frontier * limits.max_depth)
+        of a prompt, its own or a neighbour's to which it is padded; in the drafter those of all levels, and in a stack
+        what is read with them."""
+        of_target = CHUNK + self.tree_rows
+        if self.drafter is None or self.selector is None:
+            return of_target
+        limits, ahead = self.selector.limits, self.drafter.most_ahead
+        return max(of_target, 1 + (FEW if ahead else 0) + (limits.frontier + ahead) * limits.max_depth)
 
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do; a batch before has ended."""

@@ -1,7 +1,7 @@
 """A target and what drafts for it: a model that shares its tokenizer, or a head on its hidden states."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,17 @@ class Pair:
     tokenizer: Tokenizer
     end_tokens: frozenset[int]
     config: PairConfig
+    smaller: LoadedModel | None = None
+    """What drafts for the drafter, in a stack"""
+
+    @property
+    def below(self) -> "Pair | None":
+        """In a stack, the pair of the target and the smaller drafter."""
+        if self.smaller is None:
+            return None
+        return replace(
+            self, source=self.smaller, smaller=None, config=replace(self.config, drafter=self.config.drafters[0])
+        )
 
     @property
     def head(self) -> DraftHead | None:
@@ -60,13 +71,15 @@ class Pair:
     @property
     def name(self) -> str:
         """Its name in latency tables and checkpoints."""
-        if is_reference(resolved(self.config.target, "target"), resolved(self.config.drafter, "drafter")):
+        drafter = self.config.drafters[-1]
+        if is_reference(resolved(self.config.target, "target"), resolved(drafter, "drafter")):
             return REFERENCE
-        return f"{Path(self.config.target).name}+{Path(self.config.drafter).name}"
+        return f"{Path(self.config.target).name}+{Path(drafter).name}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of both configurations and weights, different for another pair of the same name."""
+        """A hash of both configurations and weights, different for another pair of the same name; of a stack it is that
+        of the target and the larger drafter."""
         return hashlib.sha256((self.target.fingerprint + self.source.fingerprint).encode()).hexdigest()
 
     @property
@@ -93,7 +106,8 @@ def load_pair(config: PairConfig, *, heads: bool = False) -> Pair:
     """Load both models, on the threads that the configuration asks for; InputError as `load_models` says."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    pair = Pair(*load_models(config, heads=heads), config)
+    loaded = load_models(config, heads=heads)
+    pair = Pair(loaded.target, loaded.source, loaded.tokenizer, loaded.end_tokens, config, loaded.smaller)
     if is_undecided(config.threads, config.device):
         torch.set_num_threads(stored_fastest(pair.latency_key) or torch.get_num_threads())
     return pair

@@ -28,7 +28,8 @@ class PairConfig:
     """Folder or hub id of the target, or a GGUF file; `reference` is the pair that ships with treewright"""
     drafter: str = REFERENCE
     """Folder or hub id of the drafter, or a GGUF file, which shares the target's tokenizer; or, in `generate` and
-    `serve`, the folder of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa"""
+    `serve`, the folder of a head made for the target, in safetensors: EAGLE-3 (layout of `speculators`) or Medusa; or,
+    there, a stack of two drafters, "[SMALL, MIDDLE]": the small one drafts a few tokens, which the other reads"""
     dtype: str = "float32"
     """Number format that transformers holds both models in: float32, float64, bfloat16 or float16"""
     device: str = "cpu"
@@ -55,6 +56,11 @@ class PairConfig:
             require_at_least("pair.cache_tokens", self.cache_tokens, LEAST_CACHE)
         if self.engine not in (None, *ENGINES):
             raise InputError(f"pair.engine is one of {', '.join(ENGINES)}, got {self.engine!r}")
+        if len(self.drafters) not in (1, 2) or not all(self.drafters):
+            raise InputError(
+                f"pair.drafter {self.drafter!r} names {len(self.drafters)} drafters; a stack is of two, "
+                '"[SMALL, MIDDLE]", the smaller first'
+            )
         self._require_kind_of_models()
         self._refuse_idle()
         if not self.graphs and self.device == "cpu":
@@ -66,14 +72,20 @@ class PairConfig:
             )
 
     @property
+    def drafters(self) -> tuple[str, ...]:
+        """The names of a stack's models, the smaller first, or that of the one drafter."""
+        if self.drafter.startswith("[") and self.drafter.endswith("]"):
+            return tuple(name.strip().strip("\"'") for name in self.drafter[1:-1].split(","))
+        return (self.drafter,)
+
+    @property
     def engine_name(self) -> str:
         """The engine that was asked for, else the one that reads the target."""
         return self.engine or (LLAMACPP if is_gguf(self.target) else TRANSFORMERS)
 
     def _require_kind_of_models(self) -> None:
         """InputError for a model that the engine does not read."""
-        for role in ("target", "drafter"):
-            name = getattr(self, role)
+        for role, name in (("target", self.target), *(("drafter", name) for name in self.drafters)):
             if self.engine_name == TRANSFORMERS and is_gguf(name):
                 raise InputError(
                     f"pair.{role} {name!r} is a GGUF file, which pair.engine transformers does not read; give the "
@@ -87,6 +99,11 @@ class PairConfig:
 
     def _refuse_idle(self) -> None:
         """InputError that names every option given that does nothing under the engine."""
+        if self.engine_name == LLAMACPP and len(self.drafters) > 1:
+            raise InputError(
+                f"pair.drafter {self.drafter!r} is a stack, which pair.engine transformers alone runs; give one GGUF "
+                "file"
+            )
         if self.engine_name == TRANSFORMERS:
             others = {f"llamacpp.{name}": (LlamaCppConfig, name, self.llamacpp) for name in vars(self.llamacpp)}
         else:

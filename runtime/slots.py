@@ -43,7 +43,7 @@ class Slots:
     """The state of each request. Target and drafter hold one more while its prompt is being read."""
 
     def __init__(self, target: Target, drafter: Drafter | None):
-        self._sessions = [target.open(), drafter.open() if drafter is not None else None]
+        self._sessions = [target.open(), *(() if drafter is None else drafter.open())]
         self._target = target
         self._drafter = drafter
         self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
@@ -57,7 +57,7 @@ class Slots:
     def require_open(self) -> None:
         """AssertionError where another batch has opened one of the models since."""
         for session in self._sessions:
-            assert session is None or session.model
+            assert session.model
 
     @property
     def sinks(self) -> list[TokenSink]:
@@ -77,8 +77,7 @@ class Slots:
 
     def has_room(self, entry: Entry, num_rows: int) -> bool:
         """Whether the request is to `join` now; False while others have the room in a cache that it needs."""
-        models = [session.model for session in self._sessions if session is not None]
-        return all(model.has_room(entry.capacity(num_rows)) for model in models)
+        return all(session.model.has_room(entry.capacity(num_rows)) for session in self._sessions)
 
     def join(self, entry: Entry, num_rows: int) -> None:
         """Add a request to target and drafter, its prompt unread; a step takes up to `num_rows` cache rows."""

@@ -78,6 +78,9 @@ class SpeculationConfig:
     datastore: tuple[Path, ...] = ()
     """UTF-8 text files that drafts are looked up in besides the text itself, by lookup or by a selector that drafts the
     text's n-grams"""
+    ahead: int = 0
+    """Tokens guessed ahead of the drafter model, which reads them together in one forward instead of one per level: by
+    the smaller model of a stack, `pair.drafter`, else by the text's own n-grams and the datastore; 0 for none"""
     min_prob: float = 0.0
     """Nodes whose next-token maximum probability is below this are not expanded"""
     path_prob: float = 0.0
@@ -93,6 +96,7 @@ class SpeculationConfig:
     def __post_init__(self) -> None:
         require_between("speculation.min_prob", self.min_prob, 0, 1)
         require_between("speculation.path_prob", self.path_prob, 0, 1)
+        require_between("speculation.ahead", self.ahead, 0, LARGEST.max_depth)
         if self.theta_scale is not None:
             require_above("speculation.theta_scale", self.theta_scale, 0)
         if self.dynamic is not None and len(self.dynamic) != len(DYNAMIC):
@@ -110,7 +114,16 @@ def refuse_idle_options(config: SpeculationConfig) -> None:
     walks = config.verifier == WALK.name
     needs = {
         "lookup": (config.lookup, config.tree is not None, "a static tree, speculation.tree"),
-        "datastore": (bool(config.datastore), config.lookup or learned, "speculation.lookup or speculation.selector"),
+        "ahead": (
+            config.ahead > 0,
+            config.dynamic is not None or learned or sampled,
+            "speculation.selector or speculation.dynamic",
+        ),
+        "datastore": (
+            bool(config.datastore),
+            config.lookup or learned or config.ahead > 0,
+            "speculation.lookup or speculation.ahead or speculation.selector",
+        ),
         "min_prob": (config.min_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
         "path_prob": (config.path_prob > 0, by_hand, "speculation.tree or speculation.dynamic"),
         "memory": (
@@ -130,6 +143,11 @@ def refuse_idle_options(config: SpeculationConfig) -> None:
     for name, (is_given, is_used, need) in needs.items():
         if is_given and not is_used:
             raise InputError(f"speculation.{name} does nothing without {need}; give that too, or leave it out")
+    if config.ahead and config.memory.window:
+        raise InputError(
+            "speculation.memory corrects a drafter that reads its own drafts, and under speculation.ahead it reads "
+            "those of others; leave one of them out"
+        )
     if config.lookup and config.memory.window:
         raise InputError(
             "speculation.memory corrects a drafter model, and speculation.lookup drafts without one; leave one of "

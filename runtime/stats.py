@@ -18,7 +18,7 @@ class StepRecord:
     drafted: DraftTree  # the over-grown candidates
     kept: DraftTree  # what the target verified
     verdict: Verdict
-    level_widths: list[int]  # nodes expanded by each drafter level, of the widest tree
+    level_widths: list[int]  # nodes expanded by each drafter level, of the widest tree; in a stack nodes read
     num_emitted: Array  # [B] tokens each text really took, fewer than the block where the text ended
     draft_ms: float
     controller_ms: float
@@ -67,6 +67,7 @@ class DecodeStats:
     num_steps: int = 0
     num_tokens: int = 0
     num_drafting: int = 0  # steps that drafted anything
+    num_levels: int = 0  # drafter levels of all steps
     num_drafted: int = 0
     num_kept: int = 0
     num_accepted: int = 0
@@ -87,6 +88,7 @@ class DecodeStats:
         self.num_steps += len(record.num_emitted)
         self.num_tokens += int(record.num_emitted.sum())
         self.num_drafting += int((record.drafted.num_nodes > 1).sum())
+        self.num_levels += len(record.level_widths) * len(record.num_emitted)
         self.num_drafted += int((record.drafted.num_nodes - 1).sum())
         self.num_kept += int((record.kept.num_nodes - 1).sum())
         self.num_accepted += int(record.verdict.accepted_lengths.sum())

@@ -21,6 +21,7 @@ from .corpus import Document, read_documents
 from .held_out import cut_prompts
 from .inflated_pair import save_inflated_pair
 from .language_model import fit_model, save_model
+from .middle import refuse_idle_sizes, train_middle
 from .provenance import WINDOW, measure_pair, pair_card
 from .settings import EPOCH_STEPS, CutConfig, PairFitConfig, PairShape
 from .sizes import GROWN_SHAPES
@@ -34,11 +35,12 @@ def make_pair(
     fit: PairFitConfig = PairFitConfig(),
     prompts: CutConfig = CutConfig(),
     threads: int = 0,
+    middle: str | None = None,
     inflate: str | None = None,
     pair: PairConfig = PairConfig(dtype="bfloat16"),
 ) -> None:
     """Train a pair on a Python standard library (tokenizer, target, distilled drafter with snapshots, prompts, card),
-    or train nothing, but inflate a pair to the costs of a real one.
+    or the middle of a stack for a pair, or train nothing, but inflate a pair to the costs of a real one.
 
     Args:
         out: Folder to write; a killed training is resumed from its last epoch
@@ -47,6 +49,7 @@ def make_pair(
         fit: How long they are trained
         prompts: The prompts that come with the pair
         threads: CPU threads; 0 leaves torch's own choice
+        middle: Train only one more model, of shape.middle, distilled from this target: a folder, or `reference`
         inflate: Grow a pair, without a change of its texts, to a target of 100m, 1b or 8b parameters; its drafter gets
             an eighth to a twelfth of them
         pair: The Llama-architecture pair to grow, and the number format to write it in
@@ -54,7 +57,7 @@ def make_pair(
     started = perf_counter()
     if inflate is not None:
         idle = {"library": library, "shape": shape, "fit": fit, "prompts": prompts, "threads": threads}
-        _refuse_idle("with --inflate", idle)
+        _refuse_idle("with --inflate", idle | {"middle": middle})
         if not pair.graphs or pair.cache_tokens:
             raise InputError("with --inflate nothing is decoded, so pair.graphs and pair.cache_tokens do nothing there")
         if inflate not in GROWN_SHAPES:
@@ -64,6 +67,7 @@ def make_pair(
         print_json({"command": "make-pair", "out": str(out), **asdict(made), "seconds": seconds})
         return
     _refuse_idle("without --inflate", {"pair": pair})
+    refuse_idle_sizes(middle, shape, fit, prompts)
     if threads:
         require_threads("threads", threads)
         torch.set_num_threads(threads)
@@ -76,7 +80,16 @@ def make_pair(
             f"{library} is too small to be split into a training part and a held-out part; give a larger one"
         )
     scratch = out / "scratch"
-    _begin(scratch, shape, fit, documents)
+    _begin(scratch, shape, fit, documents, middle)
+    lightning.seed_everything(fit.seed, verbose=False)
+    if middle is not None:
+        made = train_middle(out, scratch, middle, shape.middle, fit, documents)
+        provenance = {"distilled_from": middle, "fit": asdict(fit), **made}
+        provenance["minutes"] = round((perf_counter() - started) / 60, 1)
+        (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
+        shutil.rmtree(scratch)
+        print_json({"command": "make-pair", "out": str(out), **provenance})
+        return
     tokenizer = train_tokenizer(read, shape.vocabulary_size)
     tokens, held_out_tokens = encode_documents(tokenizer, read), encode_documents(tokenizer, held_out)
     if len(tokens) <= fit.window or len(held_out_tokens) <= WINDOW:
@@ -85,7 +98,6 @@ def make_pair(
             f"{fit.window} and {WINDOW} are cut from them; give a larger library"
         )
     rows = cut_prompts(tokenizer, documents, prompts, fit.seed)
-    lightning.seed_everything(fit.seed, verbose=False)
     target, drafter = shape.target.build(shape.vocabulary_size), shape.drafter.build(shape.vocabulary_size)
     fit_model(target, tokens, fit.target_steps, fit, scratch / "target")
     epochs = fit.drafter_steps // EPOCH_STEPS
@@ -113,10 +125,11 @@ def _refuse_idle(when: str, options: Mapping[str, object]) -> None:
         raise InputError(f"{when} the following does nothing: {', '.join(idle)}; leave all options of it out")
 
 
-def _begin(scratch: Path, shape: PairShape, fit: PairFitConfig, documents: list[Document]) -> None:
+def _begin(scratch: Path, shape: PairShape, fit: PairFitConfig, documents: list[Document], middle: str | None) -> None:
     """Make the folder that a killed run is resumed from; InputError where its run had other settings or texts."""
     texts = hashlib.sha256(json.dumps([asdict(document) for document in documents]).encode()).hexdigest()
-    identity = json.dumps({"shape": asdict(shape), "fit": {**asdict(fit), "compile": None}, "texts_sha256": texts})
+    settings = {"shape": asdict(shape), "fit": {**asdict(fit), "compile": None}, "middle": middle}
+    identity = json.dumps(settings | {"texts_sha256": texts})
     file = scratch / "identity.json"
     try:
         scratch.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,21 @@ def measure_pair(
     prompts: Sequence[PromptRow],
 ) -> PairMeasurements:
     """Read held-out tokens [n] with both models, and let the target continue prompts."""
+    bench = [row.prompt for row in prompts if row.split == "bench"]
+    chosen = bench[:: max(1, len(bench) // NUM_TEXTS)][:NUM_TEXTS]
+    return PairMeasurements(
+        *compared(target, drafter, tokens),
+        repeated_4_grams={str(each): round(_repetition(target, tokenizer, chosen, each), 3) for each in (0.6, 1.0)},
+        parameters={
+            name: sum(weights.numel() for weights in model.parameters())
+            for name, model in (("target", target), ("drafter", drafter))
+        },
+    )
+
+
+@torch.inference_mode()
+def compared(target: LlamaForCausalLM, drafter: LlamaForCausalLM, tokens: Array) -> list[float]:
+    """Both losses, greedy agreement and overlap (see `PairMeasurements`) on held-out tokens [n]."""
     count = min(MAX_WINDOWS, len(tokens) // (WINDOW + 1))
     starts = np.linspace(0, len(tokens) - WINDOW - 1, count).astype(int)
     sums = np.zeros(4)
@@ -48,16 +63,7 @@ def measure_pair(
         window = torch.from_numpy(tokens[start : start + WINDOW + 1])[None]
         rows = [model(input_ids=window[:, :-1]).logits[0].log_softmax(-1) for model in (target, drafter)]
         sums += _statistics(*rows, labels=window[0, 1:])
-    bench = [row.prompt for row in prompts if row.split == "bench"]
-    chosen = bench[:: max(1, len(bench) // NUM_TEXTS)][:NUM_TEXTS]
-    return PairMeasurements(
-        *(round(float(value), 3) for value in sums / count),
-        repeated_4_grams={str(each): round(_repetition(target, tokenizer, chosen, each), 3) for each in (0.6, 1.0)},
-        parameters={
-            name: sum(weights.numel() for weights in model.parameters())
-            for name, model in (("target", target), ("drafter", drafter))
-        },
-    )
+    return [round(float(value), 3) for value in sums / count]
 
 
 def _statistics(target: Tensor, drafter: Tensor, *, labels: Tensor) -> Array:

@@ -63,18 +63,21 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class PairShape:
-    """The two models; deep and narrow, so that a target step costs many drafter levels even at batch 1."""
+    """The models; deep and narrow, so that a target step costs many drafter levels even at batch 1."""
 
     target: ModelSize = field(default_factory=lambda: ModelSize(38, 144, 352, 2, 1))
     """The target"""
     drafter: ModelSize = field(default_factory=lambda: ModelSize(2, 128, 352, 2, 1))
     """The drafter"""
+    middle: ModelSize = field(default_factory=lambda: ModelSize(6, 192, 512, 3, 1))
+    """The model between them that `middle` asks for"""
     vocabulary_size: int = 4096
     """Tokens of the byte-level BPE"""
 
     def __post_init__(self) -> None:
         self.target.check("shape.target")
         self.drafter.check("shape.drafter")
+        self.middle.check("shape.middle")
         require_at_least("shape.vocabulary_size", self.vocabulary_size, LEAST_VOCABULARY)
 
 
@@ -85,7 +88,7 @@ class PairFitConfig:
     target_steps: int = 1800
     """Optimiser steps of the target, a multiple of 50"""
     drafter_steps: int = 1200
-    """Optimiser steps of the drafter, a multiple of 50"""
+    """Optimiser steps of the drafter, or of the middle of a stack, a multiple of 50"""
     batch_size: int = 8
     """Windows per step"""
     window: int = 256

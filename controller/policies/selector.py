@@ -2,6 +2,9 @@
 
 Every tree policy is a scorer and a way to choose how many nodes: a fixed budget (static trees, EAGLE-2's growth and
 re-rank), a least gain per level (OPT-Tree's delta), or the choice rule over a latency table.
+
+A level is what one forward of the drafter expands: some of the deepest nodes. Where a stack of drafters drafts several
+depths at once, it is the best of all nodes that were not expanded yet.
 """
 
 from dataclasses import KW_ONLY, dataclass
@@ -27,7 +30,9 @@ class Selector:
 
     `min_prob` drops the children of a node whose next-token maximum probability is below it; `path_prob` cuts a
     branch whose cumulative drafter probability is below it; `delta` ends drafting once a level adds less expected
-    accepted tokens than this; `objective` prices nodes and levels (the budget stays the upper limit).
+    accepted tokens than this; `objective` prices nodes and levels (the budget stays the upper limit). `all_depths` is
+    for trees of a stack of drafters: there `limits.max_depth` bounds the levels too, and without an objective drafting
+    ends once a node is so deep.
     """
 
     scorer: Scorer
@@ -37,11 +42,15 @@ class Selector:
     path_prob: float = 0.0
     delta: float = 0.0
     objective: Objective | None = None
+    all_depths: bool = False
     information = Information.ANYTHING
 
     @property
     def reads_history(self) -> bool:
         return self.scorer.reads_history
+
+    def __post_init__(self) -> None:
+        assert not (self.all_depths and self.delta), "the gain of a level is that of the deepest nodes"
 
     def begin(self, context: StepContext) -> "SelectorStep":
         return SelectorStep(self, context)
@@ -55,22 +64,25 @@ class SelectorStep:
         self._context = context
         self._scores: Scores | None = None
         self._kept: Array | None = None  # what `keep` said
+        self._asked: list[Array] = []  # what `frontier` said, where nodes of all depths are expanded
         self._valued: tuple[DraftTree, Array, int] | None = None  # the last tree, its `_log_values`, and its last level
 
     def frontier(self, tree: DraftTree) -> Array:
         limits, objective = self._selector.limits, self._selector.objective
-        if tree.deepest >= limits.max_depth:
+        if self._is_done(tree):
             return np.zeros((len(tree.tokens), 0), dtype=np.int64)
         log_values = self._log_values(tree)
         coverage = self._score(tree).coverage[:, :, : limits.num_children]
         nodes = self._open_nodes(tree, log_values, coverage)
-        if not nodes.shape[1] or objective is None:
-            return nodes
-        rows = np.arange(len(nodes))[:, None]
-        predicted = np.exp(log_values[rows, nodes][:, :, None] + coverage[rows, nodes])
-        if len(nodes) > 1:  # a single tree has no padding
-            predicted[nodes < 0] = 0.0
-        return nodes[:, : best_width(np.exp(log_values[:, 1:]), predicted, self._prices, tree.deepest)]
+        if nodes.shape[1] and objective is not None:
+            rows = np.arange(len(nodes))[:, None]
+            predicted = np.exp(log_values[rows, nodes][:, :, None] + coverage[rows, nodes])
+            if len(nodes) > 1:  # a single tree has no padding
+                predicted[nodes < 0] = 0.0
+            nodes = nodes[:, : best_width(np.exp(log_values[:, 1:]), predicted, self._prices, tree.deepest)]
+        if self._selector.all_depths:
+            self._asked.append(nodes)
+        return nodes
 
     def keep(self, tree: DraftTree) -> Array:
         log_values = self._log_values(tree)
@@ -103,14 +115,14 @@ class SelectorStep:
         objective.record(context.mean_temperature, float(num_committed(path).sum()), price, **size)
 
     def _open_nodes(self, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
-        """[B, F]: of each tree's nodes of the last level those that may be kept and have likely children, best first,
-        as many as may be expanded; -1 behind each tree's last."""
+        """[B, F]: of each tree's nodes of the last level, or of all that were not expanded yet, those that may be kept
+        and have likely children, best first, as many as may be expanded; -1 behind each tree's last."""
         level = tree.deepest
         # NaN compares false: under such a node nothing is drafted.
         is_open = log_values >= self._worst_kept(log_values)
-        is_open &= tree.depths == level
+        is_open &= self._unexpanded(tree) if self._selector.all_depths else tree.depths == level
         is_open &= coverage.max(axis=2, initial=-np.inf) >= LOWEST
-        is_open &= (self._context.max_depths > level)[:, None]
+        is_open &= tree.depths < self._context.max_depths[:, None]
         if level and self._selector.delta:
             for row in range(len(is_open)):
                 is_open[row] &= self._level_gain(tree, log_values[row], row, level) >= self._selector.delta
@@ -118,6 +130,21 @@ class SelectorStep:
         width = min(int(counts.max()), self._selector.limits.frontier)
         order = np.argsort(np.where(is_open, -log_values, np.inf), axis=1, kind="stable")[:, :width]
         return np.where(np.arange(width) < counts[:, None], order, -1)
+
+    def _is_done(self, tree: DraftTree) -> bool:
+        """Whether no further level may be drafted."""
+        selector = self._selector
+        if len(self._asked) >= selector.limits.max_depth:
+            return True
+        return tree.deepest >= selector.limits.max_depth and not (selector.all_depths and selector.objective)
+
+    def _unexpanded(self, tree: DraftTree) -> Array:
+        """[B, N] bool: nodes that may have children and were not asked for any."""
+        unexpanded = (tree.depths >= 0) & (tree.depths < self._selector.limits.max_depth)
+        for nodes in (tree.parents, *self._asked):
+            rows, places = np.nonzero(nodes >= 0)
+            unexpanded[rows, nodes[rows, places]] = False
+        return unexpanded
 
     def _score(self, tree: DraftTree) -> Scores:
         if self._scores is None or self._scores.tree is not tree:
@@ -134,11 +161,14 @@ class SelectorStep:
         else:
             level = tree.deepest
             # The sums of the tree before its last level; where more levels are new, there are none.
-            known = self._valued[1] if self._valued is not None and self._valued[2] >= level - 1 else None
+            is_next = not self._selector.all_depths and self._valued is not None and self._valued[2] >= level - 1
+            known = self._valued[1] if self._valued is not None and is_next else None
             edges = np.minimum(self._score(tree).accept, 0.0, dtype=np.float64)
             if self._selector.min_prob > 0:
                 edges = np.where(tree.top_log_probs < np.log(self._selector.min_prob), -np.inf, edges)
             log_values = tree.path_sums(edges, known)
+            if self._selector.all_depths:  # what was drafted ahead may lie behind the end of the text
+                log_values = np.where(tree.depths > self._context.max_depths[:, None], -np.inf, log_values)
             if self._selector.path_prob > 0:
                 log_values = np.where(tree.path_log_probs < np.log(self._selector.path_prob), -np.inf, log_values)
         self._valued = (tree, log_values, level)

@@ -55,10 +55,13 @@ class LatencyTable:
 
     def draft_costs(self, max_width: int, *, level: int, batch: int, context: int) -> Array:
         """[max_width + 1] ms of a step's drafter level, the decision to draft it included, by the number of nodes it
-        expands; level 0 expands the root. Entry 0 is 0."""
-        if level == 0:
-            return _staircase((1,), (self._at(self.root_ms, batch, context),), max_width, 0.0)
-        return _staircase(self.widths, self._at(self.draft_ms, batch, context), max_width, 0.0)
+        expands; level 0 expands the root, and what else is read with it. Entry 0 is 0."""
+        later = _staircase(self.widths, self._at(self.draft_ms, batch, context), max_width, 0.0)
+        if level:
+            return later
+        first = self._at(self.root_ms, batch, context) + later - later[min(1, max_width)]
+        first[0] = 0.0
+        return first
 
     def verify_costs(self, max_nodes: int, *, batch: int, context: int) -> Array:
         """[max_nodes + 1] ms of one target step by the number of drafted nodes; entry 0 is a plain step."""

@@ -137,6 +137,20 @@ class DraftTree:
             wider[rows, indices] = new
         return grown
 
+    def with_nodes(self, tokens: Array, parents: Array) -> Self:
+        """The trees with `tokens` [B, n] appended under `parents` [B, n], -1 behind each tree's last: nodes of the
+        tree, or earlier ones of these, which are numbered on. Their `numbers` are 0."""
+        num_nodes = self.num_nodes + (parents >= 0).sum(axis=1)
+        size = self.tokens.shape[1]
+        grown = type(self)(num_nodes, *_blank(len(tokens), max(size, int(num_nodes.max()))), self.paths)
+        grown.links[:, :size], grown.numbers[:, :size] = self.links, self.numbers
+        for place in range(tokens.shape[1]):
+            (rows,) = np.nonzero(parents[:, place] >= 0)
+            nodes, above = self.num_nodes[rows] + place, parents[rows, place]
+            grown.tokens[rows, nodes], grown.parents[rows, nodes] = tokens[rows, place], above
+            grown.depths[rows, nodes] = grown.depths[rows, above] + 1
+        return grown
+
     def subtree(self, nodes: Array) -> Self:
         """The tree of `nodes` ([B, K], ascending, root first, parent-closed, -1 behind each tree's last)."""
         trees, order = np.nonzero(nodes >= 0)

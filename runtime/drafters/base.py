@@ -12,6 +12,10 @@ from ..verification.base import DraftRows
 
 class Drafter(Protocol):
     scheme: Scheme
+    most_ahead: int
+    """Nodes per tree that one expand reads at most besides those of its frontier: 0 but for a stack of drafters"""
+    num_ahead: int
+    """How many the last one read, of the tree where they were the most"""
 
     @property
     def draft_rows(self) -> DraftRows:
@@ -23,8 +27,8 @@ class Drafter(Protocol):
         """Do ahead what the first levels of up to `frontier` nodes in each of up to `num_slots` slots would do."""
         ...
 
-    def open(self) -> Session | None:
-        """Empty all slots; the session of its model, if it has one."""
+    def open(self) -> Sequence[Session]:
+        """Empty all slots; the sessions of its models, if it has any."""
         ...
 
     def join(self, text: Array, capacity: int) -> None:
@@ -40,7 +44,8 @@ class Drafter(Protocol):
         """The trees of the first B slots with up to `width` children under each node of `frontier` ([B, F], -1 padded).
 
         Under a sampled scheme `frontier` names a node once for each child it is to get, and `width` is not used.
-        The first call of a step expands the roots; later calls expand nodes of the deepest level.
+        The first call of a step expands the roots; later calls expand nodes of the deepest level. A stack of drafters
+        may expand some of the new nodes at once, and later calls any that were not expanded.
         """
         ...
 

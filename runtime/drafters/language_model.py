@@ -29,6 +29,8 @@ class LanguageModelDrafter:
     every node, and those of a `datastore` where the sequence's expect nothing. A `memory` corrects its rows.
     """
 
+    most_ahead = num_ahead = 0
+
     def __init__(
         self,
         model: CachedModel,
@@ -54,7 +56,7 @@ class LanguageModelDrafter:
     def prepare(self, num_slots: int, frontier: int) -> None:
         self.model.prepare(num_slots, max(frontier, FEW))  # the roots' level reads what a step has committed
 
-    def open(self) -> Session:
+    def open(self) -> Sequence[Session]:
         self._session = Session(self.model)
         self.model.hidden_layers = ()
         if self._memory is not None and self.model.last_layer is not None:
@@ -62,7 +64,7 @@ class LanguageModelDrafter:
             self._memory.open()
         self._unread, self._ngrams = [], []
         self.forget_tree(0)  # of a step that has failed
-        return self._session
+        return (self._session,)
 
     def join(self, text: Array, capacity: int) -> None:
         self._session.model.join(capacity)
@@ -171,28 +173,22 @@ class LanguageModelDrafter:
         return self._memory.corrected_roots(logits)
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
-        if tree.tokens.shape[1] == 1:  # nothing was drafted, and no node has a row
-            for slot, token in enumerate(next_tokens.tolist()):
-                self._unread[slot] = np.append(self._unread[slot], token)
-                if self._drafts_ngrams:
-                    self._ngrams[slot].extend((token,))
-            self.forget_tree(len(path))
-            return
-        on_path = path >= 0
-        trees = np.arange(len(path))[:, None]
-        path_rows = np.where(on_path, self._rows.of(tree)[trees, path], -1)
-        self._session.model.commit(path_rows)
-        if self._memory is not None:
-            self._memory.commit(path_rows)
-        # Of each path, the tokens that have no row and the next one are yet to be read.
-        tokens = np.concatenate((tree.tokens[trees, path], next_tokens[:, None]), axis=1)
-        is_text = np.concatenate((on_path, np.ones_like(trees, dtype=bool)), axis=1)
-        is_unread = is_text.copy()
-        is_unread[:, :-1] &= path_rows < 0
-        for slot in range(len(path)):
-            self._unread[slot] = np.concatenate((self._unread[slot], tokens[slot][is_unread[slot]]))
+        self.follow(tree, path, list(next_tokens[:, None]))
+
+    def follow(self, tree: DraftTree, path: Array, behind: Sequence[Array]) -> None:
+        """The same where each sequence continues by one or more tokens [n] behind its path."""
+        path_rows = np.full_like(path, -1)
+        if tree.tokens.shape[1] > 1:  # else nothing was drafted, and no node has a row
+            path_rows = np.where(path >= 0, self._rows.of(tree)[np.arange(len(path))[:, None], path], -1)
+            self._session.model.commit(path_rows)
+            if self._memory is not None:
+                self._memory.commit(path_rows)
+        for slot, nodes in enumerate(path):
+            text = np.concatenate((tree.tokens[slot, nodes[nodes >= 0]], behind[slot]))
+            num_read = int((path_rows[slot] >= 0).sum())  # those behind are yet to be read
+            self._unread[slot] = np.concatenate((self._unread[slot], text[num_read:]))
             if self._drafts_ngrams:
-                self._ngrams[slot].extend(tokens[slot][is_text[slot]].tolist())
+                self._ngrams[slot].extend(text.tolist())
         self.forget_tree(len(path))
 
     def forget_tree(self, num_trees: int) -> None:

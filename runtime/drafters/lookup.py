@@ -13,6 +13,7 @@ from ...controller.contract import FIXED
 from ...controller.errors import InputError
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array, DraftTree
+from ..engines.base import Session
 from ..sampling import TokenSampler
 from ..text.tokenizer import Tokenizer
 from ..verification.base import DraftRows
@@ -27,6 +28,7 @@ class LookupDrafter:
 
     scheme = FIXED
     draft_rows: DraftRows = ()
+    most_ahead = num_ahead = 0
 
     def __init__(self, datastore: Datastore | None = None):
         self._datastore = datastore
@@ -35,8 +37,9 @@ class LookupDrafter:
     def prepare(self, num_slots: int, frontier: int) -> None:
         pass  # there is nothing to capture
 
-    def open(self) -> None:
+    def open(self) -> Sequence[Session]:
         self._texts = []
+        return ()
 
     def join(self, text: Array, capacity: int) -> None:
         self._texts.append(NgramModel(text.tolist(), self._datastore))

@@ -17,11 +17,17 @@ class LoadedModels(NamedTuple):
     source: LoadedModel | DraftHead
     tokenizer: Tokenizer
     end_tokens: frozenset[int]
+    smaller: LoadedModel | None = None  # what drafts for the drafter, in a stack
 
 
 def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     """InputError in one sentence where a model cannot be loaded or decoded as a tree, where the tokenizers differ, and
-    where the drafter is a head, unless `heads` are allowed."""
+    where the drafter is a head or a stack, unless `heads` are allowed."""
+    if len(config.drafters) > 1 and not heads:
+        raise InputError(
+            f"drafter {config.drafter!r} is a stack, which drafts in `generate` and `serve` only; give one of its "
+            "models"
+        )
     if config.engine_name == LLAMACPP:
         from .llamacpp.pair import load_models
     else:

@@ -71,11 +71,12 @@ def draft(
     sampler: TokenSampler,
     ngrams: Ngrams | None = None,
 ) -> Children:
-    """What a `scheme` of the walk proposes by the drafter's `logits` [B, F, V] for tokens at text positions [B].
+    """What a `scheme` of the walk proposes by the drafter's `logits` [B, F, V] for tokens at text positions [B], or at
+    one for each row, [B, F].
 
     What the n-grams expect is found while a device still computes the logits, and sent together with the positions.
     """
-    places = positions[:, None] if scheme is COUPLED and not sampler.is_greedy else None
+    places = positions.reshape(len(positions), -1) if scheme is COUPLED and not sampler.is_greedy else None
     tokens = None if ngrams is None else ngrams.expected(width + 1)
     places_there, tokens_there = sent_together(places, tokens, device=logits.device)
     scores = sampler.warp(logits)

@@ -22,6 +22,7 @@ from treewright.collect.measure.bench.report import (
     worst_decile,
 )
 from treewright.collect.measure.bench.settings import BenchConfig
+from treewright.collect.measure.bench.stacking import ALONE, NOTHING_AHEAD, stack_rows
 from treewright.collect.measure.bench.transformers_loops import (
     GRID as ASSISTED_GRID,
 )
@@ -124,6 +125,26 @@ def test_policies_with_a_memory_and_without_are_compared_on_the_same_texts(capsy
     assert report["rows"][0]["steps_saved"] == pytest.approx(on / off, abs=2e-3)
     assert off != on
     assert report["learned_step_shares"]["off"].keys() == report["learned_step_shares"]["on"].keys()
+
+
+def test_stacks_and_each_drafter_alone_are_compared_on_the_same_texts(capsys):
+    pair = replace(tiny.pair(0.03), smaller=tiny.llama(noise=0.05))
+    jobs = [Job([3, 1, 4, 1, 5, seed], 8, Sampling(0.8, seed=seed), "code") for seed in range(2)]
+    of_ngrams = stack_rows(replace(pair, smaller=None), [plans.TABLE], plans.selector(), (3,), jobs)["rows"]
+    of_models = stack_rows(pair, [plans.TABLE] * 2, plans.selector(), (2, 3), jobs)["rows"]
+    families = ("choice, fused", "learned")
+    own = (ALONE, NOTHING_AHEAD, "3 ahead")
+    assert [(row["policy"], row["drafters"]) for row in of_ngrams] == [
+        *((family, name) for family in families for name in own),
+        ("chain of 4", "n-grams alone"),
+    ]
+    assert [row["drafters"] for row in of_models[:5]] == [
+        ALONE, f"{ALONE}, the smaller", NOTHING_AHEAD, "2 ahead", "3 ahead",
+    ]  # fmt: skip
+    for row in (*of_ngrams, *of_models):
+        assert row["texts"] == 2 and row["texts_unlike_plain"] == 0
+        assert row["block_efficiency"] > 1 or row["drafters"] == "n-grams alone"
+        assert ("priced_over_alone" in row) == (row["drafters"] not in (ALONE, "n-grams alone"))
 
 
 def test_bench_refuses_verifiers_that_nothing_has_tuned():

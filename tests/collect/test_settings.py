@@ -97,6 +97,8 @@ def test_no_setting_is_left_out_here(kind):
         ({"verifiers": True, "tune_prompts": 0}, "tune_prompts is 0; use at least 1"),
         ({"verifiers": True, "concurrency": (2,)}, "verifiers has no part in measure.concurrency"),
         ({"memory": True, "concurrency": (2,)}, "measure.memory has a round of its own"),
+        ({"ahead": (4,), "memory": True}, "measure.ahead has a round of its own"),
+        ({"ahead": (4, 0)}, "measure.ahead is between 1 and 64, got 0"),
         ({"concurrency_rounds": 3}, "measure.concurrency, which is not given"),
     ],
     ids=str,

@@ -224,3 +224,48 @@ def test_nothing_is_drafted_deeper_than_the_text_may_still_grow():
 def test_an_impossible_limit_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name):
         TreeLimits(**{name: value})
+
+
+def test_a_stacks_levels_are_the_best_unexpanded_nodes_of_all_depths_each_once():
+    for tree, edges in some_trees():
+        limits = TreeLimits(max_depth=5, frontier=2, budget=50)
+        step = Selector(TableScorer(edges), limits, all_depths=True).begin(context())
+        leaves = sorted({*range(1, int(tree.num_nodes[0]))} - {*tree.parents[0].tolist()})
+        best = sorted(leaves, key=lambda node: -node_probs(tree, edges)[node])
+        asked = [step.frontier(tree)[0].tolist() for _ in range(limits.max_depth + 1)]
+        assert [node for level in asked for node in level] == best[: 2 * limits.max_depth]
+
+
+@pytest.mark.parametrize("is_priced", [False, True])
+def test_a_stack_drafts_on_beside_its_deepest_node_where_the_choice_rule_prices_it(is_priced):
+    generator = np.random.default_rng(3)
+    tree = random_tree(generator, levels=3)
+    edges = np.full(tree.tokens.shape[1], -0.3)
+    objective = Objective(TABLE, theta=0.001) if is_priced else None
+    selector = Selector(TableScorer(edges), TreeLimits(max_depth=3), objective=objective, all_depths=True)
+    nodes = selector.begin(context()).frontier(tree)
+    assert bool(nodes.size) == is_priced
+    assert (tree.depths[0, nodes[0]] < 3).all()
+
+
+def test_what_a_stack_has_drafted_behind_the_end_of_a_text_is_not_verified():
+    tree = random_tree(np.random.default_rng(3), levels=3)
+    edges = np.full(tree.tokens.shape[1], -0.3)
+    kept = Selector(TableScorer(edges), TreeLimits(), all_depths=True).begin(context(remaining=3)).keep(tree)
+    assert tree.depths[0, kept[0]].max() == 2
+
+
+def test_nodes_without_numbers_are_appended_to_each_tree_behind_its_own():
+    generator = np.random.default_rng(4)
+    tree = random_tree(generator, batch=2, levels=2, cut=-1)
+    sizes = tree.num_nodes
+    parents = np.array([[0, sizes[0], 1], [1, -1, -1]])
+    grown = tree.with_nodes(np.array([[7, 8, 9], [5, 0, 0]]), parents)
+    assert grown.num_nodes.tolist() == [sizes[0] + 3, sizes[1] + 1]
+    for row, added in enumerate(([(7, 0), (8, int(sizes[0])), (9, 1)], [(5, 1)])):
+        own = slice(int(sizes[row]))
+        assert (grown.links[row, own] == tree.links[row, own]).all()
+        assert (grown.numbers[row, own] == tree.numbers[row, own]).all()
+        for node, (token, above) in enumerate(added, start=int(sizes[row])):
+            assert (grown.tokens[row, node], grown.parents[row, node]) == (token, above)
+            assert grown.depths[row, node] == grown.depths[row, above] + 1

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 
+import plans
 import pytest
 import tiny
 import torch
@@ -12,12 +13,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from treewright.controller.errors import InputError
 from treewright.controller.pricing.latency_cache import cache_path
-from treewright.runtime.build import plain_decoder
+from treewright.controller.pricing.stacks import stacked_table
+from treewright.runtime.build import build_decoder, plain_decoder
 from treewright.runtime.engines.transformers.loading import load_tokenizer
 from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.pair_config import REFERENCE, reference_folder
+from treewright.runtime.prices import prices, stored_prices
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.speculation import SpeculationConfig
 
 
 def words(ids: Iterable[int] = range(tiny.VOCABULARY_SIZE), **special):
@@ -65,6 +69,51 @@ def test_added_tokens_without_rows_are_never_generated(tmp_path):
         plain_decoder(pair).generate([Request(pair.encode("w1 [PAD]"), 4, Sampling())])
     with pytest.raises(InputError, match="holds the token id -1; ids begin with 0"):
         plain_decoder(pair).generate([Request([1, -1], 4, Sampling())])
+
+
+def stack_at(folder, **sizes):
+    """The configuration of a target below which two drafters are stacked."""
+    save(folder / "target", words())
+    for seed, name in enumerate(("small", "middle"), start=1):
+        save(folder / name, words(), sizes.get(name, tiny.VOCABULARY_SIZE), seed=seed)
+    return PairConfig(str(folder / "target"), f"[{folder / 'small'}, {folder / 'middle'}]", threads=1)
+
+
+def test_a_stack_of_two_models_drafts_and_is_priced_by_the_tables_of_both(tmp_path):
+    pair = load_pair(stack_at(tmp_path), heads=True)
+    request = Request([1, 2, 3], 12, Sampling(0.8, seed=4))
+    (plain,), _ = plain_decoder(pair).generate([request])
+    decoder = build_decoder(pair, SpeculationConfig(dynamic=(4, 2, 8), ahead=3, guard=False))
+    (stream,), stats = decoder.generate([request])
+    assert stream.token_ids == plain.token_ids
+    assert stats.num_kept > 0
+    assert pair.below is not None
+    alone = [load_pair(PairConfig(str(tmp_path / "target"), str(tmp_path / name))) for name in ("middle", "small")]
+    assert [pair.latency_key, pair.below.latency_key] == [each.latency_key for each in alone]
+    replace(plans.TABLE, key=pair.latency_key).save(cache_path(pair.latency_key))
+    assert stored_prices(pair, 3) is None
+    with pytest.raises(InputError, match=r"for each of the drafters \[.*once with each as pair.drafter"):
+        prices(pair, 3)
+    replace(plans.TABLE, key=pair.below.latency_key).save(cache_path(pair.below.latency_key))
+    assert prices(pair, 3).root_ms == stacked_table(plans.TABLE, plans.TABLE, 3).root_ms
+
+
+def test_a_stack_is_refused_where_it_cannot_draft(tmp_path):
+    config = stack_at(tmp_path)
+    with pytest.raises(InputError, match="is a stack, which drafts in `generate` and `serve` only"):
+        load_pair(config)
+    pair = load_pair(config, heads=True)
+    with pytest.raises(InputError, match=r"drafts nothing without speculation\.ahead"):
+        build_decoder(pair, SpeculationConfig(dynamic=(2, 2, 2)))
+    with pytest.raises(InputError, match=r"nothing asks speculation\.datastore"):
+        build_decoder(pair, SpeculationConfig(dynamic=(2, 2, 2), ahead=2, datastore=(tmp_path / "notes.txt",)))
+    for names, complaint in (("[a, b, c]", "names 3 drafters"), ("[a,]", "names 2 drafters")):
+        with pytest.raises(InputError, match=complaint):
+            PairConfig(drafter=names)
+    with pytest.raises(InputError, match=r"is a stack, which pair\.engine transformers alone runs"):
+        PairConfig("a.gguf", "[b.gguf, c.gguf]")
+    with pytest.raises(InputError, match="rows for 30 tokens, but target"):
+        load_pair(stack_at(tmp_path / "other", small=30), heads=True)
 
 
 def test_a_drafter_that_lacks_rows_for_what_the_target_generates_is_refused(tmp_path):

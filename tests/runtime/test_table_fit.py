@@ -87,7 +87,7 @@ def test_a_table_fits_while_its_parts_are_wrong_by_similar_factors_below_two(dra
 
 def test_each_part_of_a_step_is_held_against_its_own_price():
     assert ratios_of(text(2, drafting_ms=6.0, verifying_ms=18.0))[1] == PartRatios(2.0, 1.5)
-    first_only = ratios_of(text(2, drafting_ms=3.0, verifying_ms=8.0, widths=(3,), num_nodes=8))
+    first_only = ratios_of(text(2, drafting_ms=3.0, verifying_ms=8.0, widths=(1,), num_nodes=8))
     assert first_only[1] == PartRatios(3.0, 0.5)
     assert ratios_of(text(2, start=2100, drafting_ms=6.0, verifying_ms=24.0))[1] == FITS
 

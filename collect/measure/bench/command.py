@@ -36,6 +36,7 @@ from .remembering import REMEMBERING, memory_report
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
 from .settings import BenchConfig
 from .shaped import shapes_report
+from .stacking import stack_report
 from .verification_cost import print_costs, verification_costs
 
 # Texts whose steps are accounted for.
@@ -58,7 +59,7 @@ def bench(
         measure: What is measured
         profile: What the latency table spans that the policies go by
     """
-    untuned = measure.concurrency or measure.memory or measure.shapes
+    untuned = measure.concurrency or measure.memory or measure.shapes or measure.ahead
     num_tuning = 0 if untuned else max(measure.tune_prompts, measure.assisted_prompts)
     tuning = load_prompts(PromptConfig(source, "tune", num_tuning)) if num_tuning else []
     tune = tuning[: measure.tune_prompts]
@@ -73,7 +74,7 @@ def bench(
             f"measure.concurrency is of numbers up to the largest batch profiled, {max(profile.batches)}; got "
             f"{list(measure.concurrency)}, so add them to profile.batches"
         )
-    models = load_pair(pair)
+    models = load_pair(pair, heads=bool(measure.ahead))
     checkpoint = read_selector(selector, tokenizer_sha256=models.tokenizer_sha256)
     for prompts, most_tokens in ((tuning, max(measure.tune_tokens, WARM_UP_TOKENS)), (held_out, measure.most_tokens)):
         for prompt in prompts:  # all are held against the context before hours of measuring
@@ -88,6 +89,10 @@ def bench(
         return
     if measure.inside_generate:
         print_json(_inside_generate(models, selector, tuning[: measure.assisted_prompts], held_out, measure))
+        return
+    if measure.ahead:
+        tables = [table] if models.below is None else [table, new_table(models.below, profile)]
+        print_json(stack_report(models, tables, checkpoint, held_out, measure))
         return
     if measure.memory:
         print_json(_with_and_without_memory(models, checkpoint, table, held_out, measure))

@@ -60,14 +60,14 @@ class Policy:
 
 def plain_policy(pair: Pair, table: LatencyTable) -> Policy:
     """Plain decoding in our loop, which all ratios are to."""
-    return Policy("plain", "-", "", _runner(plain_decoder(pair), table))
+    return Policy("plain", "-", "", runner(plain_decoder(pair), table))
 
 
 def planned_policy(pair: Pair, plan: PolicyPlan, table: LatencyTable, memory: MemoryConfig | None = None) -> Policy:
     """The plan with a decoder of its own and no running state yet."""
     decoder = tree_decoder(pair, ALL_SCHEMES[plan.scheme], plan.build(), verifier=plan.verifier, memory=memory)
     walks = plan.verifier == WALK.name
-    return Policy(plan.family, plan.scheme, plan.text, _runner(decoder, table, is_priced=walks), same_text=walks)
+    return Policy(plan.family, plan.scheme, plan.text, runner(decoder, table, is_priced=walks), same_text=walks)
 
 
 def as_trained(plan: PolicyPlan) -> PolicyPlan:
@@ -86,8 +86,9 @@ def guarded(plan: PolicyPlan, table: LatencyTable) -> PolicyPlan:
     return replace(plan, family=f"{plan.family}, guarded", build=lambda: Guard(plan.build(), table))
 
 
-def _runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) -> Callable[[Job], Run]:
-    """`is_priced` where the table covers the whole step; it does not cover verifiers other than the walk."""
+def runner(decoder: Decoder, table: LatencyTable, *, is_priced: bool = True) -> Callable[[Job], Run]:
+    """What does a job with the decoder. `is_priced` where the table covers the whole step: not under verifiers other
+    than the walk."""
 
     def run(job: Job) -> Run:
         requests = [job.request]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ....controller.errors import InputError, named
 from ....controller.plans.setting import temperature_key
-from ....controller.ranges import require_at_least
+from ....controller.ranges import require_at_least, require_between
+from ....controller.trees.limits import LARGEST
 from ....runtime.sampling import Sampling
 from ...text import check_temperatures
 from .measure import WARM_UP_TOKENS
@@ -50,6 +51,9 @@ class BenchConfig:
     memory: bool = False
     """Instead of all that, run EAGLE-2's trees, the choice rule and the learned trees with the selector's memory of the
     drafter's errors and without"""
+    ahead: tuple[int, ...] = ()
+    """Instead of all that, run the choice rule and the learned trees above a stage that guesses so many tokens ahead,
+    the text's n-grams or the smaller drafter of a stack, beside each drafter alone"""
     seed: int = 10_000
     """Seed of the first prompt's text"""
 
@@ -88,6 +92,13 @@ class BenchConfig:
             raise InputError(
                 "measure.memory has a round of its own; leave concurrency, verifiers and inside_generate out"
             )
+        if self.ahead and (self.concurrency or self.verifiers or self.inside_generate or self.memory or self.shapes):
+            raise InputError(
+                "measure.ahead has a round of its own; leave concurrency, verifiers, inside_generate, memory and "
+                "shapes out"
+            )
+        for size in self.ahead:
+            require_between("measure.ahead", size, 1, LARGEST.max_depth)
         if not self.concurrency and self.concurrency_rounds != type(self).concurrency_rounds:
             raise InputError("measure.concurrency_rounds is of measure.concurrency, which is not given; give both")
 

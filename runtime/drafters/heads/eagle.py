@@ -34,6 +34,7 @@ class EagleDrafter:
     """
 
     draft_rows: DraftRows = ()
+    most_ahead = num_ahead = 0
 
     def __init__(self, head: EagleHead, target: Target, scheme: Scheme):
         self.scheme = scheme
@@ -52,9 +53,9 @@ class EagleDrafter:
     def prepare(self, num_slots: int, frontier: int) -> None:
         pass  # graphs of one layer are captured in no time
 
-    def open(self) -> Session:
+    def open(self) -> Sequence[Session]:
         self._tokens, self._features = [], []
-        return Session(self.model)
+        return (Session(self.model),)
 
     def join(self, text: Array, capacity: int) -> None:
         self.model.join(capacity)

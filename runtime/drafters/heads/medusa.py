@@ -17,6 +17,7 @@ from ....controller.contract import Scheme
 from ....controller.errors import InputError
 from ....controller.trees.children import Children
 from ....controller.trees.tree import Array, DraftTree
+from ...engines.base import Session
 from ...engines.transformers.model import TransformersModel
 from ...sampling import TokenSampler
 from ...schemes.ranked import draft
@@ -41,6 +42,7 @@ class MedusaDrafter:
     """
 
     draft_rows: DraftRows = ()
+    most_ahead = num_ahead = 0
 
     def __init__(self, heads: nn.ModuleList, target: Target, scheme: Scheme):
         self.scheme = scheme
@@ -54,8 +56,9 @@ class MedusaDrafter:
     def prepare(self, num_slots: int, frontier: int) -> None:
         pass  # there is nothing to capture
 
-    def open(self) -> None:
+    def open(self) -> Sequence[Session]:
         self._root_positions, self._num_read, self._last = [], [], []
+        return ()
 
     def join(self, text: Array, capacity: int) -> None:
         self._root_positions.append(len(text) - 1)

@@ -29,30 +29,36 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     """InputError as `loading` says."""
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device {config.device!r} is asked for, but this machine has no CUDA; use device=cpu")
-    target_name, drafter_name = resolved(config.target, "target"), resolved(config.drafter, "drafter")
+    target_name = resolved(config.target, "target")
+    drafter_names = [resolved(name, "drafter") for name in config.drafters]
+    drafter_name = drafter_names[-1]
     kind = head_kind(drafter_name)
-    if kind is not None and not heads:
+    is_stack = len(drafter_names) > 1
+    if kind is not None and (is_stack or not heads):
         raise no_model(config.drafter, kind)
     tokenizer = load_tokenizer(target_name)
     if kind is None:
-        require_same_tokens(config, tokenizer.get_vocab(), load_tokenizer(drafter_name).get_vocab())
+        for name in drafter_names:
+            require_same_tokens(config, tokenizer.get_vocab(), load_tokenizer(name).get_vocab())
     target = _open(target_name, config)
     # Ids may have holes, and added ones may lie beyond a model's rows; rows beyond the last id only pad a model.
     target.vocabulary_size = min(max(tokenizer.get_vocab().values()) + 1, num_rows(target.model))
-    if kind is None:
-        source = _open(drafter_name, config)
-        if num_rows(source.model) < target.vocabulary_size:
-            raise InputError(
-                f"drafter {config.drafter!r} has rows for {num_rows(source.model)} tokens, but target "
-                f"{config.target!r} generates {target.vocabulary_size} different ones; choose a drafter that knows all "
-                "of them"
-            )
-        source.vocabulary_size = target.vocabulary_size
-    else:
-        source = load_head(drafter_name, target)
-    size_caches([each for each in (target, source) if isinstance(each, StaticModel)], config.cache_tokens)
+    source = _open_drafter(drafter_name, config, target) if kind is None else load_head(drafter_name, target)
+    smaller = _open_drafter(drafter_names[0], config, target) if is_stack else None
+    size_caches([each for each in (target, source, smaller) if isinstance(each, StaticModel)], config.cache_tokens)
     ends = end_tokens(config.target, target.model, tokenizer)
-    return LoadedModels(target, source, TransformersTokenizer(tokenizer), ends)
+    return LoadedModels(target, source, TransformersTokenizer(tokenizer), ends, smaller)
+
+
+def _open_drafter(name: str, config: PairConfig, target: TransformersModel) -> TransformersModel:
+    drafter = _open(name, config)
+    if num_rows(drafter.model) < target.vocabulary_size:
+        raise InputError(
+            f"drafter {config.drafter!r} has rows for {num_rows(drafter.model)} tokens, but target {config.target!r} "
+            f"generates {target.vocabulary_size} different ones; choose a drafter that knows all of them"
+        )
+    drafter.vocabulary_size = target.vocabulary_size
+    return drafter
 
 
 def _open(name: str, config: PairConfig) -> TransformersModel:
