@@ -11,6 +11,7 @@ from treewright.collect.measure.bench.settings import BenchConfig
 from treewright.collect.measure.profile import ProfileConfig
 from treewright.collect.record import TextConfig
 from treewright.controller.errors import InputError
+from treewright.controller.trees.limits import LARGEST
 from treewright.runtime.exactness.command import ToyConfig
 
 EDGES = {  # class: field, what it takes, what it refuses
@@ -43,6 +44,8 @@ EDGES = {  # class: field, what it takes, what it refuses
         "bench_prompts": ([2], [1]),
         "concurrency": ([(), (1,), (4, 2)], [(0,), (2, 2)]),
         "concurrency_rounds": ([5], [0, 3]),  # three rounds of nothing
+        "ahead": ([(), (1, LARGEST.max_depth)], [(0,), (LARGEST.max_depth + 1,)]),
+        "top_p": ([1e-6, 1.0], [0.0, 1.1, nan]),
         "seed": ([0], [-1, 2**64]),
     },
     PairFitConfig: {
@@ -57,6 +60,7 @@ EDGES = {  # class: field, what it takes, what it refuses
         "vocabulary_size": ([257], [256, 0]),
         "target": ([ModelSize(1, 1, 1, 4, 2)], [ModelSize(*sizes) for sizes in ((0, 1, 1, 1, 1), (1, 1, 1, 3, 2))]),
         "drafter": ([ModelSize(1, 1, 1, 1, 1)], [ModelSize(*sizes) for sizes in ((1, 0, 1, 1, 1), (1, 1, 1, 1, 0))]),
+        "middle": ([ModelSize(1, 1, 1, 1, 1)], [ModelSize(*sizes) for sizes in ((1, 1, 0, 1, 1), (1, 1, 1, 0, 1))]),
     },
     CutConfig: {"tune": ([1], [0]), "bench": ([1], [0]), "num_tokens": ([1], [0])},
     MemoryFitConfig: {"texts": ([3], [2, 0])},
