@@ -25,8 +25,8 @@ def load_models(config: PairConfig, *, heads: bool) -> LoadedModels:
     where the drafter is a head or a stack, unless `heads` are allowed."""
     if len(config.drafters) > 1 and not heads:
         raise InputError(
-            f"drafter {config.drafter!r} is a stack, which drafts in `generate` and `serve` only; give one of its "
-            "models"
+            f"drafter {config.drafter!r} is a stack, which drafts in `generate`, `serve` and `bench --measure.ahead` "
+            "only; give one of its models"
         )
     if config.engine_name == LLAMACPP:
         from .llamacpp.pair import load_models

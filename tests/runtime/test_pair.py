@@ -100,7 +100,9 @@ def test_a_stack_of_two_models_drafts_and_is_priced_by_the_tables_of_both(tmp_pa
 
 def test_a_stack_is_refused_where_it_cannot_draft(tmp_path):
     config = stack_at(tmp_path)
-    with pytest.raises(InputError, match="is a stack, which drafts in `generate` and `serve` only"):
+    with pytest.raises(
+        InputError, match=r"is a stack, which drafts in `generate`, `serve` and `bench --measure\.ahead` only"
+    ):
         load_pair(config)
     pair = load_pair(config, heads=True)
     with pytest.raises(InputError, match=r"drafts nothing without speculation\.ahead"):
