@@ -134,7 +134,8 @@ def test_without_one_of_its_parts_the_texts_are_others(toys, stock, monkeypatch,
     assert sum(text == of_stock for text, of_stock in zip(texts, stock, strict=True)) <= 1
 
 
-def test_log_probabilities_are_those_of_plain_decoding(toys):
+@pytest.mark.parametrize("mode", ["raw_logprobs", "processed_logprobs", "processed_logits"])
+def test_log_probabilities_are_those_of_plain_decoding(toys, mode):
     from vllm import SamplingParams
 
     def run(llm):
@@ -145,9 +146,9 @@ def test_log_probabilities_are_those_of_plain_decoding(toys):
     def rows(found):
         return [[(token, one.rank, one.logprob) for token, one in row.items()] for row in found]
 
-    with engine(toys["target"], worker_cls=WORKER) as llm:
+    with engine(toys["target"], worker_cls=WORKER, logprobs_mode=mode) as llm:
         expected = run(llm)
-    with engine(**trees("draft_model", toys["target"], toys["draft_model"])) as llm:
+    with engine(**trees("draft_model", toys["target"], toys["draft_model"]), logprobs_mode=mode) as llm:
         found = run(llm)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.outputs[0].token_ids == theirs.outputs[0].token_ids
