@@ -1,41 +1,31 @@
 """The `bench` command: tune every policy on one set of prompts, measure them all on another."""
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
-import transformers
-
-from ....controller.checkpoint import Checkpoint, ShapesCheckpoint
 from ....controller.console import print_json
 from ....controller.contract import RANKED_SCHEMES
 from ....controller.errors import InputError
 from ....controller.plans.sampled_grids import verifier_grids
 from ....controller.plans.setting import Setting, temperature_key
 from ....controller.policies.learned import LEARNED
-from ....controller.pricing.latency import LatencyTable
 from ....runtime.memory import carried_memory
-from ....runtime.pair import Pair, PairConfig, load_pair
+from ....runtime.pair import PairConfig, load_pair
 from ....runtime.sampling import Sampling
 from ....runtime.selectors import read_selector, read_shapes
-from ...prompts.prompt import Prompt, prompt_request
+from ...prompts.prompt import prompt_request
 from ...prompts.sources import PromptConfig, load_prompts
 from ..profile import ProfileConfig
 from ..table_cache import new_table
 from .accounting import shares_sentence, step_shares
-from .concurrency import concurrency_rows, print_concurrency, served_ways
 from .finalists import finalists
-from .guests import inside_generate
 from .jobs import bench_jobs, conditions
 from .measure import WARM_UP_TOKENS, repeated_four_grams, run_interleaved, tuned
 from .peers import peer_policies
 from .policies import as_trained, guarded, plain_policy, planned_policy
-from .remembering import REMEMBERING, memory_report
 from .report import fit_sentence, known, over_others, print_policies, summarise, table_fit
+from .rounds import guest_in_generate, learned_shapes, side_by_side, with_and_without_memory
 from .settings import BenchConfig
-from .shaped import shapes_report
 from .stacking import stack_report
 from .verification_cost import print_costs, verification_costs
 
@@ -85,20 +75,20 @@ def bench(
     # Measured anew: prices differ from process to process, by more than policies do.
     table = new_table(models, profile)
     if measure.concurrency:
-        print_json(_side_by_side(models, checkpoint, table, held_out, measure))
+        print_json(side_by_side(models, checkpoint, table, held_out, measure))
         return
     if measure.inside_generate:
-        print_json(_inside_generate(models, selector, tuning[: measure.assisted_prompts], held_out, measure))
+        print_json(guest_in_generate(models, selector, tuning[: measure.assisted_prompts], held_out, measure))
         return
     if measure.ahead:
         tables = [table] if models.below is None else [table, new_table(models.below, profile)]
         print_json(stack_report(models, tables, checkpoint, held_out, measure))
         return
     if measure.memory:
-        print_json(_with_and_without_memory(models, checkpoint, table, held_out, measure))
+        print_json(with_and_without_memory(models, checkpoint, table, held_out, measure))
         return
     if shapes is not None:
-        print_json(_learned_shapes(models, checkpoint, shapes, table, held_out, measure))
+        print_json(learned_shapes(models, checkpoint, shapes, table, held_out, measure))
         return
     reports = {}
     for temperature in measure.temperatures:
@@ -142,83 +132,3 @@ def bench(
         print_costs(costs)
         report["verification"] = [cost.as_json() for cost in costs]
     print_json(report)
-
-
-def _side_by_side(
-    pair: Pair, checkpoint: Checkpoint, table: LatencyTable, prompts: list[Prompt], measure: BenchConfig
-) -> dict[str, Any]:
-    """The report of many texts at a time."""
-    reports = {}
-    for temperature in measure.temperatures:
-        grids = finalists(checkpoint, table, [Setting(checkpoint.config.scheme, temperature)])
-        learned = grids[LEARNED, checkpoint.config.scheme][0]
-        ways = served_ways(pair, learned, table, carried_memory(pair, checkpoint))
-        jobs = bench_jobs(pair, prompts, measure, temperature)
-        rounds = [concurrency_rows(ways, jobs, number, measure.concurrency_rounds) for number in measure.concurrency]
-        rows = [row for of_number in rounds for row in of_number]
-        print_concurrency(temperature, rows, jobs[0].max_tokens)
-        reports[temperature_key(temperature)] = [known(row) for row in rows]
-    return {"command": "bench", **conditions(pair), "batch": list(measure.concurrency), "temperatures": reports}
-
-
-def _with_and_without_memory(
-    pair: Pair, checkpoint: Checkpoint, table: LatencyTable, prompts: list[Prompt], measure: BenchConfig
-) -> dict[str, Any]:
-    """The report of policies with the selector's memory and without."""
-    memory = carried_memory(pair, checkpoint)
-    if memory is None:
-        raise InputError(
-            "measure.memory needs a selector that carries a memory, and an engine that can keep it; run `treewright "
-            "fit-memory` for one"
-        )
-    reports = {}
-    for temperature in measure.temperatures:
-        setting = Setting(checkpoint.config.scheme, temperature)
-        grids = finalists(checkpoint, table, [setting])
-        plans = [grids[family, setting.scheme][0] for family in REMEMBERING]
-        jobs = bench_jobs(pair, prompts, measure, temperature)
-        reports[temperature_key(temperature)] = memory_report(pair, plans, table, memory, jobs)
-    return {
-        "command": "bench",
-        **conditions(pair),
-        "prompts": len(prompts),
-        "memory": asdict(memory),
-        "temperatures": reports,
-    }
-
-
-def _learned_shapes(
-    pair: Pair,
-    checkpoint: Checkpoint,
-    shapes: ShapesCheckpoint,
-    table: LatencyTable,
-    prompts: list[Prompt],
-    measure: BenchConfig,
-) -> dict[str, Any]:
-    """The report of sampled trees whose shapes are chosen or fixed."""
-    reports = {}
-    for temperature in measure.temperatures:
-        setting = Setting(checkpoint.config.scheme, temperature)
-        walk = finalists(checkpoint, table, [setting])[LEARNED, setting.scheme][0]
-        jobs = bench_jobs(pair, prompts, measure, temperature)
-        reports[temperature_key(temperature)] = shapes_report(pair, walk, shapes, table, jobs)
-    return {"command": "bench", **conditions(pair), "prompts": len(prompts), "temperatures": reports}
-
-
-def _inside_generate(
-    pair: Pair, selector: Path, tuning: list[Prompt], prompts: list[Prompt], measure: BenchConfig
-) -> dict[str, Any]:
-    """The report of the guest in transformers' `generate`."""
-    reports = {}
-    for temperature in measure.temperatures:
-        jobs = [job._replace(max_tokens=measure.tune_tokens) for job in bench_jobs(pair, tuning, measure, temperature)]
-        report = inside_generate(pair, selector, jobs, bench_jobs(pair, prompts, measure, temperature))
-        reports[temperature_key(temperature)] = report
-    return {
-        "command": "bench",
-        **conditions(pair),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "prompts": len(prompts),
-        "temperatures": reports,
-    }
