@@ -16,8 +16,8 @@ from ..schemes.ranked import draft
 from ..schemes.sampled import append_draws
 from .memory import ErrorMemory
 from .ngrams.datastore import Datastore
-from .ngrams.model import NgramModel
 from .ngrams.proposals import NodeNgrams
+from .ngrams.slots import SlotNgrams
 from .tree_rows import TreeRows
 
 
@@ -45,9 +45,7 @@ class LanguageModelDrafter:
         self.model = model
         self._memory = memory
         self.scheme = scheme
-        self._drafts_ngrams = ngrams
-        self._datastore = datastore
-        self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
+        self._ngrams = SlotNgrams(datastore) if ngrams else None
         self._unread: list[Array] = []
         self._rows = TreeRows(0)
         self._roots_read: Tensor | None = None  # [B, 1, V] logits of this step's roots, read before the first expand
@@ -62,23 +60,25 @@ class LanguageModelDrafter:
         if self._memory is not None and self.model.last_layer is not None:
             self.model.hidden_layers = (self.model.last_layer,)
             self._memory.open()
-        self._unread, self._ngrams = [], []
+        self._unread = []
+        if self._ngrams is not None:
+            self._ngrams.open()
         self.forget_tree(0)  # of a step that has failed
         return (self._session,)
 
     def join(self, text: Array, capacity: int) -> None:
         self._session.model.join(capacity)
         self._unread.append(text)
-        if self._drafts_ngrams:
-            self._ngrams.append(NgramModel(text.tolist(), self._datastore))
+        if self._ngrams is not None:
+            self._ngrams.join(text)
         if self._memory is not None:
             self._memory.join()
 
     def keep(self, slots: Sequence[int]) -> None:
         self._session.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
-        if self._drafts_ngrams:
-            self._ngrams = [self._ngrams[slot] for slot in slots]
+        if self._ngrams is not None:
+            self._ngrams.keep(slots)
         if self._memory is not None:
             self._memory.keep(slots)
 
@@ -123,7 +123,9 @@ class LanguageModelDrafter:
         root_positions = self.model.lengths[: len(nodes)] - 1  # the root has been read by now
         if entries is None:
             positions = root_positions + tree.deepest + 1
-            ngrams = NodeNgrams(self._ngrams[: len(frontier)], tree, frontier) if self._ngrams else None
+            ngrams = None
+            if self._ngrams is not None:
+                ngrams = NodeNgrams(self._ngrams.models[: len(frontier)], tree, frontier)
             return tree.extend(frontier, draft(self.scheme, logits, positions, width, sampler, ngrams))
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         log_probs = sampler.log_probs(logits)[rows, to_device(entries, logits.device)]
@@ -187,8 +189,8 @@ class LanguageModelDrafter:
             text = np.concatenate((tree.tokens[slot, nodes[nodes >= 0]], behind[slot]))
             num_read = int((path_rows[slot] >= 0).sum())  # those behind are yet to be read
             self._unread[slot] = np.concatenate((self._unread[slot], text[num_read:]))
-            if self._drafts_ngrams:
-                self._ngrams[slot].extend(text.tolist())
+            if self._ngrams is not None:
+                self._ngrams.extend(slot, text.tolist())
         self.forget_tree(len(path))
 
     def forget_tree(self, num_trees: int) -> None:

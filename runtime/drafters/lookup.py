@@ -18,8 +18,8 @@ from ..sampling import TokenSampler
 from ..text.tokenizer import Tokenizer
 from ..verification.base import DraftRows
 from .ngrams.datastore import Datastore
-from .ngrams.model import NgramModel
 from .ngrams.proposals import path_to
+from .ngrams.slots import SlotNgrams
 
 
 class LookupDrafter:
@@ -31,21 +31,20 @@ class LookupDrafter:
     most_ahead = num_ahead = 0
 
     def __init__(self, datastore: Datastore | None = None):
-        self._datastore = datastore
-        self._texts: list[NgramModel] = []
+        self._texts = SlotNgrams(datastore)
 
     def prepare(self, num_slots: int, frontier: int) -> None:
         pass  # there is nothing to capture
 
     def open(self) -> Sequence[Session]:
-        self._texts = []
+        self._texts.open()
         return ()
 
     def join(self, text: Array, capacity: int) -> None:
-        self._texts.append(NgramModel(text.tolist(), self._datastore))
+        self._texts.join(text)
 
     def keep(self, slots: Sequence[int]) -> None:
-        self._texts = [self._texts[slot] for slot in slots]
+        self._texts.keep(slots)
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
         shape = (*frontier.shape, width)
@@ -54,7 +53,7 @@ class LookupDrafter:
         for row, nodes in enumerate(frontier.tolist()):
             of_tree = tree.tokens[row].tolist(), tree.parents[row].tolist()
             for entry, node in enumerate(nodes):
-                contexts = self._texts[row].contexts(path_to(node, *of_tree))
+                contexts = self._texts.models[row].contexts(path_to(node, *of_tree))
                 found = contexts.forecast(width)
                 tokens[row, entry, : len(found.tokens)] = found.tokens
                 log_probs[row, entry, : len(found.tokens)] = found.log_probs
@@ -64,7 +63,7 @@ class LookupDrafter:
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         for row, (nodes, token) in enumerate(zip(path, next_tokens.tolist(), strict=True)):
-            self._texts[row].extend([*tree.tokens[row, nodes[nodes >= 0]].tolist(), token])
+            self._texts.extend(row, [*tree.tokens[row, nodes[nodes >= 0]].tolist(), token])
 
 
 def read_datastore(files: Sequence[Path], tokenizer: Tokenizer) -> Datastore | None:

@@ -16,6 +16,7 @@ from treewright.controller.trees.limits import TreeLimits
 from treewright.controller.trees.tree import DraftTree
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.drafters.ngrams.datastore import Datastore
+from treewright.runtime.drafters.ngrams.slots import SlotNgrams
 from treewright.runtime.drafters.stacks.model import ModelStage
 from treewright.runtime.drafters.stacks.ngrams import NgramStage
 from treewright.runtime.drafters.stacks.stacked import StackedDrafter
@@ -30,10 +31,11 @@ def model_stage(scheme):
     return ModelStage(LanguageModelDrafter(tiny.llama(noise=0.05), scheme), 3)
 
 
+DATASTORE = Datastore.of([list(range(tiny.VOCABULARY_SIZE)) * 3])
 STAGES = {
-    "ngrams": lambda scheme: NgramStage(4, 1e-4),
-    "datastore": lambda scheme: NgramStage(4, 1e-4, Datastore.of([list(range(tiny.VOCABULARY_SIZE)) * 3])),
-    "model": model_stage,
+    "ngrams": lambda scheme, texts: NgramStage(4, 1e-4, texts),
+    "datastore": lambda scheme, texts: NgramStage(4, 1e-4, texts),
+    "model": lambda scheme, texts: model_stage(scheme),
 }
 POLICIES = {
     "confidence": lambda: replace(eagle2(LIMITS), all_depths=True),
@@ -42,8 +44,10 @@ POLICIES = {
 
 
 def stacked(stage, selector, scheme=COUPLED, noise=0.02):
-    limits = selector.limits
-    return StackedDrafter(tiny.llama(noise=noise), scheme, stage, limits.max_depth, ngrams=limits.ngrams)
+    """Above the stage of this name."""
+    texts = SlotNgrams(DATASTORE if stage == "datastore" else None)
+    model, below, limits = tiny.llama(noise=noise), STAGES[stage](scheme, texts), selector.limits
+    return StackedDrafter(model, scheme, below, limits.max_depth, texts=texts, drafts_ngrams=limits.ngrams)
 
 
 def records_of(decoder, requests):
@@ -61,7 +65,7 @@ def test_every_stack_generates_the_plain_text(settings, batch, policy, scheme, s
     requests = tiny.requests(batch, **settings)
     plain, _ = tiny.decoder(tiny.llama()).generate(requests)
     selector = POLICIES[policy]()
-    decoder = tiny.decoder(tiny.llama(), stacked(STAGES[stage](scheme), selector, scheme), selector)
+    decoder = tiny.decoder(tiny.llama(), stacked(stage, selector, scheme), selector)
     streams, stats = decoder.generate(requests)
     assert [text.token_ids for text in streams] == [text.token_ids for text in plain]
     assert stats.num_accepted > 0
@@ -75,7 +79,7 @@ def test_a_stack_drafts_the_drafters_own_chain_in_fewer_forwards(settings, stage
     limits = TreeLimits(max_depth=5, width=1, frontier=1, budget=5)
     alone, _ = records_of(tiny.decoder(tiny.llama(), tiny.llama(noise=0.05), eagle2(limits), scheme), requests)
     selector = replace(eagle2(limits), all_depths=True)
-    drafter = stacked(STAGES[stage](scheme), selector, scheme, noise=0.05)
+    drafter = stacked(stage, selector, scheme, noise=0.05)
     records, _ = records_of(tiny.decoder(tiny.llama(), drafter, selector), requests)
     for record, other in zip(records, alone, strict=True):
         assert record.kept.tokens.tolist() == other.kept.tokens.tolist()
@@ -88,7 +92,8 @@ def test_a_stack_drafts_the_drafters_own_chain_in_fewer_forwards(settings, stage
 def test_what_the_text_did_before_is_read_in_one_forward():
     """Behind 7, 8 came 5, 6, 4: all of it is read with the root."""
     model = tiny.llama()
-    drafter = StackedDrafter(model, FIXED, NgramStage(3, 1e-4), max_depth=4, ngrams=True)
+    texts = SlotNgrams()
+    drafter = StackedDrafter(model, FIXED, NgramStage(3, 1e-4, texts), max_depth=4, texts=texts, drafts_ngrams=True)
     drafter.open()
     drafter.join(np.array([7, 8, 5, 6, 4, 7, 8]), 100)
     sampler = TokenSampler([Sampling(0.8)], tiny.VOCABULARY_SIZE, model.device)
@@ -112,9 +117,9 @@ def test_what_the_text_did_before_is_read_in_one_forward():
 
 def test_guesses_end_where_they_are_unlikely_at_the_depth_allowed_and_where_nothing_is_known():
     def num_guessed(text, least=1e-4, deepest=9):
-        stage = NgramStage(6, least)
-        stage.open()
-        stage.join(np.array(text), 100)
+        texts = SlotNgrams()
+        stage = NgramStage(6, least, texts)
+        texts.join(np.array(text))
         roots = DraftTree.from_roots(np.array(text[-1:]))
         sampler = TokenSampler([Sampling(0.8)], tiny.VOCABULARY_SIZE, tiny.llama().device)
         return int(stage.guess(roots, np.array([[0]]), np.array([deepest]), sampler).num_nodes.item()) - 1
@@ -147,12 +152,13 @@ def test_long_prompts_are_read_ahead_of_the_guesses_and_texts_may_join_and_end(s
     target = tiny.llama(positions=512)
     plain, _ = tiny.decoder(target).generate(requests)
     selector = replace(eagle2(LIMITS), all_depths=True)
+    texts = SlotNgrams()
     guesses = {
-        "ngrams": lambda: NgramStage(3, 1e-4),
+        "ngrams": lambda: NgramStage(3, 1e-4, texts),
         "model": lambda: ModelStage(LanguageModelDrafter(tiny.llama(noise=0.05, positions=512), COUPLED), 3),
     }[stage]()
     model = tiny.llama(noise=0.02, positions=512)
-    drafter = StackedDrafter(model, COUPLED, guesses, LIMITS.max_depth, ngrams=True)
+    drafter = StackedDrafter(model, COUPLED, guesses, LIMITS.max_depth, texts=texts, drafts_ngrams=True)
     decoder = tiny.decoder(target, drafter, selector)
     streams = decoder.open_streams(requests)
     records = [*decoder.steps(requests, streams, max_batch=2)]
@@ -175,7 +181,9 @@ def test_nothing_is_guessed_beyond_the_last_position_of_the_drafter(monkeypatch)
         return forward(tokens, places, *arguments, **options)
 
     monkeypatch.setattr(model, "forward", watched)
-    drafter = StackedDrafter(model, COUPLED, NgramStage(6, 1e-6), LIMITS.max_depth, ngrams=True)
+    texts = SlotNgrams()
+    stage = NgramStage(6, 1e-6, texts)
+    drafter = StackedDrafter(model, COUPLED, stage, LIMITS.max_depth, texts=texts, drafts_ngrams=True)
     streams, _ = tiny.decoder(target, drafter, selector).generate(requests)
     assert streams[0].token_ids == plain[0].token_ids
     assert max(positions) < 32

@@ -9,6 +9,7 @@ from ...pair import Pair
 from ...speculation import SpeculationConfig
 from ..language_model import LanguageModelDrafter
 from ..ngrams.datastore import Datastore
+from ..ngrams.slots import SlotNgrams
 from .model import ModelStage
 from .ngrams import NgramStage
 from .stacked import StackedDrafter
@@ -25,12 +26,13 @@ def stacked_drafter(
 ) -> StackedDrafter:
     """The pair's drafter above its smaller one, or where it has none, above the text's n-grams and a datastore; at most
     `ahead` nodes are guessed at once."""
+    texts = SlotNgrams(datastore) if limits.ngrams or pair.smaller is None else None
     if pair.smaller is not None:
         stage = ModelStage(LanguageModelDrafter(pair.smaller, scheme), ahead)
     else:
-        stage = NgramStage(ahead, LEAST_PROB if table is None else least_prob(table), datastore)
-    own = datastore if limits.ngrams else None
-    return StackedDrafter(pair.drafter, scheme, stage, limits.max_depth, ngrams=limits.ngrams, datastore=own)
+        assert texts is not None
+        stage = NgramStage(ahead, LEAST_PROB if table is None else least_prob(table), texts)
+    return StackedDrafter(pair.drafter, scheme, stage, limits.max_depth, texts=texts, drafts_ngrams=limits.ngrams)
 
 
 def check_stack(pair: Pair, config: SpeculationConfig) -> None:

@@ -13,33 +13,31 @@ import numpy as np
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import Session
 from ...sampling import TokenSampler
-from ..ngrams.datastore import Datastore
-from ..ngrams.model import NgramModel
 from ..ngrams.proposals import path_to
+from ..ngrams.slots import SlotNgrams
 
 
 class NgramStage:
-    """A `Stage` (see `base`). Guesses of less than `least` probability are not made: each costs the drafter a row."""
+    """A `Stage` (see `base`) by the n-grams of `texts`, which the drafter above keeps up to date. Guesses of less than
+    `least` probability are not made: each costs the drafter a row."""
 
-    def __init__(self, most: int, least: float, datastore: Datastore | None = None):
+    def __init__(self, most: int, least: float, texts: SlotNgrams):
         assert most >= 0 and least > 0
         self.most = most
         self._least = log(least)
-        self._datastore = datastore
-        self._texts: list[NgramModel] = []
+        self._texts = texts
 
     def prepare(self, num_slots: int) -> None:
         pass  # there is nothing to capture
 
     def open(self) -> Sequence[Session]:
-        self._texts = []
         return ()
 
     def join(self, text: Array, capacity: int) -> None:
-        self._texts.append(NgramModel(text.tolist(), self._datastore))
+        pass  # `texts` does
 
     def keep(self, slots: Sequence[int]) -> None:
-        self._texts = [self._texts[slot] for slot in slots]
+        pass
 
     def guess(self, tree: DraftTree, frontier: Array, deepest: Array, sampler: TokenSampler) -> DraftTree:
         guesses = [self._guesses(tree, row, frontier[row], int(deepest[row])) for row in range(len(frontier))]
@@ -61,7 +59,7 @@ class NgramStage:
             heappush(waiting, (-float(tree.path_noisy_log_probs[row, node]), node, path_to(node, tokens, parents)))
         while waiting and len(found) < self.most:
             surprise, node, path = heappop(waiting)
-            forecast = self._texts[row].contexts(path).forecast(1)
+            forecast = self._texts.models[row].contexts(path).forecast(1)
             if len(path) >= deepest or not forecast.tokens or surprise - forecast.log_probs[0] > -self._least:
                 continue
             heappush(waiting, (surprise - forecast.log_probs[0], num_nodes + len(found), [*path, forecast.tokens[0]]))
@@ -69,5 +67,4 @@ class NgramStage:
         return found
 
     def follow(self, texts: Sequence[Array]) -> None:
-        for known, text in zip(self._texts, texts, strict=False):
-            known.extend(text.tolist())
+        pass

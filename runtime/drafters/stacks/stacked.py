@@ -18,9 +18,8 @@ from ...processing import processed
 from ...sampling import TokenSampler
 from ...schemes.ranked import draft
 from ...verification.base import DraftRows
-from ..ngrams.datastore import Datastore
-from ..ngrams.model import NgramModel
 from ..ngrams.proposals import NodeNgrams
+from ..ngrams.slots import SlotNgrams
 from .base import Stage
 from .rows import StepRows
 
@@ -29,7 +28,8 @@ class StackedDrafter:
     """A `Drafter` (see `base`) for trees of up to `max_depth` levels, under a scheme of the walk.
 
     Committed tokens that the model has not read are in `_unread`, the root last. The first expand of a step reads them
-    with the guesses, as rows of the tree, of which the commit keeps what has become text.
+    with the guesses, as rows of the tree, of which the commit keeps what has become text. The n-grams of the `texts`
+    draft one more child of every node where it `drafts_ngrams`, and may guess in the stage, too.
     """
 
     draft_rows: DraftRows = ()
@@ -41,19 +41,18 @@ class StackedDrafter:
         stage: Stage,
         max_depth: int,
         *,
-        ngrams: bool = False,
-        datastore: Datastore | None = None,
+        texts: SlotNgrams | None = None,
+        drafts_ngrams: bool = False,
     ):
-        assert not scheme.sampled and (ngrams or datastore is None)
+        assert not scheme.sampled and (texts is not None or not drafts_ngrams)
         self.model = model
         self.scheme = scheme
         self.most_ahead = stage.most
         self.num_ahead = 0
         self._stage = stage
         self._max_depth = max_depth
-        self._drafts_ngrams = ngrams
-        self._datastore = datastore
-        self._ngrams: list[NgramModel] = []  # of each text up to its root, where they draft
+        self._texts = texts
+        self._drafts_ngrams = drafts_ngrams
         self._unread: list[Array] = []
         self._rows: StepRows | None = None  # of this step, once it has expanded something
 
@@ -64,21 +63,23 @@ class StackedDrafter:
     def open(self) -> Sequence[Session]:
         self._session = Session(self.model)
         self.model.hidden_layers = ()
-        self._unread, self._ngrams, self._rows = [], [], None
+        self._unread, self._rows = [], None
+        if self._texts is not None:
+            self._texts.open()
         return (self._session, *self._stage.open())
 
     def join(self, text: Array, capacity: int) -> None:
         self._session.model.join(capacity)
         self._unread.append(text)
-        if self._drafts_ngrams:
-            self._ngrams.append(NgramModel(text.tolist(), self._datastore))
+        if self._texts is not None:
+            self._texts.join(text)
         self._stage.join(text, capacity)
 
     def keep(self, slots: Sequence[int]) -> None:
         self._session.model.keep(slots)
         self._unread = [self._unread[slot] for slot in slots]
-        if self._drafts_ngrams:
-            self._ngrams = [self._ngrams[slot] for slot in slots]
+        if self._texts is not None:
+            self._texts.keep(slots)
         self._stage.keep(slots)
 
     def expand(self, tree: DraftTree, frontier: Array, width: int, sampler: TokenSampler) -> DraftTree:
@@ -98,7 +99,9 @@ class StackedDrafter:
         nodes = np.concatenate((frontier, _added(tree, guessed)), axis=1)
         self.num_ahead = nodes.shape[1] - frontier.shape[1]
         logits = processed(sampler.processors, guessed, nodes, rows.read(guessed, nodes), of_target=False)
-        ngrams = NodeNgrams(self._ngrams[: len(nodes)], guessed, nodes) if self._ngrams else None
+        ngrams = None
+        if self._drafts_ngrams and self._texts is not None:
+            ngrams = NodeNgrams(self._texts.models[: len(nodes)], guessed, nodes)
         places = positions[:, None] + _taken(guessed.depths, nodes) + 1
         children = draft(self.scheme, logits, places, width, sampler, ngrams)
         grown, became = _grown(tree, guessed, frontier, nodes[:, frontier.shape[1] :], children)
@@ -128,8 +131,8 @@ class StackedDrafter:
             texts.append(text)
             before = self._unread[slot][:0] if drafting[slot] else self._unread[slot]
             self._unread[slot] = np.concatenate((before, text[num_read[slot] :]))
-            if self._drafts_ngrams:
-                self._ngrams[slot].extend(text.tolist())
+            if self._texts is not None:
+                self._texts.extend(slot, text.tolist())
         self._stage.follow(texts)
         self._rows = None
 
