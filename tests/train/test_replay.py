@@ -15,7 +15,7 @@ from treewright.train.fit.fitted import with_baselines
 from treewright.train.replay.oracle import oracle_ms
 from treewright.train.replay.recording import read_recordings
 from treewright.train.replay.replay import ReplayStats, replay
-from treewright.train.replay.tuning import compare_tuned, gain, tune
+from treewright.train.replay.tuning import LEAST_TEXTS, compare_tuned, gain, tune
 
 # As bushy as the grown trees can be, so that no policy asks for what was not recorded.
 EVERYTHING = EnvelopeConfig(texts=4, max_depth=4, frontier=100)
@@ -80,7 +80,7 @@ def test_a_policy_takes_the_same_steps_as_live_where_errors_are_remembered(remem
 
 def test_the_oracle_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(folder):
     recordings = {scheme: texts[:1] for scheme, texts in read_recordings(folder).items()}
-    tuned = tune(plans.selector(), plans.TABLE, recordings)
+    tuned = tune(plans.selector(), plans.TABLE, recordings, least_texts=1)
     rows = compare_tuned(with_baselines(plans.selector(), tuned=tuned), plans.TABLE, recordings)
     for scheme, texts in recordings.items():
         fastest = sum(oracle_ms(text, plans.TABLE) for text in texts)
@@ -91,6 +91,15 @@ def test_the_oracle_is_no_slower_than_any_policy_and_tuning_keeps_the_fastest(fo
             assert min(priced) >= fastest - 1e-9
             assert tuned.at(Setting(scheme, TEMPERATURE), family)[0] == grid[int(np.argmin(priced))].settings
     assert {row.policy for row in rows} == {key[0] for key in plans.grids()} | {"oracle"}
+
+
+def test_settings_are_not_ranked_by_a_few_texts_and_a_warning_says_so(folder, caplog):
+    recordings = {"coupled": read_recordings(folder)["coupled"][:1] * (LEAST_TEXTS - 1)}
+    tuned = tune(plans.selector(), plans.TABLE, recordings)
+    for (family, scheme), grid in plans.grids(TEMPERATURE).items():
+        if scheme == "coupled":
+            assert tuned.at(Setting(scheme, TEMPERATURE), family) == [plan.settings for plan in grid]
+    assert "7 texts of at least 8, so every policy keeps the first of its settings" in caplog.text
 
 
 def test_texts_of_a_temperature_that_nothing_was_tuned_for_are_left_out_with_a_warning(folder, caplog):

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # Texts of a temperature that a grid is tried on; half as many rank neighbouring settings by chance.
 MOST_TEXTS = 32
+# Of fewer texts, the fastest settings are those of one text: a chain for a text that refused, and twice theta.
+LEAST_TEXTS = 8
 
 
 class Trial(NamedTuple):
@@ -62,12 +64,29 @@ class ReplayRow:
         )
 
 
-def tune(selector: SelectorBundle, table: LatencyTable, recordings: Mapping[str, Sequence[Recording]]) -> TunedSettings:
-    """Every policy's settings, best first; recordings by scheme, of validation documents."""
+def tune(
+    selector: SelectorBundle,
+    table: LatencyTable,
+    recordings: Mapping[str, Sequence[Recording]],
+    *,
+    least_texts: int = LEAST_TEXTS,
+) -> TunedSettings:
+    """Every policy's settings, best first; recordings by scheme, of validation documents. In the order of their grids
+    where a setting has not the `least_texts` to rank them by."""
     ranked: dict[Setting, dict[str, list[PolicySettings]]] = {}
     for setting, texts in by_setting(recordings, selector.config.scheme).items():
         best_first = ranked.setdefault(setting, {})
         families = policy_families(selector, table, setting)
+        if len(texts) < least_texts:
+            log.warning(
+                "%s: too few envelopes in validation documents to tune by, %d texts of at least %d, so every policy "
+                "keeps the first of its settings; collect more with --envelopes.texts",
+                temperature_title(setting.temperature),
+                len(texts),
+                least_texts,
+            )
+            best_first |= {family.name: list(family.grid) for family in families}
+            continue
         for family in track(families, f"tune: {setting.scheme}, {temperature_title(setting.temperature)}"):
             trials = _try([family.plan(settings) for settings in family.grid], texts[:MOST_TEXTS], table)
             trials.sort(key=lambda trial: -trial.total.tokens_per_ms)
