@@ -105,6 +105,17 @@ def test_the_gap_to_the_oracle_and_the_gain_are_those_of_the_sums(studied, selec
         assert row.gap_closed == pytest.approx((best_ms - learned_ms) / (best_ms - ideal_ms))
 
 
+def test_a_learned_policy_that_is_slower_than_another_is_named_in_a_warning(selector, recordings, caplog):
+    idle = {"learned": [{"theta_scale": 100.0}]}  # drafts at hardly any step
+    settings = selector.tuned.ranked
+    slower = TunedSettings({setting: families | idle for setting, families in settings.items()})
+    for each in study(with_baselines(selector, tuned=slower), TABLE, recordings).temperatures:
+        is_named = f"T = {each.temperature:g}: over {each.num_texts} held-out texts the learned policy" in caplog.text
+        assert is_named == (each.num_texts > 1)
+        assert each.gain.high < 1
+    assert "of EAGLE-2 (coupled) by replay; collect more texts" in caplog.text
+
+
 def test_groups_of_tokens_add_up_to_all_of_them(studied):
     for row in studied.temperatures:
         for name in ("by_domain", "by_entropy", "by_levels"):

@@ -1,5 +1,6 @@
 """The comparison of the report, by replay on held-out recordings: gains in total and by group, predicted lengths."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,7 @@ import numpy as np
 
 from ...controller.checkpoint import SelectorBundle
 from ...controller.intervals import Interval, ratio_interval
-from ...controller.plans.setting import Setting, rounded
+from ...controller.plans.setting import Setting, rounded, temperature_title
 from ...controller.policies.learned import LEARNED
 from ...controller.pricing.latency import LatencyTable
 from ...controller.trees.tree import Array
@@ -21,6 +22,8 @@ from .recording import Recording
 from .replay import ReplayStats
 from .steps import Run, replay_steps
 from .tuning import gain, tuned_plans
+
+log = logging.getLogger(__name__)
 
 # Texts replayed per temperature, so that the report takes less time than the training.
 MOST_TEXTS = 30
@@ -98,12 +101,25 @@ def study(selector: SelectorBundle, table: LatencyTable, recordings: Mapping[str
         ]
         if any(run.plan.family == LEARNED for run in runs):
             found.temperatures.append(_of_temperature(temperature, runs, table))
+            _warn_of_loss(found.temperatures[-1])
             found.machines.extend(machine_gains(selector, table, temperature, runs))
             found.budgets.extend(budget_curves(selector, table, temperature, by_scheme[selector.config.scheme]))
             for run in runs:
                 if run.plan.family == OPT_TREE:
                     found.deltas.extend(delta_rows(selector, table, temperature, run))
     return found
+
+
+def _warn_of_loss(studied: TemperatureStudy) -> None:
+    """Where the learned policy is slower than another, beyond the interval; one text has none."""
+    if studied.num_texts > 1 and studied.gain.high < 1:
+        log.warning(
+            "%s: over %d held-out texts the learned policy is at %.2f [%.2f, %.2f] of %s by replay; collect more texts",
+            temperature_title(studied.temperature),
+            studied.num_texts,
+            *studied.gain,
+            studied.best_baseline,
+        )
 
 
 def _by_temperature(recordings: Mapping[str, Sequence[Recording]]) -> dict[float, dict[str, list[Recording]]]:
