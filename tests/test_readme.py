@@ -10,7 +10,7 @@ import pytest
 import treewright
 from treewright import cli
 from treewright.runtime.pair_config import reference_folder
-from treewright.runtime.serve.protocol import CompletionRequest
+from treewright.runtime.serve.completion_protocol import CompletionRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
