@@ -6,11 +6,12 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 from pydantic_core import PydanticCustomError
 
 from .fields import Fields, not_supported
-from .protocol import MAX_TOKENS, DecodingFields, NumTop, Usage, Whole
+from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Usage
 
 MAX_MESSAGES = 1024
 MAX_CHARACTERS = 4 << 20  # of one part
 
+MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS), AS_WHOLE]
 Content = Annotated[str, Field(max_length=MAX_CHARACTERS)]  # measuring it also refuses half a surrogate pair
 
 
@@ -54,8 +55,8 @@ class ChatRequest(DecodingFields):
     """
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
-    max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
-    max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
     logprobs: bool = False
     top_logprobs: NumTop | None = None
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 
-from .protocol import MAX_TOKENS, DecodingFields, NumTop, Text, Usage, Whole
+from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Text, Usage
 
 MAX_PROMPTS = 64
 
@@ -49,7 +49,7 @@ class CompletionRequest(DecodingFields):
     """
 
     prompt: Prompts
-    max_tokens: Whole = Field(16, ge=0, le=MAX_TOKENS)
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS), AS_WHOLE] = 16
     echo: bool = False
     logprobs: NumTop | None = None
 

@@ -17,12 +17,14 @@ def _as_whole(number: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
+AS_WHOLE = BeforeValidator(_as_whole)  # stands behind the range, which the schema else would not show
+
+
 def _as_stops(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-Whole = Annotated[int, BeforeValidator(_as_whole, json_schema_input_type=int)]
-NumTop = Annotated[Whole, Field(ge=0, le=MAX_TOP)]
+NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), AS_WHOLE]
 Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
 StopText = Annotated[Text, Field(max_length=256)]
 StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
@@ -40,10 +42,10 @@ class DecodingFields(BodyFields):
     model: str
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
-    top_k: Whole = Field(0, ge=-1)  # ours: 0 or -1 keeps every token
-    n: Whole = Field(1, ge=1, le=MAX_CHOICES)
+    top_k: Annotated[int, Field(ge=-1), AS_WHOLE] = 0  # ours: 0 or -1 keeps every token
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), AS_WHOLE] = 1
     stop: Stops = Field([])
-    seed: Annotated[Whole, Field(ge=-1, lt=2**63)] = -1  # -1 takes a random one
+    seed: Annotated[int, Field(ge=-1, lt=2**63), AS_WHOLE] = -1  # -1 takes a random one
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False  # ours: continue past the end-of-text token
