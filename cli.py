@@ -17,7 +17,7 @@ COMMANDS = {
     "train": ("learn a selector from traces and write a checkpoint folder", "train.command"),
     "train-shapes": ("learn to choose the shapes of sampled trees", "train.shapes.command"),
     "fit-memory": ("fit a memory of the drafter's errors to recorded texts, for a selector", "collect.fit_memory"),
-    "serve": ("answer OpenAI completions with drafter, selector and verifier", "runtime.serve.command"),
+    "serve": ("answer OpenAI completions and chats with drafter, selector and verifier", "runtime.serve.command"),
     "generate": ("continue one prompt and print it", "runtime.generate"),
     "bench": ("compare policies in one interleaved run", "collect.measure.bench.command"),
     "make-pair": ("train a reference pair on the standard library, or inflate one", "collect.make_pair.command"),

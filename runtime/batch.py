@@ -98,7 +98,7 @@ class Batch:
         self._clock = Clock()
         record = self._decode(slots.context, clock)
         slots.advance(record.verdict.next_tokens, record.verdict.accepted_lengths)
-        slots.keep([sink.remaining > 0 for sink in slots.sinks], num_read=int(self._is_reading))
+        slots.drop_ended(num_read=int(self._is_reading))
         return record
 
     def _part(self, error: Exception) -> None:
@@ -145,14 +145,16 @@ class Batch:
         if not self._is_reading:
             self._slots.join(entry, self._loop.num_rows)
             self._is_reading = True
+        together = 0 if entry.reads_prompt_first else together
         to_read = max(0, target.num_unread(slot) - together)
-        if to_read:
-            target.read(slot, min(to_read, budget))
+        self._slots.read(entry, min(to_read, budget))
+        num_left = target.num_unread(slot)
         if to_read <= budget:
             self._slots.begin(entry)
             self._joining.popleft()
             self._is_reading = False
-        return to_read + min(target.num_unread(slot), together)
+            self._slots.drop_ended(num_read=0)
+        return to_read + min(num_left, together)
 
     def _decode(self, context: StepContext, clock: Clock) -> StepRecord:
         target, verifier, drafter, selector, _ = self._loop
@@ -175,8 +177,8 @@ class Batch:
                 is_whole = verifier.terms is WALK or (kept.num_nodes == drafted.num_nodes).all()
                 assert is_whole, "a sampled token is never dropped"
             clock.charge("controller", "keep")
-        rows = target.score(kept)
-        rows = processed(self._slots.sampler.processors, kept, None, rows, of_target=True)
+        scored = target.score(kept)
+        rows = processed(self._slots.sampler.processors, kept, None, scored, of_target=True)
         clock.charge("target")
         reads_history = selector is not None and selector.reads_history
         verdict = verifier.verify(
@@ -193,7 +195,7 @@ class Batch:
                 self._slots.history.record(kept, rows, verdict, self._slots.sampler)
             if self._loop.reads_agreement:
                 self._slots.agreement.record(rows, draft_rows, verdict, self._slots.sampler)
-        num_emitted = emit(self._slots.sinks, kept, verdict.path, verdict.next_tokens)
+        num_emitted = emit(self._slots.sinks, kept, scored, verdict)
         clock.charge("commit")
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
 

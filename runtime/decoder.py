@@ -8,6 +8,7 @@ from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
 from .batch import Batch
 from .drafters.base import Drafter
+from .log_probs import TextLogProbs
 from .loop import Loop, Observer
 from .request import Request, check_request
 from .sink import TokenSink
@@ -81,7 +82,14 @@ class Decoder:
             stop=stops.strings,
             prompt_ids=request.prompt_ids,
             silent=self._special.values(),
+            log_probs=self._log_probs(request),
         )
+
+    def _log_probs(self, request: Request) -> TextLogProbs | None:
+        if request.log_probs is None:
+            return None
+        prompt_ids = request.prompt_ids if request.prompt_log_probs else ()
+        return TextLogProbs(request.log_probs, self._loop.target.model.vocabulary_size, prompt_ids)
 
     def steps(
         self, requests: Sequence[Request], sinks: Sequence[TokenSink], max_batch: int | None = None

@@ -11,7 +11,7 @@ from .sampling import Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to continue, of at least one token."""
+    """One prompt to continue, of at least one token. With `max_tokens` 0 it is only read."""
 
     prompt_ids: Sequence[int]
     max_tokens: int
@@ -19,11 +19,18 @@ class Request:
     stop: tuple[str, ...] = ()
     ignore_end: bool = False  # continue past the end-of-text token
     processor: RowProcessor | None = None  # of the logits, before they are warped and tokens drawn
+    log_probs: int | None = None
+    """Report the log-probability of each token, and of so many of the likeliest in its place; None for neither"""
+    prompt_log_probs: bool = False  # those of the prompt's tokens, too
+
+
+class ContextError(InputError):
+    """The prompt and the tokens asked for do not fit the target's context."""
 
 
 def check_request(request: Request, context_length: int, vocabulary_size: int) -> None:
-    """InputError for an empty prompt, for one with a token that the models have no row for, or for one that does not
-    fit the context with the tokens asked for."""
+    """InputError for an empty prompt or one with a token that the models have no row for; ContextError for one that
+    does not fit the context with the tokens asked for."""
     if len(request.prompt_ids) == 0:
         raise InputError("the prompt is empty; give at least one token")
     if min(request.prompt_ids) < 0:
@@ -35,7 +42,7 @@ def check_request(request: Request, context_length: int, vocabulary_size: int) -
         )
     require_whole("max_tokens", request.max_tokens)
     if len(request.prompt_ids) + request.max_tokens > context_length:
-        raise InputError(
+        raise ContextError(
             f"the prompt has {len(request.prompt_ids)} tokens and {request.max_tokens} more are asked for, but the "
             f"target's context holds {context_length}; shorten the prompt or lower max_tokens"
         )

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from ..controller.trees.tree import Array, DraftTree
+from .log_probs import TextLogProbs
+from .machine.transfer import to_device
+from .verification.base import Verdict
 
 
 class TokenSink(Protocol):
@@ -15,6 +19,8 @@ class TokenSink(Protocol):
     """All tokens taken: one list, which grows"""
     error: Exception | None
     """Why the request failed, if it did"""
+    log_probs: TextLogProbs | None
+    """Takes those of the tokens, where they are asked for"""
 
     @property
     def remaining(self) -> int:
@@ -30,17 +36,32 @@ class TokenSink(Protocol):
         ...
 
 
-def emit(sinks: Sequence[TokenSink], tree: DraftTree, path: Array, next_tokens: Array) -> Array:
-    """Append each accepted path and next token to its sink; [B] tokens taken.
+def emit(sinks: Sequence[TokenSink], tree: DraftTree, rows: Tensor, verdict: Verdict) -> Array:
+    """Append each accepted path and next token to its sink, with their log-probabilities by the target's logits `rows`
+    [B, N, V] where it takes them; [B] tokens taken.
 
     A sink that raises ends its own request alone.
     """
     counts = np.zeros(len(sinks), dtype=np.int64)
-    lengths = (path >= 0).sum(axis=1).tolist()
-    accepted = tree.tokens[np.arange(len(path))[:, None], path].tolist()
-    for row, (sink, length, next_token) in enumerate(zip(sinks, lengths, next_tokens.tolist(), strict=True)):
+    lengths, next_tokens = verdict.accepted_lengths.tolist(), verdict.next_tokens.tolist()
+    accepted = tree.tokens[np.arange(len(sinks))[:, None], verdict.path].tolist()
+    emitted = [[*accepted[row][:length], next_tokens[row]] for row, length in enumerate(lengths)]
+    log_probs = [
+        [] if sink.log_probs is None else sink.log_probs.judge(_rows_above(slot, rows, verdict), tokens)
+        for slot, (sink, tokens) in enumerate(zip(sinks, emitted, strict=True))
+    ]
+    for row, (sink, tokens) in enumerate(zip(sinks, emitted, strict=True)):
         try:
-            counts[row] = sink.append([*accepted[row][:length], next_token])
+            counts[row] = sink.append(tokens)
         except Exception as error:
             sink.fail(error)
+        if sink.log_probs is not None:
+            sink.log_probs.of_text += log_probs[row][: counts[row]]
     return counts
+
+
+def _rows_above(slot: int, rows: Tensor, verdict: Verdict) -> Tensor:
+    """[A + 1, V]: those that the accepted tokens of one tree and the next token were chosen by."""
+    path = verdict.path[slot]
+    nodes = np.concatenate((np.zeros(1, dtype=np.int64), path[path >= 0]))
+    return rows[slot].index_select(0, to_device(nodes, rows.device))

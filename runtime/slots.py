@@ -27,6 +27,12 @@ class Entry(NamedTuple):
     sink: TokenSink
     is_alone: bool = False  # to be the only one of its batch
 
+    @property
+    def reads_prompt_first(self) -> bool:
+        """Whether all of its prompt is read before its first tree is scored."""
+        log_probs = self.sink.log_probs
+        return self.sink.remaining == 0 or (log_probs is not None and log_probs.waits_for_prompt)
+
     def capacity(self, num_rows: int) -> int:
         """Cache rows that the request takes at most, if one of its steps takes `num_rows`."""
         return len(self.request.prompt_ids) + self.request.max_tokens + num_rows
@@ -82,9 +88,17 @@ class Slots:
     def join(self, entry: Entry, num_rows: int) -> None:
         """Add a request to target and drafter, its prompt unread; a step takes up to `num_rows` cache rows."""
         text, capacity = np.asarray(entry.request.prompt_ids, dtype=np.int64), entry.capacity(num_rows)
+        if entry.sink.log_probs is not None and entry.sink.log_probs.waits_for_prompt:
+            entry.sink.log_probs.of_prompt.clear()  # of a batch that failed before all was read
         self._target.join(text, capacity)
         if self._drafter is not None:
             self._drafter.join(text, capacity)
+
+    def read(self, entry: Entry, num_tokens: int) -> None:
+        """Read so many tokens of the prompt of the request that has joined."""
+        log_probs = entry.sink.log_probs
+        wanted = log_probs.read if log_probs is not None and log_probs.waits_for_prompt else None
+        self._target.read(len(self.entries), num_tokens, wanted)
 
     def begin(self, entry: Entry) -> None:
         """Decode the request that has joined, from the end of its prompt on."""
@@ -98,11 +112,17 @@ class Slots:
         self.roots = np.append(self.roots, prompt_ids[-1])
         self.positions = np.append(self.positions, len(prompt_ids) - 1)
         self.entries.append(entry)
+        if not entry.sink.remaining:
+            entry.sink.append(())  # it has all that it takes
 
     def advance(self, next_tokens: Array, accepted_lengths: Array) -> None:
         """The next roots, [B] each, behind what a step accepted."""
         self.roots = next_tokens
         self.positions = self.positions + accepted_lengths + 1
+
+    def drop_ended(self, *, num_read: int) -> None:
+        """Remove the requests that have ended."""
+        self.keep([sink.remaining > 0 for sink in self.sinks], num_read=num_read)
 
     def keep(self, stays: Sequence[bool], *, num_read: int) -> None:
         """Remove the requests that do not stay; the last ones that stay move to their slots. The `num_read` requests,

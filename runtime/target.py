@@ -1,6 +1,6 @@
 """The target: one forward over the root and the kept nodes gives a row of logits after each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -58,13 +58,20 @@ class Target:
     def num_unread(self, slot: int) -> int:
         return len(self._unread[slot])
 
-    def read(self, slot: int, num_tokens: int) -> None:
-        """Read so many of a slot's unread tokens."""
+    def read(self, slot: int, num_tokens: int, take_logits: Callable[[Tensor], None] | None = None) -> None:
+        """Read so many of a slot's unread tokens; `take_logits` is given those [n, V] after each, chunk by chunk."""
+
+        def note(slot: int, logits: Tensor, hidden: Tensor | None) -> None:
+            if self.num_kept:
+                self._keep_logits(slot, logits[-self.num_kept :].clone())
+            if take_logits is not None:
+                take_logits(logits)
+
         first_kept = len(self._unread[slot]) - self.num_kept
         for start in range(0, num_tokens, CHUNK):  # one forward each
             tokens = self._unread[slot][start : min(start + CHUNK, num_tokens)]
             num_noted = max(0, start + len(tokens) - first_kept) if self.num_kept else 0
-            append_text(self._session.model, slot, tokens, self._note, num_noted)
+            append_text(self._session.model, slot, tokens, note, num_noted if take_logits is None else len(tokens))
             self._remember(slot, 0, np.arange(len(tokens)))
         self._unread[slot] = self._unread[slot][num_tokens:]
 
@@ -125,9 +132,6 @@ class Target:
         if self._hidden_layers:
             for slot, kept in enumerate(rows):
                 self._remember(slot, slot, kept[kept >= 0])
-
-    def _note(self, slot: int, logits: Tensor, hidden: Tensor | None = None) -> None:
-        self._keep_logits(slot, logits.clone())
 
     def _keep_logits(self, slot: int, logits: Tensor) -> None:
         """Keep the logits [n, V] after n >= 1 newly committed tokens, and drop older ones that nobody will ask for."""

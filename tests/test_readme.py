@@ -10,7 +10,7 @@ import pytest
 import treewright
 from treewright import cli
 from treewright.runtime.pair_config import reference_folder
-from treewright.runtime.serve.protocol import CompletionRequest
+from treewright.runtime.serve.completion_protocol import CompletionRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -27,8 +27,8 @@ IN_SENTENCES = [" ".join(line.split()) for line in re.findall(r"`(treewright [^`
 # Commands that are spoken of, without the options that they need.
 NAMES = {f"treewright {command}" for command in (*cli.COMMANDS, "completion")}
 COMMANDS = [line for line in dict.fromkeys(IN_BLOCKS + IN_SENTENCES) if line not in NAMES]
-# Of every page but those of engines that are not installed for development.
-ELSEWHERE = ("llamacpp.md", "vllm.md")
+# Of every page but those of engines and clients that are not installed for development.
+ELSEWHERE = ("llamacpp.md", "serving.md", "vllm.md")
 RUN_HERE = "\n".join(text for page, text in TEXTS.items() if page.name not in ELSEWHERE)
 PYTHON = re.findall(r"^```python\n(.*?)^```", RUN_HERE, flags=re.MULTILINE | re.DOTALL)
 # A ratio, a share, an interval or a probability to three digits, but no temperature, version or paper.
@@ -69,7 +69,7 @@ def test_every_option_in_a_sentence_is_one_of_a_command(capsys):
 
 def test_every_curl_sends_a_request_that_the_server_accepts():
     bodies = re.findall(r"^curl http://127\.0\.0\.1:8000/v1/completions .*?-d '(.*?)'$", TEXT, re.MULTILINE | re.DOTALL)
-    assert [CompletionRequest.model_validate_json(body).prompt for body in bodies] == [["def main("]]
+    assert bodies and all(CompletionRequest.model_validate_json(body).prompt == ["def main("] for body in bodies)
 
 
 def test_every_make_target_exists():

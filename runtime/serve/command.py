@@ -19,6 +19,7 @@ from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
 from .app import create_app
+from .served_model import ServedModel
 from .worker import KeepText, Totals, Worker
 
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
@@ -36,6 +37,8 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         max_batch: int = 8,
         max_queue: int = 64,
         record: Path | None = None,
+        served_model_name: str | None = None,
+        access_log: bool = True,
     ) -> None:
         """Answer OpenAI completions over HTTP until Ctrl-C.
 
@@ -47,9 +50,13 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             max_batch: Texts decoded together
             max_queue: Requests that may wait behind those; more are answered with 503
             record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
+            served_model_name: The model's name in requests and answers; where none is given, what `pair.target` says
+            access_log: Write a line to stderr for every request: when, who, what, status, seconds and its name
         """
         if min(max_batch, max_queue) < 1:
             raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
+        if served_model_name == "":
+            raise InputError("served_model_name is empty; give a name or leave it out")
         listener = listen(host, port)
         totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -62,15 +69,27 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
                 with worker:
-                    run(worker, models, listener)
+                    name = served_model_name or models.config.target
+                    run(worker, served_model(models, name), listener, access_log=access_log)
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
     return serve
 
 
-def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:
+def served_model(pair: Pair, name: str) -> ServedModel:
+    target = pair.target
+    return ServedModel(
+        name, pair.tokenizer, vocabulary_size=target.vocabulary_size, context_length=target.context_length
+    )
+
+
+def write_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(worker: Worker, model: ServedModel, listener: socket.socket, *, access_log: bool = False) -> None:
     """Answer what comes in on the socket until the server is asked to stop."""
-    app = create_app(worker, pair.encode, vocabulary_size=pair.target.vocabulary_size, model_name=pair.config.target)
+    app = create_app(worker, model, write_line=write_line if access_log else None)
     server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
     print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
     server.run(sockets=[listener])

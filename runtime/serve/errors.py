@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 from ...controller.errors import InputError
 from .fields import NOT_SUPPORTED
 
+# OpenAI's, by the types of faults.
+CODES = {NOT_SUPPORTED: "unsupported_parameter", "missing": "missing_required_parameter"}
 MAX_NAME = 64  # characters of a field's name that are echoed
 
 
@@ -35,6 +38,17 @@ class ServeError(Exception):
         self.status = status
         kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
         self.envelope = ErrorEnvelope(error=ErrorDetail(message=message, type=kind, param=param, code=code))
+
+
+def declared(*statuses: int, stream: bool = False) -> dict[int | str, dict[str, Any]]:
+    """What an endpoint's schema says of its answers other than a whole one; the framework adds nothing to it."""
+    refused = [*statuses, "4XX", "5XX"]
+    streamed: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}} if stream else {}
+    return streamed | {status: {"model": ErrorEnvelope} for status in refused}
+
+
+def failed() -> ServeError:
+    return ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why")
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -63,11 +77,6 @@ def install_error_handlers(app: FastAPI) -> None:
             message = "the body is no JSON in UTF-8, or its numbers are too long, or it is nested too deeply"
         return _answer(ServeError(error.status_code, message), error.headers)
 
-    @app.exception_handler(Exception)
-    async def on_failure(_: Request, error: Exception) -> JSONResponse:
-        # The framework raises it again after this answer, and the server logs its traceback.
-        return _answer(ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why"))
-
 
 def _routes(app: FastAPI) -> list[str]:
     return [
@@ -85,7 +94,9 @@ def _invalid_body(error: RequestValidationError) -> ServeError:
     # Behind the field, a location names members of unions as well.
     subject = ".".join(names if fault["type"] == NOT_SUPPORTED else names[:1])
     subject = subject or "the body, one JSON object of type application/json"
-    return ServeError(HTTPStatus.BAD_REQUEST, f"{subject}: {fault['msg']}", param=names[0] if names else None)
+    code = CODES.get(fault["type"], "invalid_value") if names else None
+    param = names[0] if names else None
+    return ServeError(HTTPStatus.BAD_REQUEST, f"{subject}: {fault['msg']}", param=param, code=code)
 
 
 def _short(name: str) -> str:

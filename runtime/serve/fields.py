@@ -1,14 +1,14 @@
-"""Fields of OpenAI's and other servers' completions that are not supported: which of them may still be sent.
+"""Fields of OpenAI's and other servers' requests that are not supported: which of them may still be sent.
 
 A field that would change the answer is refused by name and not ignored. A field may still be sent with the value that
-changes nothing, and null means that a field is not given.
+changes nothing, and null means that a field is not given. The schema that clients are shown says the same.
 """
 
 import json
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 NOT_SUPPORTED = "not_supported"
@@ -26,7 +26,11 @@ NEUTRAL: dict[str, Any] = {
     "frequency_penalty": 0,
     "logit_bias": {},
     "response_format": {"type": "text"},
+    "modalities": ["text"],
     "tools": [],
+    "tool_choice": "none",
+    "functions": [],
+    "function_call": "none",
     # vLLM, llama.cpp and others
     "min_p": 0,
     "typical_p": 1,
@@ -44,6 +48,9 @@ NEUTRAL: dict[str, Any] = {
     "dynatemp_range": 0,
     "dry_multiplier": 0,
     "xtc_probability": 0,
+    "add_generation_prompt": True,
+    "continue_final_message": False,
+    "chat_template_kwargs": {},
 }
 
 # What to give in place of a field that is spelled otherwise here.
@@ -54,26 +61,81 @@ INSTEAD = {
     "stop_token_ids": "stop",
     "stop_sequences": "stop",
     "messages": "prompt",
+    "prompt": "messages",
+    "top_logprobs": "logprobs",
+    "prompt_logprobs": "echo and logprobs",
 }
 
 
-def take_known(body: Any, known: Collection[str]) -> Any:
-    """The `known` fields of a JSON object, those that are null left out; ValidationError for the first other one that
-    would change the answer. What is no object is left to be refused by others."""
-    if not isinstance(body, dict):
-        return body
-    given = {name: value for name, value in body.items() if value is not None}
-    num_choices = given.get("n", 1)
-    neutral = NEUTRAL | {"best_of": num_choices if num_choices in range(1, MAX_CHOICES + 1) else 1}
-    for name, value in given.items():
-        if name in known or name in WITHOUT_EFFECT:
-            continue
-        hint = f"give {INSTEAD[name]} instead" if name in INSTEAD else "leave it out"
-        if name not in neutral:
-            raise _refused(name, f"not supported; {hint}")
-        if not _is_same(value, neutral[name]):
-            raise _refused(name, f"not supported but for {json.dumps(neutral[name])}, which changes nothing; {hint}")
-    return {name: value for name, value in given.items() if name in known}
+class Fields(BaseModel):
+    """Fields that are all checked: null means that one is not given, and unknown ones are refused."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra=lambda schema, model: _as_checked(schema, model))
+
+    without_effect: ClassVar[Collection[str]] = ()
+    neutral: ClassVar[Mapping[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_known(cls, body: Any) -> Any:
+        """The known fields of a JSON object, those that are null left out; ValidationError for the first other one that
+        would change the answer. What is no object is left to be refused by others."""
+        if not isinstance(body, dict):
+            return body
+        given = {name: value for name, value in body.items() if value is not None}
+        neutral = cls.neutral_for(given)
+        for name, value in given.items():
+            if name in cls.model_fields or name in cls.without_effect:
+                continue
+            hint = f"give {INSTEAD[name]} instead" if name in INSTEAD else "leave it out"
+            if name not in neutral:
+                raise _refused(name, f"not supported; {hint}")
+            if not _is_same(value, neutral[name]):
+                raise _refused(
+                    name, f"not supported but for {json.dumps(neutral[name])}, which changes nothing; {hint}"
+                )
+        return {name: value for name, value in given.items() if name in cls.model_fields}
+
+    @classmethod
+    def neutral_for(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The value of each field that changes nothing beside the others given."""
+        return cls.neutral
+
+
+class BodyFields(Fields):
+    """Fields of a request for texts."""
+
+    without_effect = WITHOUT_EFFECT
+    neutral = NEUTRAL
+
+    @classmethod
+    def neutral_for(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        num_choices = given.get("n", 1)
+        return {**cls.neutral, "best_of": num_choices if num_choices in range(1, MAX_CHOICES + 1) else 1}
+
+
+def _as_checked(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Make the schema of some `Fields` say what is checked: null for whatever may be left out, the one value of what is
+    not supported, and nothing else but null."""
+    assert issubclass(model, Fields)
+    known: dict[str, Any] = schema.get("properties", {})
+    required: list[str] = schema.get("required", [])
+    shown = {name: each if name in required else _or_null(each) for name, each in known.items()}
+    others = {name: {"enum": [value, None]} for name, value in model.neutral.items()}
+    if issubclass(model, BodyFields):
+        others["best_of"] = {"enum": [*range(1, MAX_CHOICES + 1), None]}
+    anything = {name: {} for name in sorted(model.without_effect)}
+    schema["properties"] = shown | {name: each for name, each in (others | anything).items() if name not in known}
+    schema["additionalProperties"] = {"type": "null"}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same, or null; title and default stay outside."""
+    outside = {name: schema[name] for name in ("title", "default") if name in schema}
+    inside = {name: value for name, value in schema.items() if name not in outside}
+    options = inside["anyOf"] if [*inside] == ["anyOf"] else [inside]
+    null = {"type": "null"}
+    return {"anyOf": options if null in options else [*options, null], **outside}
 
 
 def _is_same(value: Any, neutral: Any) -> bool:
@@ -82,6 +144,11 @@ def _is_same(value: Any, neutral: Any) -> bool:
 
 
 def _refused(name: str, message: str) -> ValidationError:
+    return ValidationError.from_exception_data(
+        name, [InitErrorDetails(type=not_supported(message), loc=(name,), input=None)]
+    )
+
+
+def not_supported(message: str) -> PydanticCustomError:
     # pydantic would substitute values for braces.
-    error = PydanticCustomError(NOT_SUPPORTED, "{message}", {"message": message})
-    return ValidationError.from_exception_data(name, [InitErrorDetails(type=error, loc=(name,), input=None)])
+    return PydanticCustomError(NOT_SUPPORTED, "{message}", {"message": message})

@@ -1,52 +1,15 @@
-"""What goes over the wire: OpenAI's text completions, with every number and length bounded."""
+"""What goes over the wire: OpenAI's fields that completions and chats share, with every number and length bounded."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from .fields import MAX_CHOICES, take_known
+from .fields import MAX_CHOICES, BodyFields, Fields
 
-MAX_PROMPTS = 64
 MAX_STOPS = 4
-
-
-def _as_prompts(prompt: Any) -> Any:
-    match prompt:
-        case str() | [int(), *_]:
-            return [prompt]
-    return prompt
-
-
-def _prompt_kind(prompts: Any) -> str | None:
-    """The one member of the union to check, so that an error names what was sent."""
-    match prompts:
-        case [str(), *_]:
-            return "texts"
-        case [list(), *_]:
-            return "token_ids"
-    return None
-
-
-def _as_stops(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
-
-
-Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Texts = Annotated[list[Text], Field(max_length=MAX_PROMPTS)]
-TokenIdLists = Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS)]
-Prompts = Annotated[
-    Annotated[Texts, Tag("texts")] | Annotated[TokenIdLists, Tag("token_ids")],
-    Discriminator(
-        _prompt_kind,
-        custom_error_type="prompt_kind",
-        custom_error_message="give a text, a list of texts, a list of token ids or a list of such lists, not empty",
-    ),
-    BeforeValidator(_as_prompts, json_schema_input_type=Text | Texts | TokenIds | TokenIdLists),
-]
-StopText = Annotated[Text, Field(max_length=256)]
-StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
-Stops = Annotated[StopTexts, BeforeValidator(_as_stops, json_schema_input_type=StopText | StopTexts)]
+MAX_TOKENS = 8192
+MAX_TOP = 20  # likeliest tokens beside each
 
 
 def _as_whole(number: Any) -> Any:
@@ -54,52 +17,45 @@ def _as_whole(number: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-Whole = Annotated[int, BeforeValidator(_as_whole, json_schema_input_type=int)]
+AS_WHOLE = BeforeValidator(_as_whole)  # stands behind the range, which the schema else would not show
 
 
-class Fields(BaseModel):
-    """Fields that are all checked: null means that one is not given, and unknown ones are refused (see `fields`)."""
+def _as_stops(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
 
-    model_config = ConfigDict(strict=True)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _take_known(cls, body: Any) -> Any:
-        return take_known(body, cls.model_fields)
+NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), AS_WHOLE]
+Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
+StopText = Annotated[Text, Field(max_length=256)]
+StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
+Stops = Annotated[StopTexts, BeforeValidator(_as_stops, json_schema_input_type=StopText | StopTexts)]
 
 
 class StreamOptions(Fields):
     include_usage: bool = False
+    continuous_usage_stats: bool = False  # vLLM's: the usage so far in every chunk
 
 
-class CompletionRequest(Fields):
-    """Body of POST /v1/completions. A field that is null is not given.
-
-    Fields that are not listed here are refused by name, but for `user`, `metadata`, `service_tier`, `store`,
-    `safety_identifier` and `prompt_cache_key`, which cannot change the text, and for values that ask for nothing:
-    `echo` false, `suffix` "", `best_of` as large as `n`, penalties of 0 (`repetition_penalty` 1), `min_p` 0 and the
-    like.
-    """
+class DecodingFields(BodyFields):
+    """What both kinds of texts may ask for."""
 
     model: str
-    prompt: Prompts
-    max_tokens: Whole = Field(16, ge=1, le=8192)
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
-    top_k: Whole = Field(0, ge=-1)  # ours: 0 or -1 keeps every token
-    n: Whole = Field(1, ge=1, le=MAX_CHOICES)
-    stop: Stops = []
-    seed: Annotated[Whole, Field(ge=-1, lt=2**63)] = -1  # -1 takes a random one
+    top_k: Annotated[int, Field(ge=-1), AS_WHOLE] = 0  # ours: 0 or -1 keeps every token
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), AS_WHOLE] = 1
+    stop: Stops = Field([])
+    seed: Annotated[int, Field(ge=-1, lt=2**63), AS_WHOLE] = -1  # -1 takes a random one
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False  # ours: continue past the end-of-text token
 
-
-class Choice(BaseModel):
-    index: int
-    text: str
-    finish_reason: str | None  # None in the chunks before a choice's last
-    logprobs: None = None
+    @field_validator("stream_options")
+    @classmethod
+    def _of_a_stream(cls, options: StreamOptions, info: ValidationInfo) -> StreamOptions:
+        if info.data.get("stream") is False:
+            raise PydanticCustomError("idle", "they are of a stream; set stream to true or leave them out")
+        return options
 
 
 class Usage(BaseModel):
@@ -107,16 +63,9 @@ class Usage(BaseModel):
     completion_tokens: int
     total_tokens: int
 
-
-class Completion(BaseModel):
-    """A whole answer, or one chunk of a streamed one."""
-
-    id: str
-    object: Literal["text_completion"] = "text_completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage | None = None
+    @classmethod
+    def of(cls, prompt: int, completion: int) -> "Usage":
+        return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
 class Model(BaseModel):
@@ -124,6 +73,7 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "treewright"
+    max_model_len: int  # vLLM's: tokens of prompt and text together
 
 
 class ModelList(BaseModel):

@@ -13,7 +13,7 @@ from ..batch import Batch
 from ..decoder import Decoder
 from ..request import Request
 from .errors import ServeError
-from .job import Job, Piece, Text
+from .job import Job, Text
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,11 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._thread.join()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether jobs are taken and decoded."""
+        return self._thread.is_alive() and not self.is_stopping
 
     def submit(self, requests: Sequence[Request]) -> Job:
         """Queue requests as one job; InputError where one cannot be decoded, ServeError where there is no room."""
@@ -137,18 +142,17 @@ class Worker:
     def _drop(self, batch: Batch, job: Job, error: ServeError) -> None:
         """End a job that has begun before all its texts have ended."""
         for text in self._texts:
-            if text.job is job and text.stream.remaining:
+            if text.job is job and not text.stream.has_ended:
                 batch.leave(text.stream)
         self._end(job, error)
 
     def _send_texts(self) -> None:
         """What the step has added to each text, and the end of each job that has ended with it."""
         for text in list(self._texts):
-            job, choice = text
-            piece, reason = text.stream.take(), text.stream.finish_reason
-            if piece or reason:
-                job.send(Piece(choice, piece, reason))
-            if reason:
+            job = text.job
+            if (piece := text.take()) is not None:
+                job.send(piece)
+            if text.stream.finish_reason is not None:
                 self._texts.remove(text)
                 self._keep(text)
                 if not any(other.job is job for other in (*self._texts, *self._next_texts)):

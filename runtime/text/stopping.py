@@ -5,6 +5,7 @@ from traceback import clear_frames
 from typing import NamedTuple
 
 from ...controller.errors import InputError
+from ..log_probs import TextLogProbs
 from .detokeniser import Detokeniser, IncrementalDetokeniser
 
 
@@ -49,10 +50,13 @@ class TextStream:
         stop: Sequence[str] = (),
         prompt_ids: Sequence[int] = (),
         silent: Collection[int] = (),
+        log_probs: TextLogProbs | None = None,
     ):
-        if max_tokens < 1:
-            raise InputError(f"max_tokens is at least 1, got {max_tokens}")
+        if max_tokens < 0:
+            raise InputError(f"max_tokens is at least 0, got {max_tokens}")
         self.token_ids: list[int] = []
+        self.starts: list[int] = []  # of each token, the number of characters of the text before it
+        self.log_probs = log_probs
         self.text = ""
         self.finish_reason: str | None = None  # "stop" or "length" once the text has ended
         self.error: Exception | None = None
@@ -65,21 +69,28 @@ class TextStream:
     @property
     def remaining(self) -> int:
         """Tokens that may still be emitted; 0 once the text has ended or failed."""
-        return 0 if self.finish_reason or self.error else self._max_tokens - len(self.token_ids)
+        return 0 if self.has_ended else self._max_tokens - len(self.token_ids)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended or failed; one that takes no tokens ends once its prompt is read."""
+        return self.finish_reason is not None or self.error is not None
 
     def append(self, tokens: Sequence[int]) -> int:
         """Take the next tokens up to the end of the text, which sets `finish_reason`; how many were taken."""
-        for count, token in enumerate(tokens):
-            if not self.remaining:
-                return count
+        num_before = len(self.token_ids)
+        for token in tokens[: self.remaining]:
+            if self.finish_reason is not None:
+                break
             self.token_ids.append(token)
+            self.starts.append(len(self.text))
             if token in self._end_tokens:
                 self._finish("stop")
-                continue
-            self._append_text(self._detokeniser.append(token))
-            if self.finish_reason is None and len(self.token_ids) == self._max_tokens:
-                self._finish("length")
-        return len(tokens)
+            else:
+                self._append_text(self._detokeniser.append(token))
+        if self.finish_reason is None and len(self.token_ids) == self._max_tokens:
+            self._finish("length")
+        return len(self.token_ids) - num_before
 
     def fail(self, error: Exception) -> None:
         """End the text with an error."""

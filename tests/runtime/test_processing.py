@@ -107,6 +107,7 @@ def test_a_decoder_without_detokeniser_decodes_into_sinks():
         def __init__(self):
             self.token_ids = []
             self.error = None
+            self.log_probs = None
 
         @property
         def remaining(self):

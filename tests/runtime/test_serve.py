@@ -6,7 +6,6 @@ import socket
 import threading
 from contextlib import contextmanager
 from time import sleep
-from typing import Any
 
 import httpx
 import pytest
@@ -14,16 +13,26 @@ import tiny
 import uvicorn
 from failing import FailingModel
 from fastapi.testclient import TestClient
-from serving import BODY, PROMPT, complete, make_app, make_decoder, post, serving
+from serving import (
+    BODY,
+    PROMPT,
+    assert_refused,
+    complete,
+    events,
+    make_app,
+    make_decoder,
+    post,
+    serving,
+)
 from treewright import cli
 from treewright.controller.errors import InputError
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
-from treewright.runtime.serve.app import MAX_BODY_BYTES, create_app
+from treewright.runtime.serve.app import MAX_BODY_BYTES
 from treewright.runtime.serve.command import listen
+from treewright.runtime.serve.completion_protocol import CompletionRequest
 from treewright.runtime.serve.errors import ServeError
 from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT
-from treewright.runtime.serve.protocol import CompletionRequest
 from treewright.runtime.serve.worker import Totals, Worker
 
 
@@ -35,14 +44,6 @@ def client():
 
 def text_of(client, **fields):
     return complete(client, **fields).json()["choices"][0]["text"]
-
-
-def events(answer) -> list[Any]:
-    """The JSON of a streamed answer's events; `[DONE]`, the last, stays text."""
-    lines = answer.text.split("\n\n")
-    assert lines.pop() == ""
-    contents = [line.removeprefix("data: ") for line in lines]
-    return [content if content == "[DONE]" else json.loads(content) for content in contents]
 
 
 def decoded(prompt=PROMPT, max_tokens=12, seed=5, choice=0, stop=()):
@@ -129,7 +130,7 @@ def test_null_means_that_a_field_is_not_given(client):
     assert_refused(complete(client, model=None), 400, "model")
 
 
-@pytest.mark.parametrize("field", NEUTRAL)
+@pytest.mark.parametrize("field", [field for field in NEUTRAL if field not in CompletionRequest.model_fields])
 def test_what_is_not_done_is_refused_by_name_unless_it_asks_for_nothing(client, field):
     assert text_of(client, **{field: NEUTRAL[field]}) == decoded().text
     for value in (0.5, 2, True, False, "json", ["w1"], {"50": 2}):
@@ -138,7 +139,8 @@ def test_what_is_not_done_is_refused_by_name_unless_it_asks_for_nothing(client, 
 
 
 @pytest.mark.parametrize(
-    "field", ["logprobs", "guided_choice", "max_completion_tokens", "messages", "logit_bas", "\ud800", "a" * 10_000, ""]
+    "field",
+    ["prompt_logprobs", "guided_choice", "max_completion_tokens", "messages", "logit_bas", "\ud800", "a" * 10_000, ""],
 )
 def test_a_field_that_we_do_not_know_is_refused_by_name(client, field):
     message = assert_refused(complete(client, **{field: 1}), 400)
@@ -196,7 +198,12 @@ def test_a_token_beyond_the_vocabulary_is_refused_with_the_largest_one(client):
         {"prompt": "w1 " * 300},
         {"prompt": " "},
         {"prompt": None},
-        {"max_tokens": 0},
+        {"max_tokens": -1},
+        {"logprobs": -1},
+        {"logprobs": 21},
+        {"logprobs": True},
+        {"echo": 1},
+        {"stream_options": {"include_usage": True}},
         {"max_tokens": 8193},
         {"max_tokens": 255},
         {"max_tokens": "3"},
@@ -215,7 +222,7 @@ def test_a_token_beyond_the_vocabulary_is_refused_with_the_largest_one(client):
         {"stop": ["a"] * 5},
         {"stop": "a" * 257},
         {"stream": "yes"},
-        {"stream_options": {"include_usage": 1}},
+        {"stream": True, "stream_options": {"include_usage": 1}},
         {"model": 3},
         {"max_tokens": 16.5},
         {"temperature": 10**400},
@@ -252,16 +259,6 @@ def test_a_bad_field_is_refused_in_the_envelope(client, fields):
 )
 def test_a_bad_body_is_refused_in_the_envelope(client, body):
     assert_refused(post(client, body), 400)
-
-
-def assert_refused(answer, status, field=None):
-    """Returns the message, of an error that names the `field`."""
-    assert answer.status_code == status
-    error = answer.json()["error"]
-    assert error.keys() == {"message", "type", "param", "code"}
-    assert error["message"] and error["type"] == ("server_error" if status >= 500 else "invalid_request_error")
-    assert field is None or (error["param"] == field and error["message"].startswith(field))
-    return error["message"]
 
 
 def test_a_body_of_another_content_type_is_refused_in_the_envelope(client):
@@ -303,7 +300,7 @@ def test_health_and_the_model_are_reported(client):
 @pytest.mark.parametrize("path", ["/v1/models/models/of/somebody", "/v1/models/models%2Fof%2Fsomebody"])
 def test_a_model_whose_name_is_a_path_is_found_by_it(path):
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
-    app = create_app(worker, lambda text: [0], vocabulary_size=1, model_name="models/of/somebody")
+    app = make_app(worker, name="models/of/somebody")
     assert TestClient(app).get(path).json()["id"] == "models/of/somebody"
 
 

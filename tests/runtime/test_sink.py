@@ -20,6 +20,7 @@ class ListSink:
     def __init__(self, max_tokens, refused=None):
         self.token_ids = []
         self.error = None
+        self.log_probs = None
         self._max_tokens = max_tokens
         self._refused = refused
 

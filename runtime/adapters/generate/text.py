@@ -86,6 +86,7 @@ class RowText:
         rows.texts.append(self)
         self.token_ids: list[int] = []
         self.error: Exception | None = None
+        self.log_probs = None
         self.num_until_end: int | None = None
         self.max_tokens = max_tokens
         self.scores = scores

@@ -1,0 +1,118 @@
+"""From a request to its answer, whole or as server-sent events: decode, word, count."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
+from typing import Protocol
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from ..request import ContextError
+from ..request import Request as DecodeRequest
+from ..sampling import Sampling
+from .errors import ServeError
+from .job import Job, Piece
+from .protocol import DecodingFields, StreamOptions, Usage
+from .worker import Worker
+
+
+class Wording(Protocol):
+    """How an endpoint words the pieces of its texts."""
+
+    def whole(self, pieces: Sequence[Piece], usage: Usage) -> BaseModel:
+        """One piece per choice, which is all of it."""
+        ...
+
+    def chunks(self, pieces: Sequence[Piece], usage: Usage | None) -> list[BaseModel]:
+        """Those of some of a stream's pieces; none where it has ended and only the usage is left to say."""
+        ...
+
+
+class Answers:
+    """Decodes what the endpoints ask for."""
+
+    def __init__(self, worker: Worker):
+        self._worker = worker
+        self._watchers: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+
+    async def give(
+        self,
+        http: Request,
+        body: DecodingFields,
+        requests: Sequence[DecodeRequest],
+        wording: Wording,
+        *,
+        num_prompt_tokens: int,
+        prompt_field: str,
+    ) -> BaseModel | StreamingResponse:
+        """The answer to a request, which a client that leaves cancels; ServeError where there is none."""
+        try:
+            job = self._worker.submit(requests)
+        except ContextError as error:
+            code = "context_length_exceeded"
+            raise ServeError(HTTPStatus.BAD_REQUEST, str(error), param=prompt_field, code=code) from error
+        watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+        answer = Answer(job, wording, num_prompt_tokens)
+        if not body.stream:
+            return await answer.whole()
+        return StreamingResponse(answer.events(body.stream_options), media_type="text/event-stream")
+
+
+class Answer:
+    """One job's texts in an endpoint's words."""
+
+    def __init__(self, job: Job, wording: Wording, num_prompt_tokens: int):
+        self._job = job
+        self._wording = wording
+        self._num_prompt_tokens = num_prompt_tokens
+        self._num_tokens = [0] * len(job.requests)
+
+    async def whole(self) -> BaseModel:
+        pieces: list[list[Piece]] = [[] for _ in self._job.requests]
+        async for piece in self._pieces():
+            pieces[piece.choice].append(piece)
+        return self._wording.whole([Piece.joined(each) for each in pieces], self._usage())
+
+    async def events(self, options: StreamOptions) -> AsyncIterator[str]:
+        """Clients take a connection that just closes for the end of the text, so an error is an event too."""
+        try:
+            async for piece in self._pieces():
+                usage = self._usage() if options.continuous_usage_stats else None
+                for chunk in self._wording.chunks([piece], usage):
+                    yield _event(chunk)
+            if options.include_usage:
+                for chunk in self._wording.chunks([], self._usage()):
+                    yield _event(chunk)
+        except ServeError as error:
+            yield _event(error.envelope)
+        yield "data: [DONE]\n\n"
+
+    async def _pieces(self) -> AsyncIterator[Piece]:
+        async for piece in self._job.pieces():
+            self._num_tokens[piece.choice] = piece.num_tokens
+            yield piece
+
+    def _usage(self) -> Usage:
+        return Usage.of(self._num_prompt_tokens, sum(self._num_tokens))
+
+
+def samplings(body: DecodingFields) -> list[Sampling]:
+    """Of the `n` texts of a prompt; the same seed gives each prompt the texts it would have alone."""
+    seed = secrets.randbelow(2**63) if body.seed < 0 else body.seed
+    return [Sampling(body.temperature, max(body.top_k, 0), body.top_p, seed, choice) for choice in range(body.n)]
+
+
+async def _cancel_when_client_leaves(http: Request, job: Job) -> None:
+    # The body has been read, so the next message is the end of the connection, or of the answer.
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+    job.cancelled.set()
+
+
+def _event(content: BaseModel) -> str:
+    return f"data: {content.model_dump_json()}\n\n"

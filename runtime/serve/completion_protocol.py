@@ -1,0 +1,81 @@
+"""The wire format of text completions."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+
+from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Text, Usage
+
+MAX_PROMPTS = 64
+
+
+def _as_prompts(prompt: Any) -> Any:
+    match prompt:
+        case str() | [int(), *_]:
+            return [prompt]
+    return prompt
+
+
+def _prompt_kind(prompts: Any) -> str | None:
+    """The one member of the union to check, so that an error names what was sent."""
+    match prompts:
+        case [str(), *_]:
+            return "texts"
+        case [list(), *_]:
+            return "token_ids"
+    return None
+
+
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
+TokenIdLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+Prompts = Annotated[
+    Annotated[Texts, Tag("texts")] | Annotated[TokenIdLists, Tag("token_ids")],
+    Discriminator(
+        _prompt_kind,
+        custom_error_type="prompt_kind",
+        custom_error_message="give a text, a list of texts, a list of token ids or a list of such lists, not empty",
+    ),
+    BeforeValidator(_as_prompts, json_schema_input_type=Text | Texts | TokenIds | TokenIdLists),
+]
+
+
+class CompletionRequest(DecodingFields):
+    """Body of POST /v1/completions. A field that is null is not given.
+
+    Fields that are not listed here are refused by name. `user`, `metadata`, `service_tier`, `store`,
+    `safety_identifier` and `prompt_cache_key` cannot change the text and may be anything; what is not supported may be
+    sent with the value that changes nothing.
+    """
+
+    prompt: Prompts
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS), AS_WHOLE] = 16
+    echo: bool = False
+    logprobs: NumTop | None = None
+
+
+class LogProbs(BaseModel):
+    """Of the tokens of a choice, in parallel lists; null for the first token of an echoed prompt."""
+
+    text_offset: list[int]
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+
+
+class Choice(BaseModel):
+    index: int
+    text: str
+    finish_reason: str | None  # None in the chunks before a choice's last
+    logprobs: LogProbs | None = None
+
+
+class Completion(BaseModel):
+    """A whole answer, or one chunk of a streamed one."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage | None = None

@@ -1,0 +1,175 @@
+"""What a server says of itself: readiness, version, tokens, request names, its log and its schema."""
+
+import pytest
+import tiny
+from fastapi.testclient import TestClient
+from serving import BODY, PROMPT, assert_refused, complete, make_app, make_decoder, make_model, serving
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import WordLevel
+from treewright.runtime.serve.app import create_app
+from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT
+from treewright.runtime.serve.token_texts import LEAST_LOG_PROB, TokenTexts, finite
+from treewright.runtime.serve.worker import Totals, Worker
+
+GETS = ("/health", "/ready", "/version", "/v1/models", "/v1/models/tiny", "/openapi.json")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with serving() as (client, _):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def schema(client):
+    return client.get("/openapi.json").json()
+
+
+def test_a_server_is_ready_while_it_decodes():
+    worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
+    client = TestClient(make_app(worker))
+    assert_refused(client.get("/ready"), 503)
+    with worker:
+        assert client.get("/ready").json() == {"status": "ok"}
+    assert_refused(client.get("/ready"), 503)
+
+
+def test_a_server_says_its_version_and_how_long_its_context_is(client):
+    assert client.get("/version").json()["version"][0].isdigit()
+    assert client.get("/v1/models/tiny").json()["max_model_len"] == 256
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_what_can_be_read_answers_to_head_as_well(client, path):
+    answer = client.head(path)
+    assert answer.status_code == 200 and answer.text == ""
+
+
+def test_texts_and_chats_are_tokenised_as_they_would_be_decoded(client):
+    answer = client.post("/tokenize", json={"prompt": PROMPT, "return_token_strs": True}).json()
+    assert answer == {"count": 3, "max_model_len": 256, "tokens": [1, 2, 3], "token_strs": ["w1", "w2", "w3"]}
+    messages = [{"role": "user", "content": "w7"}]
+    answer = client.post("/tokenize", json={"model": "tiny", "messages": messages}).json()
+    assert answer["tokens"] == [31, 7, 32] and answer["token_strs"] is None
+    assert client.post("/detokenize", json={"tokens": [1, 2, 3]}).json() == {"prompt": PROMPT}
+    assert client.post("/detokenize", json={"tokens": []}).json() == {"prompt": ""}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/tokenize", {}, 400),
+        ("/tokenize", {"prompt": "w1", "messages": [{"role": "user", "content": "w1"}]}, 400),
+        ("/tokenize", {"prompt": ""}, 400),
+        ("/tokenize", {"prompt": "w1", "add_special_tokens": False}, 400),
+        ("/tokenize", {"prompt": "w1", "model": "other"}, 404),
+        ("/detokenize", {"tokens": [tiny.VOCABULARY_SIZE]}, 400),
+        ("/detokenize", {"tokens": [-1]}, 400),
+        ("/detokenize", {"tokens": "w1"}, 400),
+        ("/detokenize", {"tokens": [1], "skip_special_tokens": False}, 400),
+    ],
+)
+def test_what_cannot_be_tokenised_is_refused(client, path, body, status):
+    assert_refused(client.post(path, json=body), status)
+
+
+@pytest.mark.parametrize("name", ["a-request.of:mine_7", "x" * 128])
+def test_a_requests_own_name_comes_back(client, name):
+    assert client.get("/health", headers={"x-request-id": name}).headers["x-request-id"] == name
+
+
+@pytest.mark.parametrize("name", [None, "", "x" * 129, "a b", "a\tb", "<script>"])
+def test_a_request_without_a_good_name_gets_one_of_its_own(client, name):
+    headers = {} if name is None else {"x-request-id": name}
+    names = [client.get("/health", headers=headers).headers["x-request-id"] for _ in range(2)]
+    assert names[0] != names[1] and all(each.startswith("req-") for each in names)
+
+
+def test_every_answer_has_a_name_errors_too(client):
+    answers = [
+        complete(client),
+        complete(client, stream=True),
+        complete(client, n=0),
+        client.get("/nothing"),
+        client.get("/v1/completions"),
+        client.post("/v1/completions", content="{"),
+        complete(client, prompt="a" * (5 << 20)),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 400, 404, 405, 400, 413]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)
+
+
+def failing_client(lines):
+    """Of a server whose tokenizer is broken."""
+    model = make_model()
+    model.encode = lambda text: 1 // 0
+    worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
+    return TestClient(create_app(worker, model, write_line=lines.append), raise_server_exceptions=False)
+
+
+def test_what_fails_is_answered_in_the_envelope_and_logged_by_its_name(caplog):
+    lines = []
+    answer = complete(failing_client(lines))
+    assert_refused(answer, 500)
+    name = answer.headers["x-request-id"]
+    assert f"request {name} failed" in caplog.text and "ZeroDivisionError" in caplog.text
+    assert lines[0].endswith(name) and " 500 " in lines[0]
+
+
+def test_a_line_per_request_says_what_became_of_it_and_nothing_of_the_prompt():
+    lines = []
+    with Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals()) as worker:
+        client = TestClient(create_app(worker, make_model(), write_line=lines.append))
+        client.post("/v1/completions", json=BODY, headers={"x-request-id": "mine"})
+        client.get("/v1/models/a%0Ab?key=secret")
+        client.get("/" + "x" * 1000)
+    assert len(lines) == 3
+    assert " POST /v1/completions 200 " in lines[0] and lines[0].endswith(" s mine")
+    assert " GET /v1/models/a%0Ab 404 " in lines[1]
+    assert not any("secret" in line or "w1" in line or "\n" in line or len(line) > 400 for line in lines)
+
+
+def test_the_schema_declares_what_may_be_answered(schema):
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            answers = operation["responses"]
+            assert "422" not in answers and {"4XX", "5XX"} <= answers.keys()
+            for status, answer in answers.items():
+                if status != "200":
+                    assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorEnvelope")
+        if path.startswith("/v1/c"):
+            assert {"400", "404", "413", "503"} <= answers.keys()
+            assert answers["200"]["content"].keys() == {"application/json", "text/event-stream"}
+
+
+@pytest.mark.parametrize("name", ["CompletionRequest", "ChatRequest"])
+def test_the_schema_shows_what_else_may_be_sent_and_nothing_more(schema, name):
+    shown = schema["components"]["schemas"][name]
+    properties = shown["properties"]
+    assert shown["additionalProperties"] == {"type": "null"}
+    assert {*NEUTRAL, *WITHOUT_EFFECT, "best_of"} <= properties.keys()
+    assert properties["min_p"] == {"enum": [0, None]} and properties["user"] == {}
+    for field, about in properties.items():
+        if field not in ("model", "prompt", "messages", *WITHOUT_EFFECT):
+            assert None in about.get("enum", [None]) and ("enum" in about or {"type": "null"} in about["anyOf"])
+    integer = next(option for option in properties["top_k"]["anyOf"] if "minimum" in option)
+    assert integer == {"type": "integer", "minimum": -1} and properties["top_k"]["default"] == 0
+
+
+def byte_tokens():
+    """Tokens that hold a word with the space before it, half a character, and a special one."""
+    tokens = Tokenizer(WordLevel({"Ġword": 0, "Ã": 1, "<end>": 2}, unk_token="Ã"))
+    tokens.decoder = ByteLevelDecoder()
+    tokens.add_special_tokens(["<end>"])
+    return TokenTexts(tiny.detokeniser(tokens))
+
+
+def test_single_tokens_are_shown_with_their_space_and_special_ones_as_they_are_spelt():
+    texts = byte_tokens()
+    assert [texts.of(token) for token in range(3)] == [" word", "\ufffd", "<end>"]
+    assert [texts.content(token) for token in range(3)] == [[*b" word"], None, [*b"<end>"]]
+
+
+def test_a_log_probability_that_json_cannot_hold_is_the_least():
+    assert finite(-float("inf")) == LEAST_LOG_PROB and finite(-1.5) == -1.5
