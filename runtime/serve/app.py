@@ -8,28 +8,40 @@ from http import HTTPStatus
 from time import time
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
+from .access import Access
+from .body import BodyReader
 from .errors import ErrorEnvelope, ServeError, install_error_handlers
 from .job import Job
+from .metrics import add_metrics
 from .protocol import Choice, Completion, CompletionRequest, Model, ModelList, Usage
 from .worker import Worker
 
-MAX_BODY_BYTES = 4 << 20
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}}
 
 
-def create_app(worker: Worker, encode: Callable[[str], list[int]], *, vocabulary_size: int, model_name: str) -> FastAPI:
-    """The application over a running worker; `encode` turns a text into token ids below `vocabulary_size`."""
+def create_app(
+    worker: Worker,
+    encode: Callable[[str], list[int]],
+    *,
+    vocabulary_size: int,
+    model_name: str,
+    access: Access = Access(),
+    read_timeout: float = 30.0,
+) -> FastAPI:
+    """The application over a running worker; `encode` turns a text into token ids below `vocabulary_size`, and a body
+    has `read_timeout` seconds to come."""
     # The pages that FastAPI makes of the schema load scripts from elsewhere; the schema itself stays.
     app = FastAPI(title="treewright", docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyReader, read_timeout=read_timeout)  # the last one added is the outermost
+    access.guard(app)
     install_error_handlers(app)
+    add_metrics(app, worker.metrics)
     model = Model(id=model_name, created=int(time()))
     watchers: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
@@ -55,37 +67,17 @@ def create_app(worker: Worker, encode: Callable[[str], list[int]], *, vocabulary
     async def complete(body: CompletionRequest, http: Request) -> Completion | StreamingResponse:
         _check_model(body.model, model)
         prompts = await asyncio.to_thread(_token_ids, body, encode, vocabulary_size)
-        job = worker.submit(_decode_requests(body, prompts))
+        job = await worker.submit(_decode_requests(body, prompts))
         watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
         watchers.add(watcher)
         watcher.add_done_callback(watchers.discard)
         answer = Answer(job, model.id, sum(map(len, prompts)))
         if not body.stream:
             return await answer.whole()
+        await job.begun()  # an error until then has its own status
         return StreamingResponse(answer.events(body.stream_options.include_usage), media_type="text/event-stream")
 
     return app
-
-
-class BodyLimit:
-    """Middleware: reading on behind the limit raises a 413; FastAPI's own limit answers in plain text."""
-
-    def __init__(self, app: ASGIApp):
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        num_bytes = 0
-
-        async def receive_some() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > MAX_BODY_BYTES:
-                # Of all exceptions, only this one passes the framework's reading of the body.
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body holds up to {MAX_BODY_BYTES} bytes")
-            return message
-
-        await self._app(scope, receive_some, send)
 
 
 class Answer:
