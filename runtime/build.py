@@ -1,7 +1,6 @@
 """From a configuration to a decoder: the drafting policy and the verifier."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..controller.policies.learned import learned_selector, tuned_scales
 from ..controller.policies.learned_shapes import learned_shapes
 from ..controller.policies.selector import Selector
 from ..controller.pricing.latency import LatencyTable
+from ..controller.pricing.objective import Objective
 from ..controller.scorers.rank import RankScorer
 from ..controller.trees.limits import TreeLimits
 from ..controller.trees.shapes import parse_paths
@@ -102,7 +102,7 @@ def _learned(pair: Pair, config: SpeculationConfig, folder: Path, fit: FitTotals
         warn_unused(checkpoint, "a stack of drafters")
     memory = config.memory.over(None if config.ahead else carried_memory(pair, checkpoint))
     scheme = get_ranked_scheme(checkpoint.config.scheme)
-    return _watched(pair, config, scheme, selector, table, fit, max_batch, memory, scales)
+    return _watched(pair, config, scheme, selector, table, fit, max_batch, memory)
 
 
 def _shaped(pair: Pair, config: SpeculationConfig, folder: Path) -> Decoder:
@@ -155,7 +155,6 @@ def _watched(
     fit: FitTotals | None,
     max_batch: int,
     memory: MemoryConfig | None,
-    theta_scales: Mapping[float, float] | None = None,
 ) -> Decoder:
     """The loop behind the guard, if asked for, watching how well the table predicts, if there is one."""
     if table is not None and max_batch > table.batches[-1]:
@@ -179,7 +178,7 @@ def _watched(
         drafter=drafter,
         datastore=datastore,
         memory=memory,
-        theta_scales=theta_scales,
+        objective=selector.objective,
     )
 
 
@@ -198,7 +197,7 @@ def tree_decoder(
     drafter: Drafter | None = None,
     datastore: Datastore | None = None,
     memory: MemoryConfig | None = None,
-    theta_scales: Mapping[float, float] | None = None,
+    objective: Objective | None = None,
 ) -> Decoder:
     """The loop with the pair's drafter under `scheme`, or another `drafter`; a `datastore` adds to the sequence's own
     n-grams, and a `memory` corrects the drafter. InputError for a memory where there is nothing that it could."""
@@ -219,5 +218,5 @@ def tree_decoder(
         drafter=drafter,
         selector=selector,
         observer=observer,
-        theta_scales=theta_scales,
+        objective=objective,
     )

@@ -1,11 +1,12 @@
 """The decoder: a loop that is lossless, and the batches of requests that it runs."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
 from ..controller.policies.base import ShapePolicy
+from ..controller.pricing.objective import Objective
 from .batch import Batch
 from .drafters.base import Drafter
 from .log_probs import TextLogProbs
@@ -36,7 +37,7 @@ class Decoder:
         drafter: Drafter | None = None,
         selector: ShapePolicy | None = None,
         observer: Observer | None = None,
-        theta_scales: Mapping[float, float] | None = None,
+        objective: Objective | None = None,
     ):
         assert (drafter is None) == (selector is None), "a drafter needs a selector and a selector a drafter"
         if drafter is not None and selector is not None:
@@ -49,10 +50,15 @@ class Decoder:
                     f"{leaves}; ask for fewer children per node or a smaller budget"
                 )
         self._loop = Loop(target, verifier, drafter, selector, observer)
-        self.theta_scales = dict(theta_scales or {})  # of the choice rule, by temperature, if there is one
+        self.objective = objective  # the choice rule of the selector, if it has one
         self._detokeniser = detokeniser
         self._end_tokens = end_tokens
         self._special = {} if detokeniser is None else detokeniser.special_tokens
+
+    @property
+    def theta_scales(self) -> dict[float, float]:
+        """Of the choice rule, by temperature; none without one."""
+        return {} if self.objective is None else self.objective.scales
 
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do; on a device it captures graphs."""

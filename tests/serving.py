@@ -1,14 +1,19 @@
-"""The server's application over the tiny target, without a socket."""
+"""The server over the tiny target: its application without a socket, or all of it."""
 
 import json
+import threading
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import tiny
 from fastapi.testclient import TestClient
 from treewright.runtime.decoder import Decoder
+from treewright.runtime.serve.access import Access
 from treewright.runtime.serve.app import create_app
+from treewright.runtime.serve.command import host_names, listen, make_server, url
+from treewright.runtime.serve.config import ServerConfig
 from treewright.runtime.serve.served_model import ServedModel
+from treewright.runtime.serve.server import Server
 from treewright.runtime.serve.worker import Totals, Worker
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
@@ -41,9 +46,49 @@ def make_app(worker, **model: Any):
 def serving(observer=None, totals=None, keep_text=None, max_batch=4, model=None, decoder=None):
     """A client of an app with a running worker; `observer` is called after every step, on the decode thread."""
     decoder = decoder or make_decoder(observer, model)
-    worker = Worker(decoder, max_batch=max_batch, max_queue=8, totals=totals or Totals(), keep_text=keep_text)
+    worker = Worker(decoder, max_batch=max_batch, max_queue=64, totals=totals or Totals(), keep_text=keep_text)
     with worker, TestClient(make_app(worker), raise_server_exceptions=False) as client:
         yield client, worker
+
+
+class Gate:
+    """An observer that stops the decode thread behind its first step until it is opened."""
+
+    def __init__(self):
+        self.opened = threading.Event()
+
+    def __call__(self, record):
+        assert self.opened.wait(timeout=60)
+
+
+class Listening(NamedTuple):
+    """A whole server in a thread of this process; a signal is `server.handle_exit`."""
+
+    address: str
+    server: Server
+    thread: threading.Thread
+
+
+@contextmanager
+def listening(observer=None, config=ServerConfig(), keys=(), max_batch=4, totals=None):
+    worker = Worker(
+        make_decoder(observer),
+        max_batch=max_batch,
+        max_queue=config.max_queue,
+        max_wait=config.max_wait,
+        totals=totals or Totals(),
+    )
+    with listen("127.0.0.1", 0) as listener:
+        access = Access(keys, config.allowed_hosts or host_names("127.0.0.1", listener), config.allowed_origins)
+        server = make_server(worker, make_model(), config, access)
+        with worker:
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield Listening(url(listener), server, thread)
+            finally:
+                server.should_exit = server.force_exit = True
+                thread.join()
 
 
 def complete(client, **fields):

@@ -112,7 +112,11 @@ class SelectorStep:
             return
         size = {"batch": context.batch, "context": context.longest}
         price = objective.table.step_ms(level_widths, tree.tokens.shape[1] - 1, **size)
-        objective.record(context.mean_temperature, float(num_committed(path).sum()), price, **size)
+        num_tokens = float(num_committed(path).sum())
+        objective.record(context.mean_temperature, num_tokens, price, **size)
+        if kept is not None and self._valued is not None and kept.shape[1] > 1:
+            probs = np.exp(np.take_along_axis(self._valued[1], np.maximum(kept, 0), axis=1))
+            objective.judge(float(probs[kept > 0].sum()), num_tokens - context.batch)
 
     def _open_nodes(self, tree: DraftTree, log_values: Array, coverage: Array) -> Array:
         """[B, F]: of each tree's nodes of the last level, or of all that were not expanded yet, those that may be kept

@@ -104,13 +104,16 @@ class Objective:
         for value in self.scales.values():
             require_above("theta_scale", value, 0)
         self._theta = theta
+        self.last_theta = 0.0  # of the last step that was priced, times its scale
+        # Over all steps that verified drafts: tokens expected to be accepted, and those that were.
+        self.num_expected = self.num_accepted = 0.0
         # By batch size and temperature: (tokens, ms), both decaying.
         self._totals: dict[tuple[int, float], tuple[float, float]] = {}
 
     def prices(self, temperature: float, *, batch: int, context: int, budget: int, frontier: int) -> Prices:
         """Those of a step of `batch` requests whose longest text is `context` tokens long."""
         size = {"batch": batch, "context": context}
-        theta = self.theta(temperature, **size)
+        self.last_theta = theta = self.theta(temperature, **size)
         root, level = (self.table.draft_costs(frontier, level=level, **size) for level in (0, 1))
         return Prices(theta * self.table.verify_costs(budget, **size), theta * root, theta * level)
 
@@ -127,6 +130,11 @@ class Objective:
         decay = 1.0 - 1.0 / HORIZON_STEPS
         tokens, ms = self._running(temperature, batch, context)
         self._totals[bucket(batch, temperature)] = (tokens * decay + num_tokens, ms * decay + step_ms)
+
+    def judge(self, num_expected: float, num_accepted: float) -> None:
+        """Count what a step's nodes were expected to bring, and what they brought."""
+        self.num_expected += num_expected
+        self.num_accepted += num_accepted
 
     def _running(self, temperature: float, batch: int, context: int) -> tuple[float, float]:
         """Tokens and milliseconds so far, a few plain steps before anything was recorded."""

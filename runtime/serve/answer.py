@@ -50,7 +50,7 @@ class Answers:
     ) -> BaseModel | StreamingResponse:
         """The answer to a request, which a client that leaves cancels; ServeError where there is none."""
         try:
-            job = self._worker.submit(requests)
+            job = await self._worker.submit(requests)
         except ContextError as error:
             code = "context_length_exceeded"
             raise ServeError(HTTPStatus.BAD_REQUEST, str(error), param=prompt_field, code=code) from error
@@ -60,6 +60,7 @@ class Answers:
         answer = Answer(job, wording, num_prompt_tokens)
         if not body.stream:
             return await answer.whole()
+        await job.begun()  # an error until then has its own status
         return StreamingResponse(answer.events(body.stream_options), media_type="text/event-stream")
 
 

@@ -1,4 +1,4 @@
-"""The `serve` command: OpenAI completions on a loopback port, until Ctrl-C."""
+"""The `serve` command: OpenAI completions over HTTP, until Ctrl-C."""
 
 import os
 import signal
@@ -7,19 +7,24 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import uvicorn
 
 from ...controller.console import print_json
 from ...controller.errors import InputError
+from ...controller.ranges import require_at_least
 from ..build import build_decoder
 from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
+from .access import ANY, KEY_VARIABLE, LOOPBACK_NAMES, Access, read_keys
 from .app import create_app
+from .config import ServerConfig
+from .request_log import WriteLine
 from .served_model import ServedModel
+from .server import Server
 from .worker import KeepText, Totals, Worker
 
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
@@ -35,7 +40,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         host: str = "127.0.0.1",
         port: int = 8000,
         max_batch: int = 8,
-        max_queue: int = 64,
+        server: ServerConfig = ServerConfig(),
         record: Path | None = None,
         served_model_name: str | None = None,
         access_log: bool = True,
@@ -45,19 +50,19 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         Args:
             pair: The two models
             speculation: Which trees are drafted
-            host: Loopback address to listen on
+            host: Address to listen on; one that others reach needs an API key, see server.key_file
             port: Port to listen on; 0 takes a free one
             max_batch: Texts decoded together
-            max_queue: Requests that may wait behind those; more are answered with 503
+            server: Waiting, access and how it ends
             record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
             served_model_name: The model's name in requests and answers; where none is given, what `pair.target` says
             access_log: Write a line to stderr for every request: when, who, what, status, seconds and its name
         """
-        if min(max_batch, max_queue) < 1:
-            raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
+        require_at_least("max_batch", max_batch, 1)
         if served_model_name == "":
             raise InputError("served_model_name is empty; give a name or leave it out")
-        listener = listen(host, port)
+        keys = read_keys(server.key_file, os.environ)
+        listener = listen(host, port, has_key=bool(keys))
         totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with listener, suppress(KeyboardInterrupt):
@@ -65,15 +70,30 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 decoder = build_decoder(models, speculation, fit, max_batch=max_batch)
                 decoder.prepare(max_batch)
-                worker = Worker(decoder, max_batch=max_batch, max_queue=max_queue, totals=totals, keep_text=keep_text)
+                worker = Worker(
+                    decoder,
+                    max_batch=max_batch,
+                    max_queue=server.max_queue,
+                    max_wait=server.max_wait,
+                    totals=totals,
+                    keep_text=keep_text,
+                )
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
+                hosts = server.allowed_hosts or host_names(host, listener)
+                model = served_model(models, served_model_name or models.config.target)
+                access = Access(keys, hosts, server.allowed_origins)
+                http = make_server(worker, model, server, access, write_line if access_log else None)
+                print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
                 with worker:
-                    name = served_model_name or models.config.target
-                    run(worker, served_model(models, name), listener, access_log=access_log)
+                    http.run(sockets=[listener])
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
     return serve
+
+
+def write_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def served_model(pair: Pair, name: str) -> ServedModel:
@@ -83,30 +103,30 @@ def served_model(pair: Pair, name: str) -> ServedModel:
     )
 
 
-def write_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def make_server(
+    worker: Worker, model: ServedModel, config: ServerConfig, access: Access, write_line: WriteLine | None = None
+) -> Server:
+    """The HTTP server before a running worker; `write_line` is given one line per request."""
+    app = create_app(worker, model, access=access, read_timeout=config.read_timeout, write_line=write_line)
+    http = uvicorn.Config(
+        app, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_keep_alive=config.keep_alive
+    )
+    return Server(http, worker, grace=config.grace, read_timeout=config.read_timeout)
 
 
-def run(worker: Worker, model: ServedModel, listener: socket.socket, *, access_log: bool = False) -> None:
-    """Answer what comes in on the socket until the server is asked to stop."""
-    app = create_app(worker, model, write_line=write_line if access_log else None)
-    server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
-    print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
-    server.run(sockets=[listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that has the port, before models are loaded for nothing; InputError where there is none to have."""
+def listen(host: str, port: int, *, has_key: bool = False) -> socket.socket:
+    """A socket that has the port, before models are loaded for nothing; InputError where there is none to have, or
+    where others would reach it without a key."""
     if not 0 <= port <= 65535:
         raise InputError(f"port is between 0 and 65535, got {port}")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError(f"host {host!r} has no address here ({error}); use 127.0.0.1") from error
-    if not ip_address(str(address[0]).partition("%")[0]).is_loopback:
+    if not (has_key or ip_of(str(address[0])).is_loopback):
         raise InputError(
-            f"host {host!r} is not a loopback address, and others are only served with authentication, which a later "
-            "version brings; use 127.0.0.1"
+            f"host {host!r} is not a loopback address, and others are served with an API key only; give keys as "
+            f"server.key_file or in the environment as {KEY_VARIABLE}, or use 127.0.0.1"
         )
     try:
         return socket.create_server(address, family=family)
@@ -117,18 +137,19 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def host_names(host: str, listener: socket.socket) -> tuple[str, ...]:
+    """What requests may call a server that listens there, for the `host` that was asked for."""
+    address = str(listener.getsockname()[0])
+    if ip_of(address).is_unspecified:
+        return (ANY,)
+    return (*LOOPBACK_NAMES, *(f"[{name}]" if ":" in name else name for name in (host, address)))
+
+
+def ip_of(address: str) -> IPv4Address | IPv6Address:
+    """An address without its scope."""
+    return ip_address(address.partition("%")[0])
+
+
 def url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class Server(uvicorn.Server):
-    """Ends the requests being decoded when it is asked to stop; uvicorn alone would first wait for them."""
-
-    def __init__(self, config: uvicorn.Config, worker: Worker):
-        super().__init__(config)
-        self._worker = worker
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._worker.stop()
-        await super().shutdown(sockets)

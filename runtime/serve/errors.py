@@ -33,9 +33,18 @@ class ErrorEnvelope(BaseModel):
 class ServeError(Exception):
     """Ends an answer: before its first byte with `status`, in a stream as its last event but one."""
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None):
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ):
         super().__init__(message)
         self.status = status
+        self.headers = headers
         kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
         self.envelope = ErrorEnvelope(error=ErrorDetail(message=message, type=kind, param=param, code=code))
 
@@ -47,8 +56,17 @@ def declared(*statuses: int, stream: bool = False) -> dict[int | str, dict[str, 
     return streamed | {status: {"model": ErrorEnvelope} for status in refused}
 
 
-def failed() -> ServeError:
-    return ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why")
+def error_answer(error: ServeError) -> JSONResponse:
+    return JSONResponse(error.envelope.model_dump(), error.status, error.headers)
+
+
+def busy(message: str, retry_s: int = 1) -> ServeError:
+    """A 503 that says when to ask again."""
+    return ServeError(HTTPStatus.SERVICE_UNAVAILABLE, message, headers={"Retry-After": str(retry_s)})
+
+
+def failure(message: str = "the server failed; its log says why") -> ServeError:
+    return ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -56,16 +74,15 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ServeError)
     async def on_serve_error(_: Request, error: ServeError) -> JSONResponse:
-        busy = error.status == HTTPStatus.SERVICE_UNAVAILABLE
-        return _answer(error, {"Retry-After": "1"} if busy else None)
+        return error_answer(error)
 
     @app.exception_handler(InputError)
     async def on_input_error(_: Request, error: InputError) -> JSONResponse:
-        return _answer(ServeError(HTTPStatus.BAD_REQUEST, str(error)))
+        return error_answer(ServeError(HTTPStatus.BAD_REQUEST, str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid_body(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _answer(_invalid_body(error))
+        return error_answer(_invalid_body(error))
 
     @app.exception_handler(HTTPException)
     async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
@@ -75,7 +92,7 @@ def install_error_handlers(app: FastAPI) -> None:
         elif error.status_code == HTTPStatus.BAD_REQUEST:
             # The framework says no more than that it could not read the body.
             message = "the body is no JSON in UTF-8, or its numbers are too long, or it is nested too deeply"
-        return _answer(ServeError(error.status_code, message), error.headers)
+        return error_answer(ServeError(error.status_code, message, headers=error.headers))
 
 
 def _routes(app: FastAPI) -> list[str]:
@@ -103,7 +120,3 @@ def _short(name: str) -> str:
     """A field's name as it can be shown: those that are not ours may be anything."""
     shown = name.encode("ascii", "backslashreplace").decode() or '""'
     return shown if len(shown) <= MAX_NAME else f"{shown[:MAX_NAME]}..."
-
-
-def _answer(error: ServeError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(error.envelope.model_dump(), error.status, headers)

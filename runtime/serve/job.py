@@ -1,9 +1,11 @@
 """The texts of one HTTP request, on their way from the decode thread to the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from threading import Event
+from time import monotonic
 from typing import NamedTuple
 
 from ..log_probs import TokenLogProbs
@@ -45,13 +47,22 @@ class Job:
     def __init__(self, requests: Sequence[Request], streams: Sequence[TextStream]):
         self.requests = requests
         self.streams = streams  # the decode thread's until the last piece has come
+        self.submitted = monotonic()
+        self.has_begun = False  # the decode thread's
         self.cancelled = Event()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Piece | ServeError | None] = asyncio.Queue()
+        self._begun: asyncio.Future[ServeError | None] = self._loop.create_future()
 
     @property
     def num_tokens(self) -> int:
         return sum(len(stream.token_ids) for stream in self.streams)
+
+    async def begun(self) -> None:
+        """Wait until the first text has left the queue; ServeError where none does."""
+        error = await asyncio.shield(self._begun)
+        if error is not None:
+            raise error
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """The texts as they grow; ServeError where they cannot be brought to their ends."""
@@ -60,17 +71,37 @@ class Job:
                 raise event
             yield event
 
+    def begin(self) -> None:
+        """A text has left the queue; called on the decode thread."""
+        if not self.has_begun:
+            self.has_begun = True
+            self._call(self._set_begun, None)
+
     def send(self, event: Piece | ServeError | None) -> None:
         """Hand over a piece, or how the job ended (None: well); called on the decode thread."""
+        if isinstance(event, ServeError):
+            self._call(self._set_begun, event)
+        self._call(self._events.put_nowait, event)
+
+    def _set_begun(self, error: ServeError | None) -> None:
+        if not self._begun.done():
+            self._begun.set_result(error)
+
+    def _call(self, function: Callable[..., None], argument: Piece | ServeError | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, so no client waits any more
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            self._loop.call_soon_threadsafe(function, argument)
 
 
-class Text(NamedTuple):
+@dataclass(eq=False)
+class Text:
     """One text of a job."""
 
     job: Job
     choice: int
+    # For the metrics:
+    begun: float | None = None  # when it left the queue first
+    counted: float = 0.0  # when tokens came last
+    num_counted: int = 0  # tokens up to then
 
     @property
     def request(self) -> Request:
@@ -94,3 +125,12 @@ class Text(NamedTuple):
             starts = [min(start, len(stream.text)) for start in stream.starts[num_before:]]
             scored = ScoredTokens(stream.log_probs.of_prompt, new, starts)
         return Piece(self.choice, text, stream.finish_reason, len(stream.token_ids), scored)
+
+    @property
+    def rest(self) -> Request:
+        """What is still to be decoded: all of it, or what follows where it was paused."""
+        taken = self.stream.token_ids
+        if not taken:
+            return self.request
+        prompt_ids = [*self.request.prompt_ids, *taken]
+        return replace(self.request, prompt_ids=prompt_ids, max_tokens=self.stream.remaining, prompt_log_probs=False)

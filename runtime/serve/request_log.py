@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from time import perf_counter
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import failed
+from .errors import error_answer, failure
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +53,7 @@ class RequestLog:
             log.exception("request %s failed", request_id)
             if status:  # too late for another answer; the server cuts the connection
                 raise
-            error = failed()
-            await JSONResponse(error.envelope.model_dump(), error.status)(scope, receive, send_named)
+            await error_answer(failure())(scope, receive, send_named)
         finally:
             if self._write is not None:
                 seconds = f"{perf_counter() - begun:.3f} s"

@@ -9,6 +9,7 @@ from ...controller.errors import what_it_says
 from ..text.tokenizer import Tokenizer
 from .chat_protocol import Message
 from .errors import ServeError
+from .prompts import CharacterLimit
 from .token_texts import TokenTexts
 
 
@@ -20,6 +21,7 @@ class ServedModel:
         self.context_length = context_length
         self.created = int(time())
         self.token_texts = TokenTexts(tokenizer.detokeniser)
+        self._limit = CharacterLimit(tokenizer.vocabulary, context_length)
 
     @cached_property
     def spellings(self) -> dict[int, str]:
@@ -40,6 +42,8 @@ class ServedModel:
             raise ServeError(HTTPStatus.BAD_REQUEST, message, param=field, code="invalid_value")
 
     def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt; ServeError for one that cannot fit the context."""
+        self._limit.require(len(text), "prompt")
         return self.tokenizer.encode(text)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
@@ -51,6 +55,7 @@ class ServedModel:
                 "prompt to /v1/completions"
             )
             raise ServeError(HTTPStatus.BAD_REQUEST, message, param="messages", code="no_chat_template")
+        self._limit.require(sum(len(message.text) for message in messages), "messages")
         turns = [{"role": message.role, "content": message.text} for message in messages]
         try:
             return self.tokenizer.encode_chat(turns)

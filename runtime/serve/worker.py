@@ -1,19 +1,20 @@
-"""The decode thread: takes texts from a bounded queue, decodes them together and sends them to the event loop."""
+"""The decode thread: takes texts from the queue, decodes them together and sends them to the event loop."""
 
+import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from threading import Condition, Thread
 from typing import Self
 
 from ...controller.errors import what_it_says
-from ..batch import Batch
 from ..decoder import Decoder
 from ..request import Request
-from .errors import ServeError
+from .errors import ServeError, busy, failure
 from .job import Job, Text
+from .metrics import Metrics
+from .queue import FairQueue
+from .running import Running
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ KeepText = Callable[[Request, Sequence[int]], bool]
 
 @dataclass
 class Totals:
-    """What the worker has decoded so far, cut-off texts included."""
+    """What the worker has done so far: requests that have ended, however, and their tokens."""
 
     requests: int = 0
     completion_tokens: int = 0
@@ -35,24 +36,30 @@ class Totals:
 class Worker:
     """Owns the decoder and its one thread; the thread runs inside `with worker:`.
 
-    At most `max_batch` texts are decoded at a time, at most `max_queue` jobs wait for that to begin.
+    At most `max_batch` texts are decoded at a time; the others wait as `FairQueue` says.
     """
 
     def __init__(
-        self, decoder: Decoder, *, max_batch: int, max_queue: int, totals: Totals, keep_text: KeepText | None = None
+        self,
+        decoder: Decoder,
+        *,
+        max_batch: int,
+        max_queue: int,
+        totals: Totals,
+        max_wait: float = 120.0,
+        keep_text: KeepText | None = None,
     ):
         self._decoder = decoder
         self._max_batch = max_batch
-        self._max_queue = max_queue
         self._totals = totals
         self._keep_text = keep_text
-        self._waiting: deque[Job] = deque()
+        self._queue = FairQueue(max_queue, max_wait)
         self.is_stopping = False  # no more jobs are taken: asked to stop, or no longer able to decode
-        self._changed = Condition()  # guards the two above
-        # The decode thread's own:
-        self._next_texts: deque[Text] = deque()  # of the last job that has begun, those that have not
-        self._texts: list[Text] = []  # in the batch
+        self._must_end = False  # those that were taken end with an error
+        self._changed = Condition()  # guards the three above
+        self._running = Running(decoder)
         self._thread = Thread(target=self._run, name="decode")
+        self.metrics = Metrics(self._running.__len__, self._queue.__len__, objective=decoder.objective)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -67,22 +74,36 @@ class Worker:
         """Whether jobs are taken and decoded."""
         return self._thread.is_alive() and not self.is_stopping
 
-    def submit(self, requests: Sequence[Request]) -> Job:
+    @property
+    def has_ended(self) -> bool:
+        """Whether no job is left and none is taken."""
+        return self.is_stopping and not self._thread.is_alive()
+
+    async def submit(self, requests: Sequence[Request]) -> Job:
         """Queue requests as one job; InputError where one cannot be decoded, ServeError where there is no room."""
-        job = Job(requests, self._decoder.open_streams(requests))
+        job = Job(requests, await asyncio.to_thread(self._decoder.open_streams, requests))
         with self._changed:
             if self.is_stopping:
+                self.metrics.reject(requests, "stopping")
                 raise _stopping()
-            if len(self._waiting) >= self._max_queue:
-                raise ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the queue is full; try again in a second")
-            self._waiting.append(job)
+            if (refusal := self._queue.refusal(len(requests))) is not None:
+                self.metrics.reject(requests, "queue_full")
+                raise refusal
+            self._queue.add(job)
+            self.metrics.accept(job)
             self._changed.notify()
         return job
+
+    def drain(self) -> None:
+        """Take no more jobs; those that were taken are decoded to their ends."""
+        with self._changed:
+            self.is_stopping = True
+            self._changed.notify()
 
     def stop(self) -> None:
         """End the running and the waiting jobs with an error, the running ones after their step."""
         with self._changed:
-            self.is_stopping = True
+            self.is_stopping = self._must_end = True
             self._changed.notify()
 
     def _run(self) -> None:
@@ -92,71 +113,90 @@ class Worker:
             log.exception("the server can decode no more; start it again")
         finally:  # no job may be left waiting
             self.stop()
-            self._end_all(_stopping())
-            for job in self._waiting:
-                job.send(_stopping())
+            for job in {*self._running.forget(), *self._jobs()}:
+                self._end(job, _stopping(), "stopping")
 
     def _decode_jobs(self) -> None:
-        batch = self._decoder.open_batch()
-        while self._admit(batch):
+        while self._wait():
             try:
-                self._drop_cancelled(batch)
-                batch.step()
-                self._drop_failed(batch)
+                self._drop_cancelled()
+                self._admit()
+                self._drop_overdue()
+                record = self._running.step()
+                if record is not None:
+                    self.metrics.count_step(record)
+                self._drop_failed()
                 self._send_texts()
             except Exception:  # a fault of no request's; it must not take the thread from what comes
                 log.exception("decoding failed")
-                error = ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, "decoding failed; the server's log says why")
-                self._end_all(error)
-                batch = self._decoder.open_batch()
+                for job in self._running.forget():
+                    self._end(job, failure("decoding failed; the server's log says why"), "error")
+                self._running.begin_anew()
 
-    def _admit(self, batch: Batch) -> bool:
-        """Fill the batch with what waits, and wait where there is nothing; False once the worker is to stop."""
-        while len(batch) < self._max_batch:
-            if not self._next_texts:
-                with self._changed:
-                    if not len(batch):
-                        self._changed.wait_for(lambda: self._waiting or self.is_stopping)
-                    if self.is_stopping or not self._waiting:
-                        break
-                    job = self._waiting.popleft()
-                self._next_texts.extend(Text(job, choice) for choice in range(len(job.requests)))
-            text = self._next_texts.popleft()
-            self._texts.append(text)
-            batch.join(text.request, text.stream)
-        return not self.is_stopping
+    def _wait(self) -> bool:
+        """Wait while there is nothing to decode; False once the worker is to end."""
+        with self._changed:
+            if not self._running and self._queue.is_empty:
+                self._changed.wait_for(lambda: not self._queue.is_empty or self.is_stopping)
+                self._queue.rate.restart()
+            return bool(self._running or not self._queue.is_empty) and not self._must_end
 
-    def _drop_cancelled(self, batch: Batch) -> None:
-        for job in {text.job for text in self._texts if text.job.cancelled.is_set()}:
-            self._drop(batch, job, ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the client has left"))
+    def _jobs(self) -> set[Job]:
+        with self._changed:
+            return {*self._queue, *self._running.counts}
 
-    def _drop_failed(self, batch: Batch) -> None:
+    def _admit(self) -> None:
+        """Fill the batch with what waits."""
+        while (text := self._next_text()) is not None:
+            self._running.join(text)
+            text.job.begin()
+            self.metrics.begin(text)
+
+    def _next_text(self) -> Text | None:
+        """The next text to join; where the batch is full, another is paused for it, if that is fair."""
+        counts = self._running.counts
+        with self._changed:
+            if len(self._running) >= self._max_batch:
+                job = self._queue.wants_one_of(counts)
+                if job is None:
+                    return None
+                self._queue.put_back(self._running.pause(job))
+                counts[job] -= 1
+            return self._queue.take(counts)
+
+    def _drop_cancelled(self) -> None:
+        for job in self._jobs():
+            if job.cancelled.is_set():
+                self._end(job, busy("the client has left"), "cancelled")
+
+    def _drop_overdue(self) -> None:
+        with self._changed:
+            overdue = self._queue.overdue()
+        for job, error in overdue.items():
+            self._end(job, error, "max_wait")
+
+    def _drop_failed(self) -> None:
         """A job fails as a whole with the first of its texts, and alone."""
-        errors = {text.job: text.stream.error for text in reversed(self._texts) if text.stream.error is not None}
-        for job, error in errors.items():
+        for job, error in self._running.errors().items():
             log.error("a request failed", exc_info=error)
             reason = f"{type(error).__name__}: {what_it_says(error)}"
-            message = f"the request failed ({reason}); the server's log says more"
-            self._drop(batch, job, ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, message))
-
-    def _drop(self, batch: Batch, job: Job, error: ServeError) -> None:
-        """End a job that has begun before all its texts have ended."""
-        for text in self._texts:
-            if text.job is job and not text.stream.has_ended:
-                batch.leave(text.stream)
-        self._end(job, error)
+            self._end(job, failure(f"the request failed ({reason}); the server's log says more"), "error")
 
     def _send_texts(self) -> None:
-        """What the step has added to each text, and the end of each job that has ended with it."""
-        for text in list(self._texts):
-            job = text.job
+        """What the step has added to each text, and the end of each job which that ends."""
+        for text in self._running.texts:
+            self.metrics.count_tokens(text)
             if (piece := text.take()) is not None:
-                job.send(piece)
-            if text.stream.finish_reason is not None:
-                self._texts.remove(text)
-                self._keep(text)
-                if not any(other.job is job for other in (*self._texts, *self._next_texts)):
-                    self._end(job, None)
+                text.job.send(piece)
+        ended = self._running.take_ended()
+        for text in ended:
+            self._keep(text)
+            self.metrics.finish(text)
+        with self._changed:
+            self._queue.rate.count(len(ended))
+        for job in dict.fromkeys(text.job for text in ended):
+            if all(stream.finish_reason for stream in job.streams):
+                self._end(job, None)
 
     def _keep(self, text: Text) -> None:
         """Before the answer ends: a client that has all of it may rely on the record."""
@@ -165,19 +205,17 @@ class Worker:
             self._totals.texts_recorded += kept
             self._totals.texts_unrecorded += not kept
 
-    def _end(self, job: Job, error: ServeError | None) -> None:
-        """Forget a job that has begun; None where all its texts have ended."""
-        self._texts = [text for text in self._texts if text.job is not job]
-        self._next_texts = deque(text for text in self._next_texts if text.job is not job)
+    def _end(self, job: Job, error: ServeError | None, reason: str = "") -> None:
+        """Forget a job; no error where all its texts have ended."""
+        self._running.drop(job)
+        with self._changed:
+            self._queue.remove(job)
+        if error is not None:
+            self.metrics.abandon(job, reason)
         self._totals.requests += 1
         self._totals.completion_tokens += job.num_tokens
         job.send(error)
 
-    def _end_all(self, error: ServeError) -> None:
-        """End all jobs that have begun."""
-        for job in {text.job for text in (*self._texts, *self._next_texts)}:
-            self._end(job, error)
-
 
 def _stopping() -> ServeError:
-    return ServeError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping; ask again once it is back")
+    return busy("the server is stopping; ask again once it is back")

@@ -1,4 +1,4 @@
-"""Every setting of collect, profile, bench, make-pair and check is refused by name beyond its edges."""
+"""Every setting of collect, profile, bench, make-pair, check and serve is refused by name beyond its edges."""
 
 from math import inf, nan
 
@@ -13,6 +13,7 @@ from treewright.collect.record import TextConfig
 from treewright.controller.errors import InputError
 from treewright.controller.trees.limits import LARGEST
 from treewright.runtime.exactness.command import ToyConfig
+from treewright.runtime.serve.config import ServerConfig
 
 EDGES = {  # class: field, what it takes, what it refuses
     TextConfig: {
@@ -64,6 +65,21 @@ EDGES = {  # class: field, what it takes, what it refuses
     },
     CutConfig: {"tune": ([1], [0]), "bench": ([1], [0]), "num_tokens": ([1], [0])},
     MemoryFitConfig: {"texts": ([3], [2, 0])},
+    ServerConfig: {
+        "max_queue": ([1], [0, -1]),
+        "max_wait": ([0.1], [0.0, -1.0, nan, inf]),
+        "grace": ([0.0], [-1.0, nan, inf]),
+        "read_timeout": ([0.1], [0.0, nan, inf]),
+        "keep_alive": ([0], [-1]),
+        "allowed_hosts": (
+            [(), ("*",), ("localhost", "example.org", "10.0.0.1", "[::1]")],
+            [("",), ("http://a",), ("a:80",), ("a/b",), ("::1",), ("ok", "a b")],
+        ),
+        "allowed_origins": (
+            [(), ("*",), ("https://example.org", "http://[::1]:80")],
+            [("",), ("a",), ("https://a/",), ("https://A",), ("https://a b",)],
+        ),
+    },
     ToyConfig: {
         "vocabulary_size": ([2], [1]),
         "width": ([1], [0]),
@@ -76,6 +92,7 @@ FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
 UNBOUNDED = {  # yes or no
     BenchConfig: {"fixed_scheme", "inside_generate", "memory", "shapes", "verifiers"},
     PairFitConfig: {"compile"},
+    ServerConfig: {"key_file"},
     ShapeConfig: {"labels"},
 }
 

@@ -114,6 +114,16 @@ def test_the_search_continues_past_a_node_that_does_not_pay():
     assert Selector(TableScorer(edges), TreeLimits(), objective=objective).begin(context()).keep(tree).shape == (1, 4)
 
 
+def test_what_the_nodes_were_expected_to_bring_is_added_up_beside_what_they_brought():
+    objective, expected = Objective(TABLE, theta=0.005), 0.0
+    for tree, edges in some_trees():
+        step = Selector(TableScorer(edges), TreeLimits(budget=12), objective=objective).begin(context())
+        kept = step.keep(tree)
+        step.record(tree.subtree(kept), [1], np.array([[1, -1]]))
+        expected += node_probs(tree, edges)[kept[0, 1:]].sum()
+    assert objective.num_expected == pytest.approx(expected) and objective.num_accepted == 6
+
+
 @pytest.mark.parametrize("theta", [0.01, 0.05, 0.1, 0.3])
 def test_a_level_is_drafted_exactly_when_its_expected_gain_exceeds_its_price(theta):
     coverage = (0.6, 0.2, 0.1)

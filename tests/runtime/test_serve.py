@@ -4,13 +4,11 @@ import asyncio
 import json
 import socket
 import threading
-from contextlib import contextmanager
 from time import sleep
 
 import httpx
 import pytest
 import tiny
-import uvicorn
 from failing import FailingModel
 from fastapi.testclient import TestClient
 from serving import (
@@ -19,6 +17,7 @@ from serving import (
     assert_refused,
     complete,
     events,
+    listening,
     make_app,
     make_decoder,
     post,
@@ -28,7 +27,7 @@ from treewright import cli
 from treewright.controller.errors import InputError
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
-from treewright.runtime.serve.app import MAX_BODY_BYTES
+from treewright.runtime.serve.body import MAX_BODY_BYTES
 from treewright.runtime.serve.command import listen
 from treewright.runtime.serve.completion_protocol import CompletionRequest
 from treewright.runtime.serve.errors import ServeError
@@ -310,7 +309,7 @@ def test_a_full_queue_says_when_to_retry():
     )  # not started, so what waits keeps waiting
 
     async def fill():
-        worker.submit([Request([1], 1, Sampling())])
+        await worker.submit([Request([1], 1, Sampling())])
 
     asyncio.run(fill())
     answer = complete(TestClient(make_app(worker)))
@@ -353,9 +352,10 @@ def failing_model(max_length=35):
 def ask_all(worker, asked):
     """What became of each list of requests, sent at once: the pieces of its texts and its error."""
 
-    async def read(job):
-        pieces, error = [""] * len(job.requests), None
+    async def read(requests):
+        pieces, error = [""] * len(requests), None
         try:
+            job = await worker.submit(requests)
             async for piece in job.pieces():
                 pieces[piece.choice] += piece.text
         except ServeError as failed:
@@ -363,7 +363,7 @@ def ask_all(worker, asked):
         return pieces, error
 
     async def ask():
-        return await asyncio.gather(*[read(worker.submit(requests)) for requests in asked])
+        return await asyncio.gather(*map(read, asked))
 
     return asyncio.run(ask())
 
@@ -446,10 +446,7 @@ def test_a_client_that_leaves_frees_the_worker(stream):
         started.set()
         sleep(0.02)  # so that the text lasts far longer than the word that its reader has left
 
-    with (
-        Worker(make_decoder(observe), max_batch=2, max_queue=8, totals=totals) as worker,
-        listening(make_app(worker)) as address,
-    ):
+    with listening(observe, totals=totals) as (address, _, _):
         body = BODY | {"max_tokens": 240, "stream": stream}
         asyncio.run(leave(f"{address}/v1/completions", body, started))
         assert httpx.post(f"{address}/v1/completions", json=BODY | {"max_tokens": 1}).status_code == 200
@@ -464,20 +461,6 @@ async def leave(url, body, started):
         answer.cancel()
 
 
-@contextmanager
-def listening(app):
-    """The app behind a real server."""
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 def test_a_port_in_use_is_one_sentence_before_any_model_is_loaded(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -488,7 +471,7 @@ def test_a_port_in_use_is_one_sentence_before_any_model_is_loaded(capsys):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
 def test_an_address_that_others_reach_is_refused(host):
-    with pytest.raises(InputError, match="loopback"):
+    with pytest.raises(InputError, match="loopback address"):
         listen(host, 0)
 
 
@@ -510,7 +493,7 @@ def test_a_short_request_does_not_wait_for_the_long_one_before_it():
     totals = Totals()
 
     async def ask(worker):
-        jobs = [worker.submit([Request([1], max_tokens, Sampling(temperature=0.0))]) for max_tokens in (200, 3)]
+        jobs = [await worker.submit([Request([1], max_tokens, Sampling(temperature=0.0))]) for max_tokens in (200, 3)]
         ended = []
 
         async def read(job):

@@ -1,0 +1,66 @@
+"""The texts that are being decoded, as the decode thread sees them."""
+
+from collections import Counter
+
+from ..decoder import Decoder
+from ..stats import StepRecord
+from .job import Job, Text
+
+
+class Running:
+    """The texts in the decoder's batch. Other threads may ask how many they are."""
+
+    def __init__(self, decoder: Decoder):
+        self._decoder = decoder
+        self._batch = decoder.open_batch()
+        self.texts: list[Text] = []
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def counts(self) -> Counter[Job]:
+        """How many each job has."""
+        return Counter(text.job for text in self.texts)
+
+    def join(self, text: Text) -> None:
+        self.texts.append(text)
+        self._batch.join(text.rest, text.stream)
+
+    def step(self) -> StepRecord | None:
+        return self._batch.step()
+
+    def pause(self, job: Job) -> Text:
+        """Take out that text of a job which is read again soonest; later it goes on with the tokens it would have."""
+        of_job = [text for text in self.texts if text.job is job]
+        text = min(of_job, key=lambda text: len(text.request.prompt_ids) + len(text.stream.token_ids))
+        self._batch.leave(text.stream)
+        self.texts.remove(text)
+        return text
+
+    def drop(self, job: Job) -> None:
+        """Take out all texts of a job, ended or not."""
+        dropped = [text for text in self.texts if text.job is job]
+        self.texts = [text for text in self.texts if text.job is not job]
+        for text in dropped:
+            if not text.stream.has_ended:
+                self._batch.leave(text.stream)
+
+    def take_ended(self) -> list[Text]:
+        """Take out the texts that have come to their ends."""
+        ended = [text for text in self.texts if text.stream.finish_reason is not None]
+        self.texts = [text for text in self.texts if text.stream.finish_reason is None]
+        return ended
+
+    def errors(self) -> dict[Job, Exception]:
+        """Of each job that has failed, that of its first text which has."""
+        return {text.job: text.stream.error for text in reversed(self.texts) if text.stream.error is not None}
+
+    def forget(self) -> list[Job]:
+        """The jobs that have texts here, which are given up as they are: the batch has failed, or ends."""
+        jobs, self.texts = [*self.counts], []
+        return jobs
+
+    def begin_anew(self) -> None:
+        """With an empty batch."""
+        self._batch = self._decoder.open_batch()
