@@ -19,8 +19,8 @@ class RowProcessor(Protocol):
     """A function of one request's text: it remembers nothing that changes a later answer."""
 
     def __call__(self, text: Sequence[int], paths: Array, logits: Tensor, *, of_target: bool) -> Tensor:
-        """[n, V] for `logits` [n, V], the target's or the drafter's, behind n continuations of the prompt: `text`, which
-        is generated so far and only ever grows, then each of `paths` [n, D] int64, -1 behind a path's last token.
+        """[n, V] for `logits` [n, V], the target's or the drafter's, behind n continuations of the prompt: `text`,
+        which is generated so far and only ever grows, then each of `paths` [n, D] int64, -1 behind a path's last token.
 
         The logits are a copy, in float32 at least, that may be written into.
         """
