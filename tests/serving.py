@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import tiny
 from fastapi.testclient import TestClient
+from treewright.runtime.constraints.constrain import Constrainer
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.worker import Totals, Worker
@@ -23,6 +24,7 @@ def make_app(worker):
     return create_app(
         worker,
         lambda text: tiny.tokenizer().encode(text).ids,
+        Constrainer(tiny.words(), frozenset(), tiny.VOCABULARY_SIZE),
         vocabulary_size=tiny.VOCABULARY_SIZE,
         model_name="tiny",
     )

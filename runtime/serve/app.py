@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..constraints.constrain import Constrainer
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
 from .errors import ErrorEnvelope, ServeError, install_error_handlers
@@ -24,7 +25,14 @@ MAX_BODY_BYTES = 4 << 20
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}}
 
 
-def create_app(worker: Worker, encode: Callable[[str], list[int]], *, vocabulary_size: int, model_name: str) -> FastAPI:
+def create_app(
+    worker: Worker,
+    encode: Callable[[str], list[int]],
+    constrainer: Constrainer,
+    *,
+    vocabulary_size: int,
+    model_name: str,
+) -> FastAPI:
     """The application over a running worker; `encode` turns a text into token ids below `vocabulary_size`."""
     # The pages that FastAPI makes of the schema load scripts from elsewhere; the schema itself stays.
     app = FastAPI(title="treewright", docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -55,7 +63,7 @@ def create_app(worker: Worker, encode: Callable[[str], list[int]], *, vocabulary
     async def complete(body: CompletionRequest, http: Request) -> Completion | StreamingResponse:
         _check_model(body.model, model)
         prompts = await asyncio.to_thread(_token_ids, body, encode, vocabulary_size)
-        job = worker.submit(_decode_requests(body, prompts))
+        job = worker.submit(await asyncio.to_thread(_decode_requests, body, prompts, constrainer))
         watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
         watchers.add(watcher)
         watcher.add_done_callback(watchers.discard)
@@ -140,13 +148,19 @@ def _token_ids(body: CompletionRequest, encode: Callable[[str], list[int]], voca
     return prompts
 
 
-def _decode_requests(body: CompletionRequest, prompts: list[list[int]]) -> list[DecodeRequest]:
-    """`n` texts for every prompt; the same seed gives each prompt the texts it would have alone."""
+def _decode_requests(
+    body: CompletionRequest, prompts: list[list[int]], constrainer: Constrainer
+) -> list[DecodeRequest]:
+    """`n` texts for every prompt; the same seed gives each prompt the texts it would have alone. A grammar takes up to
+    seconds."""
+    constraints = body.constraints
     seed = secrets.randbelow(2**63) if body.seed < 0 else body.seed
     top_k = max(body.top_k, 0)
     samplings = [Sampling(body.temperature, top_k, body.top_p, seed, choice) for choice in range(body.n)]
     return [
-        DecodeRequest(prompt, body.max_tokens, sampling, tuple(body.stop), body.ignore_eos)
+        constrainer.constrained(
+            DecodeRequest(prompt, body.max_tokens, sampling, tuple(body.stop), body.ignore_eos), constraints
+        )
         for prompt in prompts
         for sampling in samplings
     ]

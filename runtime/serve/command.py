@@ -15,6 +15,7 @@ import uvicorn
 from ...controller.console import print_json
 from ...controller.errors import InputError
 from ..build import build_decoder
+from ..constraints.constrain import Constrainer
 from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
@@ -70,7 +71,13 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
 
 def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:
     """Answer what comes in on the socket until the server is asked to stop."""
-    app = create_app(worker, pair.encode, vocabulary_size=pair.target.vocabulary_size, model_name=pair.config.target)
+    app = create_app(
+        worker,
+        pair.encode,
+        Constrainer.of(pair),
+        vocabulary_size=pair.target.vocabulary_size,
+        model_name=pair.config.target,
+    )
     server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
     print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
     server.run(sockets=[listener])

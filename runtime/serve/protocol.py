@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from .constraints import ConstraintFields
 from .fields import MAX_CHOICES, take_known
+from .whole import Whole
 
 MAX_PROMPTS = 64
 MAX_STOPS = 4
@@ -49,14 +51,6 @@ StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
 Stops = Annotated[StopTexts, BeforeValidator(_as_stops, json_schema_input_type=StopText | StopTexts)]
 
 
-def _as_whole(number: Any) -> Any:
-    """JSON knows one kind of number: 16.0 is 16."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
-
-
-Whole = Annotated[int, BeforeValidator(_as_whole, json_schema_input_type=int)]
-
-
 class Fields(BaseModel):
     """Fields that are all checked: null means that one is not given, and unknown ones are refused (see `fields`)."""
 
@@ -72,13 +66,12 @@ class StreamOptions(Fields):
     include_usage: bool = False
 
 
-class CompletionRequest(Fields):
+class CompletionRequest(ConstraintFields, Fields):
     """Body of POST /v1/completions. A field that is null is not given.
 
     Fields that are not listed here are refused by name, but for `user`, `metadata`, `service_tier`, `store`,
     `safety_identifier` and `prompt_cache_key`, which cannot change the text, and for values that ask for nothing:
-    `echo` false, `suffix` "", `best_of` as large as `n`, penalties of 0 (`repetition_penalty` 1), `min_p` 0 and the
-    like.
+    `echo` false, `suffix` "", `best_of` as large as `n` and the like.
     """
 
     model: str

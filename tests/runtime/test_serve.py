@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from serving import BODY, PROMPT, complete, make_app, make_decoder, post, serving
 from treewright import cli
 from treewright.controller.errors import InputError
+from treewright.runtime.constraints.constrain import Constrainer
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.app import MAX_BODY_BYTES, create_app
@@ -138,7 +139,8 @@ def test_what_is_not_done_is_refused_by_name_unless_it_asks_for_nothing(client, 
 
 
 @pytest.mark.parametrize(
-    "field", ["logprobs", "guided_choice", "max_completion_tokens", "messages", "logit_bas", "\ud800", "a" * 10_000, ""]
+    "field",
+    ["logprobs", "guided", "max_completion_tokens", "messages", "logit_bas", "\ud800", "a" * 10_000, ""],
 )
 def test_a_field_that_we_do_not_know_is_refused_by_name(client, field):
     message = assert_refused(complete(client, **{field: 1}), 400)
@@ -148,7 +150,8 @@ def test_a_field_that_we_do_not_know_is_refused_by_name(client, field):
 
 def test_a_field_that_is_spelled_otherwise_here_says_how(client):
     assert "give max_tokens instead" in assert_refused(complete(client, max_completion_tokens=3), 400)
-    assert "give stop instead" in assert_refused(complete(client, stop_token_ids=[3]), 400)
+    assert "give stop instead" in assert_refused(complete(client, stop_sequences=["w3"]), 400)
+    assert "give guided_grammar instead" in assert_refused(complete(client, grammar="root ::= [0-9]"), 400)
 
 
 def test_an_unknown_stream_option_is_refused_by_name(client):
@@ -303,7 +306,8 @@ def test_health_and_the_model_are_reported(client):
 @pytest.mark.parametrize("path", ["/v1/models/models/of/somebody", "/v1/models/models%2Fof%2Fsomebody"])
 def test_a_model_whose_name_is_a_path_is_found_by_it(path):
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
-    app = create_app(worker, lambda text: [0], vocabulary_size=1, model_name="models/of/somebody")
+    constrainer = Constrainer(tiny.words(), frozenset(), 1)
+    app = create_app(worker, lambda text: [0], constrainer, vocabulary_size=1, model_name="models/of/somebody")
     assert TestClient(app).get(path).json()["id"] == "models/of/somebody"
 
 
