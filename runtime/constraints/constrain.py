@@ -84,8 +84,8 @@ class Constrainer:
         if asked.min_tokens and ends:
             may_be_banned |= ends
             bans.append(MinTokens(asked.min_tokens, ends))
-        allowed = set(asked.allowed_token_ids) or set(range(self._vocabulary_size))
-        if allowed <= may_be_banned:
+        allowed = set(asked.allowed_token_ids)
+        if allowed <= may_be_banned if allowed else len(may_be_banned) >= self._vocabulary_size:
             raise InputError(
                 "bad_words and min_tokens may ban every token that allowed_token_ids leaves; allow others, or leave "
                 "one of them out"

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from time import time
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..constraints.constrain import Constrainer
+from ..constraints.settings import Constraints
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
 from .errors import ErrorEnvelope, ServeError, install_error_handlers
@@ -39,6 +41,7 @@ def create_app(
     app.add_middleware(BodyLimit)
     install_error_handlers(app)
     model = Model(id=model_name, created=int(time()))
+    grammars = ThreadPoolExecutor(2, thread_name_prefix="grammars")  # slow ones hold up no tokenizing
     watchers: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
     @app.head("/health", include_in_schema=False)
@@ -63,7 +66,10 @@ def create_app(
     async def complete(body: CompletionRequest, http: Request) -> Completion | StreamingResponse:
         _check_model(body.model, model)
         prompts = await asyncio.to_thread(_token_ids, body, encode, vocabulary_size)
-        job = worker.submit(await asyncio.to_thread(_decode_requests, body, prompts, constrainer))
+        constraints = body.constraints
+        threads = grammars if constraints.follows else None
+        make_requests = partial(_decode_requests, body, prompts, constrainer, constraints)
+        job = worker.submit(await asyncio.get_running_loop().run_in_executor(threads, make_requests))
         watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
         watchers.add(watcher)
         watcher.add_done_callback(watchers.discard)
@@ -149,11 +155,10 @@ def _token_ids(body: CompletionRequest, encode: Callable[[str], list[int]], voca
 
 
 def _decode_requests(
-    body: CompletionRequest, prompts: list[list[int]], constrainer: Constrainer
+    body: CompletionRequest, prompts: list[list[int]], constrainer: Constrainer, constraints: Constraints
 ) -> list[DecodeRequest]:
     """`n` texts for every prompt; the same seed gives each prompt the texts it would have alone. A grammar takes up to
     seconds."""
-    constraints = body.constraints
     seed = secrets.randbelow(2**63) if body.seed < 0 else body.seed
     top_k = max(body.top_k, 0)
     samplings = [Sampling(body.temperature, top_k, body.top_p, seed, choice) for choice in range(body.n)]

@@ -1,7 +1,8 @@
 """A grammar bans all tokens but those that go on with a text as it asks; end tokens are allowed where it may end.
 
-A matcher stands at the end of the committed text. From there it goes down each path of a tree and back, so nothing is
-parsed twice. The masks of a step are kept: the target asks for those of most nodes that the drafter asked for.
+A matcher stands at the end of the committed text, and one behind each path of a step's trees, a copy of its parent's
+that has taken one token more: nothing is parsed twice. (A matcher that goes back, by llguidance's `rollback`, now and
+then allows what it should not.) The masks of a step are kept: the target asks for most of those that the drafter did.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,73 +27,66 @@ class GrammarMask:
     """A `RowProcessor`. Behind a path that the grammar does not take, which no text comes to, rows are left alone."""
 
     def __init__(self, compiled: "LLMatcher", end_tokens: Collection[int]):
-        self._compiled = compiled  # at the beginning, and never moved from there
+        self._compiled = compiled  # at the beginning of a text, from where it is never moved
         self._end_tokens = frozenset(end_tokens)
         self._text = Growing()
-        self._matcher = compiled
-        self._at: list[int] = []  # the path from the text to where the matcher is
+        self._matchers: dict[Path, LLMatcher | None] = {}  # behind the text and a path; None: not taken
         self._masks: dict[Path, bytes | None] = {}  # bits of the allowed tokens, the lowest first; None: left alone
 
     def __call__(self, text: Sequence[int], paths: Array, logits: Tensor, *, of_target: bool) -> Tensor:
         self._follow(text)
-        keys = [tuple(token for token in path if token >= 0) for path in paths.tolist()]
-        for key in keys:
-            if key not in self._masks:
-                self._masks[key] = self._mask_behind(key, text)
-        masks = [self._masks[key] for key in keys]
+        masks = [self._mask(tuple(token for token in path if token >= 0)) for path in paths.tolist()]
         masked = np.array([row for row, mask in enumerate(masks) if mask is not None], dtype=np.int64)
         if not len(masked):
             return logits
         packed = np.stack([np.frombuffer(mask, dtype=np.uint8) for mask in masks if mask is not None])
-        # Rows of a model may be more than its tokenizer has tokens, or fewer.
+        # A model may have more rows than its tokenizer has tokens, or fewer.
         banned = np.unpackbits(packed, axis=1, count=logits.shape[1], bitorder="little") == 0
         rows = to_device(masked, logits.device)
         logits[rows] = logits[rows].masked_fill(to_device(banned, logits.device), -torch.inf)
         return logits
 
     def _follow(self, text: Sequence[int]) -> None:
-        """Move the matcher to the end of the text."""
+        """Move the matcher of the text to its end; InputError where the grammar does not take it."""
         news = self._text.look(text)
-        if news.starts_anew:
-            self._matcher, self._at, self._masks = self._compiled.deep_copy(), [], {}
-        if news.tokens:
-            self._go_to([])
-            self._masks.clear()
-            if self._matcher.try_consume_tokens([*news.tokens]) < len(news.tokens):
-                raise self._stuck()
+        matcher = None if news.starts_anew else self._matchers[()]
+        if matcher is None:
+            matcher = self._compiled.deep_copy()
+        elif not news.tokens:
+            return
+        self._matchers, self._masks = {(): matcher}, {}
+        if matcher.try_consume_tokens([*news.tokens]) < len(news.tokens):
+            raise _stuck(matcher)
 
-    def _go_to(self, path: Sequence[int]) -> bool:
-        """Move the matcher to the end of a path behind the text; whether the grammar takes the path."""
-        common = next(
-            (count for count, (a, b) in enumerate(zip(self._at, path, strict=False)) if a != b),
-            min(len(self._at), len(path)),
-        )
-        self._matcher.rollback(len(self._at) - common)
-        rest = path[common:]
-        taken = self._matcher.try_consume_tokens([*rest])
-        self._at = [*path[: common + taken]]
-        return taken == len(rest)
+    def _matcher(self, path: Path) -> "LLMatcher | None":
+        if path in self._matchers:
+            return self._matchers[path]
+        above, token = self._matcher(path[:-1]), path[-1]
+        matcher = None if above is None or token in self._end_tokens else above.deep_copy()
+        if matcher is not None and not matcher.try_consume_tokens([token]):
+            matcher = None
+        self._matchers[path] = matcher
+        return matcher
 
-    def _mask_behind(self, path: Path, text: Sequence[int]) -> bytes | None:
+    def _mask(self, path: Path) -> bytes | None:
         """InputError where the text itself can go no further."""
-        if not self._end_tokens.isdisjoint(path) or not self._go_to(path):
-            mask = None
-        else:
-            mask = self._matcher.compute_bitmask()
-        if not self._matcher.is_error():
-            return mask
-        if not path:
-            raise self._stuck()
-        # A dead end, which no text may come to. One that does fails at its next step, whatever token it takes now.
-        self._matcher, self._at = self._compiled.deep_copy(), []
-        self._matcher.try_consume_tokens([*text])
-        return self._all_but_ends()
+        if path not in self._masks:
+            matcher = self._matcher(path)
+            mask = None if matcher is None else matcher.compute_bitmask()
+            if matcher is not None and mask is not None and matcher.is_error():
+                if not path:
+                    raise _stuck(matcher)
+                # A dead end, which no text may come to. One that does takes some token, and fails at its next step.
+                mask = self._all_but_ends(len(mask))
+            self._masks[path] = mask
+        return self._masks[path]
 
-    def _all_but_ends(self) -> bytes:
-        allowed = np.ones(8 * len(self._matcher.compute_bitmask()), dtype=np.uint8)
+    def _all_but_ends(self, num_bytes: int) -> bytes:
+        allowed = np.ones(8 * num_bytes, dtype=np.uint8)
         allowed[[*self._end_tokens]] = 0
         return np.packbits(allowed, bitorder="little").tobytes()
 
-    def _stuck(self) -> InputError:
-        reason = self._matcher.get_error().split("\n")[0] or "no token goes on with it"
-        return InputError(f"the text can go no further under its grammar ({reason}); correct the grammar")
+
+def _stuck(matcher: "LLMatcher") -> InputError:
+    reason = matcher.get_error().split("\n")[0] or "it does not take its last token"
+    return InputError(f"the text can go no further under its grammar ({reason}); correct the grammar")

@@ -95,6 +95,16 @@ def test_end_tokens_are_allowed_where_the_grammar_may_end_and_alone_where_it_mus
     assert allowed_behind(mask, "ab", "c") == allowed_behind(mask, "abc") == {END, OTHER_END}
 
 
+def test_a_mask_does_not_depend_on_what_was_asked_before():
+    """Going back behind a blank, llguidance's own `rollback` forgets that a number has ended."""
+    matcher = constrainer()._grammars.compile(KINDS["json"].follows)
+    paths = ["", ":", ":7", ":7 ", ':7 ,"b"', ":   ", ": 7", ":7  ", ": -", ":7,"]
+    mask = GrammarMask(matcher, {END})
+    for path in paths + paths[::-1]:
+        assert allowed_behind(mask, '{"a"', path) == allowed_behind(GrammarMask(matcher, {END}), '{"a"' + path)
+    assert allowed_behind(mask, '{"a"', ":7  ") == set(ids(" ,"))
+
+
 def test_a_dead_end_ends_the_request_where_its_text_comes_to_it():
     """Nothing is both terminals; a tree may look into the dead end, and goes on elsewhere."""
     dead = Grammar(GrammarKind.GRAMMAR, 'start: "a" NONE | "bc"\nNONE: /d/ & /e/')
