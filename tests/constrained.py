@@ -37,7 +37,7 @@ KINDS = {
     "repetition": Constraints(repetition_penalty=1.7),
     "frequency and presence": Constraints(frequency_penalty=0.6, presence_penalty=-0.3),
     "bans": Constraints(bad_words=("a", "01"), allowed_token_ids=tuple(range(8, 40)), min_tokens=12),
-    "min_p": Constraints(min_p=0.2),
+    "min_p": Constraints(min_p=0.4),
     "all together": Constraints(
         logit_bias={4: 1.0},
         repetition_penalty=1.2,

@@ -24,7 +24,7 @@ def request(**changes):
     return Request([1, 2], 8, Sampling(), **changes)
 
 
-def allowed_behind(mask, text, path=()):
+def allowed_behind(mask, text, path=""):
     rows = mask(ids(text), np.array([ids(path)], dtype=np.int64).reshape(1, -1), torch.zeros(1, 40), of_target=True)
     return set(torch.nonzero(rows[0] == 0)[:, 0].tolist())
 
@@ -60,7 +60,7 @@ def test_a_grammar_that_cannot_be_followed_is_refused_in_a_sentence(constraints,
         ({"json_schema": "{}", "min_tokens": 3}, "min_tokens may ban what json_schema asks for"),
         ({"regex": "a", "bad_words": ("a",)}, "bad_words may ban what regex asks for"),
         ({"choices": ("a",), "allowed_token_ids": (3,)}, "allowed_token_ids may ban what choices asks for"),
-        ({"allowed_token_ids": (21, 22), "bad_words": ("a", "b")}, "may ban every token that allowed_token_ids leaves"),
+        ({"allowed_token_ids": (20, 21), "bad_words": ("a", "b")}, "may ban every token that allowed_token_ids leaves"),
         ({"allowed_token_ids": (END,), "min_tokens": 2}, "may ban every token that allowed_token_ids leaves"),
         ({"logit_bias": {40: 1.0}}, "logit_bias names the token id 40, and the largest of this target is 39"),
         ({"stop_token_ids": (99,)}, "stop_token_ids names the token id 99"),
