@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from .runtime.adapters.generate.assistant import assistant_with
     from .runtime.adapters.generate.guest import generate_with
     from .runtime.api import Generation, Model, load
+    from .runtime.constraints.settings import Constraints
 
-__all__ = ["Generation", "InputError", "Model", "assistant_with", "generate_with", "load"]
+__all__ = ["Constraints", "Generation", "InputError", "Model", "assistant_with", "generate_with", "load"]
 
 HOMES = {
+    "Constraints": "runtime.constraints.settings",
     "InputError": "controller.errors",
     "assistant_with": "runtime.adapters.generate.assistant",
     "generate_with": "runtime.adapters.generate.guest",

@@ -33,8 +33,8 @@ class ServedTexts:
         return cls(TraceFolder.create(path, trace_header(pair, scheme="", width=0, command={"serve": {}})))
 
     def __call__(self, request: Request, token_ids: Sequence[int]) -> bool:
-        """Store a text; False after a write error."""
-        if not self._open:
+        """Store a text; False after a write error, and for one that was not drawn from the target's own rows."""
+        if not self._open or request.processor is not None:
             return False
         text_id, document = f"{self._folder.num_texts:08d}", _document(request.prompt_ids)
         text = text_row(request, token_ids, text_id=text_id, domain="served", document=document)

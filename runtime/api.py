@@ -8,6 +8,8 @@ from typing import TypedDict, Unpack, overload
 
 from ..controller.errors import InputError
 from .build import build_decoder
+from .constraints.constrain import Constrainer
+from .constraints.settings import Constraints
 from .generate import TextOptions
 from .pair import REFERENCE, Pair, PairConfig, load_pair
 from .request import Request
@@ -33,6 +35,7 @@ class Options(TypedDict, total=False):  # keywords of `Model.generate`
     top_p: float
     seed: int
     stop: str | Sequence[str]
+    constraints: Constraints
 
 
 class Model:
@@ -41,6 +44,7 @@ class Model:
     def __init__(self, pair: Pair, speculation: SpeculationConfig):
         self.pair = pair
         self._decoder = build_decoder(pair, speculation, max_batch=MAX_BATCH)
+        self._constrainer = Constrainer.of(pair)
 
     @overload
     def generate(self, prompts: str, **options: Unpack[Options]) -> Generation: ...
@@ -56,19 +60,22 @@ class Model:
         top_p: float = TextOptions.top_p,
         seed: int = TextOptions.seed,
         stop: str | Sequence[str] = (),
+        constraints: Constraints = Constraints(),
     ) -> Generation | list[Generation]:
         """Continue one prompt, or each of several together, in their order.
 
         A text is a function of its prompt, these options and the target: it does not depend on the other prompts.
-        Temperature 0 is greedy; top_k 0 and top_p 1 keep all tokens. Raises InputError for an option out of range, an
-        empty prompt, and one that does not fit the target's context.
+        Temperature 0 is greedy; top_k 0 and top_p 1 keep all tokens. `constraints` are penalties, biases, bans and a
+        grammar, such as a JSON schema. Raises InputError for an option out of range, a grammar that cannot be followed,
+        an empty prompt, and one that does not fit the target's context.
         """
         if not isinstance(prompts, (str, list, tuple)):
             raise InputError(f"prompts are a text or a list of texts, got {prompts!r}")
         strings = (stop,) if isinstance(stop, str) else tuple(stop)
         text = TextOptions(temperature, top_k, top_p, max_tokens, seed, strings)
         texts = [prompts] if isinstance(prompts, str) else prompts
-        results = self._run([Request(self.pair.encode(one), max_tokens, text.sampling, strings) for one in texts])
+        requests = [Request(self.pair.encode(one), max_tokens, text.sampling, strings) for one in texts]
+        results = self._run([self._constrainer.constrained(request, constraints) for request in requests])
         return results[0] if isinstance(prompts, str) else results
 
     def _run(self, requests: Sequence[Request]) -> list[Generation]:

@@ -84,7 +84,8 @@ class Decoder:
         return TextStream(
             self._detokeniser,
             max_tokens=request.max_tokens,
-            end_tokens=stops.tokens if request.ignore_end else stops.tokens | self._end_tokens,
+            min_tokens=request.min_tokens,
+            end_tokens=request.end_tokens(self._end_tokens, stops),
             stop=stops.strings,
             prompt_ids=request.prompt_ids,
             silent=self._special.values(),

@@ -7,6 +7,8 @@ from ..controller.errors import InputError
 from ..controller.pricing.objective import nearest
 from ..controller.ranges import require_at_least
 from .build import build_decoder
+from .constraints.constrain import Constrainer
+from .constraints.settings import Constraints
 from .pair import PairConfig, load_pair
 from .request import Request
 from .sampling import Sampling
@@ -46,6 +48,7 @@ def generate(
     pair: PairConfig = PairConfig(),
     speculation: SpeculationConfig = SpeculationConfig(),
     text: TextOptions = TextOptions(),
+    constraints: Constraints = Constraints(),
 ) -> None:
     """Continue one prompt and print it.
 
@@ -54,10 +57,12 @@ def generate(
         pair: The two models
         speculation: Which trees are drafted
         text: How the text is drawn
+        constraints: Penalties, biases, bans, and a grammar that the text follows
     """
     models = load_pair(pair, heads=True)
     decoder = build_decoder(models, speculation)
     request = Request(models.encode(prompt), text.max_tokens, text.sampling, text.stop)
+    request = Constrainer.of(models).constrained(request, constraints)
     (stream,), stats = decoder.generate([request])
     print(prompt + stream.text)
     print_json(

@@ -4,7 +4,7 @@ The target's row at each node of a tree is processed with that node's own text, 
 drafted. The drafter's rows are processed as well: else what is banned would be drafted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,9 +18,12 @@ from .machine.transfer import to_device
 class RowProcessor(Protocol):
     """A function of one request's text: it remembers nothing that changes a later answer."""
 
-    def __call__(self, generated: Tensor, logits: Tensor, *, of_target: bool) -> Tensor:
-        """[n, V] for `logits` [n, V], the target's or the drafter's, behind n continuations of the prompt, `generated`
-        [n, g] int64."""
+    def __call__(self, text: Sequence[int], paths: Array, logits: Tensor, *, of_target: bool) -> Tensor:
+        """[n, V] for `logits` [n, V], the target's or the drafter's, behind n continuations of the prompt: `text`,
+        which is generated so far and only ever grows, then each of `paths` [n, D] int64, -1 behind a path's last token.
+
+        The logits are a copy, in float32 at least, that may be written into.
+        """
         ...
 
 
@@ -43,24 +46,31 @@ def processed(
     # Processors add to scores in float32 at least, which a narrower format would round again.
     changed = logits.clone() if logits.dtype in (torch.float32, torch.float64) else logits.float()
     for slot, (processor, of_slot) in enumerate(zip(processors, nodes, strict=False)):
-        if processor is None:
+        places = np.nonzero(of_slot >= 0)[0]
+        if processor is None or not len(places):
             continue
-        depths = np.where(of_slot >= 0, tree.depths[slot, of_slot], -1)
-        for depth in np.unique(depths[depths >= 0]).tolist():  # nodes of one depth have texts of one length
-            places = np.nonzero(depths == depth)[0]
-            ids = np.array(processor.token_ids, dtype=np.int64)
-            texts = np.concatenate((np.tile(ids, (len(places), 1)), _paths(tree, slot, of_slot[places])), axis=1)
-            at = to_device(places, logits.device)
-            generated = to_device(texts, logits.device)
-            rows = processor.process(generated, changed[slot, at], of_target=of_target)
-            changed[slot, at] = rows.to(changed.dtype)
+        at = to_device(places, logits.device)
+        paths = _paths(tree, slot, of_slot[places])
+        rows = processor.process(processor.token_ids, paths, changed[slot, at], of_target=of_target)
+        changed[slot, at] = rows.to(changed.dtype)
     return changed
 
 
+def by_length(text: Sequence[int], paths: Array) -> Iterator[tuple[Array, Array]]:
+    """The texts [m, g] int64 of one length that `text` and some of the `paths` [n, D] make, and which paths these are
+    [m]; for all lengths that there are."""
+    lengths = (paths >= 0).sum(axis=1)
+    for length in np.unique(lengths).tolist():
+        places = np.nonzero(lengths == length)[0]
+        before = np.tile(np.array(text, dtype=np.int64), (len(places), 1))
+        yield places, np.concatenate((before, paths[places, :length]), axis=1)
+
+
 def _paths(tree: DraftTree, slot: int, nodes: Array) -> Array:
-    """[n, depth] tokens of the paths to `nodes` [n] of one depth, the root left out."""
-    columns: list[Array] = []
-    while tree.depths[slot, nodes[0]] > 0:
-        columns.insert(0, tree.tokens[slot, nodes])
-        nodes = tree.parents[slot, nodes]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(nodes), 0), dtype=np.int64)
+    """[n, D] tokens of the paths to `nodes` [n], the root left out, -1 behind each path's last."""
+    paths, nodes = np.full((len(nodes), int(tree.depths[slot, nodes].max())), -1), nodes.copy()
+    for depth in range(paths.shape[1], 0, -1):
+        ends = np.nonzero(tree.depths[slot, nodes] == depth)[0]  # others are no longer on their paths
+        paths[ends, depth - 1] = tree.tokens[slot, nodes[ends]]
+        nodes[ends] = tree.parents[slot, nodes[ends]]
+    return paths

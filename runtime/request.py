@@ -7,6 +7,7 @@ from ..controller.errors import InputError
 from ..controller.ranges import require_whole
 from .processing import RowProcessor
 from .sampling import Sampling
+from .text.stopping import Stops
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,16 @@ class Request:
     sampling: Sampling
     stop: tuple[str, ...] = ()
     ignore_end: bool = False  # continue past the end-of-text token
+    stop_tokens: frozenset[int] = frozenset()  # end the text as well
+    min_tokens: int = 0  # until it has so many, no stop string ends the text; of tokens, the processor bans those
     processor: RowProcessor | None = None  # of the logits, before they are warped and tokens drawn
     log_probs: int | None = None
     """Report the log-probability of each token, and of so many of the likeliest in its place; None for neither"""
     prompt_log_probs: bool = False  # those of the prompt's tokens, too
+
+    def end_tokens(self, of_model: frozenset[int], stops: Stops) -> frozenset[int]:
+        """All tokens that end the text."""
+        return stops.tokens | self.stop_tokens | (frozenset() if self.ignore_end else of_model)
 
 
 class ContextError(InputError):
@@ -41,6 +48,11 @@ def check_request(request: Request, context_length: int, vocabulary_size: int) -
             f"{vocabulary_size - 1} only; leave added tokens out of it"
         )
     require_whole("max_tokens", request.max_tokens)
+    if request.min_tokens > request.max_tokens:
+        raise InputError(
+            f"min_tokens is {request.min_tokens}, but the text has at most {request.max_tokens} tokens (max_tokens); "
+            "lower min_tokens"
+        )
     if len(request.prompt_ids) + request.max_tokens > context_length:
         raise ContextError(
             f"the prompt has {len(request.prompt_ids)} tokens and {request.max_tokens} more are asked for, but the "

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tiny
 from fastapi.testclient import TestClient
+from treewright.runtime.constraints.constrain import Constrainer
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.serve.access import Access
 from treewright.runtime.serve.app import create_app
@@ -35,7 +36,8 @@ def make_decoder(observer=None, model=None):
 def make_model(name="tiny", template: str | None = TEMPLATE, tokenizer=None):
     words = tiny.words(tokenizer)
     words.fast.chat_template = template
-    return ServedModel(name, words, vocabulary_size=tiny.VOCABULARY_SIZE, context_length=256)
+    constrainer = Constrainer(words, frozenset(), tiny.VOCABULARY_SIZE)
+    return ServedModel(name, words, constrainer, vocabulary_size=tiny.VOCABULARY_SIZE, context_length=256)
 
 
 def make_app(worker, **model: Any):

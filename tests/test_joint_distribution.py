@@ -23,12 +23,18 @@ from treewright.controller.memory import MemoryConfig
 from treewright.controller.plans.sampled_grids import CHAIN_VERIFIERS, verifier_grids
 from treewright.controller.policies.delayed import sampled_shape
 from treewright.runtime import decoder as decode
+from treewright.runtime.constraints.bad_words import BadWords
+from treewright.runtime.constraints.base import Chain
+from treewright.runtime.constraints.frequency import FrequencyPenalty
+from treewright.runtime.constraints.min_p import MinP
+from treewright.runtime.constraints.repetition import RepetitionPenalty
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.drafters.memory import ErrorMemory
 from treewright.runtime.engines.base import CachedModel
 from treewright.runtime.engines.transformers.model import TransformersModel
 from treewright.runtime.pair import PairConfig, load_pair
+from treewright.runtime.processing import RowProcessor
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling, TokenSampler
 from treewright.runtime.target import Target
@@ -55,17 +61,32 @@ class Subject(NamedTuple):
     sampling: Sampling
     plain: RememberingModel  # the target, row by row
     memory: MemoryConfig | None = None
+    is_constrained: bool = False
+
+    def processor(self) -> RowProcessor | None:
+        """Of one text: penalties, a ban and a cut, which all depend on what the text holds."""
+        members = [
+            RepetitionPenalty(1.4, self.prompt), FrequencyPenalty(0.5, 0.3), BadWords({(2, 4), (1,)}),
+            MinP(0.15, self.sampling.temperature),
+        ]  # fmt: skip
+        return Chain(members) if self.is_constrained else None
 
     def next_scheme(self, prefix: list[int]) -> np.ndarray:
         """[V] by a plain forward without cache."""
         sampler = TokenSampler([self.sampling], self.target.vocabulary_size, torch.device("cpu"))
-        return sampler.probs(self.plain.rows([tuple(prefix)])[0].double(), 0).numpy()
+        row, process = self.plain.rows([tuple(prefix)])[0].double(), self.processor()
+        if process is not None:
+            root = np.zeros((1, 0), dtype=np.int64)
+            row = process(prefix[len(self.prompt) :], root, row[None].clone(), of_target=True)[0]
+        return sampler.probs(row, 0).numpy()
 
 
 @cache
 def subject(name: str) -> Subject:
     if name == "tiny, remembering":
         return subject("tiny")._replace(prompt=[1, 4, 2, 5, 1, 3], memory=MEMORY)
+    if name == "tiny, constrained":
+        return subject("tiny")._replace(is_constrained=True)
     if name == "tiny":
         target, drafter = _llama(0.0), _llama(0.12)
         plain = RememberingModel(target, 6)
@@ -121,7 +142,8 @@ def texts(name: str, verifier: str, scheme: str, num_texts: int, *, learned: boo
     generated = []
     for start in range(0, num_texts, SLOTS):
         samplings = [replace(of.sampling, seed=seed) for seed in range(start, start + SLOTS)]
-        streams, stats = decoder.generate([Request(of.prompt, 3, each, ignore_end=True) for each in samplings])
+        requests = [Request(of.prompt, 3, each, ignore_end=True, processor=of.processor()) for each in samplings]
+        streams, stats = decoder.generate(requests)
         assert 0.2 < stats.num_accepted / stats.num_steps < 1.6  # often refused, often accepted
         generated += [stream.token_ids for stream in streams]
     return np.array(generated)
@@ -180,6 +202,18 @@ def test_two_steps_follow_the_target_whatever_shapes_a_network_chooses(verifier)
 )
 def test_two_steps_follow_the_target_where_a_memory_has_moved_the_draft_rows(verifier, scheme):
     check("tiny, remembering", verifier, scheme, FEW_TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("verifier", "scheme"),
+    [
+        ("traversal", "iid-paths"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES if case != ("traversal", "iid-paths")),
+    ],
+)
+def test_two_steps_follow_the_target_where_requests_process_the_rows(verifier, scheme):
+    """Its rows as the requests process them, by the tokens that each path holds."""
+    check("tiny, constrained", verifier, scheme, FEW_TEXTS)
 
 
 @pytest.mark.slow

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ...controller.contract import FIXED
 from ...controller.errors import InputError
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array, DraftTree
 from ..engines.base import Session
+from ..machine.transfer import to_device, to_host
+from ..processing import processed
 from ..sampling import TokenSampler
 from ..text.tokenizer import Tokenizer
 from ..verification.base import DraftRows
@@ -58,12 +61,23 @@ class LookupDrafter:
                 tokens[row, entry, : len(found.tokens)] = found.tokens
                 log_probs[row, entry, : len(found.tokens)] = found.log_probs
                 top_log_probs[row, entry] = found.top_log_prob
+        log_probs = _without_banned(tree, frontier, tokens, log_probs, sampler)
         entropies = -(np.exp(log_probs) * np.maximum(log_probs, -1e4)).sum(axis=-1)
         return tree.extend(frontier, Children(tokens, log_probs, log_probs, entropies, top_log_probs))
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         for row, (nodes, token) in enumerate(zip(path, next_tokens.tolist(), strict=True)):
             self._texts.extend(row, [*tree.tokens[row, nodes[nodes >= 0]].tolist(), token])
+
+
+def _without_banned(tree: DraftTree, frontier: Array, tokens: Array, log_probs: Array, sampler: TokenSampler) -> Array:
+    """[B, F, W]: -inf for candidates that a text's own processor bans behind their nodes: nobody would draw them."""
+    if not any(sampler.processors):
+        return log_probs
+    nothing = torch.zeros((*frontier.shape, sampler.vocabulary_size), device=sampler.device)
+    rows = processed(sampler.processors, tree, frontier, nothing, of_target=False)
+    (of_tokens,) = to_host(rows.gather(-1, to_device(tokens, rows.device)))
+    return np.where(np.isneginf(of_tokens), np.float32(-np.inf), log_probs)
 
 
 def read_datastore(files: Sequence[Path], tokenizer: Tokenizer) -> Datastore | None:

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from ..constraints.constrain import Constrainer
 from ..request import ContextError
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
@@ -34,8 +36,10 @@ class Wording(Protocol):
 class Answers:
     """Decodes what the endpoints ask for."""
 
-    def __init__(self, worker: Worker):
+    def __init__(self, worker: Worker, constrainer: Constrainer):
         self._worker = worker
+        self._constrainer = constrainer
+        self._grammars = ThreadPoolExecutor(2, thread_name_prefix="grammars")  # slow ones hold up no tokenizing
         self._watchers: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
     async def give(
@@ -50,7 +54,7 @@ class Answers:
     ) -> BaseModel | StreamingResponse:
         """The answer to a request, which a client that leaves cancels; ServeError where there is none."""
         try:
-            job = await self._worker.submit(requests)
+            job = await self._worker.submit(await self._constrained(body, requests))
         except ContextError as error:
             code = "context_length_exceeded"
             raise ServeError(HTTPStatus.BAD_REQUEST, str(error), param=prompt_field, code=code) from error
@@ -62,6 +66,16 @@ class Answers:
             return await answer.whole()
         await job.begun()  # an error until then has its own status
         return StreamingResponse(answer.events(body.stream_options), media_type="text/event-stream")
+
+    async def _constrained(self, body: DecodingFields, requests: Sequence[DecodeRequest]) -> list[DecodeRequest]:
+        """The requests under the body's constraints, which takes up to seconds for a grammar."""
+        constraints = body.constraints
+
+        def constrained() -> list[DecodeRequest]:
+            return [self._constrainer.constrained(request, constraints) for request in requests]
+
+        threads = self._grammars if constraints.follows else None
+        return await asyncio.get_running_loop().run_in_executor(threads, constrained)
 
 
 class Answer:

@@ -32,7 +32,7 @@ def create_app(
     access.guard(app)
     app.add_middleware(RequestLog, write=write_line)  # the last one added is the outermost
     install_error_handlers(app)
-    answers = Answers(worker)
+    answers = Answers(worker, model.constrainer)
     add_chat(app, answers, model)
     add_completions(app, answers, model)
     add_metrics(app, worker.metrics)

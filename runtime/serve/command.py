@@ -16,6 +16,7 @@ from ...controller.console import print_json
 from ...controller.errors import InputError
 from ...controller.ranges import require_at_least
 from ..build import build_decoder
+from ..constraints.constrain import Constrainer
 from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
@@ -97,9 +98,9 @@ def write_line(line: str) -> None:
 
 
 def served_model(pair: Pair, name: str) -> ServedModel:
-    target = pair.target
+    target, constrainer = pair.target, Constrainer.of(pair)
     return ServedModel(
-        name, pair.tokenizer, vocabulary_size=target.vocabulary_size, context_length=target.context_length
+        name, pair.tokenizer, constrainer, vocabulary_size=target.vocabulary_size, context_length=target.context_length
     )
 
 

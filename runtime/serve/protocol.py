@@ -5,19 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from .constraints import ConstraintFields
 from .fields import MAX_CHOICES, BodyFields, Fields
+from .whole import AS_WHOLE
 
 MAX_STOPS = 4
 MAX_TOKENS = 8192
 MAX_TOP = 20  # likeliest tokens beside each
-
-
-def _as_whole(number: Any) -> Any:
-    """JSON knows one kind of number: 16.0 is 16."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
-
-
-AS_WHOLE = BeforeValidator(_as_whole)  # stands behind the range, which the schema else would not show
 
 
 def _as_stops(stop: Any) -> Any:
@@ -36,7 +30,7 @@ class StreamOptions(Fields):
     continuous_usage_stats: bool = False  # vLLM's: the usage so far in every chunk
 
 
-class DecodingFields(BodyFields):
+class DecodingFields(ConstraintFields, BodyFields):
     """What both kinds of texts may ask for."""
 
     model: str

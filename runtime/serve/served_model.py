@@ -6,6 +6,7 @@ from http import HTTPStatus
 from time import time
 
 from ...controller.errors import what_it_says
+from ..constraints.constrain import Constrainer
 from ..text.tokenizer import Tokenizer
 from .chat_protocol import Message
 from .errors import ServeError
@@ -14,9 +15,12 @@ from .token_texts import TokenTexts
 
 
 class ServedModel:
-    def __init__(self, name: str, tokenizer: Tokenizer, *, vocabulary_size: int, context_length: int):
+    def __init__(
+        self, name: str, tokenizer: Tokenizer, constrainer: Constrainer, *, vocabulary_size: int, context_length: int
+    ):
         self.name = name
         self.tokenizer = tokenizer
+        self.constrainer = constrainer
         self.vocabulary_size = vocabulary_size
         self.context_length = context_length
         self.created = int(time())

@@ -35,8 +35,9 @@ class TextStream:
     """The growing text of one request, a `TokenSink` (see `sink`): tokens go in, text that is final comes out.
 
     Text that may be the beginning of a stop string is held back until it is decided, and so are the first bytes of a
-    character. A stop string itself, and what follows it, is never part of the text; nor is an end token, or any of the
-    `silent` tokens, which are special. The text is what follows that of `prompt_ids`, a space between the two included.
+    character. A stop string itself, and what follows it, is never part of the text, unless it ends within the first
+    `min_tokens`; nor is an end token, or any of the `silent` tokens, which are special. The text is what follows that
+    of `prompt_ids`, a space between the two included.
 
     A request that fails leaves its text as it was, with an `error`.
     """
@@ -48,6 +49,7 @@ class TextStream:
         max_tokens: int,
         end_tokens: Collection[int],
         stop: Sequence[str] = (),
+        min_tokens: int = 0,
         prompt_ids: Sequence[int] = (),
         silent: Collection[int] = (),
         log_probs: TextLogProbs | None = None,
@@ -61,6 +63,7 @@ class TextStream:
         self.finish_reason: str | None = None  # "stop" or "length" once the text has ended
         self.error: Exception | None = None
         self._max_tokens = max_tokens
+        self._min_tokens = min_tokens
         self._end_tokens = frozenset(end_tokens)
         self._stop = tuple(stop)
         self._detokeniser = IncrementalDetokeniser(detokeniser, prompt_ids, silent)
@@ -98,9 +101,12 @@ class TextStream:
         self.error = error
 
     def _append_text(self, piece: str) -> None:
-        searched = max(0, len(self.text) - max(map(len, self._stop), default=0))
+        before = len(self.text)
         self.text += piece
-        found = [index for index in (self.text.find(stop, searched) for stop in self._stop) if index >= 0]
+        if len(self.token_ids) <= self._min_tokens:
+            return
+        ends = ((stop, max(0, before - len(stop) + 1)) for stop in self._stop)
+        found = [index for index in (self.text.find(*end) for end in ends) if index >= 0]
         if found:
             self.text = self.text[: min(found)]
             self.finish_reason = "stop"

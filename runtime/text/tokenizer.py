@@ -2,10 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .detokeniser import Detokeniser
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 
 class Tokenizer(Protocol):
@@ -28,6 +31,10 @@ class Tokenizer(Protocol):
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids of a chat, up to where its next answer begins; templates raise whatever their author chose."""
+        ...
+
+    def grammar_tokenizer(self, end_tokens: Collection[int]) -> "LLTokenizer":
+        """The same for grammars, which a text ends by `end_tokens`; InputError where llguidance cannot read it."""
         ...
 
 

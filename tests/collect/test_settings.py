@@ -12,6 +12,7 @@ from treewright.collect.measure.profile import ProfileConfig
 from treewright.collect.record import TextConfig
 from treewright.controller.errors import InputError
 from treewright.controller.trees.limits import LARGEST
+from treewright.runtime.constraints.settings import MOST_BIASES, MOST_WORDS, Constraints
 from treewright.runtime.exactness.command import ToyConfig
 from treewright.runtime.serve.config import ServerConfig
 
@@ -64,6 +65,21 @@ EDGES = {  # class: field, what it takes, what it refuses
         "middle": ([ModelSize(1, 1, 1, 1, 1)], [ModelSize(*sizes) for sizes in ((1, 1, 0, 1, 1), (1, 1, 1, 0, 1))]),
     },
     CutConfig: {"tune": ([1], [0]), "bench": ([1], [0]), "num_tokens": ([1], [0])},
+    Constraints: {
+        "logit_bias": (
+            [{}, {0: -100.0, 9: 100.0}],
+            [{0: 100.1}, {0: nan}, {-1: 1.0}, dict.fromkeys(range(MOST_BIASES + 1), 1.0)],
+        ),
+        "repetition_penalty": ([1e-6, 100.0], [0.0, -1.0, 100.1, nan, inf]),
+        "frequency_penalty": ([-2.0, 2.0], [-2.1, 2.1, nan]),
+        "presence_penalty": ([-2.0, 2.0], [-2.1, 2.1, nan]),
+        "allowed_token_ids": ([(), (0, 7)], [(-1,), (True,)]),
+        "bad_words": ([(), ("a",)], [("",), ("a",) * (MOST_WORDS + 1)]),
+        "min_tokens": ([0], [-1]),
+        "stop_token_ids": ([(), (3,)], [(-1,)]),
+        "min_p": ([0.0, 1.0], [-0.1, 1.1, nan]),
+        "choices": ([(), ("a", "b")], [("a", "")]),
+    },
     MemoryFitConfig: {"texts": ([3], [2, 0])},
     ServerConfig: {
         "max_queue": ([1], [0, -1]),
@@ -94,6 +110,7 @@ UNBOUNDED = {  # yes or no
     PairFitConfig: {"compile"},
     ServerConfig: {"key_file"},
     ShapeConfig: {"labels"},
+    Constraints: {"json_schema", "regex", "grammar"},  # grammars, which are compiled
 }
 
 

@@ -30,10 +30,11 @@ class Hashed:
         self.number = number
         self.num_asked = {True: 0, False: 0}
 
-    def __call__(self, generated, logits, *, of_target):
-        self.num_asked[of_target] += len(generated)
-        weights = torch.arange(1, generated.shape[1] + 1)
-        keys = (generated * weights).sum(dim=1) * 31 + self.number
+    def __call__(self, text, paths, logits, *, of_target):
+        self.num_asked[of_target] += len(paths)
+        generated = np.concatenate((np.tile(np.array(text, dtype=np.int64), (len(paths), 1)), paths), axis=1)
+        weights = np.arange(1, generated.shape[1] + 1)
+        keys = torch.from_numpy((np.maximum(generated, 0) * weights).sum(axis=1)) * 31 + self.number
         tokens = torch.arange(logits.shape[1])
         mixed = (keys[:, None] * 7919 + tokens * 104729) % 101
         return torch.where(mixed < 20, -torch.inf, logits + mixed / 50.0)
@@ -87,8 +88,9 @@ def test_the_selectors_history_is_of_the_processed_rows():
     """At T = 0 with all but one token banned, nothing surprises."""
 
     class Only:
-        def __call__(self, generated, logits, *, of_target):
-            allowed = torch.arange(logits.shape[1]) == generated.shape[1] % 40
+        def __call__(self, text, paths, logits, *, of_target):
+            lengths = torch.from_numpy(len(text) + (paths >= 0).sum(axis=1))
+            allowed = torch.arange(logits.shape[1]) == lengths[:, None] % 40
             return torch.where(allowed, logits, -torch.inf)
 
     class Reading(ConfidenceScorer):
@@ -132,7 +134,7 @@ def test_what_a_processor_adds_is_not_rounded_to_the_models_number_format():
     tree = DraftTree.from_roots(np.array([1]))
     narrow = torch.full((1, 1, tiny.VOCABULARY_SIZE), 8.0, dtype=torch.bfloat16)
 
-    def little(generated, logits, *, of_target):
+    def little(text, paths, logits, *, of_target):
         return logits.float() + torch.arange(logits.shape[1]) * 1e-3
 
     rows = processed([TextProcessor(little, [])], tree, None, narrow, of_target=True)

@@ -139,7 +139,7 @@ def test_what_is_not_done_is_refused_by_name_unless_it_asks_for_nothing(client, 
 
 @pytest.mark.parametrize(
     "field",
-    ["prompt_logprobs", "guided_choice", "max_completion_tokens", "messages", "logit_bas", "\ud800", "a" * 10_000, ""],
+    ["prompt_logprobs", "guided", "max_completion_tokens", "messages", "logit_bas", "\ud800", "a" * 10_000, ""],
 )
 def test_a_field_that_we_do_not_know_is_refused_by_name(client, field):
     message = assert_refused(complete(client, **{field: 1}), 400)
@@ -149,7 +149,8 @@ def test_a_field_that_we_do_not_know_is_refused_by_name(client, field):
 
 def test_a_field_that_is_spelled_otherwise_here_says_how(client):
     assert "give max_tokens instead" in assert_refused(complete(client, max_completion_tokens=3), 400)
-    assert "give stop instead" in assert_refused(complete(client, stop_token_ids=[3]), 400)
+    assert "give stop instead" in assert_refused(complete(client, stop_sequences=["w3"]), 400)
+    assert "give guided_grammar instead" in assert_refused(complete(client, grammar="root ::= [0-9]"), 400)
 
 
 def test_an_unknown_stream_option_is_refused_by_name(client):

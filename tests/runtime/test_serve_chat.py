@@ -171,7 +171,6 @@ def test_a_part_that_is_no_text_is_named(client):
         {"chat_template": "{{ 1 }}"},
         {"chat_template_kwargs": {"tools": []}},
         {"reasoning_effort": "high"},
-        {"response_format": {"type": "json_object"}},
         {"echo": True},
         {"prompt": "w1"},
     ],

@@ -149,7 +149,7 @@ def test_the_schema_shows_what_else_may_be_sent_and_nothing_more(schema, name):
     properties = shown["properties"]
     assert shown["additionalProperties"] == {"type": "null"}
     assert {*NEUTRAL, *WITHOUT_EFFECT, "best_of"} <= properties.keys()
-    assert properties["min_p"] == {"enum": [0, None]} and properties["user"] == {}
+    assert properties["typical_p"] == {"enum": [1, None]} and properties["user"] == {}
     for field, about in properties.items():
         if field not in ("model", "prompt", "messages", *WITHOUT_EFFECT):
             assert None in about.get("enum", [None]) and ("enum" in about or {"type": "null"} in about["anyOf"])

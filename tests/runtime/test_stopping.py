@@ -20,8 +20,10 @@ from vocabularies import byte_fallback, byte_level
 LIMITS = TreeLimits(max_depth=5, width=3, frontier=3, budget=12)
 
 
-def stream(max_tokens=50, end_tokens=(), stop=()):
-    return TextStream(tiny.detokeniser(), max_tokens=max_tokens, end_tokens=end_tokens, stop=stop)
+def stream(max_tokens=50, end_tokens=(), stop=(), min_tokens=0):
+    return TextStream(
+        tiny.detokeniser(), max_tokens=max_tokens, end_tokens=end_tokens, stop=stop, min_tokens=min_tokens
+    )
 
 
 def feed(text, tokens):
@@ -44,6 +46,20 @@ def test_the_end_token_ends_a_text_and_is_not_part_of_it():
 def test_a_stop_string_and_what_follows_is_cut():
     text = feed(stream(stop=("w3 w4",)), [1, 2, 3, 4, 5])
     assert (text.text, text.finish_reason) == ("w1 w2 ", "stop")
+
+
+@pytest.mark.parametrize(("min_tokens", "text"), [(0, "w1 "), (1, "w1 "), (2, "w1 w2 w3 "), (4, "w1 w2 w3 w2 w5")])
+def test_a_stop_string_within_the_least_number_of_tokens_is_text(min_tokens, text):
+    one_by_one = stream(stop=("w2",), min_tokens=min_tokens, max_tokens=5)
+    for token in (1, 2, 3, 2, 5):
+        one_by_one.append([token])
+    assert one_by_one.text == text
+
+
+def test_more_tokens_asked_for_at_least_than_at_most_are_refused():
+    request = Request([1], 3, Sampling(), min_tokens=4)
+    with pytest.raises(InputError, match="min_tokens is 4, but the text has at most 3"):
+        tiny.decoder(tiny.llama()).open_streams([request])
 
 
 def test_text_that_may_begin_a_stop_string_is_held_back_until_decided():

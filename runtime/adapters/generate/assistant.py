@@ -108,7 +108,7 @@ class ChainAssistant:
             row = self._reader.read(text, max_new_tokens)[None]
             while True:
                 if how.before is not None:
-                    row = how.before(input_ids.new_tensor([tokens]).to(row.device), row)
+                    row = how.before.scores(input_ids.new_tensor([tokens]).to(row.device), row)
                 scores.append(sampler.warp(row[None])[0])
                 tokens.append(_draw(scores[-1], sampler))
                 # A tree of the likeliest tokens: it says how a row looks, not what was drawn from it.

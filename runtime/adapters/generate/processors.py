@@ -14,6 +14,9 @@ from torch import Tensor
 from transformers.generation import logits_process
 
 from ....controller.errors import InputError
+from ....controller.trees.tree import Array
+from ...machine.transfer import to_device
+from ...processing import by_length
 from ...sampling import Sampling
 
 # Functions of a row's tokens and scores, whichever rows lie beside it.
@@ -54,7 +57,14 @@ class ProcessorList:
         self._prompt = prompt
         self._scale = scale
 
-    def __call__(self, generated: Tensor, logits: Tensor, *, of_target: bool = True) -> Tensor:
+    def __call__(self, text: Sequence[int], paths: Array, logits: Tensor, *, of_target: bool) -> Tensor:
+        for places, generated in by_length(text, paths):  # processors take texts of one length
+            at = to_device(places, logits.device)
+            logits[at] = self.scores(to_device(generated, logits.device), logits[at]).to(logits.dtype)
+        return logits
+
+    def scores(self, generated: Tensor, logits: Tensor) -> Tensor:
+        """[n, V] for `logits` [n, V] behind n continuations of one length, `generated` [n, g] int64."""
         device = self._prompt.device  # what processors hold lies there, as for `generate`
         texts = torch.cat((self._prompt.expand(len(generated), -1), generated.to(device)), dim=1)
         scores = (logits if logits.dtype == torch.float64 else logits.float()).to(device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from ....controller.trees.tree import Array
 from .processors import Warping
 
 
@@ -26,12 +27,12 @@ class RowScores:
         is_asked = config.return_dict_in_generate and (config.output_scores or config.output_logits)
         return cls(how, keeps_scores=bool(config.output_scores)) if is_asked else None
 
-    def __call__(self, generated: Tensor, logits: Tensor, *, of_target: bool) -> Tensor:
+    def __call__(self, text: Sequence[int], paths: Array, logits: Tensor, *, of_target: bool) -> Tensor:
         if of_target:
-            self._rows |= {tuple(text): row for text, row in zip(generated.tolist(), logits, strict=True)}
+            known = [(*text, *(token for token in path if token >= 0)) for path in paths.tolist()]
+            self._rows |= dict(zip(known, logits.clone(), strict=True))
         before = self._how.before
-        # A copy, for a processor may write into what it is given.
-        return logits if before is None else before(generated, logits.clone(), of_target=of_target)
+        return logits if before is None else before(text, paths, logits, of_target=of_target)
 
     def add(self, token_ids: Sequence[int]) -> None:
         """Keep the row that the last of `token_ids`, all that are generated so far, was drawn from."""
@@ -40,7 +41,7 @@ class RowScores:
         generated = torch.tensor([before], dtype=torch.int64, device=row.device)
         self.logits.append(row[0])
         if self.scores is not None:
-            self.scores.append(self._how.whole(generated, row.clone())[0])
+            self.scores.append(self._how.whole.scores(generated, row.clone())[0])
 
     def end_step(self) -> None:
         self._rows.clear()

@@ -18,6 +18,7 @@ from ...engines.base import CHUNK, FEW, Session
 from ...engines.transformers.cache import RowShape
 from ...engines.transformers.model import TransformersModel
 from ...machine.transfer import to_device
+from ...processing import processed
 from ...sampling import TokenSampler
 from ...schemes.ranked import draft
 from ...target import Target
@@ -77,6 +78,7 @@ class EagleDrafter:
             logits = self._root_logits(frontier[:, 0] >= 0)
         else:
             logits = self._node_logits(tree, frontier)
+        logits = processed(sampler.processors, tree, frontier, logits, of_target=False)
         positions = self.model.lengths[: len(frontier)] + tree.depths.max() + 1
         return tree.extend(frontier, draft(self.scheme, logits, positions, width, sampler))
 

@@ -19,6 +19,7 @@ from ....controller.trees.children import Children
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import Session
 from ...engines.transformers.model import TransformersModel
+from ...processing import processed
 from ...sampling import TokenSampler
 from ...schemes.ranked import draft
 from ...target import Target
@@ -84,8 +85,12 @@ class MedusaDrafter:
         elif level >= len(self._heads):
             return tree
         positions = np.array(self._root_positions[: len(frontier)]) + level + 1
-        children = draft(self.scheme, self._logits[:, level : level + 1], positions, width, sampler)
-        return tree.extend(frontier, _repeated(children, frontier.shape[1]))
+        logits = self._logits[:, level : level + 1]
+        if any(sampler.processors):  # by each node's own path
+            logits = logits.expand(-1, frontier.shape[1], -1)
+            logits = processed(sampler.processors, tree, frontier, logits, of_target=False)
+        children = draft(self.scheme, logits, positions, width, sampler)
+        return tree.extend(frontier, _repeated(children, frontier.shape[1] // logits.shape[1]))
 
     def commit(self, tree: DraftTree, path: Array, next_tokens: Array) -> None:
         for slot, num_accepted in enumerate((path >= 0).sum(axis=1).tolist()):
@@ -101,7 +106,7 @@ class MedusaDrafter:
 
 
 def _repeated(children: Children, num_nodes: int) -> Children:
-    """Those of one node per tree, all but the n-grams' columns, for each of `num_nodes`."""
+    """Those of each node, all but the n-grams' columns, for so many nodes like it."""
     return Children(*(np.repeat(column, num_nodes, axis=1) for column in children[:5]))
 
 

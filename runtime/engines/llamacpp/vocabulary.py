@@ -1,10 +1,11 @@
 """Tokens of a GGUF file: text to tokens and back by llama.cpp, chats by the file's own template."""
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
+from ....controller.errors import InputError
 from .context import Context
 from .library import llama_cpp
 
@@ -104,6 +105,9 @@ class GgufTokenizer:
             eos_token=self._spelled(self._library.llama_vocab_eos(self._context.vocabulary)),
         )
         return self._encode(text, add_special=False)
+
+    def grammar_tokenizer(self, end_tokens: Collection[int]) -> NoReturn:
+        raise InputError("grammars are followed with the engine transformers, and this is a GGUF file; use that engine")
 
     def _spelled(self, token: int) -> str:
         text = self._library.llama_vocab_get_text(self._context.vocabulary, token) if token >= 0 else b""

@@ -1,0 +1,110 @@
+"""From what is asked of a text to a request that the decode loop takes."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from ...controller.errors import InputError
+from ..pair import Pair
+from ..processing import RowProcessor
+from ..request import Request
+from ..text.stopping import Stops
+from ..text.tokenizer import Tokenizer
+from .allowed import AllowedTokens
+from .bad_words import BadWords
+from .base import Chain
+from .frequency import FrequencyPenalty
+from .grammars.compiler import GrammarCompiler
+from .grammars.mask import GrammarMask
+from .logit_bias import LogitBias
+from .min_p import MinP
+from .min_tokens import MinTokens
+from .repetition import RepetitionPenalty
+from .settings import Constraints
+
+
+class Constrainer:
+    """Of one target, by its tokenizer, its end tokens and the number of tokens that it has rows for."""
+
+    def __init__(self, tokenizer: Tokenizer, end_tokens: frozenset[int], vocabulary_size: int):
+        self._tokenizer = tokenizer
+        self._end_tokens = end_tokens
+        self._vocabulary_size = vocabulary_size
+        self._special = tokenizer.detokeniser.special_tokens
+        self._grammars = GrammarCompiler(tokenizer, end_tokens)
+
+    @classmethod
+    def of(cls, pair: Pair) -> "Constrainer":
+        return cls(pair.tokenizer, pair.end_tokens, pair.target.vocabulary_size)
+
+    def constrained(self, request: Request, constraints: Constraints) -> Request:
+        """The request under the constraints: as it was where they ask nothing. It may take seconds, for a grammar.
+
+        InputError for what cannot be asked of this target, or together.
+        """
+        for name in ("logit_bias", "allowed_token_ids", "stop_token_ids"):
+            self._require_known(name, getattr(constraints, name))
+        stop_tokens = frozenset(constraints.stop_token_ids)
+        request = replace(request, stop_tokens=stop_tokens, min_tokens=constraints.min_tokens)
+        members = self._members(request, constraints)
+        return replace(request, processor=None if not members else members[0] if len(members) == 1 else Chain(members))
+
+    def _members(self, request: Request, asked: Constraints) -> list[RowProcessor]:
+        """In the order in which they are applied, which is vLLM's."""
+        members: list[RowProcessor] = []
+        if any(asked.logit_bias.values()):
+            members.append(LogitBias(asked.logit_bias))
+        if asked.repetition_penalty != 1:
+            members.append(RepetitionPenalty(asked.repetition_penalty, request.prompt_ids))
+        if asked.frequency_penalty or asked.presence_penalty:
+            members.append(FrequencyPenalty(asked.frequency_penalty, asked.presence_penalty))
+        members += self._bans(request, asked)
+        grammar = asked.follows
+        if grammar is not None:
+            if request.ignore_end:
+                raise InputError(
+                    f"ignore_eos continues a text past its end, and {grammar.kind.value} says where that is; leave one "
+                    "of them out"
+                )
+            members.append(GrammarMask(self._grammars.compile(grammar), self._end_tokens))
+        if asked.min_p and not request.sampling.is_greedy:
+            members.append(MinP(asked.min_p, request.sampling.temperature))
+        return members
+
+    def _bans(self, request: Request, asked: Constraints) -> list[RowProcessor]:
+        """InputError where they might leave no token at all."""
+        bans: list[RowProcessor] = []
+        may_be_banned: set[int] = set()
+        if asked.allowed_token_ids:
+            bans.append(AllowedTokens(asked.allowed_token_ids))
+        if asked.bad_words:
+            words = {spelling for word in asked.bad_words for spelling in self._spellings(word)}
+            may_be_banned |= {word[-1] for word in words}
+            bans.append(BadWords(words))
+        ends = request.end_tokens(self._end_tokens, Stops.of(request.stop, self._special))
+        if asked.min_tokens and ends:
+            may_be_banned |= ends
+            bans.append(MinTokens(asked.min_tokens, ends))
+        allowed = set(asked.allowed_token_ids)
+        if allowed <= may_be_banned if allowed else len(may_be_banned) >= self._vocabulary_size:
+            raise InputError(
+                "bad_words and min_tokens may ban every token that allowed_token_ids leaves; allow others, or leave "
+                "one of them out"
+            )
+        return bans
+
+    def _spellings(self, word: str) -> list[tuple[int, ...]]:
+        """The tokens of a word as it is, and behind a space."""
+        spellings = [
+            tuple(token for token in self._tokenizer.encode(text) if token not in self._special.values())
+            for text in (word, f" {word.lstrip()}")
+        ]
+        if not all(spellings):
+            raise InputError(f"bad_words holds {word!r}, which has no tokens of its own; leave it out")
+        return spellings
+
+    def _require_known(self, name: str, tokens: Collection[int]) -> None:
+        largest = max(tokens, default=0)
+        if largest >= self._vocabulary_size:
+            raise InputError(
+                f"{name} names the token id {largest}, and the largest of this target is {self._vocabulary_size - 1}"
+            )

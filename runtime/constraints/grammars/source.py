@@ -1,0 +1,57 @@
+"""A grammar as a user writes it."""
+
+import json
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple, Self
+
+from ....controller.errors import InputError
+
+MOST_LETTERS = 1 << 16
+
+
+class GrammarKind(Enum):
+    """By the name of the setting that gives one."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICES = "choices"
+    GRAMMAR = "grammar"
+
+
+class Grammar(NamedTuple):
+    kind: GrammarKind
+    text: str  # of choices, a grammar
+
+    @classmethod
+    def of_choices(cls, choices: Sequence[str]) -> Self:
+        quoted = (json.dumps(choice, ensure_ascii=False) for choice in dict.fromkeys(choices))
+        return cls(GrammarKind.CHOICES, "start: " + " | ".join(quoted))
+
+    def translated(self) -> str:
+        """For llguidance; InputError for what is too long to compile, or no grammar at first sight."""
+        from llguidance import LLMatcher
+        from llguidance.gbnf_to_lark import any_to_lark
+
+        if len(self.text) > MOST_LETTERS:
+            raise InputError(
+                f"{self.kind.value} has {len(self.text)} characters, and up to {MOST_LETTERS} are taken; give a "
+                "smaller one"
+            )
+        if self.kind is GrammarKind.REGEX:
+            return LLMatcher.grammar_from_regex(self.text)
+        if self.kind is GrammarKind.CHOICES:
+            return LLMatcher.grammar_from_lark(self.text)
+        try:
+            if self.kind is GrammarKind.JSON_SCHEMA:
+                return LLMatcher.grammar_from_json_schema(self.text)
+            return LLMatcher.grammar_from_lark(any_to_lark(self.text))
+        except Exception as error:
+            raise not_followed(self.kind, str(error)) from error
+
+
+def not_followed(kind: GrammarKind, reason: str) -> InputError:
+    """The sentence about a grammar that cannot be compiled, by llguidance's `reason`."""
+    words = " ".join(reason.split("\n<state>")[0].split())
+    words = words if len(words) <= 240 else words[:240].rpartition(" ")[0] + " ..."
+    return InputError(f"{kind.value} cannot be followed ({words}); correct it")
