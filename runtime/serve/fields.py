@@ -5,7 +5,7 @@ changes nothing, and null means that a field is not given. The schema that clien
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -74,6 +74,8 @@ class Fields(BaseModel):
 
     without_effect: ClassVar[Collection[str]] = ()
     neutral: ClassVar[Mapping[str, Any]] = {}
+    conditions: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """What fields ask of each other, as the schema says it"""
 
     @model_validator(mode="before")
     @classmethod
@@ -127,6 +129,14 @@ def _as_checked(schema: dict[str, Any], model: type[BaseModel]) -> None:
     anything = {name: {} for name in sorted(model.without_effect)}
     schema["properties"] = shown | {name: each for name, each in (others | anything).items() if name not in known}
     schema["additionalProperties"] = {"type": "null"}
+    if model.conditions:
+        schema["allOf"] = [*model.conditions]
+
+
+def only_with(field: str, beside: str) -> dict[str, Any]:
+    """The condition that one field is only given where another is true."""
+    is_true = {"required": [beside], "properties": {beside: {"const": True}}}
+    return {"if": is_true, "else": {"properties": {field: {"type": "null"}}}}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

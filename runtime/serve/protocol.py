@@ -1,11 +1,11 @@
 """What goes over the wire: OpenAI's fields that completions and chats share, with every number and length bounded."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from .fields import MAX_CHOICES, BodyFields, Fields
+from .fields import MAX_CHOICES, BodyFields, Fields, only_with
 
 MAX_STOPS = 4
 MAX_TOKENS = 8192
@@ -24,6 +24,7 @@ def _as_stops(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
+TokenId = Annotated[int, Field(ge=0), AS_WHOLE]
 NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), AS_WHOLE]
 Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
 StopText = Annotated[Text, Field(max_length=256)]
@@ -38,6 +39,8 @@ class StreamOptions(Fields):
 
 class DecodingFields(BodyFields):
     """What both kinds of texts may ask for."""
+
+    conditions: ClassVar = (only_with("stream_options", "stream"),)
 
     model: str
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
