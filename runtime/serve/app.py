@@ -11,6 +11,7 @@ from .completions import add_completions
 from .errors import install_error_handlers
 from .models import add_models
 from .request_log import RequestLog, WriteLine
+from .schema import schema_of
 from .served_model import ServedModel
 from .tokens import add_tokens
 from .worker import Worker
@@ -30,6 +31,7 @@ def create_app(worker: Worker, model: ServedModel, *, write_line: WriteLine | No
     add_completions(app, answers, model)
     add_models(app, worker, model)
     add_tokens(app, model)
+    app.openapi = lambda: schema_of(app, model)
     return app
 
 

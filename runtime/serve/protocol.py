@@ -7,6 +7,9 @@ from pydantic_core import PydanticCustomError
 
 from .fields import MAX_CHOICES, BodyFields, Fields, only_with
 
+# Titles by which `schema` finds what depends on the model.
+MODEL_NAME, TOKEN_ID = "Name of the model", "Token id"
+
 MAX_STOPS = 4
 MAX_TOKENS = 8192
 MAX_TOP = 20  # likeliest tokens beside each
@@ -24,7 +27,8 @@ def _as_stops(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-TokenId = Annotated[int, Field(ge=0), AS_WHOLE]
+ModelName = Annotated[str, Field(title=MODEL_NAME)]
+TokenId = Annotated[int, Field(ge=0, title=TOKEN_ID), AS_WHOLE]
 NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), AS_WHOLE]
 Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
 StopText = Annotated[Text, Field(max_length=256)]
@@ -42,7 +46,7 @@ class DecodingFields(BodyFields):
 
     conditions: ClassVar = (only_with("stream_options", "stream"),)
 
-    model: str
+    model: ModelName
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
     top_k: Annotated[int, Field(ge=-1), AS_WHOLE] = 0  # ours: 0 or -1 keeps every token

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from .chat_protocol import Messages
 from .errors import ServeError, declared
 from .fields import Fields
-from .protocol import Text, TokenId
+from .protocol import ModelName, Text, TokenId
 from .served_model import ServedModel
 
 
@@ -28,7 +28,7 @@ class TokenizeRequest(Fields):
         },
     )
 
-    model: str | None = None
+    model: ModelName | None = None
     prompt: Text | None = None
     messages: Messages | None = None
     return_token_strs: bool = False
@@ -42,7 +42,7 @@ class TokenizeResponse(BaseModel):
 
 
 class DetokenizeRequest(Fields):
-    model: str | None = None
+    model: ModelName | None = None
     tokens: list[TokenId]
 
 

@@ -161,6 +161,15 @@ def test_the_schema_shows_what_else_may_be_sent_and_nothing_more(schema, name):
     assert integer == {"type": "integer", "minimum": -1} and properties["top_k"]["default"] == 0
 
 
+def test_the_schema_knows_the_model(schema):
+    shown = schema["components"]["schemas"]
+    assert shown["ChatRequest"]["properties"]["model"]["enum"] == ["tiny"]
+    assert {"type": "string", "title": "Name of the model", "enum": ["tiny"]} in shown["TokenizeRequest"]["properties"][
+        "model"
+    ]["anyOf"]
+    assert shown["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] == tiny.VOCABULARY_SIZE - 1
+
+
 def byte_tokens():
     """Tokens that hold a word with the space before it, half a character, and a special one."""
     tokens = Tokenizer(WordLevel({"Ġword": 0, "Ã": 1, "<end>": 2}, unk_token="Ã"))
