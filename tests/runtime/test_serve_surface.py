@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import WordLevel
 from treewright.runtime.serve.app import create_app
-from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT
+from treewright.runtime.serve.fields import MAX_CHOICES, NEUTRAL, WITHOUT_EFFECT, only_with
 from treewright.runtime.serve.served_model import ServedModel
 from treewright.runtime.serve.token_texts import LEAST_LOG_PROB, TokenTexts, finite
 from treewright.runtime.serve.worker import Totals, Worker
@@ -157,6 +157,8 @@ def test_the_schema_shows_what_else_may_be_sent_and_nothing_more(schema, name):
     for field, about in properties.items():
         if field not in ("model", "prompt", "messages", *WITHOUT_EFFECT):
             assert None in about.get("enum", [None]) and ("enum" in about or {"type": "null"} in about["anyOf"])
+    conditions = shown["allOf"]
+    assert only_with("stream_options", "stream") in conditions and len(conditions) >= 1 + MAX_CHOICES
     integer = next(option for option in properties["top_k"]["anyOf"] if "minimum" in option)
     assert integer == {"type": "integer", "minimum": -1} and properties["top_k"]["default"] == 0
 
