@@ -11,6 +11,7 @@ from .errors import install_error_handlers
 from .metrics import add_metrics
 from .models import add_models
 from .request_log import RequestLog, WriteLine
+from .schema import schema_of
 from .served_model import ServedModel
 from .tokens import add_tokens
 from .worker import Worker
@@ -38,4 +39,5 @@ def create_app(
     add_metrics(app, worker.metrics)
     add_models(app, worker, model)
     add_tokens(app, model)
+    app.openapi = lambda: schema_of(app, model)
     return app

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from .fields import Fields, not_supported
+from .fields import Fields, not_supported, only_with
 from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Usage
 
 MAX_MESSAGES = 1024
@@ -46,6 +46,9 @@ class Message(Fields):
         return "\n".join(part.text for part in self.content)
 
 
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
 class ChatRequest(DecodingFields):
     """Body of POST /v1/chat/completions. A field that is null is not given.
 
@@ -54,7 +57,9 @@ class ChatRequest(DecodingFields):
     sent with the value that changes nothing.
     """
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    conditions: ClassVar = (*DecodingFields.conditions, only_with("top_logprobs", "logprobs"))
+
+    messages: Messages
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool = False

@@ -4,14 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 
-from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Text, Usage
+from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Text, TokenId, Usage
 
 MAX_PROMPTS = 64
 
 
 def _as_prompts(prompt: Any) -> Any:
     match prompt:
-        case str() | [int(), *_]:
+        case str() | [int() | float(), *_]:
             return [prompt]
     return prompt
 
@@ -26,7 +26,7 @@ def _prompt_kind(prompts: Any) -> str | None:
     return None
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
 TokenIdLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
 Prompts = Annotated[

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from ...controller.errors import InputError
 from .fields import NOT_SUPPORTED
@@ -85,14 +86,16 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_answer(_invalid_body(error))
 
     @app.exception_handler(HTTPException)
-    async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
-        message = error.detail
+    async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        message, headers = error.detail, error.headers
         if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             message = f"{message}; there are {', '.join(_routes(app))}"
+            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                headers = {"Allow": ", ".join(_methods(app, request))}
         elif error.status_code == HTTPStatus.BAD_REQUEST:
             # The framework says no more than that it could not read the body.
             message = "the body is no JSON in UTF-8, or its numbers are too long, or it is nested too deeply"
-        return error_answer(ServeError(error.status_code, message, headers=error.headers))
+        return error_answer(ServeError(error.status_code, message, headers=headers))
 
 
 def _routes(app: FastAPI) -> list[str]:
@@ -102,6 +105,14 @@ def _routes(app: FastAPI) -> list[str]:
         if isinstance(route, APIRoute) and route.include_in_schema
         for method in sorted(route.methods or ())
     ]
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Of all routes of the path; the framework names those of the first one."""
+    routes = [
+        route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
+    ]
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 def _invalid_body(error: RequestValidationError) -> ServeError:

@@ -5,7 +5,7 @@ changes nothing, and null means that a field is not given. The schema that clien
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -67,6 +67,8 @@ class Fields(BaseModel):
 
     without_effect: ClassVar[Collection[str]] = ()
     neutral: ClassVar[Mapping[str, Any]] = {}
+    conditions: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """What fields ask of each other, as the schema says it"""
 
     @model_validator(mode="before")
     @classmethod
@@ -115,11 +117,28 @@ def _as_checked(schema: dict[str, Any], model: type[BaseModel]) -> None:
     required: list[str] = schema.get("required", [])
     shown = {name: each if name in required else _or_null(each) for name, each in known.items()}
     others = {name: {"enum": [value, None]} for name, value in model.neutral.items()}
+    conditions = [*model.conditions]
     if issubclass(model, BodyFields):
         others["best_of"] = {"enum": [*range(1, MAX_CHOICES + 1), None]}
+        conditions += [_best_of_as_many(count) for count in range(1, MAX_CHOICES + 1)]
     anything = {name: {} for name in sorted(model.without_effect)}
     schema["properties"] = shown | {name: each for name, each in (others | anything).items() if name not in known}
     schema["additionalProperties"] = {"type": "null"}
+    if conditions:
+        schema["allOf"] = conditions
+
+
+def only_with(field: str, beside: str) -> dict[str, Any]:
+    """The condition that one field is only given where another is true."""
+    is_true = {"required": [beside], "properties": {beside: {"const": True}}}
+    return {"if": is_true, "else": {"properties": {field: {"type": "null"}}}}
+
+
+def _best_of_as_many(count: int) -> dict[str, Any]:
+    """The condition that `n` is `count` where `best_of` is."""
+    is_count = {"required": ["best_of"], "properties": {"best_of": {"const": count}}}
+    as_many = {"required": ["n"], "properties": {"n": {"const": count}}}
+    return {"if": is_count, "then": as_many if count > 1 else {"properties": {"n": {"enum": [1, None]}}}}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

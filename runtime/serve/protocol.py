@@ -1,13 +1,16 @@
 """What goes over the wire: OpenAI's fields that completions and chats share, with every number and length bounded."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from .constraints import ConstraintFields
-from .fields import MAX_CHOICES, BodyFields, Fields
+from .fields import MAX_CHOICES, BodyFields, Fields, only_with
 from .whole import AS_WHOLE
+
+# Titles by which `schema` finds what depends on the model.
+MODEL_NAME, TOKEN_ID = "Name of the model", "Token id"
 
 MAX_STOPS = 4
 MAX_TOKENS = 8192
@@ -18,6 +21,8 @@ def _as_stops(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
+ModelName = Annotated[str, Field(title=MODEL_NAME)]
+TokenId = Annotated[int, Field(ge=0, title=TOKEN_ID), AS_WHOLE]
 NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), AS_WHOLE]
 Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
 StopText = Annotated[Text, Field(max_length=256)]
@@ -33,7 +38,9 @@ class StreamOptions(Fields):
 class DecodingFields(ConstraintFields, BodyFields):
     """What both kinds of texts may ask for."""
 
-    model: str
+    conditions: ClassVar = (only_with("stream_options", "stream"),)
+
+    model: ModelName
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
     top_k: Annotated[int, Field(ge=-1), AS_WHOLE] = 0  # ours: 0 or -1 keeps every token

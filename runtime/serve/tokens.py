@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from .chat_protocol import MAX_MESSAGES, Message
+from .chat_protocol import Messages
 from .errors import ServeError, declared
 from .fields import Fields
-from .protocol import Text
+from .protocol import ModelName, Text, TokenId
 from .served_model import ServedModel
 
 
@@ -19,10 +19,18 @@ class TokenizeRequest(Fields):
     """A prompt or the messages of a chat, as a request to decode has them."""
 
     neutral: ClassVar = {"add_special_tokens": True, "add_generation_prompt": True, "continue_final_message": False}
+    conditions: ClassVar = (
+        {
+            "oneOf": [
+                {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "messages": {"type": "null"}}},
+                {"required": ["messages"], "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}}},
+            ]
+        },
+    )
 
-    model: str | None = None
+    model: ModelName | None = None
     prompt: Text | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: Messages | None = None
     return_token_strs: bool = False
 
 
@@ -34,8 +42,8 @@ class TokenizeResponse(BaseModel):
 
 
 class DetokenizeRequest(Fields):
-    model: str | None = None
-    tokens: list[Annotated[int, Field(ge=0)]]
+    model: ModelName | None = None
+    tokens: list[TokenId]
 
 
 class DetokenizeResponse(BaseModel):

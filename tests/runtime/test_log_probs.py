@@ -10,6 +10,7 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import CHUNK
+from treewright.runtime.log_probs import TextLogProbs
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 
@@ -41,7 +42,7 @@ def with_sampled_trees():
     return tiny.decoder(target(), tiny.llama(noise=0.02), shape, scheme=IID_PATHS, verifier="traversal")
 
 
-def asked(num_top=3, prompt_log_probs=True, max_tokens=24):
+def asked(num_top: int | None = 3, prompt_log_probs=True, max_tokens=24):
     """Prompts of one token, of a few and of several chunks, cut and scaled differently; the last asks for nothing."""
     prompts = ([4], [1, 2, 3], LONG, [7, 8])
     samplings = (Sampling(0.0), Sampling(0.7, top_k=5, seed=2), Sampling(1.3, top_p=0.8, seed=3), Sampling(seed=4))
@@ -59,8 +60,13 @@ def expected(prompt_ids, token_ids):
         return target().model(text).logits[0, :-1].log_softmax(dim=-1)
 
 
+def scores_of(stream) -> TextLogProbs:
+    assert stream.log_probs is not None
+    return stream.log_probs
+
+
 def assert_exact(request, stream):
-    found = [*stream.log_probs.of_prompt, *stream.log_probs.of_text]
+    found = [*scores_of(stream).of_prompt, *scores_of(stream).of_text]
     tokens = [*request.prompt_ids, *stream.token_ids][-len(found) :]
     rows = expected(request.prompt_ids, stream.token_ids)[-len(found) :]
     assert [each.token for each in found] == tokens
@@ -79,8 +85,8 @@ def test_log_probs_are_those_of_a_plain_forward_for_each_text_of_a_batch(make_de
     requests = asked(prompt_log_probs=prompt_log_probs)
     streams, _ = make_decoder().generate(requests)
     for request, stream in zip(requests[:-1], streams[:-1], strict=True):
-        assert len(stream.log_probs.of_text) == len(stream.token_ids) == 24
-        assert len(stream.log_probs.of_prompt) == (len(request.prompt_ids) - 1) * prompt_log_probs
+        assert len(scores_of(stream).of_text) == len(stream.token_ids) == 24
+        assert len(scores_of(stream).of_prompt) == (len(request.prompt_ids) - 1) * prompt_log_probs
         assert_exact(request, stream)
     assert streams[-1].log_probs is None
 
@@ -102,7 +108,7 @@ def test_a_prompt_may_be_read_alone_beside_others():
     requests = [*asked(max_tokens=0)[:3], *asked()[1:]]
     streams, _ = with_trees().generate(requests)
     for request, stream in zip(requests[:-1], streams[:-1], strict=True):
-        assert len(stream.log_probs.of_prompt) == len(request.prompt_ids) - 1
+        assert len(scores_of(stream).of_prompt) == len(request.prompt_ids) - 1
         assert stream.finish_reason == "length" and len(stream.token_ids) == request.max_tokens
         if len(request.prompt_ids) + request.max_tokens > 1:
             assert_exact(request, stream)
@@ -115,8 +121,8 @@ def test_log_probs_survive_that_a_step_fails_and_each_text_is_decoded_alone():
     decoder = tiny.decoder(FailingModel(target(), crowded=3))
     streams, _ = decoder.generate(requests)
     for request, stream in zip(requests[:-1], streams[:-1], strict=True):
-        assert len(stream.log_probs.of_prompt) == len(request.prompt_ids) - 1
-        assert len(stream.log_probs.of_text) == len(stream.token_ids) == 24
+        assert len(scores_of(stream).of_prompt) == len(request.prompt_ids) - 1
+        assert len(scores_of(stream).of_text) == len(stream.token_ids) == 24
         assert_exact(request, stream)
 
 
@@ -127,4 +133,4 @@ def test_a_text_that_ends_early_has_a_log_prob_for_each_of_its_tokens():
     decoder = tiny.decoder(target(), tiny.llama(noise=0.02), DRAFTED, end_tokens=frozenset({end}))
     (ended,), _ = decoder.generate([request])
     assert ended.token_ids == whole.token_ids[: whole.token_ids.index(end) + 1]
-    assert [each.token for each in ended.log_probs.of_text] == ended.token_ids
+    assert [each.token for each in scores_of(ended).of_text] == ended.token_ids

@@ -8,7 +8,8 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import WordLevel
 from treewright.runtime.serve.app import create_app
-from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT
+from treewright.runtime.serve.fields import MAX_CHOICES, NEUTRAL, WITHOUT_EFFECT, only_with
+from treewright.runtime.serve.served_model import ServedModel
 from treewright.runtime.serve.token_texts import LEAST_LOG_PROB, TokenTexts, finite
 from treewright.runtime.serve.worker import Totals, Worker
 
@@ -44,6 +45,7 @@ def test_a_server_says_its_version_and_how_long_its_context_is(client):
 def test_what_can_be_read_answers_to_head_as_well(client, path):
     answer = client.head(path)
     assert answer.status_code == 200 and answer.text == ""
+    assert client.delete(path).headers["Allow"] == "GET, HEAD"
 
 
 def test_texts_and_chats_are_tokenised_as_they_would_be_decoded(client):
@@ -100,10 +102,13 @@ def test_every_answer_has_a_name_errors_too(client):
     assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)
 
 
+class BrokenModel(ServedModel):
+    def encode(self, text):
+        raise ZeroDivisionError
+
+
 def failing_client(lines):
-    """Of a server whose tokenizer is broken."""
-    model = make_model()
-    model.encode = lambda text: 1 // 0
+    model = BrokenModel("tiny", tiny.words(), vocabulary_size=tiny.VOCABULARY_SIZE, context_length=256)
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
     return TestClient(create_app(worker, model, write_line=lines.append), raise_server_exceptions=False)
 
@@ -132,15 +137,14 @@ def test_a_line_per_request_says_what_became_of_it_and_nothing_of_the_prompt():
 
 def test_the_schema_declares_what_may_be_answered(schema):
     for path, methods in schema["paths"].items():
-        for operation in methods.values():
-            answers = operation["responses"]
+        for answers in [operation["responses"] for operation in methods.values()]:
             assert "422" not in answers and {"4XX", "5XX"} <= answers.keys()
             for status, answer in answers.items():
                 if status != "200":
                     assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorEnvelope")
-        if path.startswith("/v1/c"):
-            assert {"400", "404", "413", "503"} <= answers.keys()
-            assert answers["200"]["content"].keys() == {"application/json", "text/event-stream"}
+            if path.startswith("/v1/c"):
+                assert {"400", "404", "413", "503"} <= answers.keys()
+                assert answers["200"]["content"].keys() == {"application/json", "text/event-stream"}
 
 
 @pytest.mark.parametrize("name", ["CompletionRequest", "ChatRequest"])
@@ -153,8 +157,19 @@ def test_the_schema_shows_what_else_may_be_sent_and_nothing_more(schema, name):
     for field, about in properties.items():
         if field not in ("model", "prompt", "messages", *WITHOUT_EFFECT):
             assert None in about.get("enum", [None]) and ("enum" in about or {"type": "null"} in about["anyOf"])
+    conditions = shown["allOf"]
+    assert only_with("stream_options", "stream") in conditions and len(conditions) >= 1 + MAX_CHOICES
     integer = next(option for option in properties["top_k"]["anyOf"] if "minimum" in option)
     assert integer == {"type": "integer", "minimum": -1} and properties["top_k"]["default"] == 0
+
+
+def test_the_schema_knows_the_model(schema):
+    shown = schema["components"]["schemas"]
+    assert shown["ChatRequest"]["properties"]["model"]["enum"] == ["tiny"]
+    assert {"type": "string", "title": "Name of the model", "enum": ["tiny"]} in shown["TokenizeRequest"]["properties"][
+        "model"
+    ]["anyOf"]
+    assert shown["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] == tiny.VOCABULARY_SIZE - 1
 
 
 def byte_tokens():
