@@ -138,7 +138,14 @@ def _decode_requests(body: CompletionRequest, prompts: list[list[int]]) -> list[
     top_k = max(body.top_k, 0)
     samplings = [Sampling(body.temperature, top_k, body.top_p, seed, choice) for choice in range(body.n)]
     return [
-        DecodeRequest(prompt, body.max_tokens, sampling, tuple(body.stop), body.ignore_eos)
+        DecodeRequest(
+            prompt,
+            body.max_tokens,
+            sampling,
+            tuple(body.stop),
+            body.ignore_eos,
+            speculates=body.speculation == "auto",
+        )
         for prompt in prompts
         for sampling in samplings
     ]

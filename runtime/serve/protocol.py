@@ -93,6 +93,7 @@ class CompletionRequest(Fields):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False  # ours: continue past the end-of-text token
+    speculation: Literal["off", "auto"] = "auto"  # ours: draft nothing for it, or as the server was told
 
 
 class Choice(BaseModel):
