@@ -162,7 +162,7 @@ class Batch:
         nodes, widths = np.zeros((len(self._slots.roots), 1), dtype=np.int64), []
         draft_rows: DraftRows = [{} for _ in self._slots.roots]
         step = None
-        if drafter is not None and selector is not None:
+        if drafter is not None and selector is not None and self._slots.speculate:
             if self._loop.reads_agreement:
                 assert isinstance(drafter, LanguageModelDrafter)
                 context = replace(context, agreement=self._slots.agreement.read(drafter, self._slots.sampler))
@@ -180,17 +180,18 @@ class Batch:
         scored = target.score(kept)
         rows = processed(self._slots.sampler.processors, kept, None, scored, of_target=True)
         clock.charge("target")
-        reads_history = selector is not None and selector.reads_history
+        reads_history = step is not None and selector is not None and selector.reads_history
         verdict = verifier.verify(
             kept, rows, draft_rows, self._slots.sampler, context.positions, surprises=reads_history
         )
         clock.charge("verify")
         target.commit(verdict.path)
-        if drafter is not None and selector is not None and step is not None:
+        if drafter is not None:
             path = verdict.path
             drafted_path = np.where(path >= 0, nodes[np.arange(len(path))[:, None], path], -1)
             drafter.commit(drafted, drafted_path, verdict.next_tokens)
-            step.record(kept, widths, path)
+        if step is not None:
+            step.record(kept, widths, verdict.path)
             if reads_history:
                 self._slots.history.record(kept, rows, verdict, self._slots.sampler)
             if self._loop.reads_agreement:

@@ -25,6 +25,7 @@ class Request:
     log_probs: int | None = None
     """Report the log-probability of each token, and of so many of the likeliest in its place; None for neither"""
     prompt_log_probs: bool = False  # those of the prompt's tokens, too
+    speculates: bool = True  # else nothing is drafted for it
 
     def end_tokens(self, of_model: frozenset[int], stops: Stops) -> frozenset[int]:
         """All tokens that end the text."""

@@ -70,11 +70,18 @@ class Slots:
         return [entry.sink for entry in self.entries]
 
     @property
+    def speculate(self) -> bool:
+        """Whether any of the requests does."""
+        return any(entry.request.speculates for entry in self.entries)
+
+    @property
     def context(self) -> StepContext:
-        """Of the next step."""
+        """Of the next step. No token is drafted behind the last one, as which counts that of a request which does not
+        speculate."""
+        remaining = [entry.sink.remaining if entry.request.speculates else 1 for entry in self.entries]
         return StepContext(
             positions=self.positions,
-            remaining=np.array([sink.remaining for sink in self.sinks]),
+            remaining=np.array(remaining),
             temperatures=self.sampler.temperatures,
             top_ps=self.sampler.top_ps,
             history=self.history.values.astype(np.float32),

@@ -42,7 +42,13 @@ def add_chat(app: FastAPI, answers: Answers, model: ServedModel) -> None:
         max_tokens = body.max_tokens or body.max_completion_tokens or room
         requests = [
             DecodeRequest(
-                prompt_ids, max_tokens, sampling, tuple(body.stop), body.ignore_eos, log_probs=body.num_log_probs
+                prompt_ids,
+                max_tokens,
+                sampling,
+                tuple(body.stop),
+                body.ignore_eos,
+                log_probs=body.num_log_probs,
+                speculates=body.speculation == "auto",
             )
             for sampling in samplings(body)
         ]

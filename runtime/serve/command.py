@@ -1,12 +1,14 @@
 """The `serve` command: OpenAI completions over HTTP, until Ctrl-C."""
 
+import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -24,9 +26,13 @@ from .access import ANY, KEY_VARIABLE, LOOPBACK_NAMES, Access, read_keys
 from .app import create_app
 from .config import ServerConfig
 from .request_log import WriteLine
+from .running import BuildDecoder
 from .served_model import ServedModel
 from .server import Server
-from .worker import KeepText, Totals, Worker
+from .totals import KeepText, Totals
+from .worker import Worker
+
+log = logging.getLogger(__name__)
 
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
 
@@ -69,7 +75,8 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         with listener, suppress(KeyboardInterrupt):
             models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
-                decoder = build_decoder(models, speculation, fit, max_batch=max_batch)
+                build = partial(build_decoder, models, speculation, fit, max_batch=max_batch)
+                decoder = build()
                 decoder.prepare(max_batch)
                 worker = Worker(
                     decoder,
@@ -86,11 +93,28 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                 access = Access(keys, hosts, server.allowed_origins)
                 http = make_server(worker, model, server, access, write_line if access_log else None)
                 print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
-                with worker:
+                with worker, reloading(worker, build if speculation.selector is not None else None):
                     http.run(sockets=[listener])
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
     return serve
+
+
+@contextmanager
+def reloading(worker: Worker, build: BuildDecoder | None) -> Iterator[None]:
+    """SIGHUP makes the worker go over to the decoder as it is built then; without `build` it does nothing."""
+
+    def reload(*_: object) -> None:
+        if build is None:
+            log.warning("SIGHUP does nothing without speculation.selector, whose folder it reads anew")
+        else:
+            worker.replace_decoder(build)
+
+    before = signal.signal(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def write_line(line: str) -> None:

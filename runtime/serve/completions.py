@@ -43,6 +43,7 @@ def add_completions(app: FastAPI, answers: Answers, model: ServedModel) -> None:
                 body.ignore_eos,
                 log_probs=body.logprobs,
                 prompt_log_probs=body.echo and body.logprobs is not None,
+                speculates=body.speculation == "auto",
             )
             for prompt in prompts
             for sampling in choices

@@ -27,7 +27,11 @@ class Metrics:
     """Written by the decode thread, but for what is rejected and accepted; read by any."""
 
     def __init__(
-        self, num_running: Callable[[], int], num_waiting: Callable[[], int], *, objective: Objective | None = None
+        self,
+        num_running: Callable[[], int],
+        num_waiting: Callable[[], int],
+        *,
+        objective: Callable[[], Objective | None],
     ):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -58,13 +62,11 @@ class Metrics:
         self._select = self._seconds("selector_seconds", "Shape decisions of a step", STEP_SECONDS)
         self._verify = self._seconds("verify_seconds", "Target forwards and verification of a step", STEP_SECONDS)
 
-        self._objective = objective
+        self._find_objective, self._objective = objective, None
         self._expected = self._counter("selector_expected_tokens", "Accepted tokens that the selector expected")
         self._brought = self._counter("selector_accepted_tokens", "Accepted tokens of the same steps")
         self._num_expected = self._num_brought = 0.0  # of those, counted so far
-        if objective is not None:
-            theta = self._gauge("theta", "Tokens per millisecond that the last step's nodes had to beat")
-            theta.set_function(lambda: objective.last_theta)
+        self._theta = self._gauge("theta", "Tokens per millisecond that the last step's nodes had to beat")
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"treewright_{name}", what, labels, registry=self.registry)
@@ -121,10 +123,7 @@ class Metrics:
     def count_step(self, record: StepRecord) -> None:
         drafted, kept = record.drafted.num_nodes - 1, record.kept.num_nodes - 1
         accepted = record.verdict.accepted_lengths
-        if self._objective is not None:
-            self._expected.inc(self._objective.num_expected - self._num_expected)
-            self._brought.inc(self._objective.num_accepted - self._num_brought)
-            self._num_expected, self._num_brought = self._objective.num_expected, self._objective.num_accepted
+        self._count_expected()
         self._steps.inc(len(kept))
         self._prefill.observe(record.read_ms / 1e3)
         self._select.observe(record.controller_ms / 1e3)
@@ -141,6 +140,17 @@ class Metrics:
         for nodes, depth in zip(kept[drafted > 0], record.kept.depths.max(axis=1)[drafted > 0], strict=True):
             self._nodes.observe(nodes)
             self._depth.observe(depth)
+
+    def _count_expected(self) -> None:
+        """What the choice rule has added to its sums; those of another one begin at 0."""
+        objective = self._find_objective()
+        if objective is not self._objective:
+            self._objective, self._num_expected, self._num_brought = objective, 0.0, 0.0
+        if objective is not None:
+            self._theta.set(objective.last_theta)
+            self._expected.inc(objective.num_expected - self._num_expected)
+            self._brought.inc(objective.num_accepted - self._num_brought)
+            self._num_expected, self._num_brought = objective.num_expected, objective.num_accepted
 
 
 def add_metrics(app: FastAPI, metrics: Metrics) -> None:

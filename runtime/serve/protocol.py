@@ -50,6 +50,7 @@ class DecodingFields(ConstraintFields, BodyFields):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False  # ours: continue past the end-of-text token
+    speculation: Literal["off", "auto"] = "auto"  # ours: draft nothing for it, or as the server was told
 
     @field_validator("stream_options")
     @classmethod

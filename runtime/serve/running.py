@@ -1,19 +1,27 @@
 """The texts that are being decoded, as the decode thread sees them."""
 
+import logging
 from collections import Counter
+from collections.abc import Callable
 
+from ...controller.errors import InputError
 from ..decoder import Decoder
 from ..stats import StepRecord
 from .job import Job, Text
+
+log = logging.getLogger(__name__)
+
+BuildDecoder = Callable[[], Decoder]
 
 
 class Running:
     """The texts in the decoder's batch. Other threads may ask how many they are."""
 
-    def __init__(self, decoder: Decoder):
-        self._decoder = decoder
-        self._batch = decoder.open_batch()
+    def __init__(self, decoder: Decoder, max_batch: int):
+        self.decoder = decoder
+        self.max_batch = max_batch
         self.texts: list[Text] = []
+        self._batch = decoder.open_batch()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -63,4 +71,24 @@ class Running:
 
     def begin_anew(self) -> None:
         """With an empty batch."""
-        self._batch = self._decoder.open_batch()
+        self._batch = self.decoder.open_batch()
+
+    def change_decoder(self, build: BuildDecoder) -> list[Text]:
+        """Go over to another decoder, if it can be built; the texts that are to join again, each of which goes on with
+        the tokens that it would have had."""
+        try:
+            decoder = build()
+        except InputError as error:
+            log.error("decoding goes on as it was, for what was read anew is refused: %s", error)
+            return []
+        texts, self.texts = self.texts, []
+        for text in texts:
+            self._batch.leave(text.stream)
+        try:
+            decoder.prepare(self.max_batch)
+            self.decoder, self._batch = decoder, decoder.open_batch()
+            log.warning("decoding goes on with what was read anew")
+        except Exception:
+            log.exception("decoding goes on as it was, for what was read anew cannot begin")
+            self.begin_anew()
+        return texts

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from threading import Condition, Thread
 from typing import Self
 
@@ -14,30 +13,15 @@ from .errors import ServeError, busy, failure
 from .job import Job, Text
 from .metrics import Metrics
 from .queue import FairQueue
-from .running import Running
+from .running import BuildDecoder, Running
+from .totals import KeepText, Totals
 
 log = logging.getLogger(__name__)
 
-# Keeps a text that has ended: its request and its token ids, on the decode thread. False where it cannot, for that
-# must not end the request.
-KeepText = Callable[[Request, Sequence[int]], bool]
-
-
-@dataclass
-class Totals:
-    """What the worker has done so far: requests that have ended, however, and their tokens."""
-
-    requests: int = 0
-    completion_tokens: int = 0
-    texts_recorded: int = 0
-    texts_unrecorded: int = 0  # ended, but could not be kept
-
 
 class Worker:
-    """Owns the decoder and its one thread; the thread runs inside `with worker:`.
-
-    At most `max_batch` texts are decoded at a time; the others wait as `FairQueue` says.
-    """
+    """Owns the decoder and its one thread, which runs inside `with worker:`; what it cannot decode yet waits as
+    `FairQueue` says."""
 
     def __init__(
         self,
@@ -49,17 +33,18 @@ class Worker:
         max_wait: float = 120.0,
         keep_text: KeepText | None = None,
     ):
-        self._decoder = decoder
-        self._max_batch = max_batch
         self._totals = totals
         self._keep_text = keep_text
         self._queue = FairQueue(max_queue, max_wait)
         self.is_stopping = False  # no more jobs are taken: asked to stop, or no longer able to decode
         self._must_end = False  # those that were taken end with an error
-        self._changed = Condition()  # guards the three above
-        self._running = Running(decoder)
+        self._build: BuildDecoder | None = None  # the decoder to go over to
+        self._changed = Condition()  # guards the four above
+        self._running = Running(decoder, max_batch)
         self._thread = Thread(target=self._run, name="decode")
-        self.metrics = Metrics(self._running.__len__, self._queue.__len__, objective=decoder.objective)
+        self.metrics = Metrics(
+            self._running.__len__, self._queue.__len__, objective=lambda: self._running.decoder.objective
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -81,7 +66,7 @@ class Worker:
 
     async def submit(self, requests: Sequence[Request]) -> Job:
         """Queue requests as one job; InputError where one cannot be decoded, ServeError where there is no room."""
-        job = Job(requests, await asyncio.to_thread(self._decoder.open_streams, requests))
+        job = Job(requests, await asyncio.to_thread(self._running.decoder.open_streams, requests))
         with self._changed:
             if self.is_stopping:
                 self.metrics.reject(requests, "stopping")
@@ -93,6 +78,12 @@ class Worker:
             self.metrics.accept(job)
             self._changed.notify()
         return job
+
+    def replace_decoder(self, build: BuildDecoder) -> None:
+        """Decode with what `build` makes from the next step on; as before where it raises InputError."""
+        with self._changed:
+            self._build = build
+            self._changed.notify()
 
     def drain(self) -> None:
         """Take no more jobs; those that were taken are decoded to their ends."""
@@ -119,6 +110,7 @@ class Worker:
     def _decode_jobs(self) -> None:
         while self._wait():
             try:
+                self._change_decoder()
                 self._drop_cancelled()
                 self._admit()
                 self._drop_overdue()
@@ -136,10 +128,14 @@ class Worker:
     def _wait(self) -> bool:
         """Wait while there is nothing to decode; False once the worker is to end."""
         with self._changed:
-            if not self._running and self._queue.is_empty:
-                self._changed.wait_for(lambda: not self._queue.is_empty or self.is_stopping)
+            if not self._has_work:
+                self._changed.wait_for(lambda: self._has_work or self.is_stopping)
                 self._queue.rate.restart()
-            return bool(self._running or not self._queue.is_empty) and not self._must_end
+            return self._has_work and not self._must_end
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._running or not self._queue.is_empty or self._build)
 
     def _jobs(self) -> set[Job]:
         with self._changed:
@@ -156,13 +152,21 @@ class Worker:
         """The next text to join; where the batch is full, another is paused for it, if that is fair."""
         counts = self._running.counts
         with self._changed:
-            if len(self._running) >= self._max_batch:
+            if len(self._running) >= self._running.max_batch:
                 job = self._queue.wants_one_of(counts)
                 if job is None:
                     return None
                 self._queue.put_back(self._running.pause(job))
                 counts[job] -= 1
             return self._queue.take(counts)
+
+    def _change_decoder(self) -> None:
+        with self._changed:
+            build, self._build = self._build, None
+        if build is not None:
+            for text in reversed(self._running.change_decoder(build)):
+                with self._changed:
+                    self._queue.put_back(text)
 
     def _drop_cancelled(self) -> None:
         for job in self._jobs():
@@ -201,9 +205,7 @@ class Worker:
     def _keep(self, text: Text) -> None:
         """Before the answer ends: a client that has all of it may rely on the record."""
         if self._keep_text is not None:
-            kept = self._keep_text(text.request, text.stream.token_ids)
-            self._totals.texts_recorded += kept
-            self._totals.texts_unrecorded += not kept
+            self._totals.count_text(kept=self._keep_text(text.request, text.stream.token_ids))
 
     def _end(self, job: Job, error: ServeError | None, reason: str = "") -> None:
         """Forget a job; no error where all its texts have ended."""

@@ -211,3 +211,38 @@ def test_a_tree_grows_on_beside_a_wider_one_that_may_not(verifier):
             for requests in ([long], [long, short])
         )
         assert alone[0].token_ids == beside[0].token_ids
+
+
+class Recorded(Selector):
+    """A selector that counts how often it is asked."""
+
+    asked = 0
+
+    def begin(self, context):
+        type(self).asked += 1
+        return super().begin(context)
+
+
+def test_nothing_is_drafted_for_requests_that_do_not_speculate():
+    target, drafter = tiny.llama(positions=4 * CHUNK), tiny.llama(noise=0.02, positions=4 * CHUNK)
+    decoder = tiny.decoder(target, drafter, Recorded(ConfidenceScorer(), LIMITS))
+    asked = requests(np.random.default_rng(5), 6)
+    plain = [stream.token_ids for stream in tiny.decoder(target).generate(asked)[0]]
+    off = [replace(request, speculates=False) for request in asked]
+    streams, stats = decoder.generate(off)
+    assert [stream.token_ids for stream in streams] == plain
+    assert stats.num_drafted == Recorded.asked == drafter.lengths.sum() == 0
+
+
+def test_requests_that_do_not_speculate_are_decoded_beside_those_that_do():
+    target, drafter = tiny.llama(), tiny.llama(noise=0.02)
+    decoder = tiny.decoder(target, drafter, Selector(ConfidenceScorer(), LIMITS))
+    asked = [replace(request, speculates=number % 2 == 0) for number, request in enumerate(tiny.requests(6, 0.7))]
+    streams = decoder.open_streams(asked)
+    drafted = np.zeros((2, 0), dtype=np.int64)
+    for record in decoder.steps(asked, streams):
+        if len(record.drafted.num_nodes) == 6:
+            by_kind = record.drafted.num_nodes.reshape(3, 2).sum(axis=0)[:, None] - 3
+            drafted = np.concatenate((drafted, by_kind), axis=1)
+    assert drafted[0].sum() > 0 == drafted[1].sum()
+    assert [s.token_ids for s in streams] == [s.token_ids for s in tiny.decoder(target).generate(asked)[0]]

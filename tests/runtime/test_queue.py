@@ -1,17 +1,30 @@
 """Requests take turns, whatever they are like: none is kept waiting by one of many texts, nor by clients that left."""
 
 import asyncio
+import signal
+import threading
 from collections import Counter
 
 import pytest
+import tiny
 from serving import Gate, assert_refused, chat, complete, make_decoder, serving
+from treewright.controller.contract import COUPLED
+from treewright.controller.errors import InputError
+from treewright.controller.policies.selector import Selector
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.trees.limits import TreeLimits
+from treewright.runtime.decoder import Decoder
+from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.serve.command import reloading
 from treewright.runtime.serve.errors import ServeError
 from treewright.runtime.serve.job import Job
 from treewright.runtime.serve.prompts import CharacterLimit
 from treewright.runtime.serve.queue import LONGEST_RETRY, FairQueue, Rate
 from treewright.runtime.serve.worker import Totals, Worker
+from treewright.runtime.target import Target
+from treewright.runtime.verification.walk import WalkVerifier
 
 
 def requests(num_texts, max_tokens=1):
@@ -148,3 +161,75 @@ def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenised():
         assert_refused(
             chat(client, [{"role": "user", "content": far_too_long}]), 400, "messages", "context_length_exceeded"
         )
+
+
+MODELS = tiny.llama(), tiny.llama(noise=0.02)
+
+
+def amid_texts(build):
+    """The texts of a job amid which the decoder of the same models is replaced."""
+    gate = Gate()
+
+    async def ask(busy):
+        job = await busy.submit(requests(3, max_tokens=20))
+        await job.begun()
+        busy.replace_decoder(build)
+        gate.opened.set()
+        return await text_of(job)
+
+    with Worker(make_decoder(gate, MODELS[0]), max_batch=2, max_queue=8, totals=Totals()) as busy:
+        return asyncio.run(ask(busy))
+
+
+def drafting(observer):
+    limits = TreeLimits(max_depth=3, width=2, frontier=2, budget=4)
+    return Decoder(
+        Target(MODELS[0]),
+        WalkVerifier(),
+        tiny.detokeniser(),
+        frozenset(),
+        drafter=LanguageModelDrafter(MODELS[1], COUPLED),
+        selector=Selector(ConfidenceScorer(), limits),
+        observer=observer,
+    )
+
+
+def test_a_decoder_is_replaced_amid_texts_that_stay_the_same(caplog):
+    records = []
+    texts = amid_texts(lambda: drafting(records.append))
+    assert texts == [make_decoder().generate([request])[0][0].text for request in requests(3, max_tokens=20)]
+    assert any(record.drafted.num_nodes.max() > 1 for record in records)
+    assert "decoding goes on with what was read anew" in caplog.text
+
+
+def test_a_decoder_that_is_refused_or_cannot_begin_changes_nothing(caplog):
+    def refuse():
+        raise InputError("the selector's graph was damaged")
+
+    class Broken(Decoder):
+        def prepare(self, max_batch):
+            raise MemoryError("no room")
+
+    def broken():
+        return Broken(Target(MODELS[0]), WalkVerifier(), tiny.detokeniser(), frozenset())
+
+    for build, why in ((refuse, "refused: the selector's graph was damaged"), (broken, "no room")):
+        texts = amid_texts(build)
+        assert texts == [make_decoder().generate([request])[0][0].text for request in requests(3, max_tokens=20)]
+        assert "decoding goes on as it was, for what was read anew" in caplog.text and why in caplog.text
+
+
+def test_sighup_reads_anew_and_without_a_selector_it_says_that_it_does_nothing(caplog):
+    built = threading.Event()
+
+    def build():
+        built.set()
+        return make_decoder()
+
+    with worker() as idle:
+        with reloading(idle, build):
+            signal.raise_signal(signal.SIGHUP)
+            assert built.wait(timeout=60)
+        with reloading(idle, None):
+            signal.raise_signal(signal.SIGHUP)
+    assert "SIGHUP does nothing without speculation.selector" in caplog.text

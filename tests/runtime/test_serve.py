@@ -159,6 +159,11 @@ def test_an_unknown_stream_option_is_refused_by_name(client):
     assert message.startswith("stream_options.include_obfuscation: not supported")
 
 
+def test_speculation_may_be_off_for_a_request(client):
+    assert text_of(client, speculation="off") == text_of(client, speculation="auto") == decoded().text
+    assert_refused(complete(client, speculation="on"), 400, "speculation")
+
+
 @pytest.mark.parametrize("field", sorted(WITHOUT_EFFECT))
 def test_what_cannot_change_the_text_may_be_anything(client, field):
     assert text_of(client, **{field: {"any": ["thing"]}}) == decoded().text

@@ -7,6 +7,7 @@ from serving import BODY, PROMPT, assert_refused, complete, make_app, make_decod
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import WordLevel
+from treewright.runtime.constraints.constrain import Constrainer
 from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.fields import MAX_CHOICES, NEUTRAL, WITHOUT_EFFECT, only_with
 from treewright.runtime.serve.served_model import ServedModel
@@ -108,7 +109,9 @@ class BrokenModel(ServedModel):
 
 
 def failing_client(lines):
-    model = BrokenModel("tiny", tiny.words(), vocabulary_size=tiny.VOCABULARY_SIZE, context_length=256)
+    words, size = tiny.words(), tiny.VOCABULARY_SIZE
+    constrainer = Constrainer(words, frozenset(), size)
+    model = BrokenModel("tiny", words, constrainer, vocabulary_size=size, context_length=256)
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
     return TestClient(create_app(worker, model, write_line=lines.append), raise_server_exceptions=False)
 
