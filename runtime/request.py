@@ -1,12 +1,16 @@
 """A request to the decode loop: one prompt to continue."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..controller.errors import InputError
 from ..controller.ranges import require_whole
 from .processing import RowProcessor
 from .sampling import Sampling
+from .stats import StepRecord
+
+# Sees each step of its request, with the request's row in the batch, on the thread that decodes.
+RowObserver = Callable[[StepRecord, int], None]
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Request:
     stop: tuple[str, ...] = ()
     ignore_end: bool = False  # continue past the end-of-text token
     processor: RowProcessor | None = None  # of the logits, before they are warped and tokens drawn
+    observer: RowObserver | None = None
 
 
 def check_request(request: Request, context_length: int, vocabulary_size: int) -> None:
