@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
@@ -16,6 +17,15 @@ from .target import Target
 from .text.detokeniser import Detokeniser
 from .text.stopping import Stops, TextStream
 from .verification.base import Verifier
+
+
+class Parts(NamedTuple):
+    """What is to be known of a decoder to show what it does."""
+
+    scheme: str | None  # None where nothing is drafted
+    verifier: str
+    detokeniser: Detokeniser | None
+    end_tokens: frozenset[int]
 
 
 class Decoder:
@@ -52,6 +62,12 @@ class Decoder:
         self._detokeniser = detokeniser
         self._end_tokens = end_tokens
         self._special = {} if detokeniser is None else detokeniser.special_tokens
+
+    @property
+    def parts(self) -> Parts:
+        drafter, verifier = self._loop.drafter, self._loop.verifier
+        scheme = None if drafter is None else drafter.scheme.name
+        return Parts(scheme, verifier.terms.name, self._detokeniser, self._end_tokens)
 
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do; on a device it captures graphs."""

@@ -15,10 +15,12 @@ import uvicorn
 from ...controller.console import print_json
 from ...controller.errors import InputError
 from ..build import build_decoder
+from ..decoder import Decoder
 from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
 from .app import create_app
+from .inspect.router import inspect_router
 from .worker import KeepText, Totals, Worker
 
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
@@ -36,6 +38,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         max_batch: int = 8,
         max_queue: int = 64,
         record: Path | None = None,
+        inspect: bool = False,
     ) -> None:
         """Answer OpenAI completions over HTTP until Ctrl-C.
 
@@ -47,6 +50,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             max_batch: Texts decoded together
             max_queue: Requests that may wait behind those; more are answered with 503
             record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
+            inspect: Show at /inspect how a text is made, step by step
         """
         if min(max_batch, max_queue) < 1:
             raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
@@ -62,15 +66,19 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
                 with worker:
-                    run(worker, models, listener)
+                    run(worker, models, listener, decoder if inspect else None)
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
     return serve
 
 
-def run(worker: Worker, pair: Pair, listener: socket.socket) -> None:
-    """Answer what comes in on the socket until the server is asked to stop."""
+def run(worker: Worker, pair: Pair, listener: socket.socket, inspected: Decoder | None = None) -> None:
+    """Answer what comes in on the socket until the server is asked to stop. With the worker's decoder as `inspected`,
+    there is `/inspect`."""
     app = create_app(worker, pair.encode, vocabulary_size=pair.target.vocabulary_size, model_name=pair.config.target)
+    if inspected is not None:
+        app.include_router(inspect_router(worker, inspected, pair.encode, model_name=pair.config.target))
+        print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
     server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
     print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
     server.run(sockets=[listener])
