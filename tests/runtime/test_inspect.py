@@ -1,11 +1,13 @@
 """`/inspect` tells a generation as it was: its text, its trees, its predictions; and its page runs nothing else."""
 
+import asyncio
 import json
 import re
 from base64 import b64encode
 from contextlib import contextmanager
 from hashlib import sha256
 from math import fsum, isclose
+from time import sleep
 
 import pytest
 import tiny
@@ -175,6 +177,35 @@ def test_a_request_that_fails_ends_its_events_with_the_error():
     with inspecting(decoder) as client:
         begin, *_, error = told(client)
     assert begin["kind"] == "begin" and "decoding failed" in error["error"]["message"]
+
+
+def test_a_client_that_leaves_frees_the_worker():
+    totals, decoder = Totals(), speculating()
+    decoder._loop = decoder._loop._replace(observer=lambda record: sleep(0.01))  # the text outlasts its reader
+    worker = Worker(decoder, max_batch=1, max_queue=1, totals=totals)
+    app = make_app(worker)
+    app.include_router(inspect_router(worker, decoder, encoded, model_name="tiny"))
+
+    async def leave():
+        body, told_something = json.dumps(BODY | {"max_tokens": 240}).encode(), asyncio.Event()
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            await told_something.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            if message.get("body"):
+                told_something.set()
+
+        scope = {"type": "http", "method": "POST", "path": "/inspect/steps", "query_string": b""}
+        await app(scope | {"headers": [(b"content-type", b"application/json")]}, receive, send)
+
+    with worker:
+        asyncio.run(leave())
+    assert totals.requests == 1 and totals.completion_tokens < 240
 
 
 @pytest.mark.parametrize(

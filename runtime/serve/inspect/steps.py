@@ -49,7 +49,7 @@ class StepTeller:
             next_token=next_token,
             next_text=self._shown(last, next_token),
             accepted=accepted,
-            predicted=predicted,
+            predicted=None if predicted is None else _rounded(predicted),
             level_widths=own.level_widths,
             times=_times(own),
             totals=self._totals(),

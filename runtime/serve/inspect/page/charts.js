@@ -1,29 +1,33 @@
 /* Timeline, times and calibration. */
 
-const BAR = 15, UNIT = 9, MOST_UNITS = 9;
+const BARS = { narrowest: 9, widest: 26 }, UNIT = 11, MOST_UNITS = 9;
 
-function drawTimeline(steps, here) {
+function barWidth(room, count) {
+  return Math.max(BARS.narrowest, Math.min(BARS.widest, Math.floor((room - 4) / count)));
+}
+
+function drawTimeline(steps, here, bar) {
   const tallest = Math.max(2, ...steps.map((step) => Math.max(step.accepted, step.predicted ?? 0) + 1));
   const unit = Math.min(UNIT, (UNIT * MOST_UNITS) / tallest), height = tallest * unit + 6;
-  const chart = svg("svg", { width: steps.length * BAR + 4, height: height + 16, "aria-hidden": "true" });
+  const chart = svg("svg", { width: steps.length * bar + 4, height: height + 16, "aria-hidden": "true" });
   steps.forEach((step, index) => {
-    const left = index * BAR + 2, top = (units) => height - units * unit;
-    if (index === here) chart.append(svg("rect", { class: "here", x: left, y: 0, width: BAR, height: height + 16 }));
+    const left = index * bar + 2, top = (units) => height - units * unit;
+    if (index === here) chart.append(svg("rect", { class: "here", x: left, y: 0, width: bar, height: height + 16 }));
     for (let depth = 1; depth <= step.accepted; depth += 1) {
       const name = depth > step.emitted.length ? "cut" : shade(depth);
-      chart.append(svg("rect", { class: name, x: left + 2, y: top(depth), width: BAR - 4, height: unit - 1 }));
+      chart.append(svg("rect", { class: name, x: left + 2, y: top(depth), width: bar - 4, height: unit - 1 }));
     }
     const name = step.emitted.length > step.accepted ? "own" : "cut";
-    chart.append(svg("rect", { class: name, x: left + 2, y: top(step.accepted + 1), width: BAR - 4, height: unit - 1 }));
+    chart.append(svg("rect", { class: name, x: left + 2, y: top(step.accepted + 1), width: bar - 4, height: unit - 1 }));
     if (step.predicted !== null) {
       const y = top(step.predicted + 1);
-      chart.append(svg("line", { class: "predicted", x1: left, x2: left + BAR, y1: y, y2: y }));
+      chart.append(svg("line", { class: "predicted", x1: left, x2: left + bar, y1: y, y2: y }));
     }
     if (index === 0 || step.step % 10 === 0) {
-      chart.append(svg("text", { class: "small", x: left + BAR / 2, y: height + 12, "text-anchor": "middle" }, `${step.step}`));
+      chart.append(svg("text", { class: "small", x: left + bar / 2, y: height + 12, "text-anchor": "middle" }, `${step.step}`));
     }
   });
-  chart.append(svg("line", { class: "base", x1: 0, x2: steps.length * BAR + 4, y1: height, y2: height }));
+  chart.append(svg("line", { class: "base", x1: 0, x2: steps.length * bar + 4, y1: height, y2: height }));
   return chart;
 }
 

@@ -39,6 +39,10 @@ function fixed(number, digits) {
   return number.toFixed(digits);
 }
 
+function signed(number) {
+  return `${number < 0 ? "−" : "+"}${fixed(Math.abs(number), 0)}`;
+}
+
 /* A probability without its leading zero. */
 function chance(number) {
   return number > 0.9949 ? "1" : number > 0 && number < 0.005 ? "<.01" : fixed(number, 2).slice(1);

@@ -1,7 +1,7 @@
 /* The state of the page, and what changes it. */
 
-const state = { prompt: "", begin: null, steps: [], end: null, here: 0, follows: true, running: null, playing: null };
-const PACE_MS = 450, MANY_NODES = 80;
+const state = { prompt: "", begin: null, steps: [], end: null, here: 0, follows: true, running: null, playing: null, height: 0 };
+const PACE_MS = 450, MANY_NODES = 80, MOST_HEIGHT = 330;
 
 function request() {
   const number = (id) => Number(part(id).value);
@@ -13,7 +13,7 @@ async function run() {
   if (state.running || !part("ask").reportValidity()) return;
   pause();
   const asked = request();
-  Object.assign(state, { prompt: asked.prompt, begin: null, steps: [], end: null, here: 0, follows: true, running: new AbortController() });
+  Object.assign(state, { prompt: asked.prompt, begin: null, steps: [], end: null, here: 0, follows: true, height: 0, running: new AbortController() });
   part("error").hidden = true;
   part("result").hidden = true;
   part("run").disabled = true;
@@ -34,7 +34,7 @@ async function run() {
 function take(event) {
   if (event.kind === "begin") {
     state.begin = event;
-    part("about").replaceChildren(`${event.model} · ${event.scheme === null ? "plain decoding, nothing is drafted" : `${event.scheme} drafts, verified by ${event.verifier}`}`);
+    part("about").replaceChildren(`${event.model} · ${event.scheme === null ? "plain decoding, nothing is drafted" : `${event.scheme} scheme, ${event.verifier} verifier`}`);
     say(`${count(event.prompt_tokens, "token")} of prompt, seed ${event.seed}; waiting for the first step …`);
   } else if (event.kind === "step") {
     state.steps.push(event);
@@ -54,7 +54,7 @@ function take(event) {
 }
 
 function say(words) {
-  part("status").replaceChildren(words);
+  if (part("status").textContent !== words) part("status").replaceChildren(words);
 }
 
 function refuse(error) {
@@ -78,17 +78,22 @@ function draw() {
   isDue = false;
   if (!state.steps.length) return;
   const { steps, here } = state, step = steps[here];
+  part("which").setAttribute("aria-live", state.running ? "off" : "polite");
   part("which").replaceChildren(`step ${step.step} of ${steps.length}`);
   for (const id of ["first", "previous"]) part(id).disabled = here === 0;
   for (const id of ["next", "last"]) part(id).disabled = here === steps.length - 1;
-  part("timeline").replaceChildren(drawTimeline(steps, here));
+  part("timeline").replaceChildren(drawTimeline(steps, here, barWidth(part("timeline").clientWidth, steps.length)));
   drawText();
   const drafted = step.nodes.length - 1, kept = step.nodes.filter((node) => node.kept).length - 1;
   const predicted = step.predicted === null ? "" : `; predicted ${fixed(step.predicted, 2)}`;
   const facts = drafted ? `${drafted} drafted on ${count(step.level_widths.length, "level")}, ${kept} kept, ${step.accepted} accepted${predicted}` : "nothing was drafted";
   part("tree_facts").replaceChildren(facts + (step.batch > 1 ? `; decoded with ${step.batch - 1} other requests` : ""));
+  part("numbers").hidden = !drafted;
   part("numbers").replaceChildren(step.predicted === null ? "numbers: the drafter's probability of a token" : "numbers: predicted probability π that the text takes the node");
-  part("tree").replaceChildren(drawTree(step, part("candidates").checked));
+  const tree = drawTree(step, part("candidates").checked);
+  part("tree").replaceChildren(tree);
+  state.height = Math.max(state.height, Math.min(MOST_HEIGHT, Number(tree.getAttribute("height"))));
+  part("tree").style.minHeight = `${state.height + 8}px`; // what lies below stays where it is from step to step
   part("node").replaceChildren("");
   part("times").replaceChildren(...drawTimes(steps, here));
   part("totals").replaceChildren(...totalsOf(step.totals));
@@ -110,14 +115,19 @@ function drawText() {
     const origin = token.depth ? shade(token.depth) : "own";
     const when = index === state.here ? " here" : index > state.here ? " later" : "";
     const words = `step ${step.step}: ${token.depth ? `accepted draft at depth ${token.depth}` : "the target's own token"}`;
-    const shown = token.text || (token === step.emitted.at(-1) ? "∅" : "");
-    return html("span", { class: `token ${origin}${when}${token.text ? "" : " unseen"}`, "data-step": index, title: words }, shown);
+    return html("span", { class: `token ${origin}${when}`, "data-step": index, title: words }, ...withLineEnds(token.text));
   }));
   part("text").replaceChildren(html("span", { class: "prompt" }, state.prompt), ...tokens);
 }
 
+/* A text whose line ends can be seen; of no text at all, a mark. */
+function withLineEnds(text) {
+  if (!text) return [html("i", {}, "∅")];
+  return text.split("\n").flatMap((line, index) => (index ? [html("i", {}, GLYPHS["\n"]), "\n", line] : [line]));
+}
+
 function totalsOf(totals) {
-  const drift = totals.predicted ? ` (${fixed((100 * totals.predicted_accepted) / totals.predicted - 100, 0)} %)` : "";
+  const drift = totals.predicted ? ` (${signed((100 * totals.predicted_accepted) / totals.predicted - 100)} %)` : "";
   const rows = [
     ["Block efficiency", `${fixed(totals.block_efficiency, 2)} tokens per step`, "main"],
     ["Tokens per second", fixed(totals.tokens_per_second, 1), "main"],
@@ -188,11 +198,12 @@ part("next").addEventListener("click", () => step(1));
 part("last").addEventListener("click", () => jump(Infinity));
 part("play").addEventListener("click", play);
 part("candidates").addEventListener("change", redraw);
+window.addEventListener("resize", redraw);
 part("text").addEventListener("click", (event) => {
   const token = event.target.closest(".token");
   if (token) jump(Number(token.dataset.step));
 });
 part("timeline").addEventListener("pointerdown", (event) => {
   const chart = part("timeline").firstChild;
-  if (chart) jump(Math.floor((event.clientX - chart.getBoundingClientRect().left - 2) / BAR));
+  if (chart) jump(Math.floor((event.clientX - chart.getBoundingClientRect().left - 2) / barWidth(part("timeline").clientWidth, state.steps.length)));
 });

@@ -86,7 +86,8 @@ function drawNode(node, left, index) {
     class: `node ${node.kind}`, transform: `translate(${left} ${top})`, role: "treeitem", "aria-level": node.depth + 1,
     tabindex: index ? -1 : 0, "aria-label": nodeWords(node),
   });
-  group.append(svg("rect", { width: node.width, height: BOX, rx: 4 }));
+  const shape = { width: node.width, height: BOX, rx: 4, class: node.kind === "accepted" ? shade(node.depth) : null };
+  group.append(svg("rect", shape));
   if (number !== null) {
     const inside = node.width - 8;
     group.append(svg("rect", { class: "chance", x: 4, y: BOX - 4, width: Math.max(1, inside * number), height: 2 }));
@@ -103,7 +104,7 @@ function drawNode(node, left, index) {
 const KINDS = {
   root: "the last committed token, the root",
   accepted: "accepted",
-  kept: "kept and verified, not taken",
+  kept: "kept and verified, not accepted",
   dropped: "drafted, not kept",
   target: "the target's own token",
 };
