@@ -1,7 +1,8 @@
 """What a shape decision may know besides the tree: the state of each request when its step begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -20,6 +21,20 @@ class StepContext:
     history: Array  # [B, H] float32, see `history.HISTORY`
     calibration: Calibration | None = None  # of the texts so far; None where a learned score is taken as it is
     agreement: Array | None = None  # [B, 9] float32, see `agreement.AGREEMENT`; where a policy goes by it
+
+    def row(self, index: int) -> Self:
+        """One request alone; without its calibration, which goes on with the text."""
+        here = slice(index, index + 1)
+        return replace(
+            self,
+            positions=self.positions[here],
+            remaining=self.remaining[here],
+            temperatures=self.temperatures[here],
+            top_ps=self.top_ps[here],
+            history=self.history[here],
+            calibration=None,
+            agreement=None if self.agreement is None else self.agreement[here],
+        )
 
     @property
     def batch(self) -> int:

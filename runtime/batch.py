@@ -97,6 +97,7 @@ class Batch:
             return None
         self._clock = Clock()
         record = self._decode(slots.context, clock)
+        slots.show(record)
         slots.advance(record.verdict.next_tokens, record.verdict.accepted_lengths)
         slots.drop_ended(num_read=int(self._is_reading))
         return record
@@ -161,7 +162,7 @@ class Batch:
         drafted = kept = DraftTree.from_roots(self._slots.roots)
         nodes, widths = np.zeros((len(self._slots.roots), 1), dtype=np.int64), []
         draft_rows: DraftRows = [{} for _ in self._slots.roots]
-        step = None
+        step = log_values = None
         if drafter is not None and selector is not None and self._slots.speculate:
             if self._loop.reads_agreement:
                 assert isinstance(drafter, LanguageModelDrafter)
@@ -171,7 +172,7 @@ class Batch:
             drafted, widths = self._draft(drafted, step, drafter, selector.limits.width, clock)
             if widths:
                 draft_rows = drafter.draft_rows
-                nodes = step.keep(drafted)
+                nodes, log_values = step.keep(drafted), step.log_values
                 kept = drafted.subtree(nodes)
                 # The walk may verify any part of a sampled tree; the others use the node indices of `draft_rows`.
                 is_whole = verifier.terms is WALK or (kept.num_nodes == drafted.num_nodes).all()
@@ -198,7 +199,7 @@ class Batch:
                 self._slots.agreement.record(rows, draft_rows, verdict, self._slots.sampler)
         num_emitted = emit(self._slots.sinks, kept, scored, verdict)
         clock.charge("commit")
-        return StepRecord(context, drafted, kept, verdict, widths, num_emitted, **clock.spent)
+        return StepRecord(context, drafted, kept, verdict, widths, num_emitted, nodes, log_values, **clock.spent)
 
     def _draft(
         self, tree: DraftTree, step: Step, drafter: Drafter, width: int, clock: Clock

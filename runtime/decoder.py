@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
@@ -18,6 +19,15 @@ from .target import Target
 from .text.detokeniser import Detokeniser
 from .text.stopping import Stops, TextStream
 from .verification.base import Verifier
+
+
+class Parts(NamedTuple):
+    """What is to be known of a decoder to show what it does."""
+
+    scheme: str | None  # None where nothing is drafted
+    verifier: str
+    detokeniser: Detokeniser | None
+    end_tokens: frozenset[int]
 
 
 class Decoder:
@@ -59,6 +69,12 @@ class Decoder:
     def theta_scales(self) -> dict[float, float]:
         """Of the choice rule, by temperature; none without one."""
         return {} if self.objective is None else self.objective.scales
+
+    @property
+    def parts(self) -> Parts:
+        drafter, verifier = self._loop.drafter, self._loop.verifier
+        scheme = None if drafter is None else drafter.scheme.name
+        return Parts(scheme, verifier.terms.name, self._detokeniser, self._end_tokens)
 
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do; on a device it captures graphs."""

@@ -1,13 +1,17 @@
 """A request to the decode loop: one prompt to continue."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..controller.errors import InputError
 from ..controller.ranges import require_whole
 from .processing import RowProcessor
 from .sampling import Sampling
+from .stats import StepRecord
 from .text.stopping import Stops
+
+# Sees each step of its request, with the request's row in the batch, on the thread that decodes.
+RowObserver = Callable[[StepRecord, int], None]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Request:
     """Report the log-probability of each token, and of so many of the likeliest in its place; None for neither"""
     prompt_log_probs: bool = False  # those of the prompt's tokens, too
     speculates: bool = True  # else nothing is drafted for it
+    observer: RowObserver | None = None
 
     def end_tokens(self, of_model: frozenset[int], stops: Stops) -> frozenset[int]:
         """All tokens that end the text."""

@@ -17,6 +17,7 @@ from .processing import TextProcessor
 from .request import Request
 from .sampling import TokenSampler
 from .sink import TokenSink
+from .stats import StepRecord
 from .target import Target
 
 
@@ -121,6 +122,15 @@ class Slots:
         self.entries.append(entry)
         if not entry.sink.remaining:
             entry.sink.append(())  # it has all that it takes
+
+    def show(self, record: StepRecord) -> None:
+        """The step that they have just taken, to the requests that observe theirs; one whose observer raises ends."""
+        for index, (request, sink, _) in enumerate(self.entries):
+            if request.observer is not None:
+                try:
+                    request.observer(record, index)
+                except Exception as error:
+                    sink.fail(error)
 
     def advance(self, next_tokens: Array, accepted_lengths: Array) -> None:
         """The next roots, [B] each, behind what a step accepted."""

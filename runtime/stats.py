@@ -1,7 +1,7 @@
 """Statistics of decode steps: counts, and rates from the counts."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
 from typing import Self
 
@@ -20,6 +20,8 @@ class StepRecord:
     verdict: Verdict
     level_widths: list[int]  # nodes expanded by each drafter level, of the widest tree; in a stack nodes read
     num_emitted: Array  # [B] tokens each text really took, fewer than the block where the text ended
+    nodes: Array  # [B, K] the drafted nodes that were kept, ascending, -1 behind each tree's last
+    log_values: Array | None  # [B, N] of the drafted, see `Step.log_values`
     draft_ms: float
     controller_ms: float
     target_ms: float
@@ -27,6 +29,20 @@ class StepRecord:
     commit_ms: float
     read_ms: float = 0.0  # prompts of texts that join, read before the step and before steps that only read
     keep_ms: float = 0.0  # of controller_ms, what came behind the last level: to draft no further, and what to keep
+
+    def row(self, index: int) -> Self:
+        """The step of one request alone; times and level widths stay those of the whole batch."""
+        here, drafted, kept = slice(index, index + 1), self.drafted.row(index), self.kept.row(index)
+        return replace(
+            self,
+            context=self.context.row(index),
+            drafted=drafted,
+            kept=kept,
+            verdict=Verdict(self.verdict.path[here], self.verdict.next_tokens[here]),
+            num_emitted=self.num_emitted[here],
+            nodes=self.nodes[here, : kept.tokens.shape[1]],
+            log_values=None if self.log_values is None else self.log_values[here, : drafted.tokens.shape[1]],
+        )
 
     @property
     def drafting_ms(self) -> float:

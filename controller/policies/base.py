@@ -30,6 +30,12 @@ class Step(Protocol):
         """
         ...
 
+    @property
+    def log_values(self) -> Array | None:
+        """[B, N] log-probabilities that the text runs through each node of the tree that `keep` was asked about last,
+        -inf at what a threshold cuts; None of a policy that does not predict them."""
+        ...
+
     def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
         """The step accepted `path` [B, A] of the kept `tree`, the root left out, -1 behind each tree's last.
 
@@ -77,6 +83,7 @@ class WholeTreeStep:
     context: StepContext
     choose: Callable[[DraftTree, StepContext], Array]
     learn: Callable[[DraftTree, Array], None] = learn_nothing
+    log_values = None
 
     def frontier(self, tree: DraftTree) -> Array:
         return self.choose(tree, self.context)

@@ -80,6 +80,10 @@ class GuardedStep:
     def keep(self, tree: DraftTree) -> Array:
         return np.zeros((len(tree.tokens), 1), dtype=np.int64) if self.inside is None else self.inside.keep(tree)
 
+    @property
+    def log_values(self) -> Array | None:
+        return None if self.inside is None else self.inside.log_values
+
     def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
         cost = (self.guard.clock() - self.started) * 1e3 / self.guard.plain_price(self.context)
         num_tokens = num_committed(path)

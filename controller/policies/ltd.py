@@ -70,5 +70,9 @@ class LtdStep:
     def keep(self, tree: DraftTree) -> Array:
         return self.inside.keep(tree)
 
+    @property
+    def log_values(self) -> Array | None:
+        return self.inside.log_values
+
     def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
         self.inside.record(tree, level_widths, path)

@@ -99,6 +99,11 @@ class SelectorStep:
         self._kept = nodes
         return nodes
 
+    @property
+    def log_values(self) -> Array | None:
+        predicts = self._scores is not None and self._scores.predicts
+        return self._valued[1] if self._valued is not None and predicts else None
+
     def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
         """Let the objective count what the step committed, and its price, and the texts' calibration what the score
         was off by."""

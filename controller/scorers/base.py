@@ -13,6 +13,7 @@ class Scores(NamedTuple):
     accept: Array  # [B, N] that the target's text takes the node, given it runs through the parent; 0 at the root
     coverage: Array  # [B, N, W] the same of the rank-w child of each node, predicted before that child is drafted
     only_child: Array | None = None  # [B, N] `accept` as if the node had no siblings, of scorers that use it again
+    predicts: bool = True  # False where `accept` only says which nodes there are to be
 
 
 class Scorer(Protocol):

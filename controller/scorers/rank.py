@@ -53,7 +53,7 @@ class RankScorer:
         accept = coverage[rows, np.maximum(tree.parents, 0), np.minimum(tree.ranks, self.width - 1)]
         accept = np.where(tree.ranks < self.width, accept, -np.inf)
         accept[:, 0] = 0.0
-        return Scores(tree, accept, coverage)
+        return Scores(tree, accept, coverage, predicts=self._children is None)
 
     def _coverage(self, tree: DraftTree) -> Array:
         if self._children is not None:

@@ -151,6 +151,12 @@ class DraftTree:
             grown.depths[rows, nodes] = grown.depths[rows, above] + 1
         return grown
 
+    def row(self, index: int) -> Self:
+        """One tree of the batch, without its padding."""
+        size, here = int(self.num_nodes[index]), slice(index, index + 1)
+        paths = None if self.paths is None else self.paths[here]
+        return type(self)(self.num_nodes[here], self.links[here, :size], self.numbers[here, :size], paths)
+
     def subtree(self, nodes: Array) -> Self:
         """The tree of `nodes` ([B, K], ascending, root first, parent-closed, -1 behind each tree's last)."""
         trees, order = np.nonzero(nodes >= 0)

@@ -25,6 +25,7 @@ from ..table_fit import FitTotals
 from .access import ANY, KEY_VARIABLE, LOOPBACK_NAMES, Access, read_keys
 from .app import create_app
 from .config import ServerConfig
+from .inspect.router import inspect_router
 from .request_log import WriteLine
 from .running import BuildDecoder
 from .served_model import ServedModel
@@ -51,6 +52,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         record: Path | None = None,
         served_model_name: str | None = None,
         access_log: bool = True,
+        inspect: bool = False,
     ) -> None:
         """Answer OpenAI completions over HTTP until Ctrl-C.
 
@@ -64,6 +66,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
             served_model_name: The model's name in requests and answers; where none is given, what `pair.target` says
             access_log: Write a line to stderr for every request: when, who, what, status, seconds and its name
+            inspect: Show at /inspect how a text is made, step by step
         """
         require_at_least("max_batch", max_batch, 1)
         if served_model_name == "":
@@ -91,8 +94,11 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                 hosts = server.allowed_hosts or host_names(host, listener)
                 model = served_model(models, served_model_name or models.config.target)
                 access = Access(keys, hosts, server.allowed_origins)
-                http = make_server(worker, model, server, access, write_line if access_log else None)
+                lines = write_line if access_log else None
+                http = make_server(worker, model, server, access, write_line=lines, inspects=inspect)
                 print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
+                if inspect:
+                    print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
                 with worker, reloading(worker, build if speculation.selector is not None else None):
                     http.run(sockets=[listener])
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
@@ -129,10 +135,19 @@ def served_model(pair: Pair, name: str) -> ServedModel:
 
 
 def make_server(
-    worker: Worker, model: ServedModel, config: ServerConfig, access: Access, write_line: WriteLine | None = None
+    worker: Worker,
+    model: ServedModel,
+    config: ServerConfig,
+    access: Access,
+    *,
+    write_line: WriteLine | None = None,
+    inspects: bool = False,
 ) -> Server:
-    """The HTTP server before a running worker; `write_line` is given one line per request."""
+    """The HTTP server before a running worker; `write_line` is given one line per request. With `/inspect` if it
+    `inspects`."""
     app = create_app(worker, model, access=access, read_timeout=config.read_timeout, write_line=write_line)
+    if inspects:
+        app.include_router(inspect_router(worker, model))
     http = uvicorn.Config(
         app, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_keep_alive=config.keep_alive
     )

@@ -55,6 +55,11 @@ class Worker:
         self._thread.join()
 
     @property
+    def decoder(self) -> Decoder:
+        """What decodes now."""
+        return self._running.decoder
+
+    @property
     def is_ready(self) -> bool:
         """Whether jobs are taken and decoded."""
         return self._thread.is_alive() and not self.is_stopping

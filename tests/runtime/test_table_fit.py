@@ -50,6 +50,8 @@ def step(position, drafting_ms=3.0, verifying_ms=12.0, widths=(1, 1), batch=1, n
         verdict=verdict,
         level_widths=list(widths),
         num_emitted=np.full(batch, 2),
+        nodes=np.tile(np.arange(1 + num_nodes), (batch, 1)),
+        log_values=None,
         draft_ms=drafting_ms / 2,
         controller_ms=drafting_ms / 2 + quarter_ms,
         target_ms=quarter_ms,

@@ -46,6 +46,8 @@ class SizedTrees:
 class SizedStep:
     """A `Step`; see `SizedTrees`."""
 
+    log_values = None
+
     def __init__(self, policy: SizedTrees, width: int, num_nodes: int, counts: bool):
         self._policy, self._width, self._num_nodes, self._counts = policy, width, num_nodes, counts
         self._last: tuple[Key, float] | None = None

@@ -1,0 +1,1 @@
+"""`/inspect`: a page that shows one generation step by step."""
