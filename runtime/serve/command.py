@@ -19,9 +19,11 @@ from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
 from .app import create_app
+from .lines import LineWriter
 from .served_model import ServedModel
 from .worker import KeepText, Totals, Worker
 
+STDERR = 2
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
 
 
@@ -83,16 +85,13 @@ def served_model(pair: Pair, name: str) -> ServedModel:
     )
 
 
-def write_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def run(worker: Worker, model: ServedModel, listener: socket.socket, *, access_log: bool = False) -> None:
     """Answer what comes in on the socket until the server is asked to stop."""
-    app = create_app(worker, model, write_line=write_line if access_log else None)
-    server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
-    print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
-    server.run(sockets=[listener])
+    with LineWriter(STDERR) if access_log else nullcontext() as write_line:
+        app = create_app(worker, model, write_line=write_line)
+        server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
+        print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
+        server.run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
