@@ -35,6 +35,7 @@ from .worker import Worker
 
 log = logging.getLogger(__name__)
 
+STDERR = 2
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
 
 
@@ -121,10 +122,6 @@ def reloading(worker: Worker, build: BuildDecoder | None) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def write_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def served_model(pair: Pair, name: str) -> ServedModel:

@@ -1,5 +1,8 @@
 """What a server says of itself: readiness, version, tokens, request names, its log and its schema."""
 
+import fcntl
+import os
+
 import pytest
 import tiny
 from fastapi.testclient import TestClient
@@ -7,9 +10,14 @@ from serving import BODY, PROMPT, assert_refused, complete, make_app, make_decod
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import WordLevel
+<<<<<<< HEAD
 from treewright.runtime.constraints.constrain import Constrainer
+=======
+from treewright.runtime.serve import lines
+>>>>>>> api
 from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.fields import MAX_CHOICES, NEUTRAL, WITHOUT_EFFECT, only_with
+from treewright.runtime.serve.lines import LineWriter
 from treewright.runtime.serve.served_model import ServedModel
 from treewright.runtime.serve.token_texts import LEAST_LOG_PROB, TokenTexts, finite
 from treewright.runtime.serve.worker import Totals, Worker
@@ -108,34 +116,53 @@ class BrokenModel(ServedModel):
         raise ZeroDivisionError
 
 
+<<<<<<< HEAD
 def failing_client(lines):
     words, size = tiny.words(), tiny.VOCABULARY_SIZE
     constrainer = Constrainer(words, frozenset(), size)
     model = BrokenModel("tiny", words, constrainer, vocabulary_size=size, context_length=256)
+=======
+def failing_client(written):
+    model = BrokenModel("tiny", tiny.words(), vocabulary_size=tiny.VOCABULARY_SIZE, context_length=256)
+>>>>>>> api
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
-    return TestClient(create_app(worker, model, write_line=lines.append), raise_server_exceptions=False)
+    return TestClient(create_app(worker, model, write_line=written.append), raise_server_exceptions=False)
 
 
 def test_what_fails_is_answered_in_the_envelope_and_logged_by_its_name(caplog):
-    lines = []
-    answer = complete(failing_client(lines))
+    written = []
+    answer = complete(failing_client(written))
     assert_refused(answer, 500)
     name = answer.headers["x-request-id"]
     assert f"request {name} failed" in caplog.text and "ZeroDivisionError" in caplog.text
-    assert lines[0].endswith(name) and " 500 " in lines[0]
+    assert written[0].endswith(name) and " 500 " in written[0]
 
 
 def test_a_line_per_request_says_what_became_of_it_and_nothing_of_the_prompt():
-    lines = []
+    written = []
     with Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals()) as worker:
-        client = TestClient(create_app(worker, make_model(), write_line=lines.append))
+        client = TestClient(create_app(worker, make_model(), write_line=written.append))
         client.post("/v1/completions", json=BODY, headers={"x-request-id": "mine"})
         client.get("/v1/models/a%0Ab?key=secret")
         client.get("/" + "x" * 1000)
-    assert len(lines) == 3
-    assert " POST /v1/completions 200 " in lines[0] and lines[0].endswith(" s mine")
-    assert " GET /v1/models/a%0Ab 404 " in lines[1]
-    assert not any("secret" in line or "w1" in line or "\n" in line or len(line) > 400 for line in lines)
+    assert len(written) == 3
+    assert " POST /v1/completions 200 " in written[0] and written[0].endswith(" s mine")
+    assert " GET /v1/models/a%0Ab 404 " in written[1]
+    assert not any("secret" in line or "w1" in line or "\n" in line or len(line) > 400 for line in written)
+
+
+def test_a_reader_that_has_stopped_reading_holds_up_no_request(monkeypatch):
+    monkeypatch.setattr(lines, "MOST_WAITING", 3)
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    with open(read) as reader, LineWriter(write) as writer:
+        for number in range(10):  # each fills the pipe
+            writer(f"{number}" * 4095)
+        assert [reader.readline() for _ in range(3)] == [f"{number}" * 4095 + "\n" for number in range(3)]
+        writer("last")  # three have left the queue
+        last = next(line for line in reader if "last" in line)
+        assert last.startswith("(") and last.endswith(" lines dropped) last\n")
+    os.close(write)
 
 
 def test_the_schema_declares_what_may_be_answered(schema):
