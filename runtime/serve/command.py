@@ -95,12 +95,12 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                 hosts = server.allowed_hosts or host_names(host, listener)
                 model = served_model(models, served_model_name or models.config.target)
                 access = Access(keys, hosts, server.allowed_origins)
-                lines = write_line if access_log else None
-                http = make_server(worker, model, server, access, write_line=lines, inspects=inspect)
-                print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
-                if inspect:
-                    print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
-                with worker, reloading(worker, build if speculation.selector is not None else None):
+                reads_anew = reloading(worker, build if speculation.selector is not None else None)
+                with LineWriter(STDERR) if access_log else nullcontext() as write_line, worker, reads_anew:
+                    http = make_server(worker, model, server, access, write_line=write_line, inspects=inspect)
+                    print(f"listening on {url(listener)}", file=sys.stderr, flush=True)
+                    if inspect:
+                        print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
                     http.run(sockets=[listener])
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 

@@ -10,11 +10,8 @@ from serving import BODY, PROMPT, assert_refused, complete, make_app, make_decod
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import WordLevel
-<<<<<<< HEAD
 from treewright.runtime.constraints.constrain import Constrainer
-=======
 from treewright.runtime.serve import lines
->>>>>>> api
 from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.fields import MAX_CHOICES, NEUTRAL, WITHOUT_EFFECT, only_with
 from treewright.runtime.serve.lines import LineWriter
@@ -116,15 +113,10 @@ class BrokenModel(ServedModel):
         raise ZeroDivisionError
 
 
-<<<<<<< HEAD
-def failing_client(lines):
+def failing_client(written):
     words, size = tiny.words(), tiny.VOCABULARY_SIZE
     constrainer = Constrainer(words, frozenset(), size)
     model = BrokenModel("tiny", words, constrainer, vocabulary_size=size, context_length=256)
-=======
-def failing_client(written):
-    model = BrokenModel("tiny", tiny.words(), vocabulary_size=tiny.VOCABULARY_SIZE, context_length=256)
->>>>>>> api
     worker = Worker(make_decoder(), max_batch=1, max_queue=1, totals=Totals())
     return TestClient(create_app(worker, model, write_line=written.append), raise_server_exceptions=False)
 
