@@ -19,6 +19,7 @@ class Request:
     stop: tuple[str, ...] = ()
     ignore_end: bool = False  # continue past the end-of-text token
     processor: RowProcessor | None = None  # of the logits, before they are warped and tokens drawn
+    scope: str = ""  # such as a client's: what was read of a prompt is reused in its own scope alone
 
 
 def check_request(request: Request, context_length: int, vocabulary_size: int) -> None:

@@ -13,6 +13,8 @@ from ..controller.trees.tree import Array
 from .agreement import TextAgreement
 from .drafters.base import Drafter
 from .history import TextHistory
+from .prefixes.rows import NO_PREFIX, Prefix
+from .prefixes.store import PrefixStore
 from .processing import TextProcessor
 from .request import Request
 from .sampling import TokenSampler
@@ -31,6 +33,11 @@ class Entry(NamedTuple):
         """Cache rows that the request takes at most, if one of its steps takes `num_rows`."""
         return len(self.request.prompt_ids) + self.request.max_tokens + num_rows
 
+    @property
+    def text(self) -> Array:
+        """[n] int64: the prompt and what was generated, of a request that is not alone."""
+        return np.array([*self.request.prompt_ids, *self.sink.token_ids], dtype=np.int64)
+
     def going_on_alone(self) -> "Entry":
         """The rest of the request, to be decoded alone."""
         assert not self.is_alone, "its prompt holds what was generated before"
@@ -40,9 +47,14 @@ class Entry(NamedTuple):
 
 
 class Slots:
-    """The state of each request. Target and drafter hold one more while its prompt is being read."""
+    """The state of each request. Target and drafter hold one more while its prompt is being read.
 
-    def __init__(self, target: Target, drafter: Drafter | None):
+    What they have read of a request's text goes into `prefixes` when it leaves, and earlier where one joins that begins
+    alike. A request that has failed, or is decoded alone, leaves nothing there.
+    """
+
+    def __init__(self, target: Target, drafter: Drafter | None, prefixes: PrefixStore | None = None):
+        self._prefixes = prefixes
         self._sessions = [target.open(), *(() if drafter is None else drafter.open())]
         self._target = target
         self._drafter = drafter
@@ -82,9 +94,31 @@ class Slots:
     def join(self, entry: Entry, num_rows: int) -> None:
         """Add a request to target and drafter, its prompt unread; a step takes up to `num_rows` cache rows."""
         text, capacity = np.asarray(entry.request.prompt_ids, dtype=np.int64), entry.capacity(num_rows)
-        self._target.join(text, capacity)
+        prefix = self._prefix(entry, text)
+        self._target.join(text, capacity, prefix)
         if self._drafter is not None:
-            self._drafter.join(text, capacity)
+            self._drafter.join(text, capacity, prefix)
+        if self._prefixes is not None:
+            num_unread = self._target.num_unread(len(self.entries))
+            self._prefixes.totals.add(len(text), len(text) - 1 - num_unread)
+
+    def _prefix(self, entry: Entry, text: Array) -> Prefix:
+        """What is held of the beginning of a text [n] that joins, and in the slots of the others."""
+        if self._prefixes is None or entry.is_alone:
+            return NO_PREFIX
+        scope = entry.request.scope
+        for slot, other in enumerate(self.entries):
+            if other.request.scope == scope:
+                self._prefixes.keep(scope, _common(other.text, text), slot)
+        return self._prefixes.find(scope, text)
+
+    def _keep_prefixes(self, leaving: Sequence[int]) -> None:
+        if self._prefixes is None:
+            return
+        for slot in leaving:
+            entry = self.entries[slot]
+            if not entry.is_alone and entry.sink.error is None:
+                self._prefixes.keep(entry.request.scope, entry.text, slot)
 
     def begin(self, entry: Entry) -> None:
         """Decode the request that has joined, from the end of its prompt on."""
@@ -109,6 +143,7 @@ class Slots:
         0 or 1, whose prompts are being read stay behind them."""
         if all(stays):
             return
+        self._keep_prefixes([slot for slot, each in enumerate(stays) if not each])
         count = sum(stays)
         movable = [slot for slot in range(count, len(stays)) if stays[slot]]
         slots = [slot if stays[slot] else movable.pop() for slot in range(count)]
@@ -134,3 +169,10 @@ class Slots:
         self.agreement.keep(slots)
         self.entries = [self.entries[slot] for slot in slots]
         self.roots, self.positions = self.roots[list(slots)], self.positions[list(slots)]
+
+
+def _common(text: Array, other: Array) -> Array:
+    """The beginning that two texts share."""
+    size = min(len(text), len(other))
+    differs = text[:size] != other[:size]
+    return text[: int(differs.argmax()) if differs.any() else size]

@@ -14,6 +14,7 @@ from ...controller.errors import InputError
 from ...controller.trees.children import Children
 from ...controller.trees.tree import Array, DraftTree
 from ..engines.base import Session
+from ..prefixes.rows import NO_PREFIX, Prefix
 from ..sampling import TokenSampler
 from ..text.tokenizer import Tokenizer
 from ..verification.base import DraftRows
@@ -40,7 +41,7 @@ class LookupDrafter:
         self._texts.open()
         return ()
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
         self._texts.join(text)
 
     def keep(self, slots: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ from ...controller.console import print_json
 from ...controller.errors import InputError
 from ..build import build_decoder
 from ..pair import Pair, PairConfig, load_pair
+from ..prefixes.store import PrefixTotals
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
 from .app import create_app
@@ -35,6 +36,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         port: int = 8000,
         max_batch: int = 8,
         max_queue: int = 64,
+        prefix_tokens: int | None = None,
         record: Path | None = None,
     ) -> None:
         """Answer OpenAI completions over HTTP until Ctrl-C.
@@ -46,24 +48,27 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             port: Port to listen on; 0 takes a free one
             max_batch: Texts decoded together
             max_queue: Requests that may wait behind those; more are answered with 503
+            prefix_tokens: Tokens of texts that are kept so that later prompts which begin alike are not read again; 0
+                keeps none, and by default they are 8,192 or what a GiB holds
             record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
         """
         if min(max_batch, max_queue) < 1:
             raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
         listener = listen(host, port)
-        totals, fit = Totals(), FitTotals()
+        totals, fit, prefixes = Totals(), FitTotals(), PrefixTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with listener, suppress(KeyboardInterrupt):
             models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 decoder = build_decoder(models, speculation, fit, max_batch=max_batch)
                 decoder.prepare(max_batch)
+                decoder.keep_prefixes(prefix_tokens, prefixes)
                 worker = Worker(decoder, max_batch=max_batch, max_queue=max_queue, totals=totals, keep_text=keep_text)
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
                 with worker:
                     run(worker, models, listener)
-        print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
+        print_json({"command": "serve", **asdict(totals), "prefixes": asdict(prefixes), "table_fit": asdict(fit)})
 
     return serve
 
