@@ -25,6 +25,7 @@ from .drafters.base import Drafter
 from .drafters.language_model import LanguageModelDrafter
 from .engines.base import CHUNK
 from .loop import Loop
+from .prefixes.store import PrefixStore
 from .processing import processed
 from .request import Request
 from .sink import TokenSink, emit
@@ -39,16 +40,17 @@ log = logging.getLogger(__name__)
 
 
 class Batch:
-    """The requests of a `Loop`, whose models hold the rows of one batch at a time."""
+    """The requests of a `Loop`, whose models hold the rows of one batch at a time; `prefixes` outlive it."""
 
-    def __init__(self, loop: Loop):
+    def __init__(self, loop: Loop, prefixes: PrefixStore | None = None):
         self._loop = loop
+        self._prefixes = prefixes
         self._joining: deque[Entry] = deque()
         self._open()
 
     def _open(self) -> None:
         """Begin with empty slots."""
-        self._slots = Slots(self._loop.target, self._loop.drafter)
+        self._slots = Slots(self._loop.target, self._loop.drafter, self._prefixes)
         self._is_reading = False  # the first of those joining has the slot behind those in use
         self._clock = Clock()
 
@@ -57,8 +59,9 @@ class Batch:
         return len(self._slots.entries) + len(self._joining)
 
     def join(self, request: Request, sink: TokenSink) -> None:
-        """Decode `request` into `sink` from one of the next steps on, until it has ended or failed."""
-        self._joining.append(Entry(request, sink))
+        """Decode `request` into `sink` from one of the next steps on, until it has ended or failed. Tokens that are in
+        the sink already are the last ones of the request's prompt."""
+        self._joining.append(Entry(request, sink, len(sink.token_ids)))
 
     def leave(self, sink: TokenSink) -> None:
         """Stop a request that has not ended."""

@@ -12,6 +12,8 @@ from .batch import Batch
 from .drafters.base import Drafter
 from .log_probs import TextLogProbs
 from .loop import Loop, Observer
+from .prefixes.memory import open_store
+from .prefixes.store import PrefixStore, PrefixTotals
 from .request import Request, check_request
 from .sink import TokenSink
 from .stats import DecodeStats, StepRecord
@@ -60,6 +62,7 @@ class Decoder:
                     f"{leaves}; ask for fewer children per node or a smaller budget"
                 )
         self._loop = Loop(target, verifier, drafter, selector, observer)
+        self._prefixes: PrefixStore | None = None
         self.objective = objective  # the choice rule of the selector, if it has one
         self._detokeniser = detokeniser
         self._end_tokens = end_tokens
@@ -79,6 +82,11 @@ class Decoder:
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do; on a device it captures graphs."""
         self._loop.prepare(max_batch)
+
+    def keep_prefixes(self, num_tokens: int | None, totals: PrefixTotals) -> None:
+        """Batches opened from now on do not read again what an earlier text began with. Up to `num_tokens` tokens are
+        kept for each model, see `open_store`, and counted in `totals`; a batch before has ended."""
+        self._prefixes = open_store(self._loop.open(), num_tokens, totals)
 
     def generate(self, requests: Sequence[Request]) -> tuple[list[TextStream], DecodeStats]:
         """Decode the requests together to their ends; raises as `steps` does."""
@@ -133,7 +141,7 @@ class Decoder:
 
     def open_batch(self) -> Batch:
         """An empty batch, which requests join and leave; it ends the batch before, whose rows the models drop."""
-        return Batch(self._loop)
+        return Batch(self._loop, self._prefixes)
 
 
 def _raise_first_error(requests: Sequence[Request], sinks: Sequence[TokenSink]) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..controller.policies.base import ShapePolicy
 from ..controller.policies.learned_shapes import LearnedShapes
 from .drafters.base import Drafter
-from .engines.base import CHUNK, FEW
+from .engines.base import CHUNK, FEW, Session
 from .stats import StepRecord
 from .target import Target
 from .verification.base import Verifier
@@ -44,10 +44,13 @@ class Loop(NamedTuple):
         limits, ahead = self.selector.limits, self.drafter.most_ahead
         return max(of_target, 1 + (FEW if ahead else 0) + (limits.frontier + ahead) * limits.max_depth)
 
+    def open(self) -> list[Session]:
+        """Empty all slots; the sessions of all models."""
+        return [self.target.open(), *(() if self.drafter is None else self.drafter.open())]
+
     def prepare(self, max_batch: int) -> None:
         """Do ahead what the first steps of up to `max_batch` requests would do; a batch before has ended."""
-        self.target.open()  # until then a model has its own attention, and does not know what hidden states to keep
+        self.open()  # until then a model has its own attention, and does not know what hidden states to keep
         self.target.model.prepare(max_batch, self.tree_rows)
         if self.drafter is not None and self.selector is not None:
-            self.drafter.open()
             self.drafter.prepare(max_batch, self.selector.limits.frontier)

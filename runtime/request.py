@@ -31,6 +31,7 @@ class Request:
     prompt_log_probs: bool = False  # those of the prompt's tokens, too
     speculates: bool = True  # else nothing is drafted for it
     observer: RowObserver | None = None
+    scope: str = ""  # such as a client's: what was read of a prompt is reused in its own scope alone
 
     def end_tokens(self, of_model: frozenset[int], stops: Stops) -> frozenset[int]:
         """All tokens that end the text."""

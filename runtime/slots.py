@@ -13,6 +13,8 @@ from ..controller.trees.tree import Array
 from .agreement import TextAgreement
 from .drafters.base import Drafter
 from .history import TextHistory
+from .prefixes.rows import NO_PREFIX, Prefix
+from .prefixes.store import PrefixStore
 from .processing import TextProcessor
 from .request import Request
 from .sampling import TokenSampler
@@ -26,30 +28,43 @@ class Entry(NamedTuple):
 
     request: Request
     sink: TokenSink
+    num_before: int = 0  # tokens of the sink that the request's prompt holds, for it goes on from there
     is_alone: bool = False  # to be the only one of its batch
 
     @property
     def reads_prompt_first(self) -> bool:
         """Whether all of its prompt is read before its first tree is scored."""
-        log_probs = self.sink.log_probs
-        return self.sink.remaining == 0 or (log_probs is not None and log_probs.waits_for_prompt)
+        return self.sink.remaining == 0 or self.waits_for_prompt
 
     def capacity(self, num_rows: int) -> int:
         """Cache rows that the request takes at most, if one of its steps takes `num_rows`."""
         return len(self.request.prompt_ids) + self.request.max_tokens + num_rows
 
+    @property
+    def waits_for_prompt(self) -> bool:
+        """Whether log-probabilities of its prompt are still to be reported, so that all of it has to be read."""
+        return self.sink.log_probs is not None and self.sink.log_probs.waits_for_prompt
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The prompt and what was generated."""
+        return [*self.request.prompt_ids, *self.sink.token_ids[self.num_before :]]
+
     def going_on_alone(self) -> "Entry":
         """The rest of the request, to be decoded alone."""
-        assert not self.is_alone, "its prompt holds what was generated before"
-        prompt_ids = [*self.request.prompt_ids, *self.sink.token_ids]
-        request = replace(self.request, prompt_ids=prompt_ids, max_tokens=self.sink.remaining)
-        return Entry(request, self.sink, is_alone=True)
+        request = replace(self.request, prompt_ids=self.token_ids, max_tokens=self.sink.remaining)
+        return Entry(request, self.sink, len(self.sink.token_ids), is_alone=True)
 
 
 class Slots:
-    """The state of each request. Target and drafter hold one more while its prompt is being read."""
+    """The state of each request. Target and drafter hold one more while its prompt is being read.
 
-    def __init__(self, target: Target, drafter: Drafter | None):
+    What they have read of a request's text goes into `prefixes` when it leaves, and earlier where one joins that begins
+    alike. A request that has failed, or is decoded alone, leaves nothing there.
+    """
+
+    def __init__(self, target: Target, drafter: Drafter | None, prefixes: PrefixStore | None = None):
+        self._prefixes = prefixes
         self._sessions = [target.open(), *(() if drafter is None else drafter.open())]
         self._target = target
         self._drafter = drafter
@@ -96,16 +111,38 @@ class Slots:
     def join(self, entry: Entry, num_rows: int) -> None:
         """Add a request to target and drafter, its prompt unread; a step takes up to `num_rows` cache rows."""
         text, capacity = np.asarray(entry.request.prompt_ids, dtype=np.int64), entry.capacity(num_rows)
-        if entry.sink.log_probs is not None and entry.sink.log_probs.waits_for_prompt:
+        if entry.sink.log_probs is not None and entry.waits_for_prompt:
             entry.sink.log_probs.of_prompt.clear()  # of a batch that failed before all was read
-        self._target.join(text, capacity)
+        prefix = self._prefix(entry, text)
+        self._target.join(text, capacity, prefix)
         if self._drafter is not None:
-            self._drafter.join(text, capacity)
+            self._drafter.join(text, capacity, prefix)
+        if self._prefixes is not None:
+            num_unread = self._target.num_unread(len(self.entries))
+            self._prefixes.totals.add(len(text), len(text) - 1 - num_unread)
+
+    def _prefix(self, entry: Entry, text: Array) -> Prefix:
+        """What is held of the beginning of a text [n] that joins, and in the slots of the others."""
+        if self._prefixes is None or entry.is_alone or entry.waits_for_prompt:
+            return NO_PREFIX
+        scope = entry.request.scope
+        for slot, other in enumerate(self.entries):
+            if other.request.scope == scope:
+                self._prefixes.keep(scope, _common(np.array(other.token_ids, dtype=np.int64), text), slot)
+        return self._prefixes.find(scope, text)
+
+    def _keep_prefixes(self, leaving: Sequence[int]) -> None:
+        if self._prefixes is None:
+            return
+        for slot in leaving:
+            entry = self.entries[slot]
+            if not entry.is_alone and entry.sink.error is None:
+                self._prefixes.keep(entry.request.scope, np.array(entry.token_ids, dtype=np.int64), slot)
 
     def read(self, entry: Entry, num_tokens: int) -> None:
         """Read so many tokens of the prompt of the request that has joined."""
         log_probs = entry.sink.log_probs
-        wanted = log_probs.read if log_probs is not None and log_probs.waits_for_prompt else None
+        wanted = log_probs.read if log_probs is not None and entry.waits_for_prompt else None
         self._target.read(len(self.entries), num_tokens, wanted)
 
     def begin(self, entry: Entry) -> None:
@@ -125,7 +162,7 @@ class Slots:
 
     def show(self, record: StepRecord) -> None:
         """The step that they have just taken, to the requests that observe theirs; one whose observer raises ends."""
-        for index, (request, sink, _) in enumerate(self.entries):
+        for index, (request, sink, *_) in enumerate(self.entries):
             if request.observer is not None:
                 try:
                     request.observer(record, index)
@@ -146,6 +183,7 @@ class Slots:
         0 or 1, whose prompts are being read stay behind them."""
         if all(stays):
             return
+        self._keep_prefixes([slot for slot, each in enumerate(stays) if not each])
         count = sum(stays)
         movable = [slot for slot in range(count, len(stays)) if stays[slot]]
         slots = [slot if stays[slot] else movable.pop() for slot in range(count)]
@@ -171,3 +209,10 @@ class Slots:
         self.agreement.keep(slots)
         self.entries = [self.entries[slot] for slot in slots]
         self.roots, self.positions = self.roots[list(slots)], self.positions[list(slots)]
+
+
+def _common(text: Array, other: Array) -> Array:
+    """The beginning that two texts share."""
+    size = min(len(text), len(other))
+    differs = text[:size] != other[:size]
+    return text[: int(differs.argmax()) if differs.any() else size]

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..controller.trees.tree import Array, DraftTree
 from .engines.base import CHUNK, CachedModel, Session, append_text, chain, ending_together
 from .machine.transfer import to_device
+from .prefixes.rows import NO_PREFIX, Prefix
 
 
 class Target:
@@ -19,6 +20,7 @@ class Target:
 
     With `hidden_layers` (see `CachedModel`), the hidden states of committed tokens are kept for the drafter, and with
     `num_kept` the logits after up to so many of the last ones; a prompt is then read to its end before the first draft.
+    Neither is part of a prefix, so tokens that the drafter needs them of are read again.
     """
 
     def __init__(self, model: CachedModel, hidden_layers: tuple[int, ...] = (), num_kept: int = 0):
@@ -37,10 +39,14 @@ class Target:
         self._unread, self._hidden, self._kept, self._scored = [], [], [], None
         return self._session
 
-    def join(self, text: Array, capacity: int) -> None:
-        """Add a sequence [n] int64 behind the others; it will take at most `capacity` rows of the cache."""
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
+        """Add a sequence [n] int64 behind the others, whose `prefix` is not read; it will take at most `capacity` rows
+        of the cache."""
         self._session.model.join(capacity)
-        self._unread.append(text[:-1])
+        has_head = bool(self._hidden_layers)
+        most = prefix.most_with_states(len(text)) if has_head else len(text) - 1 - self.num_kept
+        num_read = prefix.fill(self._session.model, most)
+        self._unread.append(text[num_read:-1])
         self._hidden.append([])
         self._kept.append([])
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 from treewright.runtime.engines.base import CHUNK, CachedModel, Session
+from treewright.runtime.engines.copying import CopyingModel
 
 
 class FailingModel:
@@ -30,6 +31,11 @@ class FailingModel:
     @property
     def lengths(self):
         return self._model.lengths
+
+    @property
+    def cache(self):
+        assert isinstance(self._model, CopyingModel)
+        return self._model.cache
 
     def open(self, num_slots, capacity, session=None):
         self._rooms = []

@@ -6,6 +6,7 @@ from typing import Protocol
 from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
 from ..engines.base import Session
+from ..prefixes.rows import Prefix
 from ..sampling import TokenSampler
 from ..verification.base import DraftRows
 
@@ -31,9 +32,9 @@ class Drafter(Protocol):
         """Empty all slots; the sessions of its models, if it has any."""
         ...
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = ...) -> None:
         """Add a sequence [n] int64 in a slot behind the others; its last token is the first root. It will take at most
-        `capacity` rows of a cache."""
+        `capacity` rows of a cache, which may begin with those of its `prefix`."""
         ...
 
     def keep(self, slots: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ from ...controller.contract import Scheme
 from ...controller.trees.tree import Array, DraftTree
 from ..engines.base import CHUNK, FEW, CachedModel, Note, Session, append_last, append_text, append_texts
 from ..machine.transfer import to_device
+from ..prefixes.rows import NO_PREFIX, Prefix
 from ..processing import processed
 from ..sampling import TokenSampler
 from ..schemes.ranked import draft
@@ -66,9 +67,10 @@ class LanguageModelDrafter:
         self.forget_tree(0)  # of a step that has failed
         return (self._session,)
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
         self._session.model.join(capacity)
-        self._unread.append(text)
+        most = len(text) - (1 if self._memory is None else self._memory.num_noted)
+        self._unread.append(text[prefix.fill(self._session.model, most) :])
         if self._ngrams is not None:
             self._ngrams.join(text)
         if self._memory is not None:

@@ -16,6 +16,7 @@ from ...controller.trees.children import Children
 from ...controller.trees.tree import Array, DraftTree
 from ..engines.base import Session
 from ..machine.transfer import to_device, to_host
+from ..prefixes.rows import NO_PREFIX, Prefix
 from ..processing import processed
 from ..sampling import TokenSampler
 from ..text.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ class LookupDrafter:
         self._texts.open()
         return ()
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
         self._texts.join(text)
 
     def keep(self, slots: Sequence[int]) -> None:

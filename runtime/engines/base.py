@@ -112,9 +112,13 @@ class LoadedModel(CachedModel, Protocol):
 
 
 class Session:
-    """The slots of a model, empty at first, until the model is opened again."""
+    """The slots of a model, empty at first, until the model is opened again.
 
-    def __init__(self, model: CachedModel):
+    first_token: of a text, the number of the token that the first row of its slot belongs to.
+    """
+
+    def __init__(self, model: CachedModel, first_token: int = 0):
+        self.first_token = first_token
         self._model = model
         model.open(0, 0, self)
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +23,7 @@ KEY_VARIABLE = "TREEWRIGHT_API_KEY"
 OPEN_PATHS = frozenset({"/health", "/ready"})  # as routed, character by character; all else is behind the key
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ANY = "*"
+CALLER = "caller"
 
 
 def read_keys(key_file: Path | None, environment: Mapping[str, str]) -> list[str]:
@@ -69,6 +70,11 @@ class Access(NamedTuple):
             app.add_middleware(HostCheck, hosts=self.hosts)
 
 
+def caller_of(http: Request) -> str:
+    """Who asks, by the API key; all are one where there are no keys."""
+    return getattr(http.state, CALLER, "")
+
+
 class KeyCheck:
     """Middleware: `Authorization: Bearer KEY`, compared in a time that says nothing about the keys."""
 
@@ -79,20 +85,22 @@ class KeyCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS:
             return await self._app(scope, receive, send)
-        if self._is_known(Headers(scope=scope).getlist("authorization")):
+        if (caller := self._caller(Headers(scope=scope).getlist("authorization"))) is not None:
+            scope.setdefault("state", {})[CALLER] = caller
             return await self._app(scope, receive, send)
         message = "this server needs one of its API keys, as the header `Authorization: Bearer KEY`"
         headers = {"WWW-Authenticate": "Bearer"}
         error = ServeError(HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key", headers=headers)
         return await error_answer(error)(scope, receive, send)
 
-    def _is_known(self, authorization: Sequence[str]) -> bool:
+    def _caller(self, authorization: Sequence[str]) -> str | None:
+        """A name for whoever has the key, of no use to others; None without a known key."""
         if len(authorization) != 1:
-            return False
+            return None
         scheme, _, key = authorization[0].partition(" ")
         given = _hash(key.strip().encode("latin-1"))  # as headers are decoded
         matches = [hmac.compare_digest(given, known) for known in self._hashes]
-        return scheme.lower() == "bearer" and any(matches)
+        return given.hex() if scheme.lower() == "bearer" and any(matches) else None
 
 
 class HostCheck:

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from ..request import Request as DecodeRequest
+from .access import caller_of
 from .answer import Answers, samplings
 from .chat_protocol import (
     AssistantMessage,
@@ -36,6 +37,7 @@ def add_chat(app: FastAPI, answers: Answers, model: ServedModel) -> None:
     @app.post("/v1/chat/completions", response_model=Chat, responses=declared(400, 404, 413, 500, 503, stream=True))
     async def chat(body: ChatRequest, http: Request) -> BaseModel | StreamingResponse:
         model.require_name(body.model)
+        scope = caller_of(http)
         prompt_ids = await asyncio.to_thread(model.encode_chat, body.messages)
         # Where no limit is given, an answer may be as long as the context allows; at least one token is asked for.
         room = max(1, min(model.context_length - len(prompt_ids), MAX_TOKENS))
@@ -49,6 +51,7 @@ def add_chat(app: FastAPI, answers: Answers, model: ServedModel) -> None:
                 body.ignore_eos,
                 log_probs=body.num_log_probs,
                 speculates=body.speculation == "auto",
+                scope=scope,
             )
             for sampling in samplings(body)
         ]

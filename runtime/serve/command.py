@@ -19,13 +19,16 @@ from ...controller.errors import InputError
 from ...controller.ranges import require_at_least
 from ..build import build_decoder
 from ..constraints.constrain import Constrainer
+from ..decoder import Decoder
 from ..pair import Pair, PairConfig, load_pair
+from ..prefixes.store import PrefixTotals
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
 from .access import ANY, KEY_VARIABLE, LOOPBACK_NAMES, Access, read_keys
 from .app import create_app
 from .config import ServerConfig
 from .inspect.router import inspect_router
+from .lines import LineWriter
 from .request_log import WriteLine
 from .running import BuildDecoder
 from .served_model import ServedModel
@@ -50,6 +53,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         port: int = 8000,
         max_batch: int = 8,
         server: ServerConfig = ServerConfig(),
+        prefix_tokens: int | None = None,
         record: Path | None = None,
         served_model_name: str | None = None,
         access_log: bool = True,
@@ -64,6 +68,8 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             port: Port to listen on; 0 takes a free one
             max_batch: Texts decoded together
             server: Waiting, access and how it ends
+            prefix_tokens: Tokens of texts that are kept so that later prompts which begin alike are not read again; 0
+                keeps none, and by default they are 8,192 or what a GiB holds
             record: Folder to keep every text in that was generated to its end, for `treewright collect --relabel`
             served_model_name: The model's name in requests and answers; where none is given, what `pair.target` says
             access_log: Write a line to stderr for every request: when, who, what, status, seconds and its name
@@ -74,14 +80,15 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             raise InputError("served_model_name is empty; give a name or leave it out")
         keys = read_keys(server.key_file, os.environ)
         listener = listen(host, port, has_key=bool(keys))
-        totals, fit = Totals(), FitTotals()
+        totals, fit, prefixes = Totals(), FitTotals(), PrefixTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with listener, suppress(KeyboardInterrupt):
             models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 build = partial(build_decoder, models, speculation, fit, max_batch=max_batch)
+                prepare = partial(prepare_decoder, max_batch=max_batch, prefix_tokens=prefix_tokens, totals=prefixes)
                 decoder = build()
-                decoder.prepare(max_batch)
+                prepare(decoder)
                 worker = Worker(
                     decoder,
                     max_batch=max_batch,
@@ -89,6 +96,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                     max_wait=server.max_wait,
                     totals=totals,
                     keep_text=keep_text,
+                    prepare=prepare,
                 )
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
@@ -102,9 +110,15 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                     if inspect:
                         print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
                     http.run(sockets=[listener])
-        print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
+        print_json({"command": "serve", **asdict(totals), "prefixes": asdict(prefixes), "table_fit": asdict(fit)})
 
     return serve
+
+
+def prepare_decoder(decoder: Decoder, *, max_batch: int, prefix_tokens: int | None, totals: PrefixTotals) -> None:
+    """What has to be done before a decoder's first batch; it opens the models, and no other batch may go on then."""
+    decoder.prepare(max_batch)
+    decoder.keep_prefixes(prefix_tokens, totals)
 
 
 @contextmanager

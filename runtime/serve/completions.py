@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from ..log_probs import TokenLogProbs
 from ..request import Request as DecodeRequest
+from .access import caller_of
 from .answer import Answers, samplings
 from .completion_protocol import Choice, Completion, CompletionRequest, LogProbs
 from .errors import declared
@@ -32,6 +33,7 @@ def add_completions(app: FastAPI, answers: Answers, model: ServedModel) -> None:
     @app.post("/v1/completions", response_model=Completion, responses=declared(400, 404, 413, 500, 503, stream=True))
     async def complete(body: CompletionRequest, http: Request) -> BaseModel | StreamingResponse:
         model.require_name(body.model)
+        scope = caller_of(http)
         prompts = await asyncio.to_thread(_read_prompts, body, model)
         choices = samplings(body)
         requests = [
@@ -44,6 +46,7 @@ def add_completions(app: FastAPI, answers: Answers, model: ServedModel) -> None:
                 log_probs=body.logprobs,
                 prompt_log_probs=body.echo and body.logprobs is not None,
                 speculates=body.speculation == "auto",
+                scope=scope,
             )
             for prompt in prompts
             for sampling in choices

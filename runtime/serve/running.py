@@ -12,14 +12,17 @@ from .job import Job, Text
 log = logging.getLogger(__name__)
 
 BuildDecoder = Callable[[], Decoder]
+# Done with a decoder before its first batch; it may open the models, and no other batch can go on then.
+PrepareDecoder = Callable[[Decoder], None]
 
 
 class Running:
     """The texts in the decoder's batch. Other threads may ask how many they are."""
 
-    def __init__(self, decoder: Decoder, max_batch: int):
+    def __init__(self, decoder: Decoder, max_batch: int, prepare: PrepareDecoder | None):
         self.decoder = decoder
         self.max_batch = max_batch
+        self._prepare = prepare or (lambda decoder: decoder.prepare(max_batch))
         self.texts: list[Text] = []
         self._batch = decoder.open_batch()
 
@@ -85,7 +88,7 @@ class Running:
         for text in texts:
             self._batch.leave(text.stream)
         try:
-            decoder.prepare(self.max_batch)
+            self._prepare(decoder)
             self.decoder, self._batch = decoder, decoder.open_batch()
             log.warning("decoding goes on with what was read anew")
         except Exception:

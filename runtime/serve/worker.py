@@ -13,7 +13,7 @@ from .errors import ServeError, busy, failure
 from .job import Job, Text
 from .metrics import Metrics
 from .queue import FairQueue
-from .running import BuildDecoder, Running
+from .running import BuildDecoder, PrepareDecoder, Running
 from .totals import KeepText, Totals
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Worker:
         totals: Totals,
         max_wait: float = 120.0,
         keep_text: KeepText | None = None,
+        prepare: PrepareDecoder | None = None,
     ):
         self._totals = totals
         self._keep_text = keep_text
@@ -40,7 +41,7 @@ class Worker:
         self._must_end = False  # those that were taken end with an error
         self._build: BuildDecoder | None = None  # the decoder to go over to
         self._changed = Condition()  # guards the four above
-        self._running = Running(decoder, max_batch)
+        self._running = Running(decoder, max_batch, prepare)
         self._thread = Thread(target=self._run, name="decode")
         self.metrics = Metrics(
             self._running.__len__, self._queue.__len__, objective=lambda: self._running.decoder.objective

@@ -50,7 +50,7 @@ def test_a_model_that_follows_our_mask_passes_and_leaves_no_cache_behind(family,
     tiny.model_of(family).model.save_pretrained(tmp_path)
     model = load(tmp_path)
     assert len(model.lengths) == 0
-    assert model._cache.capacity == 0
+    assert model.cache.capacity == 0
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.prefixes.store import PrefixTotals
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.command import reloading
@@ -114,6 +115,31 @@ def test_one_of_many_texts_gives_way_to_one_of_a_single_token_and_each_text_stay
     assert ended == [1, 25, 25, 25, 25, 25]
     for asked, got in ((requests(5, max_tokens=25), texts), (requests(1), single)):
         assert got == [make_decoder().generate([request])[0][0].text for request in asked]
+
+
+def test_a_text_that_was_paused_leaves_its_own_tokens_as_a_prefix():
+    gate, totals, ended = Gate(), PrefixTotals(), {}
+
+    async def ask(busy):
+        many = await busy.submit(requests(3, max_tokens=25))
+        await many.begun()
+        one = await busy.submit(requests(1))
+        gate.opened.set()
+        await asyncio.gather(text_of(many), text_of(one))
+        longer = [Request([1, 2, *ended[choice], 3], 8, Sampling(seed=4)) for choice in range(3)]
+        return longer, await text_of(await busy.submit(longer))
+
+    def keep(request, token_ids):
+        if request.max_tokens == 25:
+            ended[request.sampling.choice] = [*token_ids]
+        return True
+
+    decoder = make_decoder(gate)
+    decoder.keep_prefixes(1024, totals)
+    with Worker(decoder, max_batch=2, max_queue=8, totals=Totals(), keep_text=keep) as busy:
+        longer, texts = asyncio.run(ask(busy))
+    assert texts == [make_decoder().generate([request])[0][0].text for request in longer]
+    assert totals.tokens_reused >= 3 * 16
 
 
 def test_a_request_that_waits_for_too_long_is_told_when_to_ask_again():

@@ -18,6 +18,7 @@ from ...engines.base import CHUNK, FEW, Session
 from ...engines.transformers.cache import RowShape
 from ...engines.transformers.model import TransformersModel
 from ...machine.transfer import to_device
+from ...prefixes.rows import NO_PREFIX, Prefix
 from ...processing import processed
 from ...sampling import TokenSampler
 from ...schemes.ranked import draft
@@ -56,11 +57,12 @@ class EagleDrafter:
 
     def open(self) -> Sequence[Session]:
         self._tokens, self._features = [], []
-        return (Session(self.model),)
+        return (Session(self.model, first_token=1),)
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
         self.model.join(capacity)
-        self._tokens.append(text[1:])
+        num_read = prefix.fill(self.model, prefix.most_with_states(len(text)))
+        self._tokens.append(text[1 + num_read :])
         self._features.append(self._head.fc.weight.new_zeros((0, self._head.fc.out_features)))
 
     def keep(self, slots: Sequence[int]) -> None:

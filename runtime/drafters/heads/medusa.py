@@ -19,6 +19,7 @@ from ....controller.trees.children import Children
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import Session
 from ...engines.transformers.model import TransformersModel
+from ...prefixes.rows import NO_PREFIX, Prefix
 from ...processing import processed
 from ...sampling import TokenSampler
 from ...schemes.ranked import draft
@@ -50,25 +51,22 @@ class MedusaDrafter:
         self._heads = heads
         self._target = target
         self._root_positions: list[int] = []
-        self._num_read: list[int] = []  # tokens whose hidden states have been taken
-        self._last: list[Tensor | None] = []  # [H] of the last of them
+        self._last: list[Tensor | None] = []  # [H] of the last token that the target has read
         self._logits = torch.empty(0)  # [B, depths, V] of the current step
 
     def prepare(self, num_slots: int, frontier: int) -> None:
         pass  # there is nothing to capture
 
     def open(self) -> Sequence[Session]:
-        self._root_positions, self._num_read, self._last = [], [], []
+        self._root_positions, self._last = [], []
         return ()
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
         self._root_positions.append(len(text) - 1)
-        self._num_read.append(0)
         self._last.append(None)
 
     def keep(self, slots: Sequence[int]) -> None:
         self._root_positions = [self._root_positions[slot] for slot in slots]
-        self._num_read = [self._num_read[slot] for slot in slots]
         self._last = [self._last[slot] for slot in slots]
 
     @torch.inference_mode()
@@ -100,9 +98,8 @@ class MedusaDrafter:
         """[H] of the token before the root; None where the target has not read it."""
         hidden = self._target.take_hidden(slot)
         if hidden is not None:
-            self._num_read[slot] += len(hidden)
             self._last[slot] = hidden[-1]
-        return self._last[slot] if self._num_read[slot] == self._root_positions[slot] else None
+        return None if self._target.num_unread(slot) else self._last[slot]
 
 
 def _repeated(children: Children, num_nodes: int) -> Children:

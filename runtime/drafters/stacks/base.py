@@ -5,6 +5,7 @@ from typing import Protocol
 
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import Session
+from ...prefixes.rows import Prefix
 from ...sampling import TokenSampler
 
 
@@ -20,7 +21,7 @@ class Stage(Protocol):
         """Empty all slots; the sessions of its models, if it has any."""
         ...
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = ...) -> None:
         """See `Drafter.join`."""
         ...
 

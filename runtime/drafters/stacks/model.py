@@ -7,6 +7,7 @@ import numpy as np
 
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import Session
+from ...prefixes.rows import NO_PREFIX, Prefix
 from ...sampling import TokenSampler
 from ..language_model import LanguageModelDrafter
 
@@ -28,8 +29,8 @@ class ModelStage:
         self._chains = None
         return self._drafter.open()
 
-    def join(self, text: Array, capacity: int) -> None:
-        self._drafter.join(text, capacity)
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
+        self._drafter.join(text, capacity, prefix)
 
     def keep(self, slots: Sequence[int]) -> None:
         self._drafter.keep(slots)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import Session
+from ...prefixes.rows import NO_PREFIX, Prefix
 from ...sampling import TokenSampler
 from ..ngrams.proposals import path_to
 from ..ngrams.slots import SlotNgrams
@@ -33,7 +34,7 @@ class NgramStage:
     def open(self) -> Sequence[Session]:
         return ()
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
         pass  # `texts` does
 
     def keep(self, slots: Sequence[int]) -> None:

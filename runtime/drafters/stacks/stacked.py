@@ -14,6 +14,7 @@ from ....controller.contract import Scheme
 from ....controller.trees.children import Children
 from ....controller.trees.tree import Array, DraftTree
 from ...engines.base import CHUNK, FEW, CachedModel, Session, append_text
+from ...prefixes.rows import NO_PREFIX, Prefix
 from ...processing import processed
 from ...sampling import TokenSampler
 from ...schemes.ranked import draft
@@ -68,12 +69,12 @@ class StackedDrafter:
             self._texts.open()
         return (self._session, *self._stage.open())
 
-    def join(self, text: Array, capacity: int) -> None:
+    def join(self, text: Array, capacity: int, prefix: Prefix = NO_PREFIX) -> None:
         self._session.model.join(capacity)
-        self._unread.append(text)
+        self._unread.append(text[prefix.fill(self._session.model, len(text) - 1) :])
         if self._texts is not None:
             self._texts.join(text)
-        self._stage.join(text, capacity)
+        self._stage.join(text, capacity, prefix)
 
     def keep(self, slots: Sequence[int]) -> None:
         self._session.model.keep(slots)

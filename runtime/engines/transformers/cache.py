@@ -143,10 +143,13 @@ class TreeCache(SlotCache):
             self.write = (to_device(first_slot + slots, device), to_device(starts[slots] + rows, device))
         return visible
 
-    def move(self, slots: Array, columns: Array) -> None:
-        flat = self.storage.flatten(4).flatten(2, 3).flatten(0, 1)  # [layers * 2, slots * capacity, H * D]
-        old, new = to_device(slots * self.capacity + columns, flat.device)
-        flat.index_copy_(1, new, flat.index_select(1, old))
+    @property
+    def flat(self) -> Tensor:
+        """[layers * 2, slots * capacity, H * D]"""
+        return self.storage.flatten(4).flatten(2, 3).flatten(0, 1)
+
+    def rows_at(self, slots: Array, columns: Array) -> Array:
+        return slots * self.capacity + columns
 
     def reserve(self, num_slots: int, capacity: int) -> None:
         """Room for so many slots and rows; rows in use are kept. It grows by doubling, so that it seldom grows."""

@@ -55,7 +55,7 @@ class TransformersModel:
         self._windows: dict[int, int] = {}
         # Layers that share keys may run over the rows alone whose logits are wanted, but behind the masks of all.
         self._runs_all = bool(getattr(model.config.get_text_config(), "num_kv_shared_layers", 0))
-        self._cache = self._make_cache(shapes or row_shapes(model), dtype=model.dtype, device=model.device)
+        self.cache: Any = self._make_cache(shapes or row_shapes(model), dtype=model.dtype, device=model.device)
 
     def _make_cache(self, shapes: Sequence[RowShape], **layout: Any) -> Any:
         return TreeCache(shapes, **layout)
@@ -107,12 +107,12 @@ class TransformersModel:
 
     @property
     def lengths(self) -> Array:
-        return self._cache.lengths
+        return self.cache.lengths
 
     def release(self) -> None:
         """Free the cache's memory and give the model its own attention back; it may be opened again."""
         self.session = None
-        self._cache.release()
+        self.cache.release()
         self.model.set_attn_implementation(own_attention(self.model))
 
     def open(self, num_slots: int, capacity: int, session: Session | None = None) -> None:
@@ -120,7 +120,7 @@ class TransformersModel:
             self.model.set_attn_implementation(self.attention)
         self.session = session
         self._windows = {layer: size for layer, size in enumerate(layer_windows(self.model.config)) if size}
-        self._cache.open(num_slots, capacity)
+        self.cache.open(num_slots, capacity)
 
     def prepare(self, num_slots: int, num_rows: int) -> None:
         """Nothing: the first forward is as fast as the others."""
@@ -130,10 +130,10 @@ class TransformersModel:
         return True
 
     def join(self, capacity: int) -> None:
-        self._cache.join(capacity)
+        self.cache.join(capacity)
 
     def keep(self, slots: Sequence[int]) -> None:
-        self._cache.keep(slots)
+        self.cache.keep(slots)
 
     @torch.inference_mode()
     def forward(
@@ -157,8 +157,8 @@ class TransformersModel:
         self, tokens: Array, positions: Array, parents: Array, num_logits: int, first_slot: int, features: Tensor | None
     ) -> Tensor:
         """Over all rows of the block."""
-        visible = self._cache.open_rows(parents, first_slot)
-        masks = None if self._sees_all(visible) else masks_of(self._cache, self._windows, visible)
+        visible = self.cache.open_rows(parents, first_slot)
+        masks = None if self._sees_all(visible) else masks_of(self.cache, self._windows, visible)
         options: dict[str, Any] = {"attention_mask": masks and masks.full}
         if masks and masks.windowed:  # an option that some models do not know
             options["windowed"] = masks.windowed
@@ -172,11 +172,11 @@ class TransformersModel:
         self, tokens: Array, positions: Array, parents: Array, real: Array, num_logits: int, first_slot: int
     ) -> Tensor:
         """Only over the rows that are `real` [B, n]; logits and hidden states of the others are 0."""
-        visible = self._cache.open_rows(parents, first_slot, real)
+        visible = self.cache.open_rows(parents, first_slot, real)
         packing = Packing.of(real, self.device)
         kept, of_logits = packing.last(num_logits)
         groups = groups_of(
-            real, self.device, lambda slots, part: masks_of(self._cache, self._windows, visible[slots, part], slots)
+            real, self.device, lambda slots, part: masks_of(self.cache, self._windows, visible[slots, part], slots)
         )
         # No mask would have transformers make one of its own.
         options = {"attention_mask": groups[0].masks.full, "groups": groups}
@@ -189,7 +189,7 @@ class TransformersModel:
         output: Any = self.model(
             input_ids=to_device(tokens, self.device),
             position_ids=to_device(np.clip(positions, 0, self.context_length - 1), self.device),
-            past_key_values=self._cache,
+            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=0 if self._runs_all else logits_to_keep,
             output_hidden_states=kept_states(self.hidden_layers),
@@ -209,13 +209,13 @@ class TransformersModel:
     @property
     def _lengths(self) -> Array:
         """[B] committed rows of the slots of this forward."""
-        return self._cache.lengths[self._cache.slots]
+        return self.cache.lengths[self.cache.slots]
 
     def _sees_all(self, visible: Array) -> bool:
         """Whether all cache rows are attended to, as in plain decoding, and transformers knows."""
-        ends, end = self._lengths + self._cache.num_tree_rows, self._cache.end
+        ends, end = self._lengths + self.cache.num_tree_rows, self.cache.end
         is_short = all(end < size for size in self._windows.values())
         return is_short and visible.shape[1] == 1 and bool(visible.all() and (ends == end).all())
 
     def commit(self, rows: Array) -> None:
-        self._cache.commit(rows)
+        self.cache.commit(rows)

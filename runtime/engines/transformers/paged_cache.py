@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ....controller.errors import InputError
 from ....controller.trees.tree import Array
-from ...machine.transfer import to_device
 from ..ancestry import NO_ROWS
 from .cache import RowShape
 from .page_tables import PageTables, num_pages_for
@@ -163,8 +162,12 @@ class PagedCache(SlotCache):
             bits |= (visible & (behind < size)).astype(np.uint8) * np.uint8(self._bit(size))
         return bits
 
+    @property
+    def flat(self) -> Tensor:
+        """[layers * 2, pages * PAGE, G * D]"""
+        return self.storage.flatten(3).flatten(0, 1)
+
     def rows_at(self, slots: Array, columns: Array) -> Array:
-        """Rows of the storage, of the same shape as `slots` and `columns`."""
         return self._pages.rows_at(slots, columns)
 
     def add_tree_rows(self, parents: Array, first_slot: int) -> Array:
@@ -173,8 +176,3 @@ class PagedCache(SlotCache):
         room = self._pages.rooms(self.slots)
         assert (ends <= room).all(), f"slots of {room} rows are asked for {ends.tolist()}"
         return visible
-
-    def move(self, slots: Array, columns: Array) -> None:
-        flat = self.storage.flatten(3).flatten(0, 1)  # [layers * 2, rows, G * D]
-        old, new = to_device(self.rows_at(slots, columns), flat.device)
-        flat.index_copy_(1, new, flat.index_select(1, old))

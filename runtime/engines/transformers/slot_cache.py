@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ....controller.trees.tree import Array
+from ...machine.transfer import to_device
 from ..ancestry import NO_ROWS, extended
 
 
@@ -68,4 +69,36 @@ class SlotCache(Cache):
 
     def move(self, slots: Array, columns: Array) -> None:
         """Copy, in each of `slots` [k], from one column to another, `columns` [2, k]."""
+        _copy(self.flat, self.flat, self.rows_at(slots, columns))
+
+    def new_rows(self, num_rows: int) -> Tensor:
+        """See `SlotRows`."""
+        num_parts, _, size = self.flat.shape
+        return self.flat.new_empty((num_parts, num_rows, size))
+
+    def copy_out(self, slot: int, rows: Array, into: Tensor, at: Array) -> None:
+        """See `SlotRows`."""
+        assert self.num_tree_rows == 0, "rows are copied between two steps"
+        _copy(self.flat, into, np.stack((self.rows_at(np.full_like(rows, slot), rows), at)))
+
+    def copy_in(self, slot: int, memory: Tensor, at: Array) -> None:
+        """See `SlotRows`."""
+        assert self.num_tree_rows == 0, "rows are copied between two steps"
+        columns = self.lengths[slot] + np.arange(len(at))
+        _copy(memory, self.flat, np.stack((at, self.rows_at(np.full_like(columns, slot), columns))))
+        self.lengths[slot] += len(at)
+
+    @property
+    def flat(self) -> Tensor:
+        """[parts, rows, numbers]: the storage, where a row of any slot is one row."""
         raise NotImplementedError
+
+    def rows_at(self, slots: Array, columns: Array) -> Array:
+        """Rows of the storage, of the shape of `slots` and `columns`."""
+        raise NotImplementedError
+
+
+def _copy(source: Tensor, into: Tensor, places: Array) -> None:
+    """From one place to another, `places` [2, k], of all parts."""
+    old, new = to_device(places, into.device)
+    into.index_copy_(1, new, source.index_select(1, old))

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from ...request import Request
 from ...sampling import Sampling
 from ...stats import StepRecord
+from ..access import caller_of
 from ..errors import ErrorEnvelope, ServeError
 from ..job import Job
 from ..protocol import Usage
@@ -44,12 +46,14 @@ def inspect_router(worker: Worker, model: ServedModel) -> APIRouter:
         return HTMLResponse(html, headers=headers)
 
     @router.post("/inspect/steps", response_class=StreamingResponse, responses=RESPONSES)
-    async def steps(body: InspectRequest) -> StreamingResponse:
+    async def steps(body: InspectRequest, http: HttpRequest) -> StreamingResponse:
         prompt_ids = await asyncio.to_thread(model.encode, body.prompt)
         seed = secrets.randbelow(2**53) if body.seed < 0 else body.seed  # which a page can read and send back
         sampling = Sampling(body.temperature, 0, body.top_p, seed)
         seen: deque[tuple[StepRecord, int]] = deque()
-        request = Request(prompt_ids, body.max_tokens, sampling, observer=lambda *step: seen.append(step))
+        request = Request(
+            prompt_ids, body.max_tokens, sampling, observer=lambda *step: seen.append(step), scope=caller_of(http)
+        )
         job, parts = await worker.submit([request]), worker.decoder.parts
         begin = Begin(
             model=model.name,

@@ -114,12 +114,12 @@ def test_caches_outlive_a_call_until_they_are_released():
     guest = generate_with(guests.drafter(), dynamic=guests.TREE, guard=False)
     generate(custom_generate=guest)
     opened = guest._decoders.of(guests.target())
-    storage = opened.models[0]._cache.storage
+    storage = opened.models[0].cache.storage
     generate(custom_generate=guest, max_new_tokens=8)
     assert guest._decoders.of(guests.target()) is opened
-    assert opened.models[0]._cache.storage is storage
+    assert opened.models[0].cache.storage is storage
     guest.release()
-    assert opened.models[0]._cache.storage.numel() == 0
+    assert opened.models[0].cache.storage.numel() == 0
     assert torch.equal(generate(custom_generate=guest), generate())
 
 

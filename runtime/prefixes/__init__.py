@@ -1,0 +1,1 @@
+"""Beginnings of texts that were read once and are not read again."""
