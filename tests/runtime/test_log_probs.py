@@ -10,6 +10,7 @@ from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import CHUNK
+from treewright.runtime.engines.transformers.static import StaticModel
 from treewright.runtime.log_probs import TextLogProbs
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
@@ -29,6 +30,15 @@ def plain():
 
 def with_trees():
     return tiny.decoder(target(), tiny.llama(noise=0.02, positions=POSITIONS), DRAFTED)
+
+
+def with_pages():
+    """As on a device."""
+    models = [tiny.llama(noise=noise, positions=POSITIONS) for noise in (0.0, 0.02)]
+    sized = [StaticModel(model.model, model.vocabulary_size) for model in models]
+    for model in sized:
+        model.size(16 * CHUNK)
+    return tiny.decoder(*sized, DRAFTED)
 
 
 def with_memory():
@@ -79,7 +89,7 @@ def assert_exact(request, stream):
     torch.testing.assert_close(top.view_as(best.values), best.values, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("make_decoder", [plain, with_trees, with_memory, with_sampled_trees])
+@pytest.mark.parametrize("make_decoder", [plain, with_trees, with_pages, with_memory, with_sampled_trees])
 @pytest.mark.parametrize("prompt_log_probs", [False, True])
 def test_log_probs_are_those_of_a_plain_forward_for_each_text_of_a_batch(make_decoder, prompt_log_probs):
     requests = asked(prompt_log_probs=prompt_log_probs)
