@@ -27,6 +27,13 @@ def constrainer(ends=frozenset({END})) -> Constrainer:
     return Constrainer(tiny.words(characters()), ends, tiny.VOCABULARY_SIZE)
 
 
+def compiled(kind: str):
+    """A matcher of the grammar of one of the kinds."""
+    grammar = KINDS[kind].follows
+    assert grammar is not None
+    return constrainer()._grammars.compile(grammar)
+
+
 def ids(text: str) -> list[int]:
     return characters().encode(text).ids
 

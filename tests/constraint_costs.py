@@ -22,7 +22,7 @@ from treewright.runtime.pair import PairConfig, load_pair
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.speculation import SpeculationConfig
 
-NUM_PROMPTS, NUM_TOKENS, TEMPERATURE, DYNAMIC = 8, 64, 0.6, (3, 4, 12)
+NUM_PROMPTS, NUM_TOKENS, TEMPERATURE, DYNAMIC = 4, 64, 0.6, (3, 4, 12)
 SMALL = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "tags": {"type": "array", "maxItems": 4}},

@@ -65,7 +65,7 @@ ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Fie
 class StructuredOutputs(Part):
     """vLLM's; one of them is given."""
 
-    json_: SchemaOrText | None = Field(None, alias="json")
+    json_: SchemaOrText | None = Field(default=None, alias="json")
     json_object: bool | None = None
     regex: Source | None = None
     choice: Choices | None = None

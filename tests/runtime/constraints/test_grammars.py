@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from constrained import END, KINDS, OTHER_END, constrainer, ids
+from constrained import END, OTHER_END, SCHEMA, compiled, constrainer, ids
 from treewright.controller.errors import InputError
 from treewright.runtime.constraints.grammars import compiler
 from treewright.runtime.constraints.grammars.compiler import GrammarCompiler
@@ -97,7 +97,7 @@ def test_end_tokens_are_allowed_where_the_grammar_may_end_and_alone_where_it_mus
 
 def test_a_mask_does_not_depend_on_what_was_asked_before():
     """Going back behind a blank, llguidance's own `rollback` forgets that a number has ended."""
-    matcher = constrainer()._grammars.compile(KINDS["json"].follows)
+    matcher = compiled("json")
     paths = ["", ":", ":7", ":7 ", ':7 ,"b"', ":   ", ": 7", ":7  ", ": -", ":7,"]
     mask = GrammarMask(matcher, {END})
     for path in paths + paths[::-1]:
@@ -117,9 +117,8 @@ def test_a_dead_end_ends_the_request_where_its_text_comes_to_it():
 
 def test_a_grammar_is_compiled_once():
     grammars = constrainer()._grammars
-    assert grammars.compile(KINDS["json"].follows) is grammars.compile(
-        Constraints(json_schema=KINDS["json"].json_schema).follows
-    )
+    first, again = (grammars.compile(Grammar(GrammarKind.JSON_SCHEMA, SCHEMA)) for _ in range(2))
+    assert first is again
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import constrained
 import numpy as np
 import pytest
 import torch
-from constrained import END, KINDS, constrainer, ids
+from constrained import END, KINDS, compiled, constrainer, ids
 from transformers.generation.logits_process import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor
 from treewright.runtime.constraints.allowed import AllowedTokens
 from treewright.runtime.constraints.bad_words import BadWords
@@ -21,7 +21,7 @@ from treewright.runtime.constraints.repetition import RepetitionPenalty
 WIDTH = 48  # rows of a model whose vocabulary is padded
 PROMPT = [3, 3, 20, 7]
 WORDS = {(5,), (1, 2), (2, 2), (4, 1, 2)}
-COMPILED = constrainer()._grammars.compile(KINDS["grammar"].follows)
+COMPILED = compiled("grammar")
 
 
 def biased(text, row):
@@ -29,7 +29,7 @@ def biased(text, row):
 
 
 def repeated(text, row):
-    return RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([PROMPT + text]), row[None].clone())[0]
+    return RepetitionPenaltyLogitsProcessor(1.3)(torch.LongTensor([PROMPT + text]), row[None].clone())[0]
 
 
 def frequent(text, row):
@@ -54,7 +54,7 @@ def without_bad_words(text, row):
 
 
 def likely(text, row):
-    kept = MinPLogitsWarper(0.3)(torch.tensor([text]), row[None] / 0.7)[0]
+    kept = MinPLogitsWarper(0.3)(torch.LongTensor([text]), row[None] / 0.7)[0]
     return without(row, set(torch.nonzero(kept == -torch.inf)[:, 0].tolist()))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import heads
 import pytest
 import tiny
-from constrained import END, KINDS, characters, constrainer, requests
+from constrained import END, KINDS, characters, compiled, requests
 from treewright.controller.contract import COUPLED, FIXED, IID_PATHS
 from treewright.controller.policies.delayed import sampled_shape
 from treewright.controller.policies.selector import Selector
@@ -24,7 +24,7 @@ from treewright.runtime.verification.walk import WalkVerifier
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
 NGRAMS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10, ngrams=True)
 STATIC = RankScorer.from_paths([(0,), (1,), (0, 0), (0, 2), (0, 2, 0)])
-JSON = constrainer()._grammars.compile(KINDS["json"].follows)
+JSON = compiled("json")
 SETTINGS = [{"temperature": 0.0}, {"temperature": 0.9}, {"temperature": 1.3, "top_k": 12, "top_p": 0.9}]
 
 
