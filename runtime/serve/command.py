@@ -16,6 +16,7 @@ from ...controller.console import print_json
 from ...controller.errors import InputError
 from ..build import build_decoder
 from ..pair import Pair, PairConfig, load_pair
+from ..prefixes.memory import check_num_tokens
 from ..prefixes.store import PrefixTotals
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
@@ -54,6 +55,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         """
         if min(max_batch, max_queue) < 1:
             raise InputError(f"max_batch and max_queue are at least 1, got {max_batch} and {max_queue}")
+        check_num_tokens(prefix_tokens)
         listener = listen(host, port)
         totals, fit, prefixes = Totals(), FitTotals(), PrefixTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
