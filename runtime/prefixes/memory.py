@@ -23,12 +23,19 @@ DEVICE_SHARE = 0.25
 KEPT_INSIDE = "the engine keeps the rows of its cache to itself, so every prompt is read whole"
 
 
+def check_num_tokens(num_tokens: int | None) -> None:
+    """InputError for a number that is too small to keep anything, and not 0."""
+    if num_tokens:
+        require_at_least("prefix_tokens, if not 0,", num_tokens, BLOCK)
+
+
 def open_store(sessions: Sequence[Session], num_tokens: int | None, totals: PrefixTotals) -> PrefixStore | None:
     """A store for the models of these sessions, of up to so many tokens each; 0: none. None: as many as there is
     sensibly memory for, and no store but a line in the log where the engine can have none.
 
     InputError for a number that cannot be had.
     """
+    check_num_tokens(num_tokens)
     if num_tokens == 0:
         return None
     models = [(session.model, session.first_token) for session in sessions]
@@ -47,7 +54,6 @@ def open_store(sessions: Sequence[Session], num_tokens: int | None, totals: Pref
         if num_tokens < BLOCK:
             log.warning("prefixes are not reused: the device has no memory left for them; lower pair.cache_tokens")
             return None
-    require_at_least("prefix_tokens, if not 0,", num_tokens, BLOCK)
     taken = f"prefix_tokens {num_tokens} take {num_tokens * row_bytes / 2**30:.1f} GiB"
     if num_tokens * row_bytes > free:
         raise InputError(f"{taken}, and the device has {free / 2**30:.1f} GiB free beside its caches; ask for fewer")

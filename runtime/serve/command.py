@@ -21,6 +21,7 @@ from ..build import build_decoder
 from ..constraints.constrain import Constrainer
 from ..decoder import Decoder
 from ..pair import Pair, PairConfig, load_pair
+from ..prefixes.memory import check_num_tokens
 from ..prefixes.store import PrefixTotals
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
@@ -78,6 +79,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         require_at_least("max_batch", max_batch, 1)
         if served_model_name == "":
             raise InputError("served_model_name is empty; give a name or leave it out")
+        check_num_tokens(prefix_tokens)
         keys = read_keys(server.key_file, os.environ)
         listener = listen(host, port, has_key=bool(keys))
         totals, fit, prefixes = Totals(), FitTotals(), PrefixTotals()

@@ -11,6 +11,7 @@ import torch
 from failing import FailingModel
 from remembering import RememberingModel
 from transformers import AutoModelForCausalLM, GptOssConfig
+from treewright import cli
 from treewright.controller.contract import COUPLED, IID_PATHS
 from treewright.controller.errors import InputError
 from treewright.controller.memory import MemoryConfig
@@ -250,6 +251,11 @@ def test_an_engine_that_keeps_its_rows_to_itself_reuses_nothing_and_says_so(capl
 def test_less_than_a_block_is_refused(num_tokens):
     with pytest.raises(InputError, match=f"prefix_tokens, if not 0, is at least {BLOCK}, got {num_tokens}"):
         tiny.decoder(llama()).keep_prefixes(num_tokens, PrefixTotals())
+
+
+def test_the_server_refuses_it_before_it_loads_a_model(capsys):
+    assert cli.main(["serve", "--prefix_tokens", "5", "--pair.target", "no/such/model"]) == 2
+    assert "prefix_tokens, if not 0, is at least 16, got 5" in capsys.readouterr().err
 
 
 def test_more_than_there_is_memory_for_is_refused():
