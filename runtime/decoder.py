@@ -1,7 +1,7 @@
 """The decoder: a loop that is lossless, and the batches of requests that it runs."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..controller.contract import require_sound
 from ..controller.errors import InputError
@@ -55,7 +55,7 @@ class Decoder:
         self._special = {} if detokeniser is None else detokeniser.special_tokens
 
     @property
-    def theta_scales(self) -> dict[float, float]:
+    def theta_scales(self) -> Mapping[float, float]:
         """Of the choice rule, by temperature; none without one."""
         return {} if self.objective is None else self.objective.scales
 

@@ -24,7 +24,7 @@ from ..table_fit import FitTotals
 from .access import ANY, KEY_VARIABLE, LOOPBACK_NAMES, Access, read_keys
 from .app import create_app
 from .config import ServerConfig
-from .prompts import BoundedEncode
+from .prompts import PromptLimit
 from .running import BuildDecoder
 from .server import Server
 from .totals import KeepText, Totals
@@ -109,9 +109,15 @@ def reloading(worker: Worker, build: BuildDecoder | None) -> Iterator[None]:
 
 def make_server(worker: Worker, pair: Pair, config: ServerConfig, access: Access) -> Server:
     """The HTTP server before a running worker."""
+    limit = PromptLimit(pair.tokenizer.vocabulary, pair.target.context_length)
+
+    def encode(text: str) -> list[int]:
+        limit.require(len(text))
+        return pair.encode(text)
+
     app = create_app(
         worker,
-        BoundedEncode(pair.encode, pair.tokenizer.vocabulary, pair.target.context_length),
+        encode,
         vocabulary_size=pair.target.vocabulary_size,
         model_name=pair.config.target,
         access=access,

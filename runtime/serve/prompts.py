@@ -1,27 +1,26 @@
 """Prompts that are far too long are refused by their characters, before they cost the time to tokenise them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from .errors import ServeError
 
 
-class BoundedEncode:
-    """Tokenises a text; ServeError for one that has more characters than a context of the longest tokens, with a
+class PromptLimit:
+    """The most characters that a prompt may have: those of a context of the longest tokens of the vocabulary, with a
     character between two of them."""
 
-    def __init__(self, encode: Callable[[str], list[int]], vocabulary: Iterable[str], context_length: int):
-        self._encode = encode
+    def __init__(self, vocabulary: Iterable[str], context_length: int):
         self._context_length = context_length
         self.most_characters = context_length * (1 + max(map(len, vocabulary)))
 
-    def __call__(self, text: str) -> list[int]:
-        if len(text) > self.most_characters:
+    def require(self, num_characters: int, field: str = "prompt") -> None:
+        """ServeError that names the `field` for more."""
+        if num_characters > self.most_characters:
             raise ServeError(
                 HTTPStatus.BAD_REQUEST,
-                f"prompt: has {len(text)} characters, but the target's context, {self._context_length} tokens, holds "
-                f"{self.most_characters} at most; shorten it",
-                param="prompt",
+                f"{field}: has {num_characters} characters, but the target's context, {self._context_length} tokens, "
+                f"holds {self.most_characters} at most; shorten it",
+                param=field,
                 code="context_length_exceeded",
             )
-        return self._encode(text)

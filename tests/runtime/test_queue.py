@@ -20,7 +20,6 @@ from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.command import reloading
 from treewright.runtime.serve.errors import ServeError
 from treewright.runtime.serve.job import Job
-from treewright.runtime.serve.prompts import BoundedEncode
 from treewright.runtime.serve.queue import LONGEST_RETRY, FairQueue, Rate
 from treewright.runtime.serve.worker import Totals, Worker
 from treewright.runtime.target import Target
@@ -147,21 +146,6 @@ def test_the_measured_rate_says_when_to_ask_again():
     assert rate.seconds_for(1000) == LONGEST_RETRY
     rate.restart()
     assert rate.seconds_for(5) == 1
-
-
-def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenised():
-    tokenised = []
-
-    def encode(text):
-        tokenised.append(text)
-        return [0]
-
-    bounded = BoundedEncode(encode, ["a", "longest"], context_length=10)
-    bounded("x" * 80)
-    with pytest.raises(ServeError, match="has 81 characters") as refused:
-        bounded("x" * 81)
-    assert refused.value.envelope.error.code == "context_length_exceeded"
-    assert tokenised == ["x" * 80]
 
 
 MODELS = tiny.llama(), tiny.llama(noise=0.02)
