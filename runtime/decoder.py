@@ -69,7 +69,7 @@ class Decoder:
         self._special = {} if detokeniser is None else detokeniser.special_tokens
 
     @property
-    def theta_scales(self) -> dict[float, float]:
+    def theta_scales(self) -> Mapping[float, float]:
         """Of the choice rule, by temperature; none without one."""
         return {} if self.objective is None else self.objective.scales
 

@@ -45,7 +45,7 @@ class Metrics:
         self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts; one with several texts counts once")
         self._generation_tokens = self._counter("generation_tokens", "Tokens generated")
         self._to_first_token = self._seconds("time_to_first_token_seconds", "From arrival to the first tokens")
-        self._per_token = self._seconds("inter_token_latency_seconds", "Per token behind those", STEP_SECONDS)
+        self._between = self._seconds("inter_token_latency_seconds", "Between two steps' tokens", STEP_SECONDS)
         self._to_end = self._seconds("e2e_request_latency_seconds", "From arrival to the end")
         self._queued = self._seconds("request_queue_time_seconds", "From arrival to the batch")
         self._steps = self._counter("decode_steps", "Decode steps; one of several requests counts for each")
@@ -101,8 +101,7 @@ class Metrics:
             return
         now = monotonic()
         if text.num_counted:
-            for _ in range(num_new):  # so that the histogram's mean is that of tokens
-                self._per_token.observe((now - text.counted) / num_new)
+            self._between.observe(now - text.counted)
         else:
             self._to_first_token.observe(now - text.job.submitted)
         self._generation_tokens.inc(num_new)

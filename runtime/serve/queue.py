@@ -47,9 +47,12 @@ class FairQueue:
 
     def overdue(self) -> dict[Job, ServeError]:
         """What the jobs are told that have waited for too long."""
-        latest, retry_s = monotonic() - self._max_wait, self.rate.seconds_for(len(self))
-        message = f"waited for {self._max_wait:g} s behind other requests; try again in {retry_s} s"
+        latest = monotonic() - self._max_wait
         jobs = [job for job in self._waiting if job.submitted < latest and not job.has_begun]
+        if not jobs:
+            return {}
+        retry_s = self.rate.seconds_for(len(self))
+        message = f"waited for {self._max_wait:g} s behind other requests; try again in {retry_s} s"
         return {job: busy(message, retry_s) for job in jobs}
 
     def add(self, job: Job) -> None:

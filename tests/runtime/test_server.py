@@ -31,7 +31,7 @@ def streamed(client, **fields):
     return client.stream("POST", "/v1/completions", json=STREAM | fields)
 
 
-def events(answer):
+def events(answer) -> list[Any]:
     lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
@@ -122,6 +122,14 @@ def test_a_request_that_comes_too_slowly_is_cut_off():
         assert httpx.post(f"{address}/v1/completions", json=BODY).status_code == 200
 
 
+def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenised():
+    most = 256 * (len("w39") + 1)  # as one long word, which is unknown, it would be one token
+    with listening() as (address, _, _), httpx.Client(base_url=address) as client:
+        answer = client.post("/v1/completions", json=BODY | {"prompt": "x" * (most + 1)})
+        assert answer.status_code == 400 and answer.json()["error"]["code"] == "context_length_exceeded"
+        assert client.post("/v1/completions", json=BODY | {"prompt": "x" * most}).status_code == 200
+
+
 @dataclass(eq=False)
 class Still:
     """A connection on which nothing happens."""
@@ -146,11 +154,12 @@ def test_a_connection_is_cut_off_where_its_client_does_nothing_and_only_there():
     done, busy = SimpleNamespace(response_complete=True), SimpleNamespace(response_complete=False)
     silent, between, working = Still(), Still(cycle=done, timeout_keep_alive_task=object()), Still(cycle=busy)
     half_head, unread = Still(cycle=done), Still(cycle=busy, flow=SimpleNamespace(write_paused=True))
+    connections: list[Any] = [silent, between, working, half_head, unread]
     now = StalledConnections(timeout=0.0)
     for _ in range(2):
-        now.cut_off({silent, between, working, half_head, unread})
+        now.cut_off(set(connections))
         sleep(0.001)
-    assert [each.aborted for each in (silent, between, working, half_head, unread)] == [1, 0, 0, 1, 1]
+    assert [each.aborted for each in connections] == [1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
