@@ -1,7 +1,7 @@
 """The decoder: a loop that is lossless, and the batches of requests that it runs."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..controller.contract import require_sound
