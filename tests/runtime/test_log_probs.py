@@ -38,7 +38,7 @@ def with_pages():
     sized = [StaticModel(model.model, model.vocabulary_size) for model in models]
     for model in sized:
         model.size(16 * CHUNK)
-    return tiny.decoder(*sized, DRAFTED)
+    return tiny.decoder(sized[0], sized[1], DRAFTED)
 
 
 def with_memory():

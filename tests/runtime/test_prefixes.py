@@ -90,7 +90,7 @@ DECODERS = {
 }
 
 
-def reusing(decoder, num_tokens=4096):
+def reusing(decoder, num_tokens: int | None = 4096):
     """The same decoder, now with prefixes, and what it counts."""
     totals = PrefixTotals()
     decoder.keep_prefixes(num_tokens, totals)
@@ -159,8 +159,13 @@ class CountingModel(TransformersModel):
         return count
 
 
+def counting(noise=0.0):
+    model = llama(noise)
+    return CountingModel(model.model, model.vocabulary_size)
+
+
 def test_both_models_read_only_what_is_behind_the_last_whole_block():
-    target, drafter = llama(kind=CountingModel), llama(0.02, CountingModel)
+    target, drafter = counting(), counting(0.02)
     chain = TreeLimits(max_depth=1, width=1, frontier=1, budget=1)
     decoder, totals = reusing(tiny.decoder(target, drafter, policy(chain)))
     prompt_ids = tokens(4 * BLOCK)
@@ -173,7 +178,8 @@ def test_both_models_read_only_what_is_behind_the_last_whole_block():
         reads.append((target.take_count(), drafter.take_count()))
         while len(batch):
             batch.step()
-        target.take_count(), drafter.take_count()
+        for model in (target, drafter):
+            model.take_count()
     # The target verifies a root and a node; where all is known, the root is read alone.
     assert reads == [(65, 64), (2, 1), (3, 2), (15, 14), (66, 65)]
     assert totals.tokens_reused == 63 + 64 + 2 * BLOCK

@@ -16,6 +16,7 @@ from treewright.controller.trees.tree import DraftTree
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.engines.base import CHUNK
+from treewright.runtime.log_probs import TextLogProbs
 from treewright.runtime.processing import TextProcessor, processed
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
@@ -109,7 +110,7 @@ def test_a_decoder_without_detokeniser_decodes_into_sinks():
         def __init__(self):
             self.token_ids = []
             self.error = None
-            self.log_probs = None
+            self.log_probs: TextLogProbs | None = None
 
         @property
         def remaining(self):

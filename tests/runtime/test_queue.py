@@ -33,8 +33,12 @@ def requests(num_texts, max_tokens=1):
 
 
 def worker(observer=None, keep_text=None, totals=None, **limits):
-    limits = {"max_batch": 2, "max_queue": 8} | limits
-    return Worker(make_decoder(observer), totals=totals or Totals(), keep_text=keep_text, **limits)
+    return Worker(
+        make_decoder(observer),
+        totals=totals or Totals(),
+        keep_text=keep_text,
+        **{"max_batch": 2, "max_queue": 8, **limits},
+    )
 
 
 async def text_of(job):

@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 from transformers.generation import stopping_criteria
 
 from ....controller.errors import InputError
+from ...log_probs import TextLogProbs
 from .scores import RowScores
 
 # What transformers itself asks of each row alone.
@@ -86,7 +87,7 @@ class RowText:
         rows.texts.append(self)
         self.token_ids: list[int] = []
         self.error: Exception | None = None
-        self.log_probs = None
+        self.log_probs: TextLogProbs | None = None
         self.num_until_end: int | None = None
         self.max_tokens = max_tokens
         self.scores = scores

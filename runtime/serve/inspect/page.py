@@ -17,7 +17,7 @@ class Page(NamedTuple):
 @cache
 def inspect_page() -> Page:
     """The document and its headers."""
-    folder = files(__package__) / "page"
+    folder = files(__name__.rpartition(".")[0]) / "page"
     style = (folder / "page.css").read_text(encoding="utf-8")
     script = "".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     html = (folder / "page.html").read_text(encoding="utf-8")
