@@ -20,7 +20,7 @@ from ..pair import Pair, PairConfig, load_pair
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
 from .app import create_app
-from .inspect.router import inspect_router
+from .inspect.routes import add_inspect
 from .worker import KeepText, Totals, Worker
 
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
@@ -77,7 +77,7 @@ def run(worker: Worker, pair: Pair, listener: socket.socket, inspected: Decoder 
     there is `/inspect`."""
     app = create_app(worker, pair.encode, vocabulary_size=pair.target.vocabulary_size, model_name=pair.config.target)
     if inspected is not None:
-        app.include_router(inspect_router(worker, inspected, pair.encode, model_name=pair.config.target))
+        add_inspect(app, worker, lambda: inspected.parts, pair.encode, model_name=pair.config.target)
         print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
     server = Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False), worker)
     print(f"listening on {url(listener)}", file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.command import listen
-from treewright.runtime.serve.inspect.router import inspect_router
+from treewright.runtime.serve.inspect.routes import add_inspect
 from treewright.runtime.serve.worker import Totals, Worker
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
@@ -57,7 +57,7 @@ def served():
         return tokens.encode(text).ids
 
     app = create_app(worker, encode, vocabulary_size=tiny.VOCABULARY_SIZE, model_name=HOSTILE)
-    app.include_router(inspect_router(worker, decoder, encode, model_name=HOSTILE))
+    add_inspect(app, worker, lambda: decoder.parts, encode, model_name=HOSTILE)
     with worker, listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

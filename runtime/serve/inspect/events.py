@@ -2,22 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..protocol import Fields, Text, Usage, Whole
+from ..protocol import Text, Usage
 
 MAX_PROMPT = 1 << 15  # characters
 MAX_TOKENS = 512  # a page keeps every candidate of every step
 
 
-class InspectRequest(Fields):
-    """Body of POST /inspect/steps; the fields are those of a completion."""
+class InspectRequest(BaseModel):
+    """Body of POST /inspect/steps; the fields are those of a completion, and there are no others."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     prompt: Annotated[Text, Field(max_length=MAX_PROMPT)]
-    max_tokens: Whole = Field(64, ge=1, le=MAX_TOKENS)
+    max_tokens: int = Field(64, ge=1, le=MAX_TOKENS)
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
-    seed: Annotated[Whole, Field(ge=-1, lt=2**63)] = -1  # -1 takes a random one
+    seed: int = Field(-1, ge=-1, lt=2**63)  # -1 takes a random one
 
 
 class Begin(BaseModel):

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from ...decoder import Decoder
+from ...decoder import Parts
 from ...request import Request
 from ...sampling import Sampling
 from ...stats import StepRecord
@@ -34,37 +34,40 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def inspect_router(
-    worker: Worker, decoder: Decoder, encode: Callable[[str], list[int]], *, model_name: str
-) -> APIRouter:
-    """Over a running worker of this decoder; `encode` turns a prompt into token ids."""
-    router = APIRouter()
+def add_inspect(
+    app: FastAPI,
+    worker: Worker,
+    parts: Callable[[], Parts],
+    encode: Callable[[str], list[int]],
+    *,
+    model_name: str,
+) -> None:
+    """`parts` are those of the decoder that the worker runs; `encode` turns a prompt into token ids."""
 
-    @router.api_route("/inspect", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.head("/inspect", include_in_schema=False)
+    @app.get("/inspect", include_in_schema=False)
     async def page() -> HTMLResponse:
         html, headers = inspect_page()
         return HTMLResponse(html, headers=headers)
 
-    @router.post("/inspect/steps", response_class=StreamingResponse, responses=RESPONSES)
+    @app.post("/inspect/steps", response_class=StreamingResponse, responses=RESPONSES)
     async def steps(body: InspectRequest) -> StreamingResponse:
         prompt_ids = await asyncio.to_thread(encode, body.prompt)
         seed = secrets.randbelow(2**53) if body.seed < 0 else body.seed  # which a page can read and send back
         sampling = Sampling(body.temperature, 0, body.top_p, seed)
         seen: deque[tuple[StepRecord, int]] = deque()
         request = Request(prompt_ids, body.max_tokens, sampling, observer=lambda *step: seen.append(step))
-        job = worker.submit([request])
+        job, of_decoder = worker.submit([request]), parts()
         begin = Begin(
             model=model_name,
             prompt_tokens=len(prompt_ids),
             temperature=body.temperature,
             top_p=body.top_p,
             seed=seed,
-            scheme=decoder.parts.scheme,
-            verifier=decoder.parts.verifier,
+            scheme=of_decoder.scheme,
+            verifier=of_decoder.verifier,
         )
-        return JobStream(job, _events(begin, job, seen, StepTeller(decoder.parts, prompt_ids)))
-
-    return router
+        return JobStream(job, _events(begin, job, seen, StepTeller(of_decoder, prompt_ids)))
 
 
 class JobStream(StreamingResponse):
