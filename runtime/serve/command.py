@@ -28,7 +28,7 @@ from ..table_fit import FitTotals
 from .access import ANY, KEY_VARIABLE, LOOPBACK_NAMES, Access, read_keys
 from .app import create_app
 from .config import ServerConfig
-from .inspect.router import inspect_router
+from .inspect.routes import add_inspect
 from .lines import LineWriter
 from .request_log import WriteLine
 from .running import BuildDecoder
@@ -160,7 +160,7 @@ def make_server(
     `inspects`."""
     app = create_app(worker, model, access=access, read_timeout=config.read_timeout, write_line=write_line)
     if inspects:
-        app.include_router(inspect_router(worker, model))
+        add_inspect(app, worker, model)
     http = uvicorn.Config(
         app, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_keep_alive=config.keep_alive
     )

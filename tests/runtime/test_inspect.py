@@ -25,7 +25,7 @@ from treewright.runtime.engines.transformers.detokeniser import TokenizerDetoken
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.inspect.events import MAX_PROMPT
-from treewright.runtime.serve.inspect.router import inspect_router
+from treewright.runtime.serve.inspect.routes import add_inspect
 from treewright.runtime.serve.inspect.steps import StepTeller
 from treewright.runtime.serve.worker import Totals, Worker
 
@@ -46,7 +46,7 @@ def inspecting(decoder=None, totals=None):
     decoder = decoder or speculating()
     worker = Worker(decoder, max_batch=4, max_queue=8, totals=totals or Totals())
     app = make_app(worker)
-    app.include_router(inspect_router(worker, make_model()))
+    add_inspect(app, worker, make_model())
     with worker, TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -182,7 +182,7 @@ def test_a_client_that_leaves_frees_the_worker():
     decoder._loop = decoder._loop._replace(observer=lambda record: sleep(0.01))  # the text outlasts its reader
     worker = Worker(decoder, max_batch=1, max_queue=1, totals=totals)
     app = make_app(worker)
-    app.include_router(inspect_router(worker, make_model()))
+    add_inspect(app, worker, make_model())
 
     async def leave():
         body, told_something = json.dumps(BODY | {"max_tokens": 240}).encode(), asyncio.Event()
@@ -218,6 +218,7 @@ def test_a_client_that_leaves_frees_the_worker():
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"seed": 1.5}, "seed"),
+        ({"seed": True}, "seed"),
         ({"stream": True}, "stream"),
         ({"n": 2}, "n"),
     ],
@@ -231,7 +232,8 @@ def test_what_cannot_be_inspected_is_refused_in_the_envelope(client, fields, nam
 
 def test_other_methods_are_refused_in_the_envelope(client):
     for answer in (client.post("/inspect"), client.get("/inspect/steps"), client.get("/inspect/page.js")):
-        assert answer.status_code in (404, 405) and answer.json()["error"]["message"]
+        assert answer.status_code in (404, 405)
+        assert "POST /inspect/steps" in answer.json()["error"]["message"]
 
 
 def test_without_the_option_there_is_no_such_route():

@@ -20,7 +20,7 @@ from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.serve.app import create_app
 from treewright.runtime.serve.command import listen
-from treewright.runtime.serve.inspect.router import inspect_router
+from treewright.runtime.serve.inspect.routes import add_inspect
 from treewright.runtime.serve.worker import Totals, Worker
 from treewright.runtime.target import Target
 from treewright.runtime.verification.walk import WalkVerifier
@@ -56,7 +56,7 @@ def served():
     worker = Worker(decoder, max_batch=2, max_queue=8, totals=Totals())
     model = make_model(HOSTILE, tokenizer=tokens)
     app = create_app(worker, model)
-    app.include_router(inspect_router(worker, model))
+    add_inspect(app, worker, model)
     with worker, listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -2,9 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..fields import Fields
 from ..protocol import Text, Usage
 from ..whole import AS_WHOLE
 
@@ -12,8 +11,10 @@ MAX_PROMPT = 1 << 15  # characters
 MAX_TOKENS = 512  # a page keeps every candidate of every step
 
 
-class InspectRequest(Fields):
-    """Body of POST /inspect/steps; the fields are those of a completion."""
+class InspectRequest(BaseModel):
+    """Body of POST /inspect/steps; the fields are those of a completion, and there are no others."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     prompt: Annotated[Text, Field(max_length=MAX_PROMPT)]
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), AS_WHOLE] = 64

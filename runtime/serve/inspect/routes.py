@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
@@ -36,16 +36,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def inspect_router(worker: Worker, model: ServedModel) -> APIRouter:
-    """Over a running worker."""
-    router = APIRouter()
-
-    @router.api_route("/inspect", methods=["GET", "HEAD"], include_in_schema=False)
+def add_inspect(app: FastAPI, worker: Worker, model: ServedModel) -> None:
+    @app.head("/inspect", include_in_schema=False)
+    @app.get("/inspect", include_in_schema=False)
     async def page() -> HTMLResponse:
         html, headers = inspect_page()
         return HTMLResponse(html, headers=headers)
 
-    @router.post("/inspect/steps", response_class=StreamingResponse, responses=RESPONSES)
+    @app.post("/inspect/steps", response_class=StreamingResponse, responses=RESPONSES)
     async def steps(body: InspectRequest, http: HttpRequest) -> StreamingResponse:
         prompt_ids = await asyncio.to_thread(model.encode, body.prompt)
         seed = secrets.randbelow(2**53) if body.seed < 0 else body.seed  # which a page can read and send back
@@ -66,8 +64,6 @@ def inspect_router(worker: Worker, model: ServedModel) -> APIRouter:
         )
         await job.begun()  # an error until then has its own status
         return JobStream(job, _events(begin, job, seen, StepTeller(parts, prompt_ids)))
-
-    return router
 
 
 class JobStream(StreamingResponse):
