@@ -8,6 +8,8 @@ from typing import NamedTuple, Self
 from ....controller.errors import InputError
 
 MOST_LETTERS = 1 << 16
+# Between the parts of JSON; small models would fill a text with them.
+BLANKS = r"[ \t\r\n]{1,16}"
 
 
 class GrammarKind(Enum):
@@ -44,7 +46,7 @@ class Grammar(NamedTuple):
             return LLMatcher.grammar_from_lark(self.text)
         try:
             if self.kind is GrammarKind.JSON_SCHEMA:
-                return LLMatcher.grammar_from_json_schema(self.text)
+                return LLMatcher.grammar_from_json_schema(self.text, overrides={"whitespace_pattern": BLANKS})
             return LLMatcher.grammar_from_lark(any_to_lark(self.text))
         except Exception as error:
             raise not_followed(self.kind, str(error)) from error

@@ -105,6 +105,12 @@ def test_a_mask_does_not_depend_on_what_was_asked_before():
     assert allowed_behind(mask, '{"a"', ":7  ") == set(ids(" ,"))
 
 
+def test_json_has_a_bounded_number_of_blanks_in_a_row():
+    mask = GrammarMask(compiled("json"), {END})
+    assert set(ids(' "')) <= allowed_behind(mask, "{", " " * 15)
+    assert allowed_behind(mask, "{", " " * 16) == set(ids('"'))
+
+
 def test_a_dead_end_ends_the_request_where_its_text_comes_to_it():
     """Nothing is both terminals; a tree may look into the dead end, and goes on elsewhere."""
     dead = Grammar(GrammarKind.GRAMMAR, 'start: "a" NONE | "bc"\nNONE: /d/ & /e/')
