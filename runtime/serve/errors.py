@@ -66,6 +66,10 @@ def busy(message: str, retry_s: int = 1) -> ServeError:
     return ServeError(HTTPStatus.SERVICE_UNAVAILABLE, message, headers={"Retry-After": str(retry_s)})
 
 
+def stopping() -> ServeError:
+    return busy("the server is stopping; ask again once it is back")
+
+
 def failure(message: str = "the server failed; its log says why") -> ServeError:
     return ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 

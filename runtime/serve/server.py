@@ -11,7 +11,7 @@ import uvicorn
 
 from .worker import Worker
 
-LAST_SECONDS = 2.0  # for the last words to reach their clients
+LAST_SECONDS = 10.0  # for the last step to end, and the last words to reach their clients
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Self
 from ...controller.errors import what_it_says
 from ..decoder import Decoder
 from ..request import Request
-from .errors import ServeError, busy, failure
+from .errors import ServeError, busy, failure, stopping
 from .job import Job, Text
 from .metrics import Metrics
 from .queue import FairQueue
@@ -76,7 +76,7 @@ class Worker:
         with self._changed:
             if self.is_stopping:
                 self.metrics.reject(requests, "stopping")
-                raise _stopping()
+                raise stopping()
             if (refusal := self._queue.refusal(len(requests))) is not None:
                 self.metrics.reject(requests, "queue_full")
                 raise refusal
@@ -111,7 +111,7 @@ class Worker:
         finally:  # no job may be left waiting
             self.stop()
             for job in {*self._running.forget(), *self._jobs()}:
-                self._end(job, _stopping(), "stopping")
+                self._end(job, stopping(), "stopping")
 
     def _decode_jobs(self) -> None:
         while self._wait():
@@ -223,7 +223,3 @@ class Worker:
         self._totals.requests += 1
         self._totals.completion_tokens += job.num_tokens
         job.send(error)
-
-
-def _stopping() -> ServeError:
-    return busy("the server is stopping; ask again once it is back")
