@@ -173,6 +173,7 @@ def test_a_part_that_is_no_text_is_named(client):
         {"reasoning_effort": "high"},
         {"response_format": {"type": "json_object"}},
         {"echo": True},
+        {"best_of": 1},
         {"prompt": "w1"},
     ],
 )
