@@ -1,10 +1,11 @@
 """The wire format of text completions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Text, TokenId, Usage
+from .fields import not_supported
+from .protocol import AS_WHOLE, MAX_CHOICES, MAX_TOKENS, DecodingFields, NumChoices, NumTop, Text, TokenId, Usage
 
 MAX_PROMPTS = 64
 
@@ -40,6 +41,13 @@ Prompts = Annotated[
 ]
 
 
+def _best_of_as_many(count: int) -> dict[str, Any]:
+    """The condition that `n` is `count` where `best_of` is."""
+    is_count = {"required": ["best_of"], "properties": {"best_of": {"const": count}}}
+    as_many = {"required": ["n"], "properties": {"n": {"const": count}}}
+    return {"if": is_count, "then": as_many if count > 1 else {"properties": {"n": {"enum": [1, None]}}}}
+
+
 class CompletionRequest(DecodingFields):
     """Body of POST /v1/completions. A field that is null is not given.
 
@@ -48,10 +56,20 @@ class CompletionRequest(DecodingFields):
     sent with the value that changes nothing.
     """
 
+    conditions: ClassVar = (*DecodingFields.conditions, *map(_best_of_as_many, range(1, MAX_CHOICES + 1)))
+
     prompt: Prompts
     max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS), AS_WHOLE] = 16
     echo: bool = False
     logprobs: NumTop | None = None
+    best_of: NumChoices | None = None
+
+    @field_validator("best_of")
+    @classmethod
+    def _as_many_as_asked_for(cls, best_of: int | None, info: ValidationInfo) -> int | None:
+        if best_of is not None and best_of != info.data.get("n"):
+            raise not_supported("not supported but for what n is, which changes nothing; leave it out")
+        return best_of
 
 
 class LogProbs(BaseModel):

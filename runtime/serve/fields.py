@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 NOT_SUPPORTED = "not_supported"
-MAX_CHOICES = 8  # texts for one prompt
 
 # Cannot change the text with any value.
 WITHOUT_EFFECT = frozenset({"user", "metadata", "service_tier", "store", "safety_identifier", "prompt_cache_key"})
 
-# The one value of each that changes nothing. `best_of` may be what `n` is.
+# The one value of each that changes nothing.
 NEUTRAL: dict[str, Any] = {
     # OpenAI
     "echo": False,
@@ -78,7 +77,7 @@ class Fields(BaseModel):
         if not isinstance(body, dict):
             return body
         given = {name: value for name, value in body.items() if value is not None}
-        neutral = cls.neutral_for(given)
+        neutral = cls.neutral
         for name, value in given.items():
             if name in cls.model_fields or name in cls.without_effect:
                 continue
@@ -91,22 +90,12 @@ class Fields(BaseModel):
                 )
         return {name: value for name, value in given.items() if name in cls.model_fields}
 
-    @classmethod
-    def neutral_for(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The value of each field that changes nothing beside the others given."""
-        return cls.neutral
-
 
 class BodyFields(Fields):
     """Fields of a request for texts."""
 
     without_effect = WITHOUT_EFFECT
     neutral = NEUTRAL
-
-    @classmethod
-    def neutral_for(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        num_choices = given.get("n", 1)
-        return {**cls.neutral, "best_of": num_choices if num_choices in range(1, MAX_CHOICES + 1) else 1}
 
 
 def _as_checked(schema: dict[str, Any], model: type[BaseModel]) -> None:
@@ -117,28 +106,17 @@ def _as_checked(schema: dict[str, Any], model: type[BaseModel]) -> None:
     required: list[str] = schema.get("required", [])
     shown = {name: each if name in required else _or_null(each) for name, each in known.items()}
     others = {name: {"enum": [value, None]} for name, value in model.neutral.items()}
-    conditions = [*model.conditions]
-    if issubclass(model, BodyFields):
-        others["best_of"] = {"enum": [*range(1, MAX_CHOICES + 1), None]}
-        conditions += [_best_of_as_many(count) for count in range(1, MAX_CHOICES + 1)]
     anything = {name: {} for name in sorted(model.without_effect)}
     schema["properties"] = shown | {name: each for name, each in (others | anything).items() if name not in known}
     schema["additionalProperties"] = {"type": "null"}
-    if conditions:
-        schema["allOf"] = conditions
+    if model.conditions:
+        schema["allOf"] = [*model.conditions]
 
 
 def only_with(field: str, beside: str) -> dict[str, Any]:
     """The condition that one field is only given where another is true."""
     is_true = {"required": [beside], "properties": {beside: {"const": True}}}
     return {"if": is_true, "else": {"properties": {field: {"type": "null"}}}}
-
-
-def _best_of_as_many(count: int) -> dict[str, Any]:
-    """The condition that `n` is `count` where `best_of` is."""
-    is_count = {"required": ["best_of"], "properties": {"best_of": {"const": count}}}
-    as_many = {"required": ["n"], "properties": {"n": {"const": count}}}
-    return {"if": is_count, "then": as_many if count > 1 else {"properties": {"n": {"enum": [1, None]}}}}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 from pydantic_core import PydanticCustomError
 
 from .constraints import ConstraintFields
-from .fields import MAX_CHOICES, BodyFields, Fields, only_with
+from .fields import BodyFields, Fields, only_with
 from .whole import AS_WHOLE
 
 # Titles by which `schema` finds what depends on the model.
 MODEL_NAME, TOKEN_ID = "Name of the model", "Token id"
 
+MAX_CHOICES = 8  # texts for one prompt
 MAX_STOPS = 4
 MAX_TOKENS = 8192
 MAX_TOP = 20  # likeliest tokens beside each
@@ -23,6 +24,7 @@ def _as_stops(stop: Any) -> Any:
 
 ModelName = Annotated[str, Field(title=MODEL_NAME)]
 TokenId = Annotated[int, Field(ge=0, title=TOKEN_ID), AS_WHOLE]
+NumChoices = Annotated[int, Field(ge=1, le=MAX_CHOICES), AS_WHOLE]
 NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), AS_WHOLE]
 Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text
 StopText = Annotated[Text, Field(max_length=256)]
@@ -44,7 +46,7 @@ class DecodingFields(ConstraintFields, BodyFields):
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
     top_k: Annotated[int, Field(ge=-1), AS_WHOLE] = 0  # ours: 0 or -1 keeps every token
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), AS_WHOLE] = 1
+    n: NumChoices = 1
     stop: Stops = Field([])
     seed: Annotated[int, Field(ge=-1, lt=2**63), AS_WHOLE] = -1  # -1 takes a random one
     stream: bool = False

@@ -172,6 +172,7 @@ def test_a_part_that_is_no_text_is_named(client):
         {"chat_template_kwargs": {"tools": []}},
         {"reasoning_effort": "high"},
         {"echo": True},
+        {"best_of": 1},
         {"prompt": "w1"},
     ],
 )

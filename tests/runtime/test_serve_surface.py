@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from treewright.runtime.constraints.constrain import Constrainer
 from treewright.runtime.serve import lines
 from treewright.runtime.serve.app import create_app
-from treewright.runtime.serve.fields import MAX_CHOICES, NEUTRAL, WITHOUT_EFFECT, only_with
+from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT, only_with
 from treewright.runtime.serve.lines import LineWriter
 from treewright.runtime.serve.served_model import ServedModel
 from treewright.runtime.serve.token_texts import LEAST_LOG_PROB, TokenTexts, finite
@@ -174,13 +174,12 @@ def test_the_schema_shows_what_else_may_be_sent_and_nothing_more(schema, name):
     shown = schema["components"]["schemas"][name]
     properties = shown["properties"]
     assert shown["additionalProperties"] == {"type": "null"}
-    assert {*NEUTRAL, *WITHOUT_EFFECT, "best_of"} <= properties.keys()
+    assert {*NEUTRAL, *WITHOUT_EFFECT} <= properties.keys()
     assert properties["typical_p"] == {"enum": [1, None]} and properties["user"] == {}
     for field, about in properties.items():
         if field not in ("model", "prompt", "messages", *WITHOUT_EFFECT):
             assert None in about.get("enum", [None]) and ("enum" in about or {"type": "null"} in about["anyOf"])
-    conditions = shown["allOf"]
-    assert only_with("stream_options", "stream") in conditions and len(conditions) >= 1 + MAX_CHOICES
+    assert only_with("stream_options", "stream") in shown["allOf"]
     integer = next(option for option in properties["top_k"]["anyOf"] if "minimum" in option)
     assert integer == {"type": "integer", "minimum": -1} and properties["top_k"]["default"] == 0
 
