@@ -2,6 +2,7 @@
 `python tests/inspect_picture.py http://127.0.0.1:8000/inspect docs/figures/inspect.png`."""
 
 import sys
+from importlib import import_module
 from io import BytesIO
 from shutil import which
 
@@ -23,9 +24,7 @@ NUM_COLOURS = 224  # half the size of all of them
 
 def take(address: str) -> Image.Image:
     """The whole page in a window 1280 wide, at one of the steps."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
+    with import_module("playwright.sync_api").sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.goto(address)

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from shutil import which
 
@@ -71,9 +72,7 @@ def served():
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
+    with import_module("playwright.sync_api").sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield browser
         browser.close()
