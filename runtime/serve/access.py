@@ -20,7 +20,8 @@ from ...controller.errors import InputError
 from .errors import ServeError, error_answer
 
 KEY_VARIABLE = "TREEWRIGHT_API_KEY"
-OPEN_PATHS = frozenset({"/health", "/ready"})  # as routed, character by character; all else is behind the key
+# As routed, character by character; all else is behind the key. The page of `/inspect` asks for one itself.
+OPEN_PATHS = frozenset({"/health", "/ready", "/inspect"})
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ANY = "*"
 CALLER = "caller"

@@ -3,7 +3,7 @@
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 SCRIPTS = ("elements.js", "tree.js", "charts.js", "steps.js", "page.js")
@@ -17,7 +17,7 @@ class Page(NamedTuple):
 @cache
 def inspect_page() -> Page:
     """The document and its headers."""
-    folder = files(__name__.rpartition(".")[0]) / "page"
+    folder = Path(__file__).parent / "page"
     style = (folder / "page.css").read_text(encoding="utf-8")
     script = "".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     html = (folder / "page.html").read_text(encoding="utf-8")
