@@ -13,7 +13,7 @@ from treewright.runtime.pair_config import reference_folder
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
 BLOCKS = re.findall(r"^```(python)?\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-CURLS = [block for kind, block in BLOCKS if not kind and block.startswith("curl ")]
+CURLS = [block for kind, block in BLOCKS if not kind and block.startswith("curl ") and "/v1/" in block]
 EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
 TEMPLATE = "{% for message in messages %}# {{ message.role }}: {{ message.content }}\n{% endfor %}# assistant:"
 
