@@ -54,8 +54,9 @@ def test_every_accepted_request_ends_in_one_way():
     worker = Worker(make_decoder(gate), max_batch=2, max_queue=4, totals=Totals())
 
     async def ask():
-        running = await worker.submit(requests(2))
-        await running.begun()
+        await worker.submit(requests(2))
+        while value(worker, "num_requests_running") < 2:
+            await asyncio.sleep(0.001)
         left, stopped = await worker.submit(requests(1)), await worker.submit(requests(3))
         with pytest.raises(ServeError, match="wait already"):
             await worker.submit(requests(2))
