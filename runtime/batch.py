@@ -50,7 +50,7 @@ class Batch:
 
     def _open(self) -> None:
         """Begin with empty slots."""
-        self._slots = Slots(self._loop.target, self._loop.drafter, self._prefixes)
+        self._slots = Slots(self._loop, self._prefixes)
         self._is_reading = False  # the first of those joining has the slot behind those in use
         self._clock = Clock()
 
@@ -140,14 +140,14 @@ class Batch:
         if not others or not self._joining or self._is_reading:
             return bool(self._joining)
         first = self._joining[0]
-        return not (first.is_alone or others[0].is_alone) and self._slots.has_room(first, self._loop.num_rows)
+        return not (first.is_alone or others[0].is_alone) and self._slots.has_room(first)
 
     def _read(self, entry: Entry, budget: int, together: int) -> int:
         """Join a request and read its prompt up to the `budget`, all but the last tokens, which are read `together`
         with its first tree; tokens of the budget that it used."""
         target, slot = self._loop.target, len(self._slots.entries)
         if not self._is_reading:
-            self._slots.join(entry, self._loop.num_rows)
+            self._slots.join(entry)
             self._is_reading = True
         together = 0 if entry.reads_prompt_first else together
         to_read = max(0, target.num_unread(slot) - together)

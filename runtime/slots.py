@@ -11,8 +11,9 @@ from ..controller.context import StepContext
 from ..controller.learned.recalibration import Calibration
 from ..controller.trees.tree import Array
 from .agreement import TextAgreement
-from .drafters.base import Drafter
 from .history import TextHistory
+from .log_probs import TextLogProbs
+from .loop import Loop
 from .prefixes.rows import NO_PREFIX, Prefix
 from .prefixes.store import PrefixStore
 from .processing import TextProcessor
@@ -20,7 +21,6 @@ from .request import Request
 from .sampling import TokenSampler
 from .sink import TokenSink
 from .stats import StepRecord
-from .target import Target
 
 
 class Entry(NamedTuple):
@@ -34,25 +34,26 @@ class Entry(NamedTuple):
     @property
     def reads_prompt_first(self) -> bool:
         """Whether all of its prompt is read before its first tree is scored."""
-        return self.sink.remaining == 0 or self.waits_for_prompt
+        return self.sink.remaining == 0 or self.prompt_log_probs is not None
 
     def capacity(self, num_rows: int) -> int:
         """Cache rows that the request takes at most, if one of its steps takes `num_rows`."""
         return len(self.request.prompt_ids) + self.request.max_tokens + num_rows
 
     @property
-    def waits_for_prompt(self) -> bool:
-        """Whether log-probabilities of its prompt are still to be reported, so that all of it has to be read."""
-        return self.sink.log_probs is not None and self.sink.log_probs.waits_for_prompt
+    def prompt_log_probs(self) -> TextLogProbs | None:
+        """What takes those of its prompt; None where they are not asked for, or have been reported."""
+        log_probs = self.sink.log_probs
+        return log_probs if log_probs is not None and log_probs.waits_for_prompt else None
 
     @property
-    def token_ids(self) -> list[int]:
-        """The prompt and what was generated."""
-        return [*self.request.prompt_ids, *self.sink.token_ids[self.num_before :]]
+    def text(self) -> Array:
+        """[n] the tokens of the prompt and what was generated."""
+        return np.array([*self.request.prompt_ids, *self.sink.token_ids[self.num_before :]], dtype=np.int64)
 
     def going_on_alone(self) -> "Entry":
         """The rest of the request, to be decoded alone."""
-        request = replace(self.request, prompt_ids=self.token_ids, max_tokens=self.sink.remaining)
+        request = replace(self.request, prompt_ids=self.text.tolist(), max_tokens=self.sink.remaining)
         return Entry(request, self.sink, len(self.sink.token_ids), is_alone=True)
 
 
@@ -63,12 +64,13 @@ class Slots:
     alike. A request that has failed, or is decoded alone, leaves nothing there.
     """
 
-    def __init__(self, target: Target, drafter: Drafter | None, prefixes: PrefixStore | None = None):
+    def __init__(self, loop: Loop, prefixes: PrefixStore | None):
         self._prefixes = prefixes
-        self._sessions = [target.open(), *(() if drafter is None else drafter.open())]
-        self._target = target
-        self._drafter = drafter
-        self.sampler = TokenSampler([], target.model.vocabulary_size, target.model.device)
+        self._sessions = loop.open()
+        self._target = loop.target
+        self._drafter = loop.drafter
+        self._num_rows = loop.num_rows
+        self.sampler = TokenSampler([], loop.target.model.vocabulary_size, loop.target.model.device)
         self.history = TextHistory()
         self.calibration = Calibration()
         self.agreement = TextAgreement()
@@ -104,15 +106,15 @@ class Slots:
             calibration=self.calibration,
         )
 
-    def has_room(self, entry: Entry, num_rows: int) -> bool:
+    def has_room(self, entry: Entry) -> bool:
         """Whether the request is to `join` now; False while others have the room in a cache that it needs."""
-        return all(session.model.has_room(entry.capacity(num_rows)) for session in self._sessions)
+        return all(session.model.has_room(entry.capacity(self._num_rows)) for session in self._sessions)
 
-    def join(self, entry: Entry, num_rows: int) -> None:
-        """Add a request to target and drafter, its prompt unread; a step takes up to `num_rows` cache rows."""
-        text, capacity = np.asarray(entry.request.prompt_ids, dtype=np.int64), entry.capacity(num_rows)
-        if entry.sink.log_probs is not None and entry.waits_for_prompt:
-            entry.sink.log_probs.of_prompt.clear()  # of a batch that failed before all was read
+    def join(self, entry: Entry) -> None:
+        """Add a request to target and drafter, its prompt unread."""
+        text, capacity = np.asarray(entry.request.prompt_ids, dtype=np.int64), entry.capacity(self._num_rows)
+        if (log_probs := entry.prompt_log_probs) is not None:
+            log_probs.of_prompt.clear()  # of a batch that failed before all was read
         prefix = self._prefix(entry, text)
         self._target.join(text, capacity, prefix)
         if self._drafter is not None:
@@ -123,12 +125,12 @@ class Slots:
 
     def _prefix(self, entry: Entry, text: Array) -> Prefix:
         """What is held of the beginning of a text [n] that joins, and in the slots of the others."""
-        if self._prefixes is None or entry.is_alone or entry.waits_for_prompt:
+        if self._prefixes is None or entry.is_alone or entry.prompt_log_probs is not None:
             return NO_PREFIX
         scope = entry.request.scope
         for slot, other in enumerate(self.entries):
             if other.request.scope == scope:
-                self._prefixes.keep(scope, _common(np.array(other.token_ids, dtype=np.int64), text), slot)
+                self._prefixes.keep(scope, _common(other.text, text), slot)
         return self._prefixes.find(scope, text)
 
     def _keep_prefixes(self, leaving: Sequence[int]) -> None:
@@ -137,13 +139,12 @@ class Slots:
         for slot in leaving:
             entry = self.entries[slot]
             if not entry.is_alone and entry.sink.error is None:
-                self._prefixes.keep(entry.request.scope, np.array(entry.token_ids, dtype=np.int64), slot)
+                self._prefixes.keep(entry.request.scope, entry.text, slot)
 
     def read(self, entry: Entry, num_tokens: int) -> None:
         """Read so many tokens of the prompt of the request that has joined."""
-        log_probs = entry.sink.log_probs
-        wanted = log_probs.read if log_probs is not None and entry.waits_for_prompt else None
-        self._target.read(len(self.entries), num_tokens, wanted)
+        log_probs = entry.prompt_log_probs
+        self._target.read(len(self.entries), num_tokens, None if log_probs is None else log_probs.read)
 
     def begin(self, entry: Entry) -> None:
         """Decode the request that has joined, from the end of its prompt on."""

@@ -70,13 +70,7 @@ class Constraints:
         self._check_grammar()
 
     def _check_grammar(self) -> None:
-        sources = {
-            GrammarKind.JSON_SCHEMA: self.json_schema,
-            GrammarKind.REGEX: self.regex,
-            GrammarKind.CHOICES: self.choices or None,
-            GrammarKind.GRAMMAR: self.grammar,
-        }
-        given = [kind.value for kind, source in sources.items() if source is not None]
+        given = [grammar.kind.value for grammar in self._grammars]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} are both given, and a text follows one grammar; choose one")
         if given:
@@ -94,13 +88,18 @@ class Constraints:
     @property
     def follows(self) -> Grammar | None:
         """The grammar of the text, if there is one."""
-        if self.json_schema is not None:
-            return Grammar(GrammarKind.JSON_SCHEMA, self.json_schema)
-        if self.regex is not None:
-            return Grammar(GrammarKind.REGEX, self.regex)
-        if self.choices:
-            return Grammar.of_choices(self.choices)
-        return None if self.grammar is None else Grammar(GrammarKind.GRAMMAR, self.grammar)
+        return next(iter(self._grammars), None)
+
+    @property
+    def _grammars(self) -> list[Grammar]:
+        """All that are given."""
+        texts = {
+            GrammarKind.JSON_SCHEMA: self.json_schema,
+            GrammarKind.REGEX: self.regex,
+            GrammarKind.CHOICES: Grammar.of_choices(self.choices).text if self.choices else None,
+            GrammarKind.GRAMMAR: self.grammar,
+        }
+        return [Grammar(kind, text) for kind, text in texts.items() if text is not None]
 
 
 def _require_token(name: str, token: object) -> None:

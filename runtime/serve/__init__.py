@@ -1,1 +1,1 @@
-"""OpenAI text completions over HTTP."""
+"""OpenAI completions and chats over HTTP."""

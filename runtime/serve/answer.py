@@ -15,6 +15,7 @@ from ..constraints.constrain import Constrainer
 from ..request import ContextError
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
+from .access import caller_of
 from .errors import ServeError
 from .job import Job, Piece
 from .protocol import DecodingFields, StreamOptions, Usage
@@ -99,12 +100,12 @@ class Answer:
             async for piece in self._pieces():
                 usage = self._usage() if options.continuous_usage_stats else None
                 for chunk in self._wording.chunks([piece], usage):
-                    yield _event(chunk)
+                    yield event(chunk)
             if options.include_usage:
                 for chunk in self._wording.chunks([], self._usage()):
-                    yield _event(chunk)
+                    yield event(chunk)
         except ServeError as error:
-            yield _event(error.envelope)
+            yield event(error.envelope)
         yield "data: [DONE]\n\n"
 
     async def _pieces(self) -> AsyncIterator[Piece]:
@@ -116,10 +117,32 @@ class Answer:
         return Usage.of(self._num_prompt_tokens, sum(self._num_tokens))
 
 
-def samplings(body: DecodingFields) -> list[Sampling]:
-    """Of the `n` texts of a prompt; the same seed gives each prompt the texts it would have alone."""
+def decode_requests(
+    http: Request,
+    body: DecodingFields,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    log_probs: int | None,
+    *,
+    prompt_log_probs: bool = False,
+) -> list[DecodeRequest]:
+    """For the `n` texts of each prompt; the same seed gives each prompt the texts it would have alone."""
     seed = secrets.randbelow(2**63) if body.seed < 0 else body.seed
-    return [Sampling(body.temperature, max(body.top_k, 0), body.top_p, seed, choice) for choice in range(body.n)]
+    return [
+        DecodeRequest(
+            prompt_ids,
+            max_tokens,
+            Sampling(body.temperature, max(body.top_k, 0), body.top_p, seed, choice),
+            tuple(body.stop),
+            body.ignore_eos,
+            log_probs=log_probs,
+            prompt_log_probs=prompt_log_probs,
+            speculates=body.speculation == "auto",
+            scope=caller_of(http),
+        )
+        for prompt_ids in prompts
+        for choice in range(body.n)
+    ]
 
 
 async def _cancel_when_client_leaves(http: Request, job: Job) -> None:
@@ -129,5 +152,6 @@ async def _cancel_when_client_leaves(http: Request, job: Job) -> None:
     job.cancelled.set()
 
 
-def _event(content: BaseModel) -> str:
+def event(content: BaseModel) -> str:
+    """As one server-sent event."""
     return f"data: {content.model_dump_json()}\n\n"

@@ -10,9 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from ..request import Request as DecodeRequest
-from .access import caller_of
-from .answer import Answers, samplings
+from .answer import Answers, decode_requests
 from .chat_protocol import (
     AssistantMessage,
     Chat,
@@ -37,24 +35,11 @@ def add_chat(app: FastAPI, answers: Answers, model: ServedModel) -> None:
     @app.post("/v1/chat/completions", response_model=Chat, responses=declared(400, 404, 413, 500, 503, stream=True))
     async def chat(body: ChatRequest, http: Request) -> BaseModel | StreamingResponse:
         model.require_name(body.model)
-        scope = caller_of(http)
         prompt_ids = await asyncio.to_thread(model.encode_chat, body.messages)
         # Where no limit is given, an answer may be as long as the context allows; at least one token is asked for.
         room = max(1, min(model.context_length - len(prompt_ids), MAX_TOKENS))
         max_tokens = body.max_tokens or body.max_completion_tokens or room
-        requests = [
-            DecodeRequest(
-                prompt_ids,
-                max_tokens,
-                sampling,
-                tuple(body.stop),
-                body.ignore_eos,
-                log_probs=body.num_log_probs,
-                speculates=body.speculation == "auto",
-                scope=scope,
-            )
-            for sampling in samplings(body)
-        ]
+        requests = decode_requests(http, body, [prompt_ids], max_tokens, body.num_log_probs)
         wording = ChatWording(model)
         return await answers.give(
             http, body, requests, wording, num_prompt_tokens=len(prompt_ids), prompt_field="messages"

@@ -60,7 +60,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         access_log: bool = True,
         inspect: bool = False,
     ) -> None:
-        """Answer OpenAI completions over HTTP until Ctrl-C.
+        """Answer OpenAI completions and chats over HTTP until Ctrl-C.
 
         Args:
             pair: The two models

@@ -12,9 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from ..log_probs import TokenLogProbs
-from ..request import Request as DecodeRequest
-from .access import caller_of
-from .answer import Answers, samplings
+from .answer import Answers, decode_requests
 from .completion_protocol import Choice, Completion, CompletionRequest, LogProbs
 from .errors import declared
 from .job import Piece, ScoredTokens
@@ -33,24 +31,12 @@ def add_completions(app: FastAPI, answers: Answers, model: ServedModel) -> None:
     @app.post("/v1/completions", response_model=Completion, responses=declared(400, 404, 413, 500, 503, stream=True))
     async def complete(body: CompletionRequest, http: Request) -> BaseModel | StreamingResponse:
         model.require_name(body.model)
-        scope = caller_of(http)
         prompts = await asyncio.to_thread(_read_prompts, body, model)
-        choices = samplings(body)
-        requests = [
-            DecodeRequest(
-                prompt.token_ids,
-                body.max_tokens,
-                sampling,
-                tuple(body.stop),
-                body.ignore_eos,
-                log_probs=body.logprobs,
-                prompt_log_probs=body.echo and body.logprobs is not None,
-                speculates=body.speculation == "auto",
-                scope=scope,
-            )
-            for prompt in prompts
-            for sampling in choices
-        ]
+        prompt_ids = [prompt.token_ids for prompt in prompts]
+        reports_prompt = body.echo and body.logprobs is not None
+        requests = decode_requests(
+            http, body, prompt_ids, body.max_tokens, body.logprobs, prompt_log_probs=reports_prompt
+        )
         wording = CompletionWording(body, prompts, model)
         num_prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         return await answers.give(

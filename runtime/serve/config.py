@@ -29,7 +29,7 @@ class ServerConfig:
     """Seconds that a connection stays open between two requests"""
     key_file: Path | None = None
     """File with one API key per line; others may be in the environment, as TREEWRIGHT_API_KEY. Where there is a key,
-    all but /health and /ready need one"""
+    all but /health, /ready and the page /inspect need one"""
     allowed_hosts: tuple[str, ...] = ()
     """Names that a request may call the server by, without port, `*` for any; none given: the address it listens on
     and the loopback names, or any where it listens on all addresses"""

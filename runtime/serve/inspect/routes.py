@@ -8,19 +8,18 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.responses import HTMLResponse, StreamingResponse
-from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from ...request import Request
 from ...sampling import Sampling
 from ...stats import StepRecord
 from ..access import caller_of
-from ..errors import ErrorEnvelope, ServeError
+from ..answer import event
+from ..errors import ServeError, declared
 from ..job import Job
 from ..protocol import Usage
 from ..served_model import ServedModel
@@ -28,12 +27,6 @@ from ..worker import Worker
 from .events import Begin, End, InspectRequest
 from .page import inspect_page
 from .steps import StepTeller
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "Events: begin, step, ..., and end or an error"},
-    "4XX": {"model": ErrorEnvelope},
-    "5XX": {"model": ErrorEnvelope},
-}
 
 
 def add_inspect(app: FastAPI, worker: Worker, model: ServedModel) -> None:
@@ -43,7 +36,12 @@ def add_inspect(app: FastAPI, worker: Worker, model: ServedModel) -> None:
         html, headers = inspect_page()
         return HTMLResponse(html, headers=headers)
 
-    @app.post("/inspect/steps", response_class=StreamingResponse, responses=RESPONSES)
+    @app.post(
+        "/inspect/steps",
+        response_class=StreamingResponse,
+        response_description="Events: begin, step, ..., and end or an error",
+        responses=declared(stream=True),
+    )
     async def steps(body: InspectRequest, http: HttpRequest) -> StreamingResponse:
         prompt_ids = await asyncio.to_thread(model.encode, body.prompt)
         seed = secrets.randbelow(2**53) if body.seed < 0 else body.seed  # which a page can read and send back
@@ -85,26 +83,18 @@ async def _events(
 ) -> AsyncIterator[str]:
     """`seen` are the steps that the decode thread has taken and nobody was told yet. Each comes there before its piece
     of the text, and one that decides no text is told with the next."""
-    yield _event(begin)
+    yield event(begin)
     try:
         async for _ in job.pieces():
             while seen:
-                yield _event(teller.step(*seen.popleft()))
-        yield _event(_end(job, begin.prompt_tokens))
+                yield event(teller.step(*seen.popleft()))
+        yield event(_end(job, begin.prompt_tokens))
     except ServeError as error:
-        yield _event(error.envelope)
+        yield event(error.envelope)
 
 
 def _end(job: Job, prompt_tokens: int) -> End:
-    (stream,), completion_tokens = job.streams, job.num_tokens
+    (stream,) = job.streams
     assert stream.finish_reason is not None, "the job has ended"
-    usage = Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        total_tokens=prompt_tokens + completion_tokens,
-    )
+    usage = Usage.of(prompt_tokens, job.num_tokens)
     return End(text=stream.text, finish_reason=stream.finish_reason, usage=usage)
-
-
-def _event(content: BaseModel) -> str:
-    return f"data: {content.model_dump_json()}\n\n"
