@@ -70,7 +70,7 @@ def serve_load(
         provenance = {
             "command": shlex.join(["python", "-m", __name__.rpartition(".")[0], *sys.argv[1:]]),
             "hardware": f"{processor_name(torch.device('cpu'))}, {os.cpu_count()} cores",
-            "server": f"{pair.threads or 'its own choice of'} threads, {pair.dtype}, max_batch {max_batch}"
+            "server": f"threads {pair.threads or 'as profiled'}, {pair.dtype}, max_batch {max_batch}"
             if address is None
             else f"one that ran at {address}",
             "prompts": f"{len(prompts)} prompts, {load.rounds} rounds",
