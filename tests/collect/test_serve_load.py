@@ -23,7 +23,11 @@ CHAT = Prompt("", "text", "c", "line 3", messages=({"role": "user", "content": "
 
 
 def burst(seconds, *answers, steps=10, drafts=0):
-    counted: dict[str, float] = {"decode_steps_total": steps, "spec_decode_num_drafts_total": drafts, "selector_seconds_count": 5}
+    counted: dict[str, float] = {
+        "decode_steps_total": steps,
+        "spec_decode_num_drafts_total": drafts,
+        "selector_seconds_count": 5,
+    }
     for part in ("prefill", "draft", "selector", "verify"):
         counted[f"{part}_seconds_sum"] = 0.01
     return Burst([Answer(*answer) for answer in answers], seconds, counted)
