@@ -73,9 +73,9 @@ class Listening(NamedTuple):
 
 
 @contextmanager
-def listening(observer=None, config=ServerConfig(), keys=(), max_batch=4, totals=None):
+def listening(observer=None, config=ServerConfig(), keys=(), max_batch=4, totals=None, decoder=None):
     worker = Worker(
-        make_decoder(observer),
+        decoder or make_decoder(observer),
         max_batch=max_batch,
         max_queue=config.max_queue,
         max_wait=config.max_wait,

@@ -31,15 +31,20 @@ def extended(seen: Array, parents: Array) -> Array:
 
 
 def _first(parents: Array) -> Array:
-    """Of the first rows. Each row is a whole number, of which every bit is a row that it attends to: numpy takes
-    several times as long for trees of a usual size."""
-    num_rows = parents.shape[1]
+    """Of the first rows. A row is a whole number, of which every bit is a row that it attends to: numpy takes several
+    times as long for trees of a usual size. Of a block that is padded to a prompt most rows have no parent, and are
+    left out."""
+    num_trees, num_rows = parents.shape
+    flat = parents.ravel()
+    (below,) = np.nonzero(flat >= 0)
+    above = below - below % num_rows + flat[below]
+    numbers, own = [1 << row for row in range(num_rows)] * num_trees, np.eye(num_rows, dtype=bool)
+    seen = np.repeat(own[None], num_trees, axis=0).reshape(-1, num_rows)
+    rows = below.tolist()
+    for row, parent in zip(rows, above.tolist(), strict=True):
+        numbers[row] |= numbers[parent]
     num_bytes = -(-num_rows // 8)
-    rows: list[bytes] = []
-    for of_tree in parents.tolist():
-        seen: list[int] = []
-        for row, parent in enumerate(of_tree):
-            seen.append(1 << row | (seen[parent] if parent >= 0 else 0))
-        rows += [each.to_bytes(num_bytes, "little") for each in seen]
-    bits = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(*parents.shape, num_bytes)
-    return np.unpackbits(bits, axis=2, count=num_rows, bitorder="little").view(bool)
+    packed = b"".join([numbers[row].to_bytes(num_bytes, "little") for row in rows])
+    bits = np.frombuffer(packed, dtype=np.uint8).reshape(-1, num_bytes)
+    seen[below] = np.unpackbits(bits, axis=1, count=num_rows, bitorder="little").view(bool)
+    return seen.reshape(num_trees, num_rows, num_rows)

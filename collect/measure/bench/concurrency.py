@@ -110,11 +110,15 @@ def print_concurrency(temperature: float, rows: Sequence[ConcurrencyRow], max_to
 
 
 def varied(job: Job, number: int) -> Job:
-    """The same prompt with a seed and a length of its own, half to three halves of that asked for: no round repeats
-    a text. Texts of one length would end and join together, and then plain decoding alone would never read a prompt
-    beside running texts."""
-    most = max(1, int(np.random.default_rng(number).integers(job.max_tokens // 2, 3 * job.max_tokens // 2 + 1)))
-    return job._replace(max_tokens=most, sampling=replace(job.sampling, seed=job.sampling.seed + number))
+    """The same prompt with a seed and a length of its own: no round repeats a text."""
+    length = varied_length(job.max_tokens, number)
+    return job._replace(max_tokens=length, sampling=replace(job.sampling, seed=job.sampling.seed + number))
+
+
+def varied_length(max_tokens: int, number: int) -> int:
+    """Half to three halves of the tokens asked for. Texts of one length would end and join together, and then plain
+    decoding alone would never read a prompt beside running texts."""
+    return max(1, int(np.random.default_rng(number).integers(max_tokens // 2, 3 * max_tokens // 2 + 1)))
 
 
 def _generate(pair: Pair, jobs: Sequence[Job], concurrency: int) -> Run:

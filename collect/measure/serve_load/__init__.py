@@ -1,0 +1,1 @@
+"""Measures a server under load: its requests with speculation against the same without."""
