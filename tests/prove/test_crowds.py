@@ -1,0 +1,144 @@
+"""Crowds of streaming clients before a server process: what HTTP can carry, a soak, and four times too many."""
+
+import threading
+from time import monotonic, sleep
+
+import numpy as np
+import programs
+import pytest
+from crowds import Crowd
+from processes import served, tiny_target
+from proofs import at_length, record
+from traffic import counts_when_idle, ended, gained, held, metrics
+
+pytestmark = [pytest.mark.slow, programs.installed]
+QUIET = ("--access_log", "false")
+TINY_TOKENS = 5
+SOAKING = {"max_tokens": 24, "temperature": 1.0, "seed": -1}
+MAX_BATCH, MAX_QUEUE = 8, 24
+
+
+@pytest.fixture
+def tiny_server(tmp_path):
+    """One whose model takes next to no time, so that the rest shows."""
+    folder = tiny_target(tmp_path / "tiny")
+    models = ("--pair.target", folder, "--pair.drafter", folder, "--served_model_name", "reference")
+    with served(*models, "--max_batch", 32, *QUIET, tree="") as server:
+        yield server
+
+
+def test_what_http_carries_is_without_fault(tiny_server, tmp_path):
+    seconds = at_length(15, 60)
+    crowd = Crowd(tiny_server.address, tmp_path, clients=32, seconds=seconds, fields={"max_tokens": TINY_TOKENS})
+    report = crowd.report()
+    assert report["completion_tokens"] == TINY_TOKENS * report["finished"]
+    assert report["refused"] == 0
+    record(
+        "L1",
+        "without a model to speak of, HTTP carries 150 streams a second, 99 of 100 within 300 ms",
+        f"32 clients of locust for {seconds} s ask a tiny random model for streams of {TINY_TOKENS} tokens",
+        streams_per_second=round(report["finished"] / seconds),
+        ms_for_half_of_them=round(float(np.quantile(report["ms"], 0.5))),
+        ms_for_99_of_100=round(float(np.quantile(report["ms"], 0.99))),
+        faults=len(report["faults"]),
+    )
+
+
+def test_a_soak_leaves_nothing_behind(tmp_path):
+    seconds, clients, samples = at_length(60, 1800), 200, []
+    with served("--max_batch", 16, *QUIET) as (process, address):
+        before, free = counts_when_idle(address), held(process)
+        fields = {"clients": clients, "seconds": seconds, "fields": SOAKING, "leaving": 0.1}
+        crowd, began = Crowd(address, tmp_path, **fields), monotonic()
+        while crowd.is_there:
+            samples.append((monotonic() - began, held(process)))
+            sleep(0.5)
+        report, after = crowd.report(), counts_when_idle(address)
+        wait_until_closed(process, free)
+        left_over = held(process)
+    assert min(report["finished"], report["left"]) > 0
+    warm = [(at / 60, now.resident_bytes / 2**20) for at, now in samples if seconds / 3 < at < seconds]
+    open_at_once = max(now.descriptors for _, now in samples) - free.descriptors
+    assert open_at_once >= clients
+    assert_counted(before, after, report, "L2", "a soak")
+    record(
+        "L2",
+        "a soak of 200 open streams leaves no descriptor and no thread behind, and memory stays",
+        f"{clients} clients of locust for {seconds} s, a tenth of their streams left behind the first event",
+        streams_finished=report["finished"],
+        left=report["left"],
+        faults=len(report["faults"]),
+        connections_open_at_once=open_at_once,
+        descriptors_left_behind=left_over.descriptors - free.descriptors,
+        MiB_a_minute=round(float(np.polyfit(*np.transpose(warm), 1)[0]), 2),
+    )
+
+
+def wait_until_closed(process, free):
+    """Connections of clients that have gone close within seconds; of worker threads there are a fixed number."""
+    while held(process).descriptors > free.descriptors:
+        sleep(0.1)
+
+
+def assert_counted(before, after, report, name, kind):
+    """Everything accepted came to one of three ends, and no token was told that is not counted."""
+    of_idling = 2  # requests by which the counts were awaited
+    accepted = gained(before, after, "request_accepted")
+    ends = [now - then for then, now in zip(ended(before), ended(after), strict=True)]
+    assert sum(ends) == accepted and ends[2] == 0
+    assert ends[0] >= report["finished"] and accepted <= report["finished"] + report["left"] + of_idling
+    generated = gained(before, after, "generation_tokens")
+    record(
+        f"A1 in {name}",
+        "accepted texts are those that finished, were cancelled and failed; tokens of usage are those counted",
+        f"the counts of /metrics before and after {kind}, and all usages that clients were told",
+        accepted=int(accepted),
+        finished=int(ends[0]),
+        cancelled=int(ends[1]),
+        failed=int(ends[2]),
+        tokens_counted=int(generated),
+        in_usages_of_finished_streams=report["completion_tokens"],
+    )
+    return generated
+
+
+class Watch(threading.Thread):
+    """Reads how many texts wait, again and again, until it is told to stop."""
+
+    def __init__(self, address):
+        super().__init__()
+        self.most, self.ends, self._address = 0, threading.Event(), address
+
+    def run(self):
+        while not self.ends.is_set():
+            self.most = max(self.most, int(metrics(self._address)["treewright_num_requests_waiting"]))
+
+
+def test_four_times_too_many_clients_are_answered_or_told_when_to_come_back(tmp_path):
+    seconds, clients = at_length(25, 120), 4 * (MAX_BATCH + MAX_QUEUE)
+    with served("--max_batch", MAX_BATCH, "--server.max_queue", MAX_QUEUE, *QUIET) as (process, address):
+        before = counts_when_idle(address)
+        watch = Watch(address)
+        watch.start()
+        fields = {"clients": clients, "seconds": seconds, "fields": {"max_tokens": 24}, "pause": 0.5}
+        report = Crowd(address, tmp_path, **fields).report()
+        watch.ends.set()
+        watch.join()
+        after = counts_when_idle(address)
+    assert min(report["finished"], report["refused"]) > 0
+    assert watch.most == MAX_QUEUE
+    assert gained(before, after, "admission_rejections") == report["refused"]
+    (warming,) = {4}  # tokens of the request behind which the counts were read
+    assert assert_counted(before, after, report, "L3", "too many clients") == report["completion_tokens"] + warming
+    record(
+        "L3",
+        "clients beyond those there is room for get 503 with Retry-After and OpenAI's envelope, and the queue keeps "
+        "to its limit",
+        f"{clients} clients of locust for {seconds} s, where there are {MAX_BATCH} places and {MAX_QUEUE} more may "
+        "wait; each asks again half a second after its answer",
+        streams_finished=report["finished"],
+        answers_of_503=report["refused"],
+        other_answers=len(report["faults"]),
+        waiting_at_most=watch.most,
+        ms_to_the_first_token_for_95_of_100=round(float(np.quantile(report["first_ms"], 0.95))),
+    )
