@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,13 @@ SCRIPTS = Path(__file__).parent / "prove" / "clients"  # what the programs read 
 installed = pytest.mark.skipif(not BIN.is_dir(), reason="the clients are not installed; make .venv-clients/.ready")
 
 
-def start(name: str, *arguments: object, **variables: object) -> subprocess.Popen[str]:
-    """A program under way, offline and in a folder of its own; `variables` are of its environment."""
+def start(folder: Path, name: str, *arguments: object, **variables: object) -> subprocess.Popen[str]:
+    """A program under way in this folder, offline; `variables` are of its environment."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment |= {variable: str(value) for variable, value in variables.items()}
     return subprocess.Popen(
         [str(BIN / name), *map(str, arguments)],
-        cwd=tempfile.mkdtemp(prefix="treewright-clients-"),
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -27,9 +26,9 @@ def start(name: str, *arguments: object, **variables: object) -> subprocess.Pope
     )
 
 
-def output(name: str, *arguments: object, **variables: object) -> str:
+def output(folder: Path, name: str, *arguments: object, **variables: object) -> str:
     """What a program printed that ended well."""
-    program = start(name, *arguments, **variables)
+    program = start(folder, name, *arguments, **variables)
     printed, _ = program.communicate()
     assert program.returncode == 0, printed[-8000:]
     return printed

@@ -19,9 +19,9 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(address):
+def answers(address, tmp_path_factory):
     """Of all calls of the script, by name."""
-    printed = programs.output("python", programs.SCRIPTS / "openai_calls.py", address)
+    printed = programs.output(tmp_path_factory.mktemp("calls"), "python", programs.SCRIPTS / "openai_calls.py", address)
     answers = json.loads(printed.splitlines()[-1])
     record(
         "openai client",
