@@ -11,6 +11,14 @@ class InputError(ValueError):
     """States in one sentence what is wrong, what was got, and how to correct it; commands print it and exit with 2."""
 
 
+class SettingError(InputError):
+    """Of one setting, whose name begins the sentence."""
+
+    def __init__(self, setting: str, says: str):
+        super().__init__(f"{setting} {says}")
+        self.setting = setting
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's message, to be quoted in a sentence of ours."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..controller.errors import InputError
+from ..controller.errors import InputError, SettingError
 from ..controller.ranges import require_whole
 from .processing import RowProcessor
 from .sampling import Sampling
@@ -46,19 +46,20 @@ def check_request(request: Request, context_length: int, vocabulary_size: int) -
     """InputError for an empty prompt or one with a token that the models have no row for; ContextError for one that
     does not fit the context with the tokens asked for."""
     if len(request.prompt_ids) == 0:
-        raise InputError("the prompt is empty; give at least one token")
+        raise SettingError("prompt", "is empty; give at least one token")
     if min(request.prompt_ids) < 0:
-        raise InputError(f"the prompt holds the token id {min(request.prompt_ids)}; ids begin with 0")
+        raise SettingError("prompt", f"holds the token id {min(request.prompt_ids)}; ids begin with 0")
     if max(request.prompt_ids) >= vocabulary_size:
-        raise InputError(
-            f"the prompt holds the token id {max(request.prompt_ids)}, but the models have rows up to "
-            f"{vocabulary_size - 1} only; leave added tokens out of it"
+        raise SettingError(
+            "prompt",
+            f"holds the token id {max(request.prompt_ids)}, but the models have rows up to {vocabulary_size - 1} only; "
+            "leave added tokens out of it",
         )
     require_whole("max_tokens", request.max_tokens)
     if request.min_tokens > request.max_tokens:
-        raise InputError(
-            f"min_tokens is {request.min_tokens}, but the text has at most {request.max_tokens} tokens (max_tokens); "
-            "lower min_tokens"
+        raise SettingError(
+            "min_tokens",
+            f"is {request.min_tokens}, but the text has at most {request.max_tokens} tokens (max_tokens); lower it",
         )
     if len(request.prompt_ids) + request.max_tokens > context_length:
         raise ContextError(

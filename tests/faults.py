@@ -1,5 +1,6 @@
 """What disks do: the n-th operation fails, a bit flips, a file ends early."""
 
+import errno
 import os
 import random
 import shutil
@@ -36,6 +37,15 @@ class FailingOs:
             raise OSError(self._error, os.strerror(self._error))
 
         return call
+
+
+class FullOs:
+    """The `os` module on a full disk."""
+
+    def __getattr__(self, name):
+        if name == "write":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return getattr(os, name)
 
 
 def write_folder(path: Path, finish: bool) -> int:

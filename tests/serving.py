@@ -45,11 +45,12 @@ def make_app(worker, **model: Any):
 
 
 @contextmanager
-def serving(observer=None, totals=None, keep_text=None, max_batch=4, model=None, decoder=None):
+def serving(observer=None, totals=None, keep_text=None, max_batch=4, model=None, decoder=None, measures=False):
     """A client of an app with a running worker; `observer` is called after every step, on the decode thread."""
     decoder = decoder or make_decoder(observer, model)
     worker = Worker(decoder, max_batch=max_batch, max_queue=64, totals=totals or Totals(), keep_text=keep_text)
-    with worker, TestClient(make_app(worker), raise_server_exceptions=False) as client:
+    app = create_app(worker, make_model(), measures=measures)
+    with worker, TestClient(app, raise_server_exceptions=False) as client:
         yield client, worker
 
 

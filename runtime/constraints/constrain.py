@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from ...controller.errors import InputError
+from ...controller.errors import SettingError
 from ..pair import Pair
 from ..processing import RowProcessor
 from ..request import Request
@@ -61,10 +61,8 @@ class Constrainer:
         grammar = asked.follows
         if grammar is not None:
             if request.ignore_end:
-                raise InputError(
-                    f"ignore_eos continues a text past its end, and {grammar.kind.value} says where that is; leave one "
-                    "of them out"
-                )
+                says = f"continues a text past its end, and {grammar.kind.value} says where that is; leave one out"
+                raise SettingError("ignore_eos", says)
             members.append(GrammarMask(self._grammars.compile(grammar), self._end_tokens))
         if asked.min_p and not request.sampling.is_greedy:
             members.append(MinP(asked.min_p, request.sampling.temperature))
@@ -86,9 +84,9 @@ class Constrainer:
             bans.append(MinTokens(asked.min_tokens, ends))
         allowed = set(asked.allowed_token_ids)
         if allowed <= may_be_banned if allowed else len(may_be_banned) >= self._vocabulary_size:
-            raise InputError(
-                "bad_words and min_tokens may ban every token that allowed_token_ids leaves; allow others, or leave "
-                "one of them out"
+            raise SettingError(
+                "allowed_token_ids" if allowed else "bad_words",
+                "may leave no token that bad_words and min_tokens do not ban; leave one of them out",
             )
         return bans
 
@@ -99,12 +97,11 @@ class Constrainer:
             for text in (word, f" {word.lstrip()}")
         ]
         if not all(spellings):
-            raise InputError(f"bad_words holds {word!r}, which has no tokens of its own; leave it out")
+            raise SettingError("bad_words", f"holds {word!r}, which has no tokens of its own; leave it out")
         return spellings
 
     def _require_known(self, name: str, tokens: Collection[int]) -> None:
         largest = max(tokens, default=0)
         if largest >= self._vocabulary_size:
-            raise InputError(
-                f"{name} names the token id {largest}, and the largest of this target is {self._vocabulary_size - 1}"
-            )
+            most = self._vocabulary_size - 1
+            raise SettingError(name, f"names the token id {largest}, and the largest of this target is {most}")

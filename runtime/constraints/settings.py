@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ...controller.errors import InputError, named
+from ...controller.errors import InputError, SettingError, named
 from ...controller.ranges import require_above, require_at_least, require_between, require_whole
 from .grammars.source import Grammar, GrammarKind
 
@@ -66,13 +66,14 @@ class Constraints:
         _require_most("bad_words", len(self.bad_words), MOST_WORDS, "words")
         for name in ("bad_words", "choices"):
             if not all(getattr(self, name)):
-                raise InputError(f"{name} holds an empty text; leave it out")
+                raise SettingError(name, "holds an empty text; leave it out")
         self._check_grammar()
 
     def _check_grammar(self) -> None:
         given = [grammar.kind.value for grammar in self._grammars]
         if len(given) > 1:
-            raise InputError(f"{' and '.join(given)} are both given, and a text follows one grammar; choose one")
+            says = f"and {' and '.join(given[1:])} are both given, and a text follows one grammar; choose one"
+            raise SettingError(given[0], says)
         if given:
             bans = {
                 "allowed_token_ids": bool(self.allowed_token_ids),
@@ -81,9 +82,8 @@ class Constraints:
             }
             for name, is_given in bans.items():
                 if is_given:
-                    raise InputError(
-                        f"{name} may ban what {given[0]} asks for, so that nothing is left; leave one of them out"
-                    )
+                    says = f"may ban what {given[0]} asks for, so that nothing is left; leave one of them out"
+                    raise SettingError(name, says)
 
     @property
     def follows(self) -> Grammar | None:
@@ -111,4 +111,4 @@ def _require_token(name: str, token: object) -> None:
 
 def _require_most(name: str, count: int, most: int, what: str) -> None:
     if count > most:
-        raise InputError(f"{name} takes up to {most} {what}, got {count}; leave some out")
+        raise SettingError(name, f"takes up to {most} {what}, got {count}; leave some out")

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from ...controller.errors import SettingError
 from ..constraints.constrain import Constrainer
 from ..request import ContextError
 from ..request import Request as DecodeRequest
@@ -19,17 +21,18 @@ from .access import caller_of
 from .errors import ServeError
 from .job import Job, Piece
 from .protocol import DecodingFields, StreamOptions, Usage
+from .speculation_metrics import Measured, SpeculationCount
 from .worker import Worker
 
 
 class Wording(Protocol):
     """How an endpoint words the pieces of its texts."""
 
-    def whole(self, pieces: Sequence[Piece], usage: Usage) -> BaseModel:
+    def whole(self, pieces: Sequence[Piece], usage: Usage) -> Measured:
         """One piece per choice, which is all of it."""
         ...
 
-    def chunks(self, pieces: Sequence[Piece], usage: Usage | None) -> list[BaseModel]:
+    def chunks(self, pieces: Sequence[Piece], usage: Usage | None) -> Sequence[Measured]:
         """Those of some of a stream's pieces; none where it has ended and only the usage is left to say."""
         ...
 
@@ -37,7 +40,9 @@ class Wording(Protocol):
 class Answers:
     """Decodes what the endpoints ask for."""
 
-    def __init__(self, worker: Worker, constrainer: Constrainer):
+    def __init__(self, worker: Worker, constrainer: Constrainer, *, measures: bool):
+        """If it `measures`, the answers of single texts carry their `TextMetrics`."""
+        self._measures = measures
         self._worker = worker
         self._constrainer = constrainer
         self._grammars = ThreadPoolExecutor(2, thread_name_prefix="grammars")  # slow ones hold up no tokenizing
@@ -54,15 +59,21 @@ class Answers:
         prompt_field: str,
     ) -> BaseModel | StreamingResponse:
         """The answer to a request, which a client that leaves cancels; ServeError where there is none."""
+        count = SpeculationCount() if self._measures and len(requests) == 1 else None
         try:
+            requests = [replace(request, observer=count) for request in requests]
             job = await self._worker.submit(await self._constrained(body, requests))
         except ContextError as error:
             code = "context_length_exceeded"
             raise ServeError(HTTPStatus.BAD_REQUEST, str(error), param=prompt_field, code=code) from error
+        except SettingError as error:
+            field = prompt_field if error.setting == "prompt" else body.field_of(error.setting)
+            message = str(error) if field == error.setting else f"{field}: {error}"
+            raise ServeError(HTTPStatus.BAD_REQUEST, message, param=field, code="invalid_value") from error
         watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
-        answer = Answer(job, wording, num_prompt_tokens)
+        answer = Answer(job, wording, num_prompt_tokens, count)
         if not body.stream:
             return await answer.whole()
         await job.begun()  # an error until then has its own status
@@ -82,7 +93,8 @@ class Answers:
 class Answer:
     """One job's texts in an endpoint's words."""
 
-    def __init__(self, job: Job, wording: Wording, num_prompt_tokens: int):
+    def __init__(self, job: Job, wording: Wording, num_prompt_tokens: int, count: SpeculationCount | None):
+        self._count = count
         self._job = job
         self._wording = wording
         self._num_prompt_tokens = num_prompt_tokens
@@ -92,7 +104,7 @@ class Answer:
         pieces: list[list[Piece]] = [[] for _ in self._job.requests]
         async for piece in self._pieces():
             pieces[piece.choice].append(piece)
-        return self._wording.whole([Piece.joined(each) for each in pieces], self._usage())
+        return self._measured(self._wording.whole([Piece.joined(each) for each in pieces], self._usage()))
 
     async def events(self, options: StreamOptions) -> AsyncIterator[str]:
         """Clients take a connection that just closes for the end of the text, so an error is an event too."""
@@ -103,7 +115,7 @@ class Answer:
                     yield event(chunk)
             if options.include_usage:
                 for chunk in self._wording.chunks([], self._usage()):
-                    yield event(chunk)
+                    yield event(self._measured(chunk))
         except ServeError as error:
             yield event(error.envelope)
         yield "data: [DONE]\n\n"
@@ -112,6 +124,11 @@ class Answer:
         async for piece in self._job.pieces():
             self._num_tokens[piece.choice] = piece.num_tokens
             yield piece
+
+    def _measured(self, answer: Measured) -> Measured:
+        """With what speculation did, if that was counted."""
+        answer.metrics = None if self._count is None else self._count.metrics
+        return answer
 
     def _usage(self) -> Usage:
         return Usage.of(self._num_prompt_tokens, sum(self._num_tokens))

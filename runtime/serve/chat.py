@@ -54,7 +54,7 @@ class ChatWording:
         self._chat = partial(Chat, id=name, created=created, model=model.name)
         self._chunk = partial(ChatChunk, id=name, created=created, model=model.name)
 
-    def whole(self, pieces: Sequence[Piece], usage: Usage) -> BaseModel:
+    def whole(self, pieces: Sequence[Piece], usage: Usage) -> Chat:
         choices = [
             ChatChoice(
                 index=piece.choice,
@@ -66,7 +66,7 @@ class ChatWording:
         ]
         return self._chat(choices=choices, usage=usage)
 
-    def chunks(self, pieces: Sequence[Piece], usage: Usage | None) -> list[BaseModel]:
+    def chunks(self, pieces: Sequence[Piece], usage: Usage | None) -> list[ChatChunk]:
         roles = [
             ChatChunkChoice(index=piece.choice, delta=RoleDelta())
             for piece in pieces

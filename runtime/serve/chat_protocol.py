@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from .fields import Fields, not_supported, only_with
 from .protocol import AS_WHOLE, MAX_TOKENS, DecodingFields, NumTop, Usage
+from .speculation_metrics import Measured
 
 MAX_MESSAGES = 1024
 MAX_CHARACTERS = 4 << 20  # of one part
@@ -113,7 +114,7 @@ class ChatChoice(BaseModel):
     logprobs: ChatLogProbs | None = None
 
 
-class Chat(BaseModel):
+class Chat(Measured):
     """A whole answer."""
 
     id: str
@@ -142,7 +143,7 @@ class ChatChunkChoice(BaseModel):
     logprobs: ChatLogProbs | None = None
 
 
-class ChatChunk(BaseModel):
+class ChatChunk(Measured):
     """One chunk of a streamed answer."""
 
     id: str

@@ -82,13 +82,13 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         check_num_tokens(prefix_tokens)
         keys = read_keys(server.key_file, os.environ)
         listener = listen(host, port, has_key=bool(keys))
-        totals, fit, prefixes = Totals(), FitTotals(), PrefixTotals()
+        totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with listener, suppress(KeyboardInterrupt):
             models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 build = partial(build_decoder, models, speculation, fit, max_batch=max_batch)
-                prepare = partial(prepare_decoder, max_batch=max_batch, prefix_tokens=prefix_tokens, totals=prefixes)
+                prepare = partial(prepare_decoder, max_batch, prefix_tokens, totals.prefixes)
                 decoder = build()
                 prepare(decoder)
                 worker = Worker(
@@ -112,12 +112,12 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                     if inspect:
                         print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
                     http.run(sockets=[listener])
-        print_json({"command": "serve", **asdict(totals), "prefixes": asdict(prefixes), "table_fit": asdict(fit)})
+        print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
     return serve
 
 
-def prepare_decoder(decoder: Decoder, *, max_batch: int, prefix_tokens: int | None, totals: PrefixTotals) -> None:
+def prepare_decoder(max_batch: int, prefix_tokens: int | None, totals: PrefixTotals, decoder: Decoder) -> None:
     """What has to be done before a decoder's first batch; it opens the models, and no other batch may go on then."""
     decoder.prepare(max_batch)
     decoder.keep_prefixes(prefix_tokens, totals)
@@ -158,7 +158,14 @@ def make_server(
 ) -> Server:
     """The HTTP server before a running worker; `write_line` is given one line per request. With `/inspect` if it
     `inspects`."""
-    app = create_app(worker, model, access=access, read_timeout=config.read_timeout, write_line=write_line)
+    app = create_app(
+        worker,
+        model,
+        access=access,
+        read_timeout=config.read_timeout,
+        write_line=write_line,
+        measures=config.speculation_metrics,
+    )
     if inspects:
         add_inspect(app, worker, model)
     http = uvicorn.Config(

@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, Vali
 
 from .fields import not_supported
 from .protocol import AS_WHOLE, MAX_CHOICES, MAX_TOKENS, DecodingFields, NumChoices, NumTop, Text, TokenId, Usage
+from .speculation_metrics import Measured
 
 MAX_PROMPTS = 64
 
@@ -88,7 +89,7 @@ class Choice(BaseModel):
     logprobs: LogProbs | None = None
 
 
-class Completion(BaseModel):
+class Completion(Measured):
     """A whole answer, or one chunk of a streamed one."""
 
     id: str

@@ -67,10 +67,10 @@ class CompletionWording:
             Completion, id=f"cmpl-{secrets.token_hex(12)}", created=int(time()), model=model.name
         )
 
-    def whole(self, pieces: Sequence[Piece], usage: Usage | None) -> BaseModel:
+    def whole(self, pieces: Sequence[Piece], usage: Usage | None) -> Completion:
         return self._completion(choices=[self._choice(piece) for piece in pieces], usage=usage)
 
-    def chunks(self, pieces: Sequence[Piece], usage: Usage | None) -> list[BaseModel]:
+    def chunks(self, pieces: Sequence[Piece], usage: Usage | None) -> list[Completion]:
         return [self.whole(pieces, usage)]
 
     def _choice(self, piece: Piece) -> Choice:

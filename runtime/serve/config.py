@@ -35,6 +35,9 @@ class ServerConfig:
     and the loopback names, or any where it listens on all addresses"""
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may read answers, such as `https://chat.example.org`, `*` for any (CORS)"""
+    speculation_metrics: bool = False
+    """Answers of one text say under `metrics.speculative_decoding` what speculation did for it, as those of vLLM; a
+    stream in the event that holds the usage"""
 
     def __post_init__(self) -> None:
         require_at_least("server.max_queue", self.max_queue, 1)

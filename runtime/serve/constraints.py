@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ...controller.errors import InputError
+from ...controller.errors import SettingError
 from ..constraints.grammars.source import MOST_LETTERS
 from ..constraints.settings import (
     MOST_BIAS,
@@ -93,7 +93,7 @@ class ConstraintFields(BaseModel):
 
     @property
     def constraints(self) -> Constraints:
-        """InputError for what does not go together."""
+        """SettingError for what does not go together."""
         return Constraints(
             logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
             repetition_penalty=self.repetition_penalty,
@@ -107,20 +107,34 @@ class ConstraintFields(BaseModel):
             **self._grammar(),
         )
 
+    def field_of(self, setting: str) -> str:
+        """The field that gave a setting of the constraints."""
+        fields = [field for field, settings in self._grammars().items() if setting in settings]
+        return (fields or [setting])[0].partition(".")[0]
+
     def _grammar(self) -> dict[str, Any]:
         """The setting that says which grammar the text follows, if one does."""
+        given = self._grammars()
+        if len(given) > 1:
+            first, *others = given
+            says = f"and {' and '.join(others)} are both given, and a text follows one grammar; choose one"
+            raise SettingError(first, says)
+        return next(iter(given.values()), {})
+
+    def _grammars(self) -> dict[str, dict[str, Any]]:
+        """The settings by the fields that give them."""
         structured = self.structured_outputs
         given: dict[str, dict[str, Any]] = {}
         match self.response_format:
             case JsonObjectFormat():
-                given["response_format"] = {"json_schema": _written(ANY_OBJECT)}
+                given["response_format"] = {"json_schema": json.dumps(ANY_OBJECT)}
             case JsonSchemaFormat(json_schema=named):
-                given["response_format"] = {"json_schema": _written(named.schema_)}
+                given["response_format"] = {"json_schema": json.dumps(named.schema_)}
         for field, schema in (("structured_outputs.json", structured.json_), ("guided_json", self.guided_json)):
             if schema is not None:
-                given[field] = {"json_schema": schema if isinstance(schema, str) else _written(schema)}
+                given[field] = {"json_schema": schema if isinstance(schema, str) else json.dumps(schema)}
         if structured.json_object:
-            given["structured_outputs.json_object"] = {"json_schema": _written(ANY_OBJECT)}
+            given["structured_outputs.json_object"] = {"json_schema": json.dumps(ANY_OBJECT)}
         others = {
             "regex": (structured.regex, self.guided_regex),
             "choices": (structured.choice, self.guided_choice),
@@ -131,13 +145,4 @@ class ConstraintFields(BaseModel):
             for field, value in zip(("structured_outputs.", "guided_"), values, strict=True):
                 if value is not None:
                     given[f"{field}{wire[name]}"] = {name: tuple(value) if isinstance(value, list) else value}
-        if len(given) > 1:
-            raise InputError(f"{' and '.join(given)} are all given, and a text follows one grammar; choose one")
-        return next(iter(given.values()), {})
-
-
-def _written(schema: Schema) -> str:
-    try:
-        return json.dumps(schema)
-    except RecursionError as error:
-        raise InputError("the JSON schema is nested too deeply; give a simpler one") from error
+        return given

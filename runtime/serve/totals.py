@@ -1,8 +1,9 @@
 """What a server did, for the last line that it prints, and what keeps its texts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..prefixes.store import PrefixTotals
 from ..request import Request
 
 # Keeps a text that has ended: its request and its token ids, on the decode thread. False where it cannot, for that
@@ -18,6 +19,7 @@ class Totals:
     completion_tokens: int = 0
     texts_recorded: int = 0
     texts_unrecorded: int = 0  # ended, but could not be kept
+    prefixes: PrefixTotals = field(default_factory=PrefixTotals)
 
     def count_text(self, *, kept: bool) -> None:
         self.texts_recorded += kept

@@ -11,7 +11,7 @@ from ..decoder import Decoder
 from ..request import Request
 from .errors import ServeError, busy, failure, stopping
 from .job import Job, Text
-from .metrics import Metrics
+from .metrics.server import ServerMetrics
 from .queue import FairQueue
 from .running import BuildDecoder, PrepareDecoder, Running
 from .totals import KeepText, Totals
@@ -43,9 +43,8 @@ class Worker:
         self._changed = Condition()  # guards the four above
         self._running = Running(decoder, max_batch, prepare)
         self._thread = Thread(target=self._run, name="decode")
-        self.metrics = Metrics(
-            self._running.__len__, self._queue.__len__, objective=lambda: self._running.decoder.objective
-        )
+        running, queue = self._running, self._queue
+        self.metrics = ServerMetrics(totals, running.__len__, queue.__len__, lambda: running.decoder.objective)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -75,13 +74,13 @@ class Worker:
         job = Job(requests, await asyncio.to_thread(self._running.decoder.open_streams, requests))
         with self._changed:
             if self.is_stopping:
-                self.metrics.reject(requests, "stopping")
+                self.metrics.requests.reject(requests, "stopping")
                 raise stopping()
             if (refusal := self._queue.refusal(len(requests))) is not None:
-                self.metrics.reject(requests, "queue_full")
+                self.metrics.requests.reject(requests, "queue_full")
                 raise refusal
             self._queue.add(job)
-            self.metrics.accept(job)
+            self.metrics.requests.accept(job)
             self._changed.notify()
         return job
 
@@ -122,7 +121,8 @@ class Worker:
                 self._drop_overdue()
                 record = self._running.step()
                 if record is not None:
-                    self.metrics.count_step(record)
+                    self.metrics.steps.count(record)
+                    self.metrics.predictions.count()
                 self._drop_failed()
                 self._send_texts()
             except Exception:  # a fault of no request's; it must not take the thread from what comes
@@ -152,7 +152,7 @@ class Worker:
         while (text := self._next_text()) is not None:
             self._running.join(text)
             text.job.begin()
-            self.metrics.begin(text)
+            self.metrics.requests.begin(text)
 
     def _next_text(self) -> Text | None:
         """The next text to join; where the batch is full, another is paused for it, if that is fair."""
@@ -195,13 +195,13 @@ class Worker:
     def _send_texts(self) -> None:
         """What the step has added to each text, and the end of each job which that ends."""
         for text in self._running.texts:
-            self.metrics.count_tokens(text)
+            self.metrics.requests.count_tokens(text)
             if (piece := text.take()) is not None:
                 text.job.send(piece)
         ended = self._running.take_ended()
         for text in ended:
             self._keep(text)
-            self.metrics.finish(text)
+            self.metrics.requests.finish(text)
         with self._changed:
             self._queue.rate.count(len(ended))
         for job in dict.fromkeys(text.job for text in ended):
@@ -219,7 +219,7 @@ class Worker:
         with self._changed:
             self._queue.remove(job)
         if error is not None:
-            self.metrics.abandon(job, reason)
+            self.metrics.requests.abandon(job, reason)
         self._totals.requests += 1
         self._totals.completion_tokens += job.num_tokens
         job.send(error)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from traceback import clear_frames
 from typing import NamedTuple
 
-from ...controller.errors import InputError
+from ...controller.errors import InputError, SettingError
 from ..log_probs import TextLogProbs
 from .detokeniser import Detokeniser, IncrementalDetokeniser
 
@@ -20,13 +20,14 @@ class Stops(NamedTuple):
         """A stop string that is one of the `special` tokens also stops at that token; InputError for one that can
         never be found."""
         if not all(stop):
-            raise InputError("a stop string holds at least one character, got an empty one")
+            raise SettingError("stop", "holds an empty string; give at least one character")
         for string in stop:
             for content in special:
                 if content in string and string not in special:
-                    raise InputError(
-                        f"the stop string {string!r} holds the special token {content!r} beside other text; special "
-                        f"tokens are no part of the text, so it is never found; give {content!r} alone"
+                    raise SettingError(
+                        "stop",
+                        f"holds {string!r}, which has the special token {content!r} beside other text; special tokens "
+                        f"are no part of the text, so it is never found; give {content!r} alone",
                     )
         return cls(frozenset(special[string] for string in stop if string in special), tuple(stop))
 

@@ -1,6 +1,7 @@
 """Served texts are on the disk when they are answered, become training rows, and never stand in a request's way."""
 
 import errno
+import time
 from dataclasses import replace
 
 import faults
@@ -109,11 +110,28 @@ def test_a_full_disk_is_logged_once_and_every_request_is_answered(tmp_path, monk
         assert [complete(client).json()["choices"] for _ in range(3)] == [whole] * 3
     assert totals.texts_recorded == 1 and totals.texts_unrecorded == 3
     (logged,) = (record.getMessage() for record in caplog.records if record.name.startswith("treewright"))
-    assert logged.startswith("texts are no longer recorded, while serving goes on: ")
+    assert logged.startswith("texts are not recorded, while serving goes on: ")
     assert "cannot be written (No space left on device)" in logged
     monkeypatch.setattr(files, "os", faults.os)
     served(tmp_path / "served", {})
     assert len(texts_of(tmp_path / "served")) == 2
+
+
+def test_once_the_disk_has_room_texts_are_recorded_again(tmp_path, monkeypatch, caplog):
+    path, totals = tmp_path / "served", Totals()
+    with ServedTexts.open(path, PAIR, retry_seconds=0.01) as keep, serving(None, totals, keep) as (client, _):
+        complete(client)
+        for kept in (2, 3):
+            monkeypatch.setattr(files, "os", faults.FullOs())
+            assert [complete(client).status_code for _ in range(3)] == [200] * 3
+            time.sleep(0.05)  # some tries to go on fail
+            assert totals.texts_recorded == kept - 1
+            monkeypatch.setattr(files, "os", faults.os)
+            while totals.texts_recorded < kept:
+                complete(client, seed=kept)
+    assert [text["text_id"] for text in texts_of(path)] == ["00000000", "00000001", "00000002"]
+    assert [text["seed"] for text in texts_of(path)] == [5, 2, 3]
+    assert caplog.text.count("texts are not recorded") == caplog.text.count("texts are recorded again") == 2
 
 
 def test_a_folder_of_other_weights_or_another_number_format_is_refused_by_what_differs(tmp_path):

@@ -1,12 +1,14 @@
 """A recording server of the reference pair is killed for real: whoever has an answer finds its text in the folder."""
 
+import json
 import random
+import resource
 import threading
 import time
 
 import httpx
 import pytest
-from processes import start
+from processes import served, start
 from treewright import cli
 from treewright.collect.trace import TraceFolder, read_texts
 
@@ -23,6 +25,26 @@ def ask(address, seeds, answered):
             return
         assert answer.status_code == 200
         answered.append(seed)
+
+
+def test_texts_are_recorded_again_once_the_disk_has_room(tmp_path):
+    answered, path = [], tmp_path / "served"
+    with served("--record", path) as (process, address):
+        ask(address, range(3), answered)
+        _, most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, most))  # what a full disk is to the process
+        ask(address, range(3, 6), answered)
+        assert read_texts(path).table["seed"].to_pylist() == [0, 1, 2]
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
+        seeds = iter(range(6, 100_000))
+        while read_texts(path).table.num_rows < 4:
+            ask(address, [next(seeds)], answered)
+        process.terminate()
+        out, _ = process.communicate()
+    stored = read_texts(path).table["seed"].to_pylist()
+    assert stored[:3] == [0, 1, 2] and stored[3] > 5
+    totals = json.loads(out.splitlines()[-1])
+    assert (totals["texts_recorded"], totals["texts_unrecorded"]) == (len(stored), len(answered) - len(stored))
 
 
 def test_no_answered_text_is_lost_when_the_server_is_killed(tmp_path, capsys):

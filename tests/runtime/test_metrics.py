@@ -3,11 +3,12 @@
 import asyncio
 import re
 
+import numpy as np
 import plans
 import pytest
 import tiny
 from failing import FailingModel
-from serving import BODY, Gate, complete, make_decoder, serving
+from serving import BODY, Gate, chat, complete, events, make_decoder, serving
 from treewright.controller.contract import COUPLED
 from treewright.controller.policies.selector import Selector
 from treewright.controller.pricing.objective import Objective
@@ -18,6 +19,8 @@ from treewright.runtime.drafters.language_model import LanguageModelDrafter
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.errors import ServeError
+from treewright.runtime.serve.metrics.predictions import PredictionMetrics
+from treewright.runtime.serve.metrics.series import Series
 from treewright.runtime.serve.worker import Totals, Worker
 from treewright.runtime.stats import StepRecord
 from treewright.runtime.target import Target
@@ -95,11 +98,10 @@ def test_requests_that_fail_or_are_left_are_told_apart():
     assert value(worker, "request_accepted_total") == 4
 
 
-def test_nodes_are_those_of_the_steps():
-    records: list[StepRecord] = []
+def drafting_decoder(records, objective=None):
+    """Puts the records of its steps where it is told."""
     limits = TreeLimits(max_depth=3, width=3, frontier=3, budget=6)
-    objective = Objective(plans.TABLE)
-    decoder = Decoder(
+    return Decoder(
         Target(tiny.llama()),
         WalkVerifier(),
         tiny.detokeniser(),
@@ -109,6 +111,12 @@ def test_nodes_are_those_of_the_steps():
         observer=records.append,
         objective=objective,
     )
+
+
+def test_nodes_are_those_of_the_steps():
+    records: list[StepRecord] = []
+    objective = Objective(plans.TABLE)
+    decoder = drafting_decoder(records, objective)
     with Worker(decoder, max_batch=2, max_queue=8, totals=Totals()) as worker:
 
         async def ask():
@@ -132,6 +140,68 @@ def test_nodes_are_those_of_the_steps():
     verify_ms = sum(record.target_ms + record.verify_ms + record.commit_ms for record in records)
     assert value(worker, "verify_seconds_sum") == pytest.approx(verify_ms / 1e3)
     assert value(worker, "verify_seconds_count") == len(records)
+
+
+def test_an_answer_of_one_text_says_what_speculation_did_for_it():
+    records: list[StepRecord] = []
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    with serving(decoder=drafting_decoder(records), measures=True) as (client, worker):
+        said = complete(client, max_tokens=30).json()["metrics"]["speculative_decoding"]
+        kept = [int(record.kept.num_nodes[0]) - 1 for record in records]
+        lengths = [
+            int(record.verdict.accepted_lengths[0]) for record, nodes in zip(records, kept, strict=True) if nodes
+        ]
+        accepted = value(worker, "spec_decode_num_accepted_tokens_total")
+        *chunks, last, _ = events(complete(client, max_tokens=30, **usage))
+        assert last["metrics"]["speculative_decoding"] == said and not any("metrics" in chunk for chunk in chunks)
+        assert chat(client, max_tokens=30).json()["metrics"].keys() == {"speculative_decoding"}
+        assert "metrics" not in complete(client, n=2).json()
+        plain = complete(client, speculation="off").json()["metrics"]["speculative_decoding"]
+    depth = max(int(record.kept.depths[0].max()) for record in records)
+    assert said == {
+        "mean_acceptance_length": 1 + sum(lengths) / len(lengths),
+        "draft_acceptance_rate": sum(lengths) / sum(kept),
+        "acceptance_histogram": [lengths.count(length) for length in range(depth + 1)],
+        "num_spec_steps": len(lengths),
+        "num_accepted_draft_tokens": accepted,
+        "num_draft_tokens": sum(kept),
+        "num_spec_tokens": depth,
+    }
+    assert plain["num_spec_steps"] == plain["num_draft_tokens"] == 0 and plain["mean_acceptance_length"] == 1
+
+
+def test_prefixes_and_records_are_counted_as_they_are_in_the_totals():
+    totals = Totals()
+    decoder = make_decoder()
+    decoder.keep_prefixes(64, totals.prefixes)
+    with serving(
+        decoder=decoder, totals=totals, keep_text=lambda request, tokens: request.sampling.seed == 5
+    ) as opened:
+        client, worker = opened
+        answers = [complete(client, prompt=[*range(1, 30)], seed=seed) for seed in (5, 5, 6)]
+    assert all(answer.status_code == 200 for answer in answers)
+    assert value(worker, "prefix_cache_queries_total") == 3 * 29
+    assert value(worker, "prefix_cache_hits_total") == totals.prefixes.tokens_reused == 2 * 16
+    assert value(worker, "prefix_cache_tokens") == totals.prefixes.tokens_held > 0
+    assert value(worker, "prefix_cache_evictions_total") == totals.prefixes.tokens_dropped
+    assert (value(worker, "texts_recorded_total"), value(worker, "texts_unrecorded_total")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("accepted_share", "num_steps", "found"), [(1.0, 4000, 0), (0.9, 4000, 0), (0.5, 4000, 1), (0.5, 4, 0)]
+)
+def test_a_selector_that_expects_too_much_for_long_is_to_be_trained_again(accepted_share, num_steps, found):
+    series, generator, objective = Series(), np.random.default_rng(0), Objective(plans.TABLE)
+    metrics = PredictionMetrics(series, lambda: objective)
+    for _ in range(num_steps):
+        objective.judge(2.0, generator.binomial(8, 0.25 * accepted_share))
+        metrics.count()
+    ratio = series.registry.get_sample_value("treewright_selector_accepted_per_expected")
+    assert ratio == pytest.approx(accepted_share, abs=0.05 if num_steps > 100 else 0.5)
+    assert series.registry.get_sample_value("treewright_selector_needs_training") == found
+    objective = Objective(plans.TABLE)
+    metrics.count()
+    assert series.registry.get_sample_value("treewright_selector_needs_training") == 0
 
 
 def test_prometheus_finds_them_under_its_route():

@@ -128,7 +128,7 @@ def test_a_stop_string_that_is_a_special_token_stops_at_it_and_shows_nothing_of_
 
 def test_a_stop_string_that_can_never_be_found_is_refused_in_a_sentence():
     request = Request([1, 2], 10, Sampling(), stop=("w1 w38",))
-    with pytest.raises(InputError, match="the stop string 'w1 w38' holds the special token 'w38' beside other text"):
+    with pytest.raises(InputError, match="stop holds 'w1 w38', which has the special token 'w38' beside other text"):
         special_decoder().open_streams([request])
     with pytest.raises(InputError, match="at least one character"):
         special_decoder().open_streams([replace(request, stop=("",))])

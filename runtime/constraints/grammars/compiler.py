@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from ....controller.errors import InputError
+from ....controller.errors import InputError, SettingError
 from ...text.tokenizer import Tokenizer
 from .source import Grammar, not_followed
 
@@ -33,15 +33,18 @@ class GrammarCompiler:
         """A matcher of the grammar at the beginning of a text, to be copied; InputError where there is none, and where
         it takes longer than `MOST_SECONDS` to make."""
         if not self.end_tokens:
-            raise InputError(
-                f"{grammar.kind.value} needs an end-of-text token, which ends the text where the grammar does, and "
-                "this target has none; leave it out"
+            raise SettingError(
+                grammar.kind.value,
+                "needs an end-of-text token, which ends the text where the grammar does, and this target has none; "
+                "leave it out",
             )
         kept = self._kept.get(grammar)
         if kept is not None:
             return kept
         if not self._compiling.acquire(timeout=MOST_SECONDS):
-            raise InputError("other grammars are being compiled, and that takes long; try again later")
+            raise SettingError(
+                grammar.kind.value, "waits for other grammars to be compiled, and that takes long; try again later"
+            )
         return _in_time(lambda: self._compile(grammar), self._compiling.release, grammar)
 
     def _compile(self, grammar: Grammar) -> "LLMatcher":
@@ -83,8 +86,8 @@ def _in_time(compile_it: "Callable[[], LLMatcher]", release: Callable[[], None],
     if made:
         return made[0]
     if not errors:
-        raise InputError(
-            f"{grammar.kind.value} takes longer than {MOST_SECONDS:g} s to compile; give a simpler or smaller one"
+        raise SettingError(
+            grammar.kind.value, f"takes longer than {MOST_SECONDS:g} s to compile; give a simpler or smaller one"
         )
     if isinstance(errors[0], InputError):
         raise errors[0]

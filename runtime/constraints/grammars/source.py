@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Self
 
-from ....controller.errors import InputError
+from ....controller.errors import SettingError
 
 MOST_LETTERS = 1 << 16
 # Between the parts of JSON; small models would fill a text with them.
@@ -36,10 +36,8 @@ class Grammar(NamedTuple):
         from llguidance.gbnf_to_lark import any_to_lark
 
         if len(self.text) > MOST_LETTERS:
-            raise InputError(
-                f"{self.kind.value} has {len(self.text)} characters, and up to {MOST_LETTERS} are taken; give a "
-                "smaller one"
-            )
+            says = f"has {len(self.text)} characters, and up to {MOST_LETTERS} are taken; give a smaller one"
+            raise SettingError(self.kind.value, says)
         if self.kind is GrammarKind.REGEX:
             return LLMatcher.grammar_from_regex(self.text)
         if self.kind is GrammarKind.CHOICES:
@@ -52,8 +50,8 @@ class Grammar(NamedTuple):
             raise not_followed(self.kind, str(error)) from error
 
 
-def not_followed(kind: GrammarKind, reason: str) -> InputError:
+def not_followed(kind: GrammarKind, reason: str) -> SettingError:
     """The sentence about a grammar that cannot be compiled, by llguidance's `reason`."""
     words = " ".join(reason.split("\n<state>")[0].split())
     words = words if len(words) <= 240 else words[:240].rpartition(" ")[0] + " ..."
-    return InputError(f"{kind.value} cannot be followed ({words}); correct it")
+    return SettingError(kind.value, f"cannot be followed ({words}); correct it")

@@ -1,0 +1,1 @@
+"""What the server counts, for Prometheus: vLLM's names with our prefix, and what is known of the trees."""
