@@ -23,6 +23,7 @@ os.environ["XDG_CACHE_HOME"] = tables
 from treewright import cli
 sys.exit(cli.main(["serve", "--port", "0", "--pair.threads", "1", *sys.argv[1:]]))
 """
+POSITIONS = 16384  # room for the longest text that may be asked for
 TREE = "[(0,), (0, 0)]"
 TEMPLATE = "{% for message in messages %}# {{ message.role }}: {{ message.content }}\n{% endfor %}# assistant:"
 
@@ -66,9 +67,19 @@ def chat_target(folder: Path) -> Path:
 
 
 def tiny_target(folder: Path) -> Path:
-    """The tiny target in this folder, a chat model that takes next to nothing to compute."""
-    tiny.llama(dtype=torch.float32).model.save_pretrained(folder)
+    """The tiny target in this folder, a chat model that takes next to nothing to compute; its texts soon end."""
+    model = tiny.llama(dtype=torch.float32, positions=POSITIONS).model
+    model.config.eos_token_id = model.generation_config.eos_token_id = tiny.VOCABULARY_SIZE - 1
+    model.config.bos_token_id = model.generation_config.bos_token_id = None
+    model.save_pretrained(folder)
     tokenizer = tiny.words().fast
+    tokenizer.eos_token = f"w{tiny.VOCABULARY_SIZE - 1}"
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_options(folder: Path) -> list[object]:
+    """Of a server of the tiny target under the name that the requests of these tests give."""
+    target = tiny_target(folder)
+    return ["--pair.target", target, "--pair.drafter", target, "--served_model_name", "reference"]

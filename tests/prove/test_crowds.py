@@ -7,7 +7,7 @@ import numpy as np
 import programs
 import pytest
 from crowds import Crowd
-from processes import served, tiny_target
+from processes import served, tiny_options
 from proofs import at_length, record
 from traffic import BODY, counts_when_idle, ended, gained, held, metrics
 
@@ -22,16 +22,14 @@ PREFIX_TOKENS = 512  # as many are kept within seconds, so that memory is where 
 @pytest.fixture
 def tiny_server(tmp_path):
     """One whose model takes next to no time, so that the rest shows."""
-    folder = tiny_target(tmp_path / "tiny")
-    models = ("--pair.target", folder, "--pair.drafter", folder, "--served_model_name", "reference")
-    with served(*models, "--max_batch", 32, *QUIET, tree="") as server:
+    with served(*tiny_options(tmp_path / "tiny"), "--max_batch", 32, *QUIET, tree="") as server:
         yield server
 
 
 def test_what_http_carries_is_without_fault(tiny_server, tmp_path):
     seconds = at_length(15, 60)
-    crowd = Crowd(tiny_server.address, tmp_path, clients=32, seconds=seconds, fields={"max_tokens": TINY_TOKENS})
-    report = crowd.report()
+    fields = {"max_tokens": TINY_TOKENS, "ignore_eos": True}
+    report = Crowd(tiny_server.address, tmp_path, clients=32, seconds=seconds, fields=fields).report()
     assert report["completion_tokens"] == TINY_TOKENS * report["finished"]
     assert report["refused"] == 0
     record(
