@@ -12,11 +12,13 @@ from traffic import BODY
 class Crowd:
     """So many clients that ask for streams again and again for `seconds`; those asked for by then still end."""
 
-    def __init__(self, address: str, folder: Path, *, clients: int, seconds: int, fields: dict[str, Any], **options: float):
+    def __init__(
+        self, address: str, folder: Path, *, clients: int, seconds: int, fields: dict[str, Any], **options: float
+    ):
         self._report = folder / "report.json"
         self.program: subprocess.Popen[str] = programs.start(
-            folder, "locust", "--headless", "--only-summary", "--locustfile", programs.SCRIPTS / "streams.py", "--host", address,
-            "--users", clients, "--spawn-rate", clients, "--run-time", seconds, "--stop-timeout", 300,
+            folder, "locust", "--headless", "--only-summary", "--locustfile", programs.SCRIPTS / "streams.py",
+            "--host", address, "--users", clients, "--spawn-rate", clients, "--run-time", seconds, "--stop-timeout", 300,
             FIELDS=json.dumps(BODY | fields), REPORT=self._report,
             **{name.upper(): value for name, value in options.items()},
         )  # fmt: skip

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,3 +95,11 @@ def held(process):
     folder = Path(f"/proc/{process.pid}")
     status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
     return Held(int(status["VmRSS"].split()[0]) << 10, len(os.listdir(folder / "fd")), int(status["Threads"]))
+
+
+def held_when_closed(process, free):
+    """What it holds once the connections of clients that have gone are closed, or after a minute."""
+    end = time.monotonic() + 60
+    while (now := held(process)).descriptors > free.descriptors and time.monotonic() < end:
+        time.sleep(0.1)
+    return now

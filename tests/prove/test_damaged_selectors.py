@@ -1,6 +1,5 @@
 """Selectors that are damaged while a server decodes with them: refused in a sentence or without effect on any text."""
 
-import json
 import shutil
 import signal
 
@@ -25,7 +24,7 @@ def outcome(process):
 
 
 def test_a_server_outlives_damaged_selectors(tmp_path, profiled):
-    count, generator, lines = at_length(60, 400), np.random.default_rng(1), []
+    count, generator, lines, changed = at_length(60, 400), np.random.default_rng(1), [], 0
     folder = tmp_path / "selector"
     shutil.copytree(reference_folder() / "selector", folder)
     intact = (folder / "model.onnx").read_bytes()
@@ -42,8 +41,9 @@ def test_a_server_outlives_damaged_selectors(tmp_path, profiled):
             process.send_signal(signal.SIGHUP)
             lines.append(outcome(process))
             text = number % len(texts)
-            assert post(address, **texts[text]).json()["choices"] == expected[text]
+            changed += post(address, **texts[text]).json()["choices"] != expected[text]
         after = held(process)
+    assert changed == 0
     refused = sum(REFUSED in line for line in lines)
     assert count // 4 <= refused <= count and not any("Traceback" in line for line in lines)
     record(
@@ -53,7 +53,6 @@ def test_a_server_outlives_damaged_selectors(tmp_path, profiled):
         "right hashes; SIGHUP, then a text, in float64",
         refused=refused,
         taken_without_effect_on_a_text=count - refused,
-        texts_changed=0,
+        texts_changed=changed,
         MiB_gained=round((after.resident_bytes - before.resident_bytes) / 2**20),
     )
-    assert json.loads((folder / "config.json").read_text())

@@ -63,5 +63,5 @@ def test_damaged_settings_are_refused_in_a_sentence_or_served(tmp_path, profiled
         "or name",
         refused=len(refused),
         served=len(served),
-        otherwise=0,
+        otherwise=count - len(refused) - len(served),
     )

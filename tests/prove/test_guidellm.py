@@ -48,10 +48,10 @@ def test_its_own_texts_by_concurrent_streams_give_no_error(target, tmp_path):
         f"guidellm's concurrent profile: {streams} streams, {requests} chats of 32 and 16 tokens",
         chats=totals["successful"],
         errors=totals["errored"],
-        ms_to_the_first_token_half_of_the_time=round(found["metrics"]["time_to_first_token_ms"]["successful"]["median"]),
-        ms_between_tokens_half_of_the_time=round(
-            found["metrics"]["inter_token_latency_ms"]["successful"]["median"], 1
+        ms_to_the_first_token_half_of_the_time=round(
+            found["metrics"]["time_to_first_token_ms"]["successful"]["median"]
         ),
+        ms_between_tokens_half_of_the_time=round(found["metrics"]["inter_token_latency_ms"]["successful"]["median"], 1),
     )
 
 
@@ -74,9 +74,9 @@ def test_speculation_costs_no_more_than_it_brings(target, tmp_path, profiled):
     lines = (reference_folder() / "prompts.jsonl").read_text().splitlines()[:prompts]
     asked = [{"prompt": json.loads(line)["prompt"], "output_tokens_count": TOKENS} for line in lines]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(each) + "\n" for each in asked))
-    options = ("--pair.target", target, "--served_model_name", "reference", "--access_log", "false")
+    options = ("--speculation.selector", "reference", "--prefix_tokens", 0, "--access_log", "false")
     seconds = {"off": [], "auto": []}
-    with served(*options, "--speculation.selector", "reference", "--prefix_tokens", 0, tree="") as (_, address):
+    with served(*options, tree="") as (_, address):
         for number in range(rounds):
             for speculation in list(seconds)[:: (-1) ** number]:
                 by_prompt = seconds_of(tmp_path, target, address, speculation)

@@ -17,7 +17,10 @@ GRACE = 4
 def test_sigterm_ends_a_hundred_live_streams_and_the_process():
     rounds, finished, told, seconds = at_length(1, 5), 0, 0, []
     for _ in range(rounds):
-        with served("--server.grace", GRACE, "--max_batch", LONG + SHORT, "--access_log", "false") as (process, address):
+        with served("--server.grace", GRACE, "--max_batch", LONG + SHORT, "--access_log", "false") as (
+            process,
+            address,
+        ):
             received, readers = streams(address, LONG, max_tokens=900)
             wait_until_running(address, LONG)
             of_short, readers_of_short = streams(address, SHORT, max_tokens=4)
@@ -38,8 +41,8 @@ def test_sigterm_ends_a_hundred_live_streams_and_the_process():
     record(
         "C2",
         "on SIGTERM every live stream finishes or ends with an error event, and the exit code is 0",
-        f"{rounds} {'servers' if rounds > 1 else 'server'} with {LONG + SHORT} streams accepted, {LONG} of them of more "
-        f"tokens than a grace of {GRACE} s is enough for",
+        f"{rounds} {'servers' if rounds > 1 else 'server'} with {LONG + SHORT} streams accepted, {LONG} of them of "
+        f"more tokens than a grace of {GRACE} s is enough for",
         streams_finished=finished,
         ended_with_an_error_event=told,
         ended_otherwise=rounds * (LONG + SHORT) - finished - told,
