@@ -19,17 +19,18 @@ import torch
 
 from ..controller.context import StepContext
 from ..controller.contract import WALK
-from ..controller.policies.base import Step
+from ..controller.policies.mixed import begin_step
 from ..controller.trees.tree import DraftTree
-from .drafters.base import Drafter
 from .drafters.language_model import LanguageModelDrafter
 from .engines.base import CHUNK
+from .entry import Entry
+from .growth import grow
 from .loop import Loop
 from .prefixes.store import PrefixStore
 from .processing import processed
 from .request import Request
 from .sink import TokenSink, emit
-from .slots import Entry, Slots
+from .slots import Slots
 from .stats import Clock, StepRecord
 from .verification.base import DraftRows
 
@@ -171,8 +172,8 @@ class Batch:
                 assert isinstance(drafter, LanguageModelDrafter)
                 context = replace(context, agreement=self._slots.agreement.read(drafter, self._slots.sampler))
                 clock.charge("draft")
-            step = selector.begin(context)
-            drafted, widths = self._draft(drafted, step, drafter, selector.limits.width, clock)
+            step = begin_step(selector, self._slots.policies, context)
+            drafted, widths = grow(drafted, step, drafter, selector.limits.width, self._slots.sampler, clock)
             if widths:
                 draft_rows = drafter.draft_rows
                 nodes, log_values = step.keep(drafted), step.log_values
@@ -203,21 +204,3 @@ class Batch:
         num_emitted = emit(self._slots.sinks, kept, scored, verdict)
         clock.charge("commit")
         return StepRecord(context, drafted, kept, verdict, widths, num_emitted, nodes, log_values, **clock.spent)
-
-    def _draft(
-        self, tree: DraftTree, step: Step, drafter: Drafter, width: int, clock: Clock
-    ) -> tuple[DraftTree, list[int]]:
-        """Grow the candidates level by level until the frontier is empty, the caller charges that last decision, or
-        nothing grows."""
-        widths = []
-        while True:
-            frontier = step.frontier(tree)
-            if frontier.shape[1] == 0:
-                return tree, widths
-            clock.charge("controller")
-            num_nodes = int(tree.num_nodes.sum())
-            tree = drafter.expand(tree, frontier, width, self._slots.sampler)
-            widths.append(max(len({*row} - {-1}) for row in frontier.tolist()) + drafter.num_ahead)
-            clock.charge("draft")
-            if int(tree.num_nodes.sum()) == num_nodes:  # nothing was found to draft: it would be asked for again
-                return tree, widths

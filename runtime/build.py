@@ -15,9 +15,9 @@ from ..controller.policies.guard import Guard
 from ..controller.policies.learned import learned_selector, tuned_scales
 from ..controller.policies.learned_shapes import learned_shapes
 from ..controller.policies.selector import Selector
+from ..controller.policies.static import static_tree
 from ..controller.pricing.latency import LatencyTable
 from ..controller.pricing.objective import Objective
-from ..controller.scorers.rank import RankScorer
 from ..controller.trees.limits import TreeLimits
 from ..controller.trees.shapes import parse_paths
 from .auto_scheme import with_scheme
@@ -135,11 +135,7 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
 
 def _selector_by_hand(config: SpeculationConfig) -> Selector:
     if config.tree is not None:
-        paths = parse_paths(config.tree)
-        scorer = RankScorer.from_paths(paths)
-        size = len(paths)
-        limits = TreeLimits(max_depth=scorer.max_depth, width=scorer.width, frontier=size, budget=size)
-        return Selector(scorer, limits, min_prob=config.min_prob, path_prob=config.path_prob)
+        return static_tree(parse_paths(config.tree), min_prob=config.min_prob, path_prob=config.path_prob)
     assert config.dynamic is not None
     depth, width, budget = config.dynamic
     limits = TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)

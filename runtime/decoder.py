@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..controller.contract import require_sound
-from ..controller.errors import InputError
+from ..controller.contract import WALK, require_sound
+from ..controller.errors import InputError, SettingError
 from ..controller.policies.base import ShapePolicy
 from ..controller.pricing.objective import Objective
 from .batch import Batch
@@ -101,7 +101,25 @@ class Decoder:
         model = self._loop.target.model
         for request in requests:
             check_request(request, model.context_length, model.vocabulary_size)
+            if request.policy is not None:
+                self._check_policy(request.policy)
         return [self._open_stream(request, Stops.of(request.stop, self._special)) for request in requests]
+
+    def _check_policy(self, policy: ShapePolicy) -> None:
+        """SettingError for trees that a request may not ask for in place of the loop's."""
+        drafter, selector, verifier = self._loop.drafter, self._loop.selector, self._loop.verifier
+        refusal = "asks for a tree, and {}; leave it out".format
+        if drafter is None or selector is None:
+            raise SettingError("speculation", refusal("nothing is drafted here"))
+        if verifier.terms is not WALK:
+            raise SettingError("speculation", refusal(f"{verifier.terms.name} verifies sampled ones"))
+        if drafter.most_ahead:
+            raise SettingError("speculation", refusal("a stack of drafters drafts its own"))
+        for name in ("max_depth", "width", "frontier", "budget"):
+            asked, most = getattr(policy.limits, name), getattr(selector.limits, name)
+            if asked > most:
+                says = f"asks for a tree of {name} {asked}, and the largest here is {most}; ask for a smaller one"
+                raise SettingError("speculation", says)
 
     def _open_stream(self, request: Request, stops: Stops) -> TextStream:
         assert self._detokeniser is not None, "a decoder without detokeniser decodes into sinks alone"

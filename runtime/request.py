@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..controller.errors import InputError, SettingError
+from ..controller.policies.base import ShapePolicy
 from ..controller.ranges import require_whole
 from .processing import RowProcessor
 from .sampling import Sampling
@@ -30,6 +31,7 @@ class Request:
     """Report the log-probability of each token, and of so many of the likeliest in its place; None for neither"""
     prompt_log_probs: bool = False  # those of the prompt's tokens, too
     speculates: bool = True  # else nothing is drafted for it
+    policy: ShapePolicy | None = None  # drafts for it in place of the loop's, under the walk
     observer: RowObserver | None = None
     scope: str = ""  # such as a client's: what was read of a prompt is reused in its own scope alone
 

@@ -2,59 +2,23 @@
 use come first."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
 from ..controller.context import StepContext
 from ..controller.learned.recalibration import Calibration
+from ..controller.policies.base import ShapePolicy
 from ..controller.trees.tree import Array
 from .agreement import TextAgreement
+from .entry import Entry
 from .history import TextHistory
-from .log_probs import TextLogProbs
 from .loop import Loop
 from .prefixes.rows import NO_PREFIX, Prefix
 from .prefixes.store import PrefixStore
 from .processing import TextProcessor
-from .request import Request
 from .sampling import TokenSampler
 from .sink import TokenSink
 from .stats import StepRecord
-
-
-class Entry(NamedTuple):
-    """A request in a batch."""
-
-    request: Request
-    sink: TokenSink
-    num_before: int = 0  # tokens of the sink that the request's prompt holds, for it goes on from there
-    is_alone: bool = False  # to be the only one of its batch
-
-    @property
-    def reads_prompt_first(self) -> bool:
-        """Whether all of its prompt is read before its first tree is scored."""
-        return self.sink.remaining == 0 or self.prompt_log_probs is not None
-
-    def capacity(self, num_rows: int) -> int:
-        """Cache rows that the request takes at most, if one of its steps takes `num_rows`."""
-        return len(self.request.prompt_ids) + self.request.max_tokens + num_rows
-
-    @property
-    def prompt_log_probs(self) -> TextLogProbs | None:
-        """What takes those of its prompt; None where they are not asked for, or have been reported."""
-        log_probs = self.sink.log_probs
-        return log_probs if log_probs is not None and log_probs.waits_for_prompt else None
-
-    @property
-    def text(self) -> Array:
-        """[n] the tokens of the prompt and what was generated."""
-        return np.array([*self.request.prompt_ids, *self.sink.token_ids[self.num_before :]], dtype=np.int64)
-
-    def going_on_alone(self) -> "Entry":
-        """The rest of the request, to be decoded alone."""
-        request = replace(self.request, prompt_ids=self.text.tolist(), max_tokens=self.sink.remaining)
-        return Entry(request, self.sink, len(self.sink.token_ids), is_alone=True)
 
 
 class Slots:
@@ -91,6 +55,11 @@ class Slots:
     def speculate(self) -> bool:
         """Whether any of the requests does."""
         return any(entry.request.speculates for entry in self.entries)
+
+    @property
+    def policies(self) -> list[ShapePolicy | None]:
+        """Of the requests, where they have their own."""
+        return [entry.request.policy for entry in self.entries]
 
     @property
     def context(self) -> StepContext:

@@ -154,7 +154,8 @@ def decode_requests(
             body.ignore_eos,
             log_probs=log_probs,
             prompt_log_probs=prompt_log_probs,
-            speculates=body.speculation == "auto",
+            speculates=body.speculation != "off",
+            policy=None if isinstance(body.speculation, str) else body.speculation.policy,
             scope=caller_of(http),
         )
         for prompt_ids in prompts

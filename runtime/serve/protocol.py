@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from .constraints import ConstraintFields
 from .fields import BodyFields, Fields, only_with
+from .speculation import Speculation
 from .whole import AS_WHOLE
 
 # Titles by which `schema` finds what depends on the model.
@@ -52,7 +53,7 @@ class DecodingFields(ConstraintFields, BodyFields):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False  # ours: continue past the end-of-text token
-    speculation: Literal["off", "auto"] = "auto"  # ours: draft nothing for it, or as the server was told
+    speculation: Speculation = "auto"  # ours
 
     @field_validator("stream_options")
     @classmethod

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import tiny
 from treewright.controller.contract import IID_PATHS
+from treewright.controller.errors import SettingError
 from treewright.controller.policies.delayed import sampled_shape
+from treewright.controller.policies.guard import Guard
 from treewright.controller.policies.selector import Selector
+from treewright.controller.policies.static import static_tree
 from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.scorers.narrow import NarrowScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.engines.base import CHUNK
 from treewright.runtime.request import Request
@@ -232,6 +236,43 @@ def test_nothing_is_drafted_for_requests_that_do_not_speculate():
     streams, stats = decoder.generate(off)
     assert [stream.token_ids for stream in streams] == plain
     assert stats.num_drafted == Recorded.asked == drafter.lengths.sum() == 0
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_each_request_may_be_drafted_for_by_a_policy_of_its_own(guarded):
+    target, drafter = tiny.llama(), tiny.llama(noise=0.02)
+    selector = Selector(ConfidenceScorer(), LIMITS)
+    decoder = tiny.decoder(target, drafter, Guard(selector) if guarded else selector)
+    chain, star = static_tree([(0,), (0, 0)]), static_tree([(0,), (1,)])
+    narrow = Selector(NarrowScorer(ConfidenceScorer(), 1), TreeLimits(max_depth=3, width=1, frontier=1, budget=3))
+    own = [None, chain, star, narrow, chain]
+    asked = [replace(request, policy=policy) for request, policy in zip(tiny.requests(5, 0.7), own, strict=True)]
+    asked.append(replace(tiny.requests(6, 0.7)[5], speculates=False))
+    streams, drafted, shapes = decoder.open_streams(asked), np.zeros(6, dtype=np.int64), set()
+    for record in decoder.steps(asked, streams):
+        if record.context.batch == 6 and record.context.remaining[:5].min() > 3:
+            drafted += record.drafted.num_nodes - 1
+            for row, most in ((1, 2), (2, 2), (3, 3), (4, 2), (5, 0)):
+                kept = record.kept.row(row)
+                assert kept.num_nodes[0] == 1 + most
+                shapes.add((row, *kept.parents[0].tolist()))
+    assert shapes == {(1, -1, 0, 1), (2, -1, 0, 0), (3, -1, 0, 1, 2), (4, -1, 0, 1), (5, -1)}
+    assert drafted[:5].all() and drafted[5] == 0
+    plain, _ = tiny.decoder(target).generate(tiny.requests(6, 0.7))
+    assert [stream.token_ids for stream in streams] == [stream.token_ids for stream in plain]
+
+
+@pytest.mark.parametrize(
+    ("paths", "complaint"),
+    [
+        ([(0,)] + [(0, rank) for rank in range(LIMITS.width + 1)], "tree of width"),
+        ([(0,) * length for length in range(1, LIMITS.max_depth + 2)], "tree of max_depth"),
+    ],
+)
+def test_a_tree_of_a_request_is_no_larger_than_those_of_the_loop(paths, complaint):
+    decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), Selector(ConfidenceScorer(), LIMITS))
+    with pytest.raises(SettingError, match=f"speculation asks for a {complaint}"):
+        decoder.open_streams([replace(tiny.requests(1, 0.7)[0], policy=static_tree(paths))])
 
 
 def test_requests_that_do_not_speculate_are_decoded_beside_those_that_do():

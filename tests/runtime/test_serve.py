@@ -25,6 +25,9 @@ from serving import (
 )
 from treewright import cli
 from treewright.controller.errors import InputError
+from treewright.controller.policies.selector import Selector
+from treewright.controller.scorers.confidence import ConfidenceScorer
+from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.body import MAX_BODY_BYTES
@@ -33,6 +36,8 @@ from treewright.runtime.serve.completion_protocol import CompletionRequest
 from treewright.runtime.serve.errors import ServeError
 from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT
 from treewright.runtime.serve.worker import Totals, Worker
+
+LIMITS = TreeLimits(max_depth=4, width=3, frontier=3, budget=8)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +167,38 @@ def test_an_unknown_stream_option_is_refused_by_name(client):
 def test_speculation_may_be_off_for_a_request(client):
     assert text_of(client, speculation="off") == text_of(client, speculation="auto") == decoded().text
     assert_refused(complete(client, speculation="on"), 400, "speculation")
+
+
+@pytest.mark.parametrize(
+    "speculation",
+    [{"tree": [[0], [1], [0, 0]]}, {"tree": [[0, 1.0, 0]]}, {"dynamic": {"depth": 3, "width": 2, "budget": 4}}],
+)
+def test_a_request_may_ask_for_a_tree_of_its_own_and_gets_the_same_text(speculation):
+    drafting = tiny.decoder(tiny.llama(), tiny.llama(noise=0.05), Selector(ConfidenceScorer(), LIMITS))
+    with serving(decoder=drafting, measures=True) as (client, _):
+        answer = complete(client, speculation=speculation).json()
+    assert answer["choices"][0]["text"] == decoded().text
+    assert answer["metrics"]["speculative_decoding"]["num_spec_tokens"] in (2, 3)
+
+
+@pytest.mark.parametrize(
+    "speculation",
+    [
+        {}, [], 3, {"tree": []}, {"tree": [[]]}, {"tree": [[-1]]}, {"tree": [[True]]}, {"tree": [[0]], "depth": 3},
+        {"dynamic": {"depth": 3, "width": 2}}, {"dynamic": {"depth": 0, "width": 2, "budget": 4}},
+        {"tree": [[LIMITS.width]]}, {"tree": [[0] * (LIMITS.max_depth + 1)]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_tree_or_too_large_a_one_is_refused(speculation):
+    drafting = tiny.decoder(tiny.llama(), tiny.llama(noise=0.05), Selector(ConfidenceScorer(), LIMITS))
+    with serving(decoder=drafting) as (client, _):
+        assert_refused(complete(client, speculation=speculation), 400, "speculation")
+
+
+def test_a_tree_is_refused_where_nothing_is_drafted(client):
+    message = assert_refused(complete(client, speculation={"tree": [[0]]}), 400, "speculation", "invalid_value")
+    assert message == "speculation asks for a tree, and nothing is drafted here; leave it out"
 
 
 @pytest.mark.parametrize("field", sorted(WITHOUT_EFFECT))

@@ -13,8 +13,8 @@ from ....controller.policies.eagle2 import eagle2
 from ....controller.policies.guard import Guard
 from ....controller.policies.learned import learned_selector, tuned_scales
 from ....controller.policies.selector import Selector
+from ....controller.policies.static import static_tree
 from ....controller.pricing.latency import LatencyTable
-from ....controller.scorers.rank import RankScorer
 from ....controller.trees.limits import TreeLimits
 from ....controller.trees.shapes import parse_paths
 from ...engines.transformers.loading import load_tokenizer
@@ -105,6 +105,4 @@ def _selector(settings: VllmSettings, loaded: Loaded, budget: int) -> tuple[Sele
         raise InputError(
             f"treewright.tree has {len(paths)} nodes, but num_speculative_tokens, their budget, is {budget}; raise it"
         )
-    scorer = RankScorer.from_paths(paths)
-    limits = TreeLimits(scorer.max_depth, scorer.width, frontier=len(paths), budget=len(paths))
-    return Selector(scorer, limits, min_prob=min_prob, path_prob=path_prob), scheme
+    return static_tree(paths, min_prob=min_prob, path_prob=path_prob), scheme
