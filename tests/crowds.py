@@ -18,7 +18,8 @@ class Crowd:
         self._report = folder / "report.json"
         self.program: subprocess.Popen[str] = programs.start(
             folder, "locust", "--headless", "--only-summary", "--locustfile", programs.SCRIPTS / "streams.py",
-            "--host", address, "--users", clients, "--spawn-rate", clients, "--run-time", seconds, "--stop-timeout", 300,
+            "--host", address, "--users", clients, "--spawn-rate", clients, "--run-time", seconds,
+            "--stop-timeout", 300,
             FIELDS=json.dumps(BODY | fields), REPORT=self._report,
             **{name.upper(): value for name, value in options.items()},
         )  # fmt: skip

@@ -31,7 +31,7 @@ RUNS = {
         {"SCHEMATHESIS_HOOKS": programs.SCRIPTS / "without_grammars.py"},
     ),
     "texts under grammars": (
-        ("--phases", "fuzzing", "--max-examples", at_length(25, 500), "--exclude-checks", "positive_data_acceptance"),
+        ("--phases", "fuzzing", "--max-examples", at_length(15, 500), "--exclude-checks", "positive_data_acceptance"),
         {},
     ),
 }
