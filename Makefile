@@ -8,7 +8,7 @@ DEMO := runs/demo
 # After the installation nothing needs the network.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-engines test-llamacpp test-vllm lint types slow soak docs figures gpu-prove prove-long clean
+.PHONY: demo test test-engines test-llamacpp test-vllm lint types slow soak docs figures gpu-prove prove prove-long clean
 
 demo: $(READY)
 	rm -rf $(DEMO)
@@ -61,9 +61,17 @@ gpu-prove: $(READY)
 	$(BIN)/python -m pytest -q -m gpu tests
 	$(BIN)/python -m treewright.collect.measure.gpu_prove.command
 
-# The long forms: hundreds of kills, a thousand damaged files.
-prove-long: $(READY)
+# Programs that others wrote, and clients that misbehave, before real server processes; numbers go into the pages.
+prove: export PROVE := short
+prove: $(READY) .venv-clients/.ready
+	$(BIN)/python -m pytest -q -m slow tests/prove --ignore-glob "*_long.py" --ignore tests/prove/test_soak.py
+	$(BIN)/python tests/figures.py
+
+# The same at length, with hundreds of kills, a thousand damaged files and texts that come and go for minutes.
+prove-long: export PROVE := long
+prove-long: $(READY) .venv-clients/.ready
 	$(BIN)/python -m pytest -q -m slow tests/prove
+	$(BIN)/python tests/figures.py
 
 # The link is the type checker's: it reads `import treewright` in tests without running the installation's finder.
 $(READY): pyproject.toml constraints.txt
@@ -72,6 +80,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
 	ln -sfn .. $(VENV)/treewright
 	touch $(READY)
+
+# The clients that `make prove` runs, apart from everything else.
+.venv-clients/.ready: constraints-clients.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet --disable-pip-version-check -c constraints-clients.txt \
+		openai "lm-eval[api]" guidellm schemathesis locust
+	touch $@
 
 .venv-llamacpp/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-llamacpp
@@ -92,4 +107,4 @@ $(VENV)/.docs-ready: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-llamacpp .venv-vllm runs build *.egg-info
+	rm -rf $(VENV) .venv-clients .venv-llamacpp .venv-vllm runs build *.egg-info

@@ -52,6 +52,19 @@ def reseal(folder, change=lambda config: None):
     (folder / "config.json").write_text(json.dumps(seal(config)))
 
 
+def damaged(content, generator):
+    """`content` with one bit flipped, cut short, or with a run of bytes blanked."""
+    index = int(generator.integers(len(content)))
+    match generator.integers(3):
+        case 0:
+            return content[:index] + bytes([content[index] ^ 1 << int(generator.integers(8))]) + content[index + 1 :]
+        case 1:
+            return content[:index]
+        case _:
+            length = min(int(generator.integers(1, 64)), len(content) - index)
+            return content[:index] + bytes(length) + content[index + length :]
+
+
 def graph(
     nodes, *, inputs=(INPUT_NAME,), outputs=OUTPUT_NAMES, rows: str | int = "nodes", number=TensorProto.FLOAT, **parts
 ):

@@ -2,26 +2,13 @@
 
 import numpy as np
 import pytest
-from checkpoints import reseal, write
+from checkpoints import damaged, reseal, write
 from trees import context, random_tree
 from treewright.controller.checkpoint import Checkpoint
 from treewright.controller.checkpoint.saving import FILES
 from treewright.controller.errors import InputError
 
 TREE = random_tree(np.random.default_rng(0), batch=2, levels=3)
-
-
-def damaged(content, generator):
-    """`content` with one bit flipped, cut short, or with a run of bytes blanked."""
-    index = int(generator.integers(len(content)))
-    match generator.integers(3):
-        case 0:
-            return content[:index] + bytes([content[index] ^ 1 << int(generator.integers(8))]) + content[index + 1 :]
-        case 1:
-            return content[:index]
-        case _:
-            length = min(int(generator.integers(1, 64)), len(content) - index)
-            return content[:index] + bytes(length) + content[index + length :]
 
 
 def loaded(folder):

@@ -3,54 +3,30 @@
 import asyncio
 import json
 import random
-import re
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import httpx
 import pytest
 from processes import served
+from traffic import (
+    BODY,
+    NO_LIMIT,
+    connect,
+    counts_when_idle,
+    ended,
+    gained,
+    held,
+    metrics,
+    post,
+    request,
+    streams,
+    total,
+    wait_until_running,
+)
 
 pytestmark = pytest.mark.slow
-BODY = {"model": "reference", "prompt": "def main(", "max_tokens": 4, "seed": 5}
-NO_LIMIT = httpx.Timeout(600)
-
-
-def post(address, **fields):
-    return httpx.post(f"{address}/v1/completions", json=BODY | fields, timeout=NO_LIMIT)
-
-
-def connect(address, text):
-    """A connection on which this was sent, as it is."""
-    client = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
-    client.sendall(text.encode())
-    return client
-
-
-def request(**fields):
-    body = json.dumps(BODY | fields)
-    return (
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}"
-    )
-
-
-def metrics(address):
-    """Every sample by its name and labels."""
-    lines = [line for line in httpx.get(f"{address}/metrics").text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-
-
-def total(samples, name):
-    """A counter over all its labels."""
-    return sum(value for key, value in samples.items() if re.fullmatch(rf"treewright_{name}_total(\{{.*\}})?", key))
-
-
-def resident_bytes(process):
-    (line,) = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "VmRSS" in line]
-    return int(line.split()[1]) << 10
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +48,10 @@ def test_clients_that_left_keep_nobody_out(shared):
 
 def test_a_prompt_of_megabytes_costs_neither_time_nor_memory(shared):
     expected = post(shared.address).json()["choices"]
-    before = resident_bytes(shared.process)
+    before = held(shared.process).resident_bytes
     answer = post(shared.address, prompt="x" * 3_900_000)
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "context_length_exceeded"
-    assert resident_bytes(shared.process) - before < 100 << 20
+    assert held(shared.process).resident_bytes - before < 100 << 20
     assert post(shared.address).json()["choices"] == expected
 
 
@@ -102,13 +78,6 @@ def test_two_hundred_clients_all_get_the_text_that_they_get_alone(shared):
     assert [answer.json()["choices"] for answer in answers] == [alone[number % 4] for number in range(200)]
 
 
-def counts_when_idle(address):
-    while metrics(address)["treewright_num_requests_running"] > 0:
-        pass
-    assert post(address).status_code == 200  # behind all that was counted before
-    return metrics(address)
-
-
 def test_counts_add_up_whatever_becomes_of_the_requests(shared):
     moments, counted, address = random.Random(3), [], shared.address
 
@@ -131,10 +100,9 @@ def test_counts_add_up_whatever_becomes_of_the_requests(shared):
     before = counts_when_idle(address)
     asyncio.run(ask_many())
     after = counts_when_idle(address)
-    assert total(after, "request_accepted") - total(before, "request_accepted") == 91
-    ended = [total(after, f"request_{how}") for how in ("success", "cancelled", "failed")]
-    assert min(ended[:2]) > 0 and sum(ended) == total(after, "request_accepted")
-    generated = total(after, "generation_tokens") - total(before, "generation_tokens")
+    assert gained(before, after, "request_accepted") == 91
+    assert min(ended(after)[:2]) > 0 and sum(ended(after)) == total(after, "request_accepted")
+    generated = gained(before, after, "generation_tokens")
     assert 0 < sum(usage["completion_tokens"] for usage in counted) <= generated
     nodes = [total(after, f"spec_decode_num_{what}_tokens") for what in ("accepted", "verified", "draft")]
     assert 0 < nodes[0] < nodes[1] <= nodes[2]
@@ -142,26 +110,6 @@ def test_counts_add_up_whatever_becomes_of_the_requests(shared):
     answers = [post(address, seed=seed, n=2).json()["usage"] for seed in range(3)]
     for name, field in (("generation_tokens", "completion_tokens"), ("prompt_tokens", "prompt_tokens")):
         assert total(metrics(address), name) - total(after, name) == sum(usage[field] for usage in answers)
-
-
-def streams(address, count, **fields):
-    """What each of so many streams received, one list of events for each, once all have ended."""
-    received = [[] for _ in range(count)]
-
-    def read(events):
-        body = BODY | {"stream": True} | fields
-        with httpx.stream("POST", f"{address}/v1/completions", json=body, timeout=NO_LIMIT) as answer:
-            events += [line.removeprefix("data: ") for line in answer.iter_lines() if line]
-
-    readers = [threading.Thread(target=read, args=(events,)) for events in received]
-    for reader in readers:
-        reader.start()
-    return received, readers
-
-
-def wait_until_running(address, count):
-    while metrics(address)["treewright_num_requests_running"] < count:
-        pass
 
 
 def ends_well(process):

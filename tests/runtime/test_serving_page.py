@@ -2,29 +2,24 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from treewright.runtime.pair_config import reference_folder
+from processes import chat_target
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
 BLOCKS = re.findall(r"^```(python)?\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 CURLS = [block for kind, block in BLOCKS if not kind and block.startswith("curl ") and "/v1/" in block]
 EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
-TEMPLATE = "{% for message in messages %}# {{ message.role }}: {{ message.content }}\n{% endfor %}# assistant:"
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Of a server whose target is a chat model by its template."""
-    target = tmp_path_factory.mktemp("target")
-    shutil.copytree(reference_folder() / "target", target, dirs_exist_ok=True)
-    settings = json.loads((target / "tokenizer_config.json").read_text())
-    (target / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": TEMPLATE}))
+    target = chat_target(tmp_path_factory.mktemp("target"))
     options = ["--port", "0", "--pair.target", str(target), "--served_model_name", "reference"]
     command = [sys.executable, "-m", "treewright.cli", "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
