@@ -50,5 +50,4 @@ class MixedStep:
         for number, answer in enumerate(answers):
             rows = self._owners == number
             nodes[rows, : answer.shape[1]] = answer[rows]
-        used = (nodes >= 0).any(axis=0).nonzero()[0]
-        return nodes[:, : 1 + used.max(initial=-1)]
+        return nodes[:, : int((nodes >= 0).sum(axis=1).max())]

@@ -9,7 +9,6 @@ import pytest
 from crowds import Crowd
 from processes import served, tiny_options
 from proofs import at_length, record
-from scipy.stats import linregress
 from traffic import BODY, counts_when_idle, ended, gained, held, held_when_closed, metrics
 
 pytestmark = [pytest.mark.slow, programs.installed]
@@ -58,7 +57,7 @@ def test_a_soak_leaves_nothing_behind(tmp_path):
     assert left_over.descriptors == free.descriptors
     assert min(report["finished"], report["left"]) > 0
     warm = [(at / 60, now.resident_bytes / 2**20) for at, now in samples if seconds / 2 < at < seconds]
-    slope = linregress(*zip(*warm, strict=True)).slope
+    slope = float(np.polyfit(*np.array(warm).T, 1)[0])
     open_at_once = max(now.descriptors for _, now in samples) - free.descriptors
     assert open_at_once >= clients
     assert_counted(before, after, report, "L2", "a soak")
