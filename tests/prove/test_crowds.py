@@ -57,7 +57,8 @@ def test_a_soak_leaves_nothing_behind(tmp_path):
     assert left_over.descriptors == free.descriptors
     assert min(report["finished"], report["left"]) > 0
     warm = [(at / 60, now.resident_bytes / 2**20) for at, now in samples if seconds / 2 < at < seconds]
-    slope = float(np.polyfit(*np.array(warm).T, 1)[0])
+    minutes, mebibytes = np.array(warm).T
+    slope = float(np.polyfit(minutes, mebibytes, 1)[0])
     open_at_once = max(now.descriptors for _, now in samples) - free.descriptors
     assert open_at_once >= clients
     assert_counted(before, after, report, "L2", "a soak")
@@ -72,7 +73,7 @@ def test_a_soak_leaves_nothing_behind(tmp_path):
         connections_open_at_once=open_at_once,
         descriptors_left_behind=left_over.descriptors - free.descriptors,
         threads_at_the_end=left_over.threads,
-        MiB_a_minute=round(float(slope), 2),
+        MiB_a_minute=round(slope, 2),
     )
 
 
