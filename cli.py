@@ -131,12 +131,35 @@ def call(command: str, arguments: list[str]) -> int:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        auto_cli(function, args=arguments, prog=f"treewright {command}", as_positional=False, fail_untyped=True)
+        auto_cli(
+            function,
+            args=arguments,
+            prog=f"treewright {command}",
+            as_positional=False,
+            fail_untyped=True,
+            parser_class=parser_of_groups(),
+        )
     except InputError as error:
         return complain(command, str(error))
     except UnicodeDecodeError as error:
         return complain(command, f"a file is not UTF-8 text ({error}); check the --config file")
     return 0
+
+
+def parser_of_groups() -> type:
+    """jsonargparse's parser, which takes null for a group of settings and then cannot make one of it."""
+    from jsonargparse import ArgumentParser
+
+    from .controller.errors import InputError
+
+    class Parser(ArgumentParser):
+        def instantiate(self, cfg: Any, **options: Any) -> Any:
+            for group in self.groups or ():
+                if cfg.get(group, ...) is None:
+                    raise InputError(f"{group} is null; give some of its settings or leave it out")
+            return super().instantiate(cfg, **options)
+
+    return Parser
 
 
 def path_of(text: str) -> Path:

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 tables = os.environ["XDG_CACHE_HOME"]
@@ -31,9 +32,10 @@ def server(settings: str, log: Path) -> int:
     code = 1
     try:
         code = cli.main(["serve", "--config", settings])
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    except BaseException:
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def exit_code(process: int, log: Path) -> int:

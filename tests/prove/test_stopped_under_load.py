@@ -10,8 +10,8 @@ from proofs import at_length, record
 from traffic import metrics, streams, total, wait_until_running
 
 pytestmark = pytest.mark.slow
-LONG, SHORT = 60, 40  # streams of 900 tokens, and of 4
-GRACE = 4
+LONG, SHORT = 60, 40  # streams of 300 tokens, and of 4
+GRACE = 8
 
 
 def test_sigterm_ends_a_hundred_live_streams_and_the_process():
@@ -21,7 +21,7 @@ def test_sigterm_ends_a_hundred_live_streams_and_the_process():
             process,
             address,
         ):
-            received, readers = streams(address, LONG, max_tokens=900)
+            received, readers = streams(address, LONG, max_tokens=300)
             wait_until_running(address, LONG)
             of_short, readers_of_short = streams(address, SHORT, max_tokens=4)
             while total(metrics(address), "request_accepted") < LONG + SHORT:

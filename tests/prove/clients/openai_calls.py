@@ -8,6 +8,7 @@ import openai
 MESSAGES = [{"role": "system", "content": "Answer."}, {"role": "user", "content": [{"type": "text", "text": "def"}]}]
 SETTINGS = {"model": "reference", "max_tokens": 12, "seed": 5}
 SCHEMA = {"type": "object", "properties": {"sound": {"enum": ["moo", "baa"]}}, "required": ["sound"]}
+SCHEMA["additionalProperties"] = False
 FORMAT = {"type": "json_schema", "json_schema": {"name": "animal", "strict": True, "schema": SCHEMA}}
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 
@@ -42,7 +43,7 @@ client = openai.OpenAI(base_url=f"{sys.argv[1]}/v1", api_key="none", max_retries
 complete, chat = client.completions.create, client.chat.completions.create
 prompt, messages = SETTINGS | {"prompt": "def main("}, SETTINGS | {"messages": MESSAGES}
 streamed = {"stream": True, "stream_options": {"include_usage": True}}
-shortened = messages | {"max_tokens": 64, "temperature": 0, "response_format": FORMAT}
+formatted = messages | {"max_tokens": 200, "response_format": FORMAT}
 print(
     json.dumps(
         {
@@ -52,7 +53,7 @@ print(
             "chat": dumped(chat(**messages, logprobs=True, top_logprobs=2)),
             "chat stream": [dumped(chunk) for chunk in chat(**messages, **streamed)],
             "left": left_after_one_event(complete(**prompt | {"max_tokens": 900}, **streamed)),
-            "schema": dumped(chat(**shortened)),
+            "schema": dumped(chat(**formatted)),
             "tools": raised(chat, **messages, tools=[TOOL]),
             "model": raised(chat, **messages | {"model": "another"}),
             "too long": raised(complete, **prompt | {"prompt": "x " * 3000}),
