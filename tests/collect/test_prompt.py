@@ -75,7 +75,7 @@ def test_one_with_a_token_that_the_models_have_no_row_for_is_refused_by_name():
     words = tiny.words()
     words.fast.add_tokens(["added"])
     pair = replace(tiny.pair(), tokenizer=words)
-    with pytest.raises(InputError, match=r"p.jsonl line 3: the prompt holds the token id 40"):
+    with pytest.raises(InputError, match=r"p.jsonl line 3: prompt holds the token id 40"):
         prompt_request(prompt("w5 added"), pair, 1, Sampling())
 
 

@@ -84,15 +84,16 @@ def test_names_and_tokens_can_be_left_out_now(collected, tmp_path):
 
 def test_a_run_that_was_cut_short_goes_on(collected, tmp_path, monkeypatch, capsys):
     out = tmp_path / "again"
-    for failing in range(
-        10, 200, 5
-    ):  # on a busy machine the prices are measured again, and stored by some of the calls
+    # On a busy machine some of the runs measure the prices again, and store them: their calls differ.
+    for failing in [*range(10, 200, 5)] * 3:
         shutil.rmtree(out, ignore_errors=True)
         monkeypatch.setattr(files, "os", faults.FailingOs(failing, errno.ENOSPC))
         arguments = ["--relabel", str(collected.path), "--out", str(out), *PAIR, *LABELS, "--batch", "1"]
-        assert cli.main(["collect", *arguments]) == 2
-        assert "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
+        code = cli.main(["collect", *arguments])
         monkeypatch.setattr(files, "os", faults.os)
+        if code == 0:  # all was written by fewer calls
+            continue
+        assert code == 2 and "cannot be written (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
         if (out / "manifest.json").exists() and 0 < read_journaled(out) < 5:
             break
     assert 0 < read_journaled(out) < 5

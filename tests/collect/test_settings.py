@@ -108,7 +108,7 @@ FIELDS = [(kind, field) for kind, fields in EDGES.items() for field in fields]
 UNBOUNDED = {  # yes or no
     BenchConfig: {"fixed_scheme", "inside_generate", "memory", "shapes", "verifiers"},
     PairFitConfig: {"compile"},
-    ServerConfig: {"key_file"},
+    ServerConfig: {"key_file", "speculation_metrics"},
     ShapeConfig: {"labels"},
     Constraints: {"json_schema", "regex", "grammar"},  # grammars, which are compiled
 }
