@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from inspect import signature
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any
 
 # What each does, and the module of its function.
@@ -122,51 +121,18 @@ def call(command: str, arguments: list[str]) -> int:
         return completion(arguments)
     try:
         function, arguments = by_engine(command, arguments)
-        from jsonargparse import auto_cli, set_parsing_settings
-        from jsonargparse.typing import register_type
-
-        set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        register_type(Path, deserializer=path_of, type_check=isinstance)
         from transformers.utils import logging
+
+        from .controller.command_line import call_with
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        auto_cli(
-            function,
-            args=arguments,
-            prog=f"treewright {command}",
-            as_positional=False,
-            fail_untyped=True,
-            parser_class=parser_of_groups(),
-        )
+        call_with(function, arguments, prog=f"treewright {command}")
     except InputError as error:
         return complain(command, str(error))
     except UnicodeDecodeError as error:
         return complain(command, f"a file is not UTF-8 text ({error}); check the --config file")
     return 0
-
-
-def parser_of_groups() -> type:
-    """jsonargparse's parser, which takes null for a group of settings and then cannot make one of it."""
-    from jsonargparse import ArgumentParser
-
-    from .controller.errors import InputError
-
-    class Parser(ArgumentParser):
-        def instantiate(self, cfg: Any, **options: Any) -> Any:
-            for group in self.groups or ():
-                if cfg.get(group, ...) is None:
-                    raise InputError(f"{group} is null; give some of its settings or leave it out")
-            return super().instantiate(cfg, **options)
-
-    return Parser
-
-
-def path_of(text: str) -> Path:
-    """A path from a configuration file or a shell, with `~` expanded."""
-    if not text:
-        raise ValueError("a path has at least one character")
-    return Path(os.path.expanduser(text))
 
 
 def complain(command: str, sentence: str) -> int:

@@ -15,7 +15,7 @@ from ..controller.policies.guard import Guard
 from ..controller.policies.learned import learned_selector, tuned_scales
 from ..controller.policies.learned_shapes import learned_shapes
 from ..controller.policies.selector import Selector
-from ..controller.policies.static import static_tree
+from ..controller.policies.sequoia import static_selector
 from ..controller.pricing.latency import LatencyTable
 from ..controller.pricing.objective import Objective
 from ..controller.trees.limits import TreeLimits
@@ -135,11 +135,9 @@ def _by_hand(pair: Pair, config: SpeculationConfig, fit: FitTotals | None, max_b
 
 def _selector_by_hand(config: SpeculationConfig) -> Selector:
     if config.tree is not None:
-        return static_tree(parse_paths(config.tree), min_prob=config.min_prob, path_prob=config.path_prob)
+        return static_selector(parse_paths(config.tree), min_prob=config.min_prob, path_prob=config.path_prob)
     assert config.dynamic is not None
-    depth, width, budget = config.dynamic
-    limits = TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget)
-    return eagle2(limits, min_prob=config.min_prob, path_prob=config.path_prob)
+    return eagle2(TreeLimits.dynamic(*config.dynamic), min_prob=config.min_prob, path_prob=config.path_prob)
 
 
 def _watched(

@@ -8,6 +8,7 @@ from ..controller.contract import WALK, require_sound
 from ..controller.errors import InputError, SettingError
 from ..controller.policies.base import ShapePolicy
 from ..controller.pricing.objective import Objective
+from ..controller.trees.limits import SIZES
 from .batch import Batch
 from .drafters.base import Drafter
 from .log_probs import TextLogProbs
@@ -115,7 +116,7 @@ class Decoder:
             raise SettingError("speculation", refusal(f"{verifier.terms.name} verifies sampled ones"))
         if drafter.most_ahead:
             raise SettingError("speculation", refusal("a stack of drafters drafts its own"))
-        for name in ("max_depth", "width", "frontier", "budget"):
+        for name in SIZES:
             asked, most = getattr(policy.limits, name), getattr(selector.limits, name)
             if asked > most:
                 says = f"asks for a tree of {name} {asked}, and the largest here is {most}; ask for a smaller one"

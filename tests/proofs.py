@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from treewright.controller.files import atomic_write
 from treewright.runtime.machine.processor import processor_name
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "figures" / "proofs.json"
@@ -38,6 +39,5 @@ def record(name: str, claim: str, tried: str, **numbers: float | str) -> None:
         "hardware": f"{processor_name(torch.device('cpu'))}, {os.cpu_count()} cores",
         "date": datetime.now(UTC).date().isoformat(),
     }
-    written = PATH.with_suffix(".json.new")
-    written.write_text(json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False) + "\n")
-    os.replace(written, PATH)
+    written = json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False) + "\n"
+    atomic_write(PATH, written.encode())

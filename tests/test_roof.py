@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from treewright import cli
+from treewright.controller.command_line import path_of
 
 ROOT = Path(__file__).resolve().parent.parent
 # The package of this checkout under its name, whatever is installed.
@@ -96,7 +97,7 @@ def test_a_configuration_that_is_not_text_is_a_sentence(tmp_path, capsys):
 
 def test_a_path_from_a_file_may_begin_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
-    assert cli.path_of("~/traces") == Path("/somewhere/traces")
-    assert cli.path_of("a::b/c") == Path("a::b/c")
+    assert path_of("~/traces") == Path("/somewhere/traces")
+    assert path_of("a::b/c") == Path("a::b/c")
     with pytest.raises(ValueError, match="at least one character"):
-        cli.path_of("")
+        path_of("")

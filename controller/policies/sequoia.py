@@ -84,9 +84,12 @@ def level_widths(paths: Sequence[Path]) -> list[int]:
     return [counts[depth] for depth in range(len(counts))]
 
 
-def static_selector(paths: Sequence[Path], ngram_rank: int | None = None) -> Selector:
-    """The policy that drafts and verifies exactly these paths, every step; a child of `ngram_rank` is the n-grams'."""
+def static_selector(
+    paths: Sequence[Path], ngram_rank: int | None = None, *, min_prob: float = 0.0, path_prob: float = 0.0
+) -> Selector:
+    """The policy that drafts and verifies exactly these paths, every step, but what the thresholds of `Selector` cut; a
+    child of `ngram_rank` is the n-grams'."""
     scorer = RankScorer.from_paths(paths)
     ngrams = ngram_rank is not None and scorer.width > ngram_rank
     limits = TreeLimits(scorer.max_depth, scorer.width - ngrams, max(level_widths(paths)), len(paths), ngrams)
-    return Selector(scorer, limits)
+    return Selector(scorer, limits, min_prob=min_prob, path_prob=path_prob)

@@ -1,8 +1,11 @@
 """How large the trees of a policy may become."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from ..ranges import require_at_least
+
+SIZES = ("max_depth", "width", "frontier", "budget")
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,11 @@ class TreeLimits:
     def __post_init__(self) -> None:
         for name, least in (("max_depth", 1), ("width", 1), ("frontier", 1), ("budget", 0)):
             require_at_least(f"limits.{name}", getattr(self, name), least)
+
+    @classmethod
+    def dynamic(cls, depth: int, width: int, budget: int) -> Self:
+        """Of EAGLE-2's trees: each level expands `width` nodes by as many children."""
+        return cls(depth, width, frontier=width, budget=budget)
 
     @property
     def num_children(self) -> int:

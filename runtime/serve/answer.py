@@ -18,7 +18,7 @@ from ..request import ContextError
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
 from .access import caller_of
-from .errors import ServeError
+from .errors import ServeError, refused
 from .job import Job, Piece
 from .protocol import DecodingFields, StreamOptions, Usage
 from .speculation_metrics import Measured, SpeculationCount
@@ -60,16 +60,16 @@ class Answers:
     ) -> BaseModel | StreamingResponse:
         """The answer to a request, which a client that leaves cancels; ServeError where there is none."""
         count = SpeculationCount() if self._measures and len(requests) == 1 else None
-        try:
+        if count is not None:
             requests = [replace(request, observer=count) for request in requests]
+        try:
             job = await self._worker.submit(await self._constrained(body, requests))
         except ContextError as error:
             code = "context_length_exceeded"
             raise ServeError(HTTPStatus.BAD_REQUEST, str(error), param=prompt_field, code=code) from error
         except SettingError as error:
             field = prompt_field if error.setting == "prompt" else body.field_of(error.setting)
-            message = str(error) if field == error.setting else f"{field}: {error}"
-            raise ServeError(HTTPStatus.BAD_REQUEST, message, param=field, code="invalid_value") from error
+            raise refused(error, field) from error
         watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from ...controller.errors import InputError
+from ...controller.errors import InputError, SettingError
 from .fields import NOT_SUPPORTED
 
 # OpenAI's, by the types of faults.
 CODES = {NOT_SUPPORTED: "unsupported_parameter", "missing": "missing_required_parameter"}
+INVALID = "invalid_value"
 MAX_NAME = 64  # characters of a field's name that are echoed
 
 
@@ -74,6 +75,15 @@ def failure(message: str = "the server failed; its log says why") -> ServeError:
     return ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 
 
+def refused(error: InputError, field: str | None = None) -> ServeError:
+    """A 400 about the `field`, if one is given, or the setting that the error is of."""
+    if not isinstance(error, SettingError):
+        return ServeError(HTTPStatus.BAD_REQUEST, str(error), param=field)
+    param = field or error.setting
+    message = str(error) if param == error.setting else f"{param}: {error}"
+    return ServeError(HTTPStatus.BAD_REQUEST, message, param=param, code=INVALID)
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Put our errors and those of the framework into the envelope."""
 
@@ -83,7 +93,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(InputError)
     async def on_input_error(_: Request, error: InputError) -> JSONResponse:
-        return error_answer(ServeError(HTTPStatus.BAD_REQUEST, str(error)))
+        return error_answer(refused(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid_body(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -126,7 +136,7 @@ def _invalid_body(error: RequestValidationError) -> ServeError:
     # Behind the field, a location names members of unions as well.
     subject = ".".join(names if fault["type"] == NOT_SUPPORTED else names[:1])
     subject = subject or "the body, one JSON object of type application/json"
-    code = CODES.get(fault["type"], "invalid_value") if names else None
+    code = CODES.get(fault["type"], INVALID) if names else None
     param = names[0] if names else None
     return ServeError(HTTPStatus.BAD_REQUEST, f"{subject}: {fault['msg']}", param=param, code=code)
 

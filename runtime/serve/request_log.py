@@ -49,7 +49,7 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_named)
-        except Exception:
+        except Exception:  # no request may be left without an answer
             log.exception("request %s failed", request_id)
             if status:  # too late for another answer; the server cuts the connection
                 raise

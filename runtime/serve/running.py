@@ -91,7 +91,7 @@ class Running:
             self._prepare(decoder)
             self.decoder, self._batch = decoder, decoder.open_batch()
             log.warning("decoding goes on with what was read anew")
-        except Exception:
+        except Exception:  # whatever it is, texts are being decoded that it must not end
             log.exception("decoding goes on as it was, for what was read anew cannot begin")
             self.begin_anew()
         return texts

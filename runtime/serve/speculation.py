@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, Tag
 
 from ...controller.policies.base import ShapePolicy
 from ...controller.policies.selector import Selector
-from ...controller.policies.static import static_tree
+from ...controller.policies.sequoia import static_selector
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.narrow import NarrowScorer
 from ...controller.trees.limits import LARGEST, TreeLimits
@@ -74,11 +74,10 @@ Speculation = Annotated[
 # One policy for all requests that ask for the same: those of a batch then decide together.
 @lru_cache(maxsize=64)
 def _static(paths: frozenset[Path]) -> ShapePolicy:
-    return static_tree(sorted(paths, key=lambda path: (len(path), path)))
+    return static_selector(sorted(paths, key=lambda path: (len(path), path)))
 
 
 @lru_cache(maxsize=64)
 def _dynamic(depth: int, width: int, budget: int) -> ShapePolicy:
     """EAGLE-2's, under a drafter that gives nodes more children."""
-    limits = TreeLimits(depth, width, frontier=width, budget=budget)
-    return Selector(NarrowScorer(ConfidenceScorer(), width), limits)
+    return Selector(NarrowScorer(ConfidenceScorer(), width), TreeLimits.dynamic(depth, width, budget))

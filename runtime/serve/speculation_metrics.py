@@ -9,7 +9,7 @@ from ..stats import StepRecord
 
 
 class SpeculativeDecoding(BaseModel):
-    """Of the steps that drafted anything; the last four are sums and the largest, the first two follow from them."""
+    """Of the steps that drafted anything."""
 
     mean_acceptance_length: float  # tokens per step, the target's own included
     draft_acceptance_rate: float  # of the verified nodes
@@ -17,7 +17,7 @@ class SpeculativeDecoding(BaseModel):
     num_spec_steps: int
     num_accepted_draft_tokens: int
     num_draft_tokens: int  # nodes that the target verified
-    num_spec_tokens: int  # depth of the deepest tree
+    num_spec_tokens: int  # the depth of the deepest tree
 
 
 class TextMetrics(BaseModel):

@@ -33,7 +33,7 @@ def test_what_http_carries_is_without_fault(tiny_server, tmp_path):
     assert report["completion_tokens"] == TINY_TOKENS * report["finished"]
     assert report["refused"] == 0
     record(
-        "L1",
+        "HTTP alone",
         "without a model to speak of, HTTP carries 150 streams a second, 99 of 100 within 300 ms",
         f"16 clients of locust for {seconds} s ask a tiny random model for streams of {TINY_TOKENS} tokens",
         streams_per_second=round(report["finished"] / seconds),
@@ -61,9 +61,9 @@ def test_a_soak_leaves_nothing_behind(tmp_path):
     slope = float(np.polyfit(minutes, mebibytes, 1)[0])
     open_at_once = max(now.descriptors for _, now in samples) - free.descriptors
     assert open_at_once >= clients
-    assert_counted(before, after, report, "L2", "a soak")
+    assert_counted(before, after, report, "soak")
     record(
-        "L2",
+        "soak",
         "a soak of 200 open streams leaves no descriptor behind, and memory grows by less than 1 MiB a minute",
         f"{clients} clients of locust for {seconds} s, a tenth of their streams left behind the first event; memory "
         f"is of the second half, with prefixes of {PREFIX_TOKENS} tokens",
@@ -77,7 +77,7 @@ def test_a_soak_leaves_nothing_behind(tmp_path):
     )
 
 
-def assert_counted(before, after, report, name, kind):
+def assert_counted(before, after, report, kind):
     """Everything accepted came to one of three ends, and no token was told that is not counted."""
     of_idling = 1  # the request that the counts waited for
     accepted = gained(before, after, "request_accepted")
@@ -86,9 +86,9 @@ def assert_counted(before, after, report, name, kind):
     assert ends[0] >= report["finished"] and accepted <= report["finished"] + report["left"] + of_idling
     generated = gained(before, after, "generation_tokens")
     record(
-        f"A1 in {name}",
+        f"counts after the {kind}",
         "accepted texts are those that finished, were cancelled and failed; tokens of usage are those counted",
-        f"the counts of /metrics before and after {kind}, and all usages that clients were told",
+        f"the counts of /metrics before and after the {kind}, and all usages that clients were told",
         accepted=int(accepted),
         finished=int(ends[0]),
         cancelled=int(ends[1]),
@@ -125,10 +125,10 @@ def test_four_times_too_many_clients_are_answered_or_told_when_to_come_back(tmp_
     assert min(report["finished"], report["refused"]) > 0
     assert watch.most == MAX_QUEUE
     assert gained(before, after, "admission_rejections") == report["refused"]
-    generated = assert_counted(before, after, report, "L3", "too many clients")
+    generated = assert_counted(before, after, report, "overload")
     assert generated == report["completion_tokens"] + BODY["max_tokens"]  # of the request that the counts waited for
     record(
-        "L3",
+        "overload",
         "clients beyond those there is room for get 503 with Retry-After and OpenAI's envelope, and the queue keeps "
         "to its limit",
         f"{clients} clients of locust for {seconds} s, where there are {MAX_BATCH} places and {MAX_QUEUE} more may "

@@ -31,7 +31,7 @@ def test_cuts_at_random_moments_leak_nothing():
     assert finished == 1 and cancelled > 0 == failed  # the one is that of the counts
     assert finished + cancelled == gained(before, after, "request_accepted")
     record(
-        "C1 at random moments",
+        "cut at any moment",
         "requests that are cut off at any moment leave no text, descriptor or place behind",
         f"{num_cuts} connections closed within 0.1 s, half of them before the whole request was sent; streams and "
         f"whole answers of one to three texts of {LONG} tokens",
@@ -60,7 +60,7 @@ def test_nothing_is_decoded_once_a_client_has_left(stream):
             time.sleep(0.1)
             assert total(metrics(address), "decode_steps") == total(after, "decode_steps")
     record(
-        f"C1, a {'stream' if stream else 'whole answer'}",
+        f"cut {'stream' if stream else 'whole answer'}",
         "a text whose client has left is decoded no further",
         f"{num_cuts} {'streams' if stream else 'whole answers'} of {LONG} tokens, each cut while it is decoded alone; "
         "steps and times include the reading of the counts before and after",

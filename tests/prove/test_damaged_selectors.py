@@ -47,7 +47,7 @@ def test_a_server_outlives_damaged_selectors(tmp_path, profiled):
     refused = sum(REFUSED in line for line in lines)
     assert count // 4 <= refused <= count and not any("Traceback" in line for line in lines)
     record(
-        "B2",
+        "damaged selectors",
         "a damaged selector is refused in a sentence or changes no text, and the server stays up",
         f"{count} times a bit, a run or the end of the ONNX file of the shipped selector, three of four under "
         "right hashes; SIGHUP, then a text, in float64",

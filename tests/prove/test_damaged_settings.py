@@ -57,7 +57,7 @@ def test_damaged_settings_are_refused_in_a_sentence_or_served(tmp_path, profiled
     assert [(code, text) for code, text in outcomes if code not in (0, 2)] == []
     assert all(has_one_cause(text) for text in refused) and all("listening on" in text for text in served)
     record(
-        "B3",
+        "damaged settings",
         "damaged settings are refused with exit code 2 and a line that says why, without a traceback, or are served",
         f"{count} files of all settings of `serve`, half with a bit, a run or the end damaged, half with a wrong value "
         "or name",

@@ -26,11 +26,11 @@ def address(tmp_path_factory):
 
 # Which data are made and checked, and of how many examples per endpoint.
 RUNS = {
-    "texts": (
+    "requests": (
         ("--phases", "examples,coverage,fuzzing", "--max-examples", at_length(10, 1000)),
-        {"SCHEMATHESIS_HOOKS": programs.SCRIPTS / "without_grammars.py"},
+        {"SCHEMATHESIS_HOOKS": programs.SCRIPTS / "surely_taken.py"},
     ),
-    "texts under grammars": (
+    "grammars and trees": (
         ("--phases", "fuzzing", "--max-examples", at_length(15, 500), "--exclude-checks", "positive_data_acceptance"),
         {},
     ),
@@ -50,10 +50,10 @@ def test_no_request_that_the_schema_leads_to_finds_a_fault(address, tmp_path, ki
     assert faults == 0
     assert post(address).json()["choices"] == expected
     record(
-        f"B1, {kind}",
+        f"fuzzed {kind}",
         "whatever is asked is answered as the schema says, or refused in OpenAI's envelope",
         "schemathesis over all endpoints"
-        + (", grammars left out" if variables else "; a grammar that is none may be refused"),
+        + (", grammars and trees left out" if variables else "; no grammar and too large a tree may be refused"),
         cases=int(generated),
         faults=faults,
     )
@@ -67,7 +67,7 @@ def test_requests_that_were_thought_of_are_refused_in_the_envelope():
     )
     (passed,) = re.findall(r"(\d+) passed", tests.stdout)
     record(
-        "B1, thought of",
+        "bad requests",
         "bad requests that somebody has thought of are refused in the envelope",
         "the tests of refusals in tests/runtime",
         cases=int(passed),

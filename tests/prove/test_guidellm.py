@@ -84,7 +84,7 @@ def test_speculation_costs_no_more_than_it_brings(target, tmp_path, profiled):
     off, auto = (np.log(seconds[name]).mean(axis=0) for name in ("off", "auto"))
     interval = bootstrap((off - auto,), np.mean, rng=0).confidence_interval
     record(
-        "P1",
+        "speed",
         "decoding with the shipped selector is at 0.98 of the speed without, or above",
         f"guidellm's synchronous profile over {prompts} prompts of {TOKENS} tokens at T = 0, {rounds} times with "
         'the field `"speculation": "off"` and as often with `"auto"`, in alternating order before one server',

@@ -39,7 +39,7 @@ def test_sigterm_ends_a_hundred_live_streams_and_the_process():
         assert set(reasons) <= {"length"}
         finished, told = finished + len(reasons), told + len(ends) - len(reasons)
     record(
-        "C2",
+        "SIGTERM",
         "on SIGTERM every live stream finishes or ends with an error event, and the exit code is 0",
         f"{rounds} {'servers' if rounds > 1 else 'server'} with {LONG + SHORT} streams accepted, {LONG} of them of "
         f"more tokens than a grace of {GRACE} s is enough for",

@@ -10,7 +10,7 @@ from treewright.controller.errors import SettingError
 from treewright.controller.policies.delayed import sampled_shape
 from treewright.controller.policies.guard import Guard
 from treewright.controller.policies.selector import Selector
-from treewright.controller.policies.static import static_tree
+from treewright.controller.policies.sequoia import static_selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.scorers.narrow import NarrowScorer
 from treewright.controller.trees.limits import TreeLimits
@@ -243,7 +243,7 @@ def test_each_request_may_be_drafted_for_by_a_policy_of_its_own(guarded):
     target, drafter = tiny.llama(), tiny.llama(noise=0.02)
     selector = Selector(ConfidenceScorer(), LIMITS)
     decoder = tiny.decoder(target, drafter, Guard(selector) if guarded else selector)
-    chain, star = static_tree([(0,), (0, 0)]), static_tree([(0,), (1,)])
+    chain, star = static_selector([(0,), (0, 0)]), static_selector([(0,), (1,)])
     narrow = Selector(NarrowScorer(ConfidenceScorer(), 1), TreeLimits(max_depth=3, width=1, frontier=1, budget=3))
     own = [None, chain, star, narrow, chain]
     asked = [replace(request, policy=policy) for request, policy in zip(tiny.requests(5, 0.7), own, strict=True)]
@@ -272,7 +272,7 @@ def test_each_request_may_be_drafted_for_by_a_policy_of_its_own(guarded):
 def test_a_tree_of_a_request_is_no_larger_than_those_of_the_loop(paths, complaint):
     decoder = tiny.decoder(tiny.llama(), tiny.llama(noise=0.02), Selector(ConfidenceScorer(), LIMITS))
     with pytest.raises(SettingError, match=f"speculation asks for a {complaint}"):
-        decoder.open_streams([replace(tiny.requests(1, 0.7)[0], policy=static_tree(paths))])
+        decoder.open_streams([replace(tiny.requests(1, 0.7)[0], policy=static_selector(paths))])
 
 
 def test_requests_that_do_not_speculate_are_decoded_beside_those_that_do():

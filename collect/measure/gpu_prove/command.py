@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from jsonargparse import auto_cli, set_parsing_settings
 
 from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json, print_table, track
@@ -26,6 +25,7 @@ from ....runtime.pair_config import PairConfig, reference_folder
 from ....runtime.sampling import Sampling
 from ...make_pair.sizes import GROWN_SHAPES
 from ..profile import ProfileConfig, measure
+from ..program import run_program
 from .checks import checks
 from .decoding import as_rows, compare, make_jobs, round_of, watch
 from .times import MOST_POSITIONS, NUM_SCORED, SMALL, bandwidth, inflated_pair, score_times, step_times
@@ -144,9 +144,4 @@ def _parts(proof: ProofConfig, device: torch.device) -> Iterator[dict[str, Any]]
 
 
 if __name__ == "__main__":
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    try:
-        sys.exit(auto_cli(gpu_prove))
-    except InputError as error:
-        print(f"gpu-prove: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(gpu_prove, "gpu-prove")

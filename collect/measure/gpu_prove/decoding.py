@@ -14,6 +14,7 @@ from ....controller.checkpoint import Checkpoint
 from ....controller.console import track
 from ....controller.contract import COUPLED
 from ....controller.policies.base import ShapePolicy
+from ....controller.policies.chains import chain_limits
 from ....controller.policies.eagle2 import eagle2
 from ....controller.policies.learned import learned_selector
 from ....controller.pricing.latency import LatencyTable
@@ -68,9 +69,9 @@ class Watched(NamedTuple):
 def settings_of(checkpoint: Checkpoint, table: LatencyTable) -> dict[str, dict[str, ShapePolicy]]:
     """Policies to choose from, by family and by settings."""
     return {
-        "chain": {f"{depth} tokens": eagle2(TreeLimits(depth, 1, 1, depth)) for depth in CHAINS},
+        "chain": {f"{depth} tokens": eagle2(chain_limits(depth)) for depth in CHAINS},
         "best-first tree": {
-            f"depth {depth}, {size} nodes": eagle2(TreeLimits(depth, width, width, size))
+            f"depth {depth}, {size} nodes": eagle2(TreeLimits.dynamic(depth, width, size))
             for depth, width, size in TREES
         },
         "learned": {

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli, set_parsing_settings
 
 from ....controller.checkpoint import Checkpoint
 from ....controller.console import print_json
@@ -28,6 +26,7 @@ from ....runtime.selectors import read_selector
 from ...prompts.prompt import prompt_ids
 from ...prompts.sources import PromptConfig, load_prompts
 from ..bench.policies import Job
+from ..program import run_program
 from .equality import compare_texts
 from .noise import VOCABULARY, choice_times
 from .speeds import speeds
@@ -168,9 +167,4 @@ def _version(package: str) -> str | None:
 
 
 if __name__ == "__main__":
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    try:
-        auto_cli(measure_llamacpp, as_positional=False)
-    except InputError as error:
-        print(f"measure-llamacpp: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(measure_llamacpp, "measure-llamacpp")

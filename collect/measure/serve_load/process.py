@@ -1,7 +1,6 @@
 """A `treewright` command as a process of its own, set up by a configuration file."""
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from time import sleep
 from httpx2 import HTTPError, get
 
 from ....controller.errors import InputError
+from ....runtime.serve.command import listen
 
 CALL = (sys.executable, "-m", "treewright.cli")
 LAST_SECONDS = 30  # that a server has to end once it was asked to
@@ -29,7 +29,8 @@ def profiled(settings: Mapping[str, object]) -> None:
 @contextmanager
 def served(settings: Mapping[str, object]) -> Iterator[str]:
     """Run `serve` until the end of the block: its address, once it is ready; InputError where it does not start."""
-    port = _free_port()
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     with _configuration({**settings, "port": port, "access_log": False}) as path:
         process = subprocess.Popen([*CALL, "serve", "--config", path], stdout=subprocess.DEVNULL)
@@ -54,11 +55,6 @@ def _configuration(settings: Mapping[str, object]) -> Iterator[str]:
         path = Path(folder) / "settings.json"
         path.write_text(json.dumps(settings, default=str))
         yield str(path)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _is_ready(address: str) -> bool:

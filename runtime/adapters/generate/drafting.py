@@ -14,6 +14,7 @@ from ....controller.contract import COUPLED, Scheme
 from ....controller.errors import InputError
 from ....controller.memory import MemoryConfig
 from ....controller.policies.base import ShapePolicy
+from ....controller.policies.chains import chain_limits
 from ....controller.policies.eagle2 import eagle2
 from ....controller.policies.guard import Guard
 from ....controller.policies.learned import learned_selector, tuned_scales
@@ -111,14 +112,12 @@ class TreePolicy:
     def chains(self, target: PreTrainedModel, drafter: PreTrainedModel) -> Selector:
         """The same over chains alone, without a guard; errors as of `table`."""
         selector = self._selector(self.table(target, drafter))
-        depth = selector.limits.max_depth
-        return replace(selector, limits=TreeLimits(max_depth=depth, width=1, frontier=1, budget=depth))
+        return replace(selector, limits=chain_limits(selector.limits.max_depth))
 
     def _selector(self, table: LatencyTable | None) -> Selector:
         if self.checkpoint is not None and table is not None:
             return learned_selector(self.checkpoint, table, theta_scale=self.theta_scales)
-        depth, width, budget = self._drafting.dynamic or DEFAULT_TREE
-        return eagle2(TreeLimits(max_depth=depth, width=width, frontier=width, budget=budget))
+        return eagle2(TreeLimits.dynamic(*(self._drafting.dynamic or DEFAULT_TREE)))
 
 
 def latency_key(target: PreTrainedModel, drafter: PreTrainedModel) -> dict[str, str]:

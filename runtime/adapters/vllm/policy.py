@@ -13,9 +13,9 @@ from ....controller.policies.eagle2 import eagle2
 from ....controller.policies.guard import Guard
 from ....controller.policies.learned import learned_selector, tuned_scales
 from ....controller.policies.selector import Selector
-from ....controller.policies.static import static_tree
+from ....controller.policies.sequoia import static_selector
 from ....controller.pricing.latency import LatencyTable
-from ....controller.trees.limits import TreeLimits
+from ....controller.trees.limits import SIZES, TreeLimits
 from ....controller.trees.shapes import parse_paths
 from ...engines.transformers.loading import load_tokenizer
 from ...memory import warn_unused
@@ -80,9 +80,9 @@ def read_vocabulary(model_config: Any) -> dict[str, int] | None:
 def shaping(settings: VllmSettings, loaded: Loaded, most: TreeLimits) -> Shaping:
     """Trees within `most`, what the drafter at hand can draft. InputError where a static tree has more nodes."""
     selector, scheme = _selector(settings, loaded, most.budget)
-    asked, names = selector.limits, ("max_depth", "width", "frontier", "budget")
+    asked = selector.limits
     limits = TreeLimits(
-        **{name: min(getattr(asked, name), getattr(most, name)) for name in names}, ngrams=asked.ngrams and most.ngrams
+        **{name: min(getattr(asked, name), getattr(most, name)) for name in SIZES}, ngrams=asked.ngrams and most.ngrams
     )
     policy = replace(selector, limits=limits)
     return Shaping(scheme, Guard(policy, loaded.table) if settings.guard else policy)
@@ -97,12 +97,11 @@ def _selector(settings: VllmSettings, loaded: Loaded, budget: int) -> tuple[Sele
     min_prob, path_prob = settings.min_prob, settings.path_prob
     scheme = RANKED_SCHEMES[settings.scheme or COUPLED.name]
     if settings.tree is None:
-        depth, width = settings.depth, settings.width
-        limits = TreeLimits(depth, width, frontier=width, budget=budget)
+        limits = TreeLimits.dynamic(settings.depth, settings.width, budget)
         return eagle2(limits, min_prob=min_prob, path_prob=path_prob), scheme
     paths = parse_paths(settings.tree)
     if len(paths) > budget:
         raise InputError(
             f"treewright.tree has {len(paths)} nodes, but num_speculative_tokens, their budget, is {budget}; raise it"
         )
-    return static_tree(paths, min_prob=min_prob, path_prob=path_prob), scheme
+    return static_selector(paths, min_prob=min_prob, path_prob=path_prob), scheme

@@ -46,7 +46,7 @@ class Grammar(NamedTuple):
             if self.kind is GrammarKind.JSON_SCHEMA:
                 return LLMatcher.grammar_from_json_schema(self.text, overrides={"whitespace_pattern": BLANKS})
             return LLMatcher.grammar_from_lark(any_to_lark(self.text))
-        except Exception as error:
+        except Exception as error:  # what the translators of llguidance raise has no base in common
             raise not_followed(self.kind, str(error)) from error
 
 

@@ -39,7 +39,7 @@ class TransformersTokenizer:
 
         try:
             return from_tokenizer(self.fast, eos_token=sorted(end_tokens))
-        except Exception as error:
+        except Exception as error:  # llguidance raises plain ones for a tokenizer that it cannot read
             raise InputError(
                 f"grammars cannot be followed with this target's tokenizer ({what_it_says(error)}); leave them out"
             ) from error

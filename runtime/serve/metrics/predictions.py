@@ -19,7 +19,7 @@ class PredictionMetrics:
         self._theta = series.gauge("theta", "Tokens per millisecond that the last step's nodes had to beat")
         self._expected = series.counter("selector_expected_tokens", "Accepted tokens that the selector expected")
         self._accepted = series.counter("selector_accepted_tokens", "Accepted tokens of the same steps")
-        self._ratio = series.gauge("selector_accepted_per_expected", "Of the last 2,000 such steps, weighted")
+        self._ratio = series.gauge("selector_accepted_per_expected", f"Of about the last {HORIZON_STEPS:,} such steps")
         what = "1 where that is far from 1, and not by chance: train on newer texts"
         self._needs_training = series.gauge("selector_needs_training", what)
         self._begin(None)
