@@ -124,7 +124,9 @@ def test_four_times_too_many_clients_are_answered_or_told_when_to_come_back(tmp_
         after = counts_when_idle(address)
     assert min(report["finished"], report["refused"]) > 0
     assert watch.most == MAX_QUEUE
-    assert gained(before, after, "admission_rejections") == report["refused"]
+    cut = report["asked"] - report["finished"] - report["refused"]  # of clients that went as they asked
+    rejected = gained(before, after, "admission_rejections")
+    assert report["refused"] <= rejected <= report["refused"] + cut <= report["refused"] + clients
     generated = assert_counted(before, after, report, "overload")
     assert generated == report["completion_tokens"] + BODY["max_tokens"]  # of the request that the counts waited for
     record(

@@ -14,7 +14,16 @@ from locust import HttpUser, constant, events, task
 FIELDS = json.loads(os.environ["FIELDS"]) | {"stream": True, "stream_options": {"include_usage": True}}
 LEAVING = float(os.environ.get("LEAVING", "0"))
 ENVELOPE = {"message", "type", "param", "code"}
-report = {"finished": 0, "left": 0, "refused": 0, "faults": [], "completion_tokens": 0, "first_ms": [], "ms": []}
+report = {
+    "asked": 0,
+    "finished": 0,
+    "left": 0,
+    "refused": 0,
+    "faults": [],
+    "completion_tokens": 0,
+    "first_ms": [],
+    "ms": [],
+}
 
 
 class Client(HttpUser):
@@ -23,6 +32,7 @@ class Client(HttpUser):
     @task
     def stream(self):
         asked = monotonic()
+        report["asked"] += 1
         with self.client.post("/v1/completions", json=FIELDS, stream=True, catch_response=True) as answer:
             fault = refusal_fault(answer) if answer.status_code == 503 else stream_fault(answer, asked)
             if fault:
