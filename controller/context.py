@@ -21,6 +21,7 @@ class StepContext:
     history: Array  # [B, H] float32, see `history.HISTORY`
     calibration: Calibration | None = None  # of the texts so far; None where a learned score is taken as it is
     agreement: Array | None = None  # [B, 9] float32, see `agreement.AGREEMENT`; where a policy goes by it
+    num_unread: int | None = None  # prompt tokens that the target reads together with the trees; None if not known
 
     def row(self, index: int) -> Self:
         """One request alone; without its calibration, which goes on with the text."""
@@ -34,6 +35,7 @@ class StepContext:
             history=self.history[here],
             calibration=None,
             agreement=None if self.agreement is None else self.agreement[here],
+            num_unread=None,
         )
 
     @property

@@ -73,6 +73,7 @@ class Slots:
             top_ps=self.sampler.top_ps,
             history=self.history.values.astype(np.float32),
             calibration=self.calibration,
+            num_unread=sum(self._target.num_unread(slot) for slot in range(len(self.entries))),
         )
 
     def has_room(self, entry: Entry) -> bool:

@@ -21,10 +21,14 @@ class Guard:
     """A shape policy around another: lets it draft while that pays by the `clock` (seconds).
 
     A step is timed from its begin to its record: drafting, target, verification and commits. There is one decision
-    for the whole batch, kept by batch size and temperature. The latency table, where there is one, says what a plain
-    step costs before any was measured, and how that grows with the context. The clock decides about shapes only: the
-    same requests may draft other trees the next time, but the walk keeps their text the same. The first step of a text
-    reads its prompt and counts for neither side.
+    for the whole batch, kept by temperature and by the batch size that the latency table, where there is one, has
+    prices of; it says what a plain step costs before any was measured, and how that grows with batch and context. The
+    clock decides about shapes only: the same requests may draft other trees the next time, but the walk keeps their
+    text the same.
+
+    What the target reads of prompts it reads with speculation or without: its price is left out. Where that is not
+    known, the first step of a text counts for neither side. What the drafter reads before its first draft is a cost of
+    speculation, which counts bit by bit (see `ledger`).
 
     While nothing will be decided for a while, the history is not kept: its last RECENT_TOKENS are those that a decision
     is made by, and its longer mean has a gap.
@@ -34,32 +38,37 @@ class Guard:
         self, policy: ShapePolicy, table: LatencyTable | None = None, *, clock: Callable[[], float] = perf_counter
     ):
         self.clock = clock
+        self.table = table
         self.information, self.limits = policy.information, policy.limits
         self.reads_history = policy.reads_history
         self.next_positions = np.zeros(0, dtype=np.int64)  # [B] where the texts go on, if they are the same
+        self.plain_run = 0  # steps since one has drafted
         self._policy = policy
-        self._table = table
         self._ledgers: dict[tuple[int, float], Ledger] = {}  # by batch size and temperature
 
     def begin(self, context: StepContext) -> "GuardedStep":
         started = self.clock()
         ledger = self._ledger(context)
-        is_first = not np.array_equal(context.positions, self.next_positions)
-        is_check = not is_first and ledger.steps_to_check <= 0
+        goes_on = np.array_equal(context.positions, self.next_positions)
+        counts = context.num_unread == 0 or (goes_on if context.num_unread is None else self.table is not None)
+        is_check = counts and ledger.steps_to_check <= 0
         is_plain = is_check or not ledger.speculating or ledger.resting > 0
         self.reads_history = self._policy.reads_history and ledger.is_asked_within(RECENT_TOKENS)
-        return GuardedStep(self, context, ledger, started, is_first, None if is_plain else self._policy.begin(context))
+        inside = None if is_plain else self._policy.begin(context)
+        return GuardedStep(self, context, ledger, started, goes_on, counts, inside)
 
-    def plain_price(self, context: StepContext) -> float:
-        """Milliseconds of a plain step by the table; 1 without one, and costs are milliseconds then."""
-        if self._table is None:
+    def plain_price(self, context: StepContext, num_unread: int = 0) -> float:
+        """Milliseconds of a plain step that reads so many tokens of prompts too, by the table; 1 without one, and costs
+        are milliseconds then."""
+        if self.table is None:
             return 1.0
-        return float(self._table.verify_costs(0, batch=context.batch, context=context.longest)[0])
+        return self.table.plain_ms(num_unread, batch=context.batch, context=context.longest)
 
     def _ledger(self, context: StepContext) -> Ledger:
-        key = bucket(context.batch, context.mean_temperature)
+        batch = context.batch if self.table is None else self.table.measured_batch(context.batch)
+        key = bucket(batch, context.mean_temperature)
         if key not in self._ledgers:
-            self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", has_price=self._table is not None)
+            self._ledgers[key] = Ledger(f"batch {key[0]}, T = {key[1]:g}", batch, has_price=self.table is not None)
         return self._ledgers[key]
 
 
@@ -71,7 +80,8 @@ class GuardedStep:
     context: StepContext
     ledger: Ledger
     started: float  # seconds, by the guard's clock
-    is_first: bool  # of its requests
+    goes_on: bool  # with the texts of the step before
+    counts: bool  # because it is known what it cost
     inside: Step | None
 
     def frontier(self, tree: DraftTree) -> Array:
@@ -85,12 +95,16 @@ class GuardedStep:
         return None if self.inside is None else self.inside.log_values
 
     def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
-        cost = (self.guard.clock() - self.started) * 1e3 / self.guard.plain_price(self.context)
+        guard, context = self.guard, self.context
+        elapsed_ms = (guard.clock() - self.started) * 1e3
+        plain, with_prompts = guard.plain_price(context), guard.plain_price(context, context.num_unread or 0)
         num_tokens = num_committed(path)
-        self.guard.next_positions = self.context.positions + num_tokens
-        if self.inside is not None:
-            self.inside.record(tree, level_widths, path)
-            tokens, drafted = float(num_tokens.mean()), bool(level_widths)
-            self.ledger.add_speculative(tokens, cost, drafted=drafted, counts=not self.is_first)
+        guard.next_positions = context.positions + num_tokens
+        if self.inside is None:
+            self.ledger.add_plain(elapsed_ms / with_prompts if self.counts else None)
         else:
-            self.ledger.add_plain(cost, counts=not self.is_first)
+            self.inside.record(tree, level_widths, path)
+            cost = (elapsed_ms - self.ledger.plain_cost * (with_prompts - plain)) / plain if self.counts else None
+            reads_more = guard.plain_run > 1 or not self.goes_on
+            self.ledger.add_speculative(float(num_tokens.mean()), cost, drafted=bool(level_widths), spread=reads_more)
+        guard.plain_run = 0 if level_widths else guard.plain_run + 1

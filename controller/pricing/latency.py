@@ -81,6 +81,18 @@ class LatencyTable:
         )
         return float(first[level_widths[0]] + sum(later[width] for width in level_widths[1:]))
 
+    def plain_ms(self, num_unread: int = 0, *, batch: int, context: int) -> float:
+        """Of a plain step that reads so many tokens of prompts as well. It lies on a line between measured sizes: what
+        clocks are held against may not jump with the batch."""
+        place, last = _bucket(self.contexts, context), _bucket(self.batches, batch)
+        near = range(max(0, last - 1), last + 1)
+        costs = [_on_line(self.nodes, self.verify_ms[each][place], num_unread / batch) for each in near]
+        return _on_line([self.batches[each] for each in near], costs, batch)
+
+    def measured_batch(self, batch: int) -> int:
+        """The batch size whose prices count for a batch."""
+        return self.batches[_bucket(self.batches, batch)]
+
     def _at(self, prices: tuple[tuple[T, ...], ...], batch: int, context: int) -> T:
         return prices[_bucket(self.batches, batch)][_bucket(self.contexts, context)]
 
@@ -137,6 +149,16 @@ def require_sizes(name: str, sizes: object) -> None:
 
 def _bucket(sizes: tuple[int, ...], size: int) -> int:
     return min(bisect_left(sizes, size), len(sizes) - 1)
+
+
+def _on_line(sizes: Sequence[int], costs: Sequence[float], size: float) -> float:
+    """Between two of the ascending sizes what the line through them says, and beyond the last where the last line goes
+    on, if it ascends."""
+    if size <= sizes[0] or len(sizes) == 1:
+        return costs[0]
+    upper = min(bisect_left(sizes, size), len(sizes) - 1)
+    slope = (costs[upper] - costs[upper - 1]) / (sizes[upper] - sizes[upper - 1])
+    return costs[upper] + (size - sizes[upper]) * (max(0.0, slope) if size > sizes[upper] else slope)
 
 
 @lru_cache(maxsize=256)

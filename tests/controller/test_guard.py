@@ -1,5 +1,6 @@
 """The guard bounds what speculation may lose, whatever step times it is given. The clock is simulated."""
 
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -17,6 +18,17 @@ PLAIN_MS = 10.0
 NOTHING = np.full((1, 0), -1)  # accepted
 TABLE = LatencyTable(
     {"pair": "toy"}, (1, 4), (64,), ((1.0,),) * 2, (1,), (((1.0,),),) * 2, (0, 1), (((10.0, 10.5),),) * 2
+)
+# A row takes a millisecond.
+LOADED = LatencyTable(
+    {"pair": "toy"},
+    (1, 64),
+    (256,),
+    ((1.0,),) * 2,
+    (1,),
+    (((1.0,),),) * 2,
+    (0, 4),
+    (((PLAIN_MS, PLAIN_MS + 4),), ((64.0, 320.0),)),
 )
 WINNING = {"block_efficiency": 2.4, "speculative_ms": 16.0}
 LOSING = {"block_efficiency": 2.0, "speculative_ms": 30.0}
@@ -173,6 +185,81 @@ def test_a_plain_step_keeps_nothing_of_a_tree_that_was_drafted_elsewhere():
     steps[0].record(tree, [1], NOTHING)  # the first step of a request counts for neither side
     plain = guard.begin(context(position=10))  # without a price the next is plain
     assert [step.keep(tree).shape[1] for step in (steps[0], plain)] == [4, 1]
+
+
+class Load:
+    """Texts of `tokens` tokens that join as others end, one per slot; what reading costs is in proportion to `PROMPT`
+    tokens. A step with a newcomer takes the target, and the drafter before its first draft, that much longer."""
+
+    PROMPT = 40
+
+    def __init__(self, batch, table=LOADED, tokens=16):
+        selector = Selector(TableScorer([0.0]), TreeLimits(max_depth=1, width=1, frontier=1, budget=1))
+        self.now, self.table = 0.0, table
+        self.policy = Guard(selector, table, clock=lambda: self.now)
+        self.roots = DraftTree.from_roots(np.zeros(batch))
+        self.tokens, self.batch = tokens, batch
+        self.generator = np.random.default_rng(1)
+        self.left = 1 + self.generator.integers(tokens, size=batch)  # tokens of each text
+        self.unread = np.full(batch, self.PROMPT)  # of each text, by the drafter
+
+    def run(self, num_steps, block_efficiency, speculative_ms, drafter_ms):
+        """Tokens per plain step's time of all steps, against plain decoding of the same load, and how many drafted.
+        `speculative_ms` is a step's without prompts, `drafter_ms` what the drafter takes for a prompt."""
+        tokens, ms, drafted, plain_ms = 0, 0.0, [], self.table.plain_ms(batch=self.batch, context=64)
+        read_ms = self.table.plain_ms(self.PROMPT, batch=self.batch, context=64) - plain_ms
+        joined = self.left == self.tokens
+        for _ in range(num_steps):
+            position = 200 - self.left
+            state = replace(context(self.batch, position), num_unread=int(joined.sum()) * self.PROMPT)
+            step = self.policy.begin(state)
+            drafts = step.frontier(self.roots).shape[1] > 0
+            blocks = np.ones(self.batch, dtype=np.int64)
+            step_ms = plain_ms + joined.sum() * read_ms
+            if drafts:
+                blocks += 2 * (self.generator.random(self.batch) < (block_efficiency - 1) / 2)
+                step_ms += speculative_ms - plain_ms + self.unread.sum() / self.PROMPT * drafter_ms
+                self.unread[:] = 0
+            self.now += step_ms / 1e3
+            step.record(self.roots, [1] * drafts, np.where(np.arange(2) < blocks[:, None] - 1, 1, -1))
+            self.left -= blocks
+            joined = self.left <= 0
+            self.left[joined], self.unread[joined] = self.tokens, self.PROMPT
+            tokens, ms = tokens + blocks.mean(), ms + step_ms
+            drafted.append(drafts)
+        return tokens * (plain_ms + self.batch / self.tokens * read_ms) / ms, np.array(drafted)
+
+
+def test_under_load_speculation_that_pays_stays_on():
+    _, drafted = Load(64).run(1000, block_efficiency=1.8, speculative_ms=80.0, drafter_ms=2.0)
+    assert drafted.mean() > 0.97
+
+
+def test_under_load_the_drafters_reading_of_prompts_decides():
+    _, drafted = Load(64).run(1000, block_efficiency=1.8, speculative_ms=80.0, drafter_ms=20.0)
+    assert drafted[-500:].mean() < 0.05
+
+
+def test_under_load_speculation_that_loses_costs_at_most_two_percent():
+    speed_up, _ = Load(64).run(6000, block_efficiency=1.4, speculative_ms=130.0, drafter_ms=2.0)
+    assert speed_up > 0.98
+
+
+def test_a_prompt_that_the_drafter_reads_is_paid_by_the_tokens_behind_it():
+    load = Load(1, tokens=2000)
+    load.unread[:] = 0
+    _, drafted = load.run(4000, block_efficiency=2.4, speculative_ms=16.0, drafter_ms=45 * PLAIN_MS)
+    assert drafted.mean() > 0.99
+
+
+def test_batches_of_one_measured_size_share_an_account():
+    pace = {"block_efficiency": 2.0, "speculative_ms": 30.0}
+    for sizes, learned in (((4, 3), True), ((4, 1), False)):
+        clockwork = Clockwork()
+        for size in sizes:
+            clockwork.roots = DraftTree.from_roots(np.zeros(size))
+            _, drafted = clockwork.run(200, **pace)
+        assert (drafted.mean() < 0.1) == learned
 
 
 class Rare:

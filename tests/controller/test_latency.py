@@ -38,6 +38,26 @@ def test_batch_and_context_take_the_next_measured_bucket():
     assert TABLE.draft_costs(1, level=1, batch=9, context=999).tolist() == [0.0, 3.5]
 
 
+@pytest.mark.parametrize(
+    ("num_unread", "batch", "context", "ms"),
+    [
+        (0, 1, 100, 10.0),
+        (1, 1, 200, 21.0),
+        (0, 2, 101, 20.0 + 20.0 / 3),
+        (6, 3, 150, (22.0 + 2 * 42.0) / 3),  # two tokens a text
+        (32, 4, 200, 48.0),
+        (6, 1, 100, 11.0),
+        (0, 7, 999, 60.0),
+    ],
+)
+def test_a_plain_step_lies_on_a_line_between_measured_sizes(num_unread, batch, context, ms):
+    assert TABLE.plain_ms(num_unread, batch=batch, context=context) == pytest.approx(ms)
+
+
+def test_a_batch_is_measured_by_the_next_size_or_the_largest():
+    assert [TABLE.measured_batch(batch) for batch in (1, 2, 4, 9)] == [1, 4, 4, 4]
+
+
 def test_a_step_costs_its_levels_and_its_verification():
     assert TABLE.step_ms([1, 3], 2, batch=1, context=100) == 1.2 + 2.0 + 12.0
     assert TABLE.step_ms([], 0, batch=1, context=100) == 10.0
