@@ -17,7 +17,7 @@ Command = Callable[..., Any] | dict[str, Any]
 def call_with(command: Command, words: Sequence[str], *, prog: str) -> Any:
     """What the command returns; its options are the arguments of its signature. InputError for some faults of the
     input; SystemExit with 2, and a sentence on stderr, for others."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    set_parsing_settings(docstring_parse_attribute_docstrings=True, unset_sentinel=True)
     register_type(Path, deserializer=path_of, type_check=isinstance)
     return auto_cli(
         command, args=[*words], prog=prog, as_positional=False, fail_untyped=True, parser_class=_GroupParser

@@ -413,3 +413,12 @@ def test_a_group_of_settings_that_is_null_is_refused(settings, tmp_path, capsys)
     (tmp_path / "serve.yaml").write_text(f"port: -1\n{settings}\n")
     assert cli.main(["serve", "--config", str(tmp_path / "serve.yaml")]) == 2
     assert "is null; give some of its settings or leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "settings", ["max_batch: null", "server: {allowed_hosts: null}", "speculation: {verifier: null}"]
+)
+def test_null_is_refused_of_a_setting_that_takes_none(settings, tmp_path, capsys):
+    (tmp_path / "serve.yaml").write_text(f"{settings}\n")
+    assert cli.main(["serve", "--config", str(tmp_path / "serve.yaml")]) == 2
+    assert "Got value: None" in capsys.readouterr().err
