@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from packaging.specifiers import SpecifierSet
 
 from ..controller.console import print_json, print_table
+from ..controller.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,13 @@ HOSTS = (
         cuts="vLLM's own",
     ),
 )
+
+
+def require_host(name: str, asked_by: str) -> None:
+    """InputError, with the option that has `asked_by` name for it, where it cannot be used here."""
+    (host,) = (host for host in HOSTS if host.name == name)
+    if (reason := host.unsupported_reason) is not None:
+        raise InputError(f"{asked_by} {name} cannot be used: {reason}")
 
 
 def engines() -> None:

@@ -25,6 +25,6 @@ def prices(pair: Pair, ahead: int = 0) -> LatencyTable:
         what = "the pair" if pair.below is None else f"each of the drafters {pair.config.drafter} with the target"
         raise InputError(
             f"this machine has no latency table for {what} on {threads} CPU threads yet; run `treewright profile` (a "
-            "minute)" + ("" if pair.below is None else ", once with each as pair.drafter")
+            "minute) with the same --pair options" + ("" if pair.below is None else ", once with each as pair.drafter")
         )
     return table

@@ -17,8 +17,10 @@ DYNAMIC = {"depth": "max_depth", "width": "width", "budget": "budget"}
 
 @dataclass(frozen=True)
 class MemoryOptions:
-    """A memory of the drafter's errors in the text so far, which corrects its drafts; whatever is not given is as the
-    selector carries it, and without such a selector nothing is remembered unless a window is given."""
+    """A memory of the drafter's errors in the text so far, which corrects its drafts.
+
+    Whatever is not given is as the selector carries it, and without such a selector nothing is remembered unless a
+    window is given."""
 
     window: int | None = None
     """Last committed tokens of a text that are remembered, those of its prompt included; 0 for no memory"""

@@ -82,7 +82,7 @@ def listening(observer=None, config=ServerConfig(), keys=(), max_batch=4, totals
         totals=totals or Totals(),
     )
     with listen("127.0.0.1", 0) as listener:
-        access = Access(keys, config.allowed_hosts or host_names("127.0.0.1", listener), config.allowed_origins)
+        access = Access(keys, (*host_names("127.0.0.1", listener), *config.allowed_hosts), config.allowed_origins)
         server = make_server(worker, make_model(), config, access)
         with worker:
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -61,7 +61,7 @@ class Constrainer:
         grammar = asked.follows
         if grammar is not None:
             if request.ignore_end:
-                says = f"continues a text past its end, and {grammar.kind.value} says where that is; leave one out"
+                says = "continues a text past its end, and its grammar says where that is; leave one of them out"
                 raise SettingError("ignore_eos", says)
             members.append(GrammarMask(self._grammars.compile(grammar), self._end_tokens))
         if asked.min_p and not request.sampling.is_greedy:

@@ -82,7 +82,7 @@ class Constraints:
             }
             for name, is_given in bans.items():
                 if is_given:
-                    says = f"may ban what {given[0]} asks for, so that nothing is left; leave one of them out"
+                    says = "may ban what the text's grammar asks for, so that nothing is left; leave one of them out"
                     raise SettingError(name, says)
 
     @property

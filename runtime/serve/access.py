@@ -43,7 +43,8 @@ def read_keys(key_file: Path | None, environment: Mapping[str, str]) -> list[str
             raise InputError(f"{source} holds no key; put at least one there, or leave it out")
         if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
             raise InputError(
-                f"{source} holds a key with spaces or beyond ASCII, which no header can carry; choose another"
+                f"{source} holds a key with spaces or beyond ASCII, which no header can carry; choose another, and "
+                "leave out what is no key"
             )
     return [key for keys in sources.values() for key in keys]
 
@@ -114,7 +115,9 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or host_name(Headers(scope=scope).get("host", "")) in self._hosts:
             return await self._app(scope, receive, send)
-        message = "the Host header names another server; ask for this one by its name, or list that in allowed_hosts"
+        message = (
+            "the Host header names another server; ask for this one by its name, or list that in --server.allowed_hosts"
+        )
         error = ServeError(HTTPStatus.MISDIRECTED_REQUEST, message, code="host_not_allowed")
         return await error_answer(error)(scope, receive, send)
 

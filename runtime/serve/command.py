@@ -84,6 +84,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         listener = listen(host, port, has_key=bool(keys))
         totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a decoder to replace
         with listener, suppress(KeyboardInterrupt):
             models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
@@ -102,7 +103,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                 )
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
-                hosts = server.allowed_hosts or host_names(host, listener)
+                hosts = (*host_names(host, listener), *server.allowed_hosts)
                 model = served_model(models, served_model_name or models.config.target)
                 access = Access(keys, hosts, server.allowed_origins)
                 reads_anew = reloading(worker, build if speculation.selector is not None else None)

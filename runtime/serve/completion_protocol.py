@@ -69,7 +69,7 @@ class CompletionRequest(DecodingFields):
     @classmethod
     def _as_many_as_asked_for(cls, best_of: int | None, info: ValidationInfo) -> int | None:
         if best_of is not None and best_of != info.data.get("n"):
-            raise not_supported("not supported but for what n is, which changes nothing; leave it out")
+            raise not_supported("not supported; leave it out (the same as n is taken, for it changes nothing)")
         return best_of
 
 

@@ -31,8 +31,8 @@ class ServerConfig:
     """File with one API key per line; others may be in the environment, as TREEWRIGHT_API_KEY. Where there is a key,
     all but /health, /ready and the page /inspect need one"""
     allowed_hosts: tuple[str, ...] = ()
-    """Names that a request may call the server by, without port, `*` for any; none given: the address it listens on
-    and the loopback names, or any where it listens on all addresses"""
+    """Names without port that a request may call the server by, `*` for any, besides the address it listens on and the
+    loopback names; where it listens on all addresses it takes any name"""
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may read answers, such as `https://chat.example.org`, `*` for any (CORS)"""
     speculation_metrics: bool = False

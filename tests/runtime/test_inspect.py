@@ -231,9 +231,11 @@ def test_what_cannot_be_inspected_is_refused_in_the_envelope(client, fields, nam
 
 
 def test_other_methods_are_refused_in_the_envelope(client):
-    for answer in (client.post("/inspect"), client.get("/inspect/steps"), client.get("/inspect/page.js")):
-        assert answer.status_code in (404, 405)
-        assert "POST /inspect/steps" in answer.json()["error"]["message"]
+    for answer, methods in ((client.post("/inspect"), "GET, HEAD"), (client.get("/inspect/steps"), "POST")):
+        assert answer.status_code == 405
+        assert answer.json()["error"]["message"].endswith(f"this path takes {methods}")
+    unknown = client.get("/inspect/page.js")
+    assert unknown.status_code == 404 and "POST /inspect/steps" in unknown.json()["error"]["message"]
 
 
 def test_without_the_option_there_is_no_such_route():

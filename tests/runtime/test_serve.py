@@ -164,6 +164,41 @@ def test_an_unknown_stream_option_is_refused_by_name(client):
     assert message.startswith("stream_options.include_obfuscation: not supported")
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"structured_outputs": {"regx": "a+"}}, "structured_outputs.regx: not supported; leave it out"),
+        ({"structured_outputs": {"choice": ["a", ""]}}, "structured_outputs.choice.1: String should have at least 1"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: is needed and was not given"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema: is needed and was not given",
+        ),
+        ({"speculation": {"tree": [[0]], "dynamic": {}}}, "speculation.dynamic: not supported; leave it out"),
+        ({"speculation": {"dynamic": {"depth": 1, "width": 2}}}, "speculation.dynamic.budget: is needed and was not"),
+        ({"speculation": {"tree": [[0], [0, "a"]]}}, "speculation.tree.1.1: "),
+        (
+            {"speculation": {"tree": [[0], [0, 0, 0]]}},
+            "speculation.tree: static tree holds (0, 0, 0) without its",
+        ),
+    ],
+)
+def test_a_fault_within_a_field_is_named_by_its_place(client, fields, sentence):
+    (field,) = fields
+    assert assert_refused(complete(client, **fields), 400, field).startswith(sentence)
+
+
+@pytest.mark.parametrize("body", ["[]", '"text"', "1"])
+def test_a_body_that_is_no_object_is_told_what_it_has_to_be(client, body):
+    sentence = "the body has to be one JSON object, under the header `Content-Type: application/json`"
+    assert assert_refused(post(client, body), 400) == sentence
+    assert assert_refused(post(client, json.dumps(BODY), "text/plain"), 400) == sentence
+
+
+def test_what_is_no_json_is_told_where(client):
+    assert assert_refused(post(client, '{"model": }'), 400).startswith("the body is no JSON at character 10: ")
+
+
 def test_speculation_may_be_off_for_a_request(client):
     assert text_of(client, speculation="off") == text_of(client, speculation="auto") == decoded().text
     assert_refused(complete(client, speculation="on"), 400, "speculation")
@@ -171,7 +206,11 @@ def test_speculation_may_be_off_for_a_request(client):
 
 @pytest.mark.parametrize(
     "speculation",
-    [{"tree": [[0], [1], [0, 0]]}, {"tree": [[0, 1.0, 0]]}, {"dynamic": {"depth": 3, "width": 2, "budget": 4}}],
+    [
+        {"tree": [[0], [1], [0, 0]]},
+        {"tree": [[0], [0, 1.0], [0, 1.0, 0]]},
+        {"dynamic": {"depth": 3, "width": 2, "budget": 4}},
+    ],
 )
 def test_a_request_may_ask_for_a_tree_of_its_own_and_gets_the_same_text(speculation):
     drafting = tiny.decoder(tiny.llama(), tiny.llama(noise=0.05), Selector(ConfidenceScorer(), LIMITS))
@@ -186,7 +225,8 @@ def test_a_request_may_ask_for_a_tree_of_its_own_and_gets_the_same_text(speculat
     [
         {}, [], 3, {"tree": []}, {"tree": [[]]}, {"tree": [[-1]]}, {"tree": [[True]]}, {"tree": [[0]], "depth": 3},
         {"dynamic": {"depth": 3, "width": 2}}, {"dynamic": {"depth": 0, "width": 2, "budget": 4}},
-        {"tree": [[LIMITS.width]]}, {"tree": [[0] * (LIMITS.max_depth + 1)]},
+        {"tree": [[LIMITS.width]]}, {"tree": [[0] * depth for depth in range(1, LIMITS.max_depth + 2)]},
+        {"tree": [[0, 1]]},
     ],
     ids=str,
 )  # fmt: skip
@@ -322,7 +362,7 @@ def test_an_unknown_route_method_and_model_are_refused_in_the_envelope(client):
     for path in ("/", "/v1/nothing", "/v1/completions/", "/v1/models/other/one"):
         assert_refused(client.get(path), 404)
     assert "POST /v1/completions" in assert_refused(client.post("/v1/completions/", json=BODY), 404)
-    assert "POST /v1/completions" in assert_refused(client.get("/v1/completions"), 405)
+    assert assert_refused(client.get("/v1/completions"), 405) == "Method Not Allowed; this path takes POST"
     assert client.options("/v1/completions").headers["Allow"] == "POST"
     for name in ("other", "", "\ud800"):
         assert_refused(complete(client, model=name), 404)

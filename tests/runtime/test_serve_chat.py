@@ -155,9 +155,8 @@ def test_messages_of_another_kind_are_refused(client, messages):
 def test_a_part_that_is_no_text_is_named(client):
     parts = [{"type": "text", "text": "w1"}, {"type": "input_audio", "input_audio": {}}]
     message = assert_refused(chat(client, [{"role": "user", "content": parts}]), 400)
-    assert (
-        message == "messages.content: of the parts only those of type 'text' are read, got 'input_audio'; leave it out"
-    )
+    sentence = "of the parts only those of type 'text' are read, got 'input_audio'; leave it out"
+    assert message == f"messages.0.content: {sentence}"
 
 
 @pytest.mark.parametrize(

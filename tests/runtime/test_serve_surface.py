@@ -19,7 +19,7 @@ from treewright.runtime.serve.served_model import ServedModel
 from treewright.runtime.serve.token_texts import LEAST_LOG_PROB, TokenTexts, finite
 from treewright.runtime.serve.worker import Totals, Worker
 
-GETS = ("/health", "/ready", "/version", "/v1/models", "/v1/models/tiny", "/openapi.json")
+GETS = ("/health", "/ready", "/version", "/metrics", "/v1/models", "/v1/models/tiny", "/openapi.json")
 
 
 @pytest.fixture(scope="module")

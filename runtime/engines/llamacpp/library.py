@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ....controller.errors import InputError, what_it_says
-from ...hosts import HOSTS
+from ...hosts import require_host
 from ...pair_config import LLAMACPP
 
 ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
@@ -18,10 +18,7 @@ CONTINUED_LEVEL = 5  # GGML_LOG_LEVEL_CONT, more of the line before
 @cache
 def llama_cpp() -> Any:
     """The module, its log silenced and its back ends started; InputError where it is missing or of another version."""
-    (host,) = (host for host in HOSTS if host.name == LLAMACPP)
-    reason = host.unsupported_reason
-    if reason is not None:
-        raise InputError(f"pair.engine {LLAMACPP} cannot be used: {reason}")
+    require_host(LLAMACPP, "pair.engine")
     try:
         library = import_module("llama_cpp")
     except Exception as error:  # a shared library that does not fit this machine may fail in any way

@@ -43,6 +43,7 @@ class ServerMetrics:
 
 
 def add_metrics(app: FastAPI, metrics: ServerMetrics) -> None:
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", include_in_schema=False)
     async def scrape() -> Response:
         return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,8 +1,9 @@
-"""For schemathesis: no requests that the schema allows and that may be refused nevertheless, for what is in a text: a
-grammar that is none, or a tree that is larger than the server's."""
+"""For schemathesis: no requests that the schema allows and that may be refused nevertheless, for what it cannot say: a
+grammar is none, a tree is larger than the server's, more tokens are asked for than there may be."""
 
 import schemathesis
 
+MAX_TOKENS = 16  # of a completion that does not say how many
 GRAMMARS = {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "response_format", "structured_outputs"}
 
 
@@ -10,4 +11,11 @@ GRAMMARS = {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "r
 def filter_body(context, body):
     if not isinstance(body, dict):
         return True
-    return all(body.get(name) is None for name in GRAMMARS) and not isinstance(body.get("speculation"), dict)
+    has_grammar = any(body.get(name) is not None for name in GRAMMARS)
+    return not has_grammar and not isinstance(body.get("speculation"), dict) and not asks_for_too_many(body)
+
+
+def asks_for_too_many(body):
+    fewest, *most = (body.get(name) for name in ("min_tokens", "max_tokens", "max_completion_tokens"))
+    given = [each for each in most if isinstance(each, int | float)]
+    return isinstance(fewest, int | float) and fewest > min(given, default=MAX_TOKENS)

@@ -58,9 +58,9 @@ def test_a_grammar_that_cannot_be_followed_is_refused_in_a_sentence(constraints,
     ("constraints", "complaint"),
     [
         ({"json_schema": "{}", "regex": "a"}, "json_schema and regex are both given"),
-        ({"json_schema": "{}", "min_tokens": 3}, "min_tokens may ban what json_schema asks for"),
-        ({"regex": "a", "bad_words": ("a",)}, "bad_words may ban what regex asks for"),
-        ({"choices": ("a",), "allowed_token_ids": (3,)}, "allowed_token_ids may ban what choices asks for"),
+        ({"json_schema": "{}", "min_tokens": 3}, "min_tokens may ban what the text's grammar asks for"),
+        ({"regex": "a", "bad_words": ("a",)}, "bad_words may ban what the text's grammar asks for"),
+        ({"choices": ("a",), "allowed_token_ids": (3,)}, "allowed_token_ids may ban what the text's grammar"),
         ({"allowed_token_ids": (20, 21), "bad_words": ("a", "b")}, "allowed_token_ids may leave no token"),
         ({"allowed_token_ids": (END,), "min_tokens": 2}, "allowed_token_ids may leave no token"),
         ({"logit_bias": {40: 1.0}}, "logit_bias names the token id 40, and the largest of this target is 39"),
@@ -75,7 +75,7 @@ def test_what_would_leave_no_token_or_says_nothing_is_refused(constraints, compl
 
 
 def test_a_text_that_goes_on_past_its_end_follows_no_grammar():
-    with pytest.raises(InputError, match="ignore_eos continues a text past its end, and regex says where that is"):
+    with pytest.raises(InputError, match="ignore_eos continues a text past its end, and its grammar says where"):
         constrainer().constrained(request(ignore_end=True), Constraints(regex="a"))
 
 
