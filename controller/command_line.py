@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, auto_cli, set_parsing_settings
 from jsonargparse.typing import register_type
 
 from .errors import InputError
@@ -25,12 +25,14 @@ def call_with(command: Command, words: Sequence[str], *, prog: str) -> Any:
 
 
 class _GroupParser(ArgumentParser):
-    """jsonargparse's takes null for a group of settings, and then cannot make one of it."""
+    """jsonargparse's takes null or a number for a group of settings, and then cannot make one of it."""
 
     def instantiate(self, cfg: Any, **options: Any) -> Any:
         for group in self.groups or ():
-            if cfg.get(group, ...) is None:
-                raise InputError(f"{group} is null; give some of its settings or leave it out")
+            value = cfg.get(group, {})
+            if not isinstance(value, Namespace | dict):
+                shown = "null" if value is None else repr(value)
+                raise InputError(f"{group} is {shown}; give some of its settings or leave it out")
         return super().instantiate(cfg, **options)
 
 

@@ -2,12 +2,14 @@
 
 import json
 import time
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 import tiny
 import torch
 from constrained import END, OTHER_END, SCHEMA, compiled, constrainer, ids
+from packaging.version import Version
 from treewright.controller.errors import InputError
 from treewright.runtime.constraints.grammars import compiler
 from treewright.runtime.constraints.grammars.compiler import GrammarCompiler
@@ -106,6 +108,7 @@ def test_a_mask_does_not_depend_on_what_was_asked_before():
     assert allowed_behind(mask, '{"a"', ":7  ") == set(ids(" ,"))
 
 
+@pytest.mark.skipif(Version(version("llguidance")) < Version("1.9"), reason="earlier ones put many runs in a row")
 def test_json_has_a_bounded_number_of_blanks_in_a_row():
     mask = GrammarMask(compiled("json"), {END})
     assert set(ids(' "')) <= allowed_behind(mask, "{", " " * 15)
