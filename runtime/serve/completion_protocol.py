@@ -5,8 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from .fields import not_supported
-from .protocol import AS_WHOLE, MAX_CHOICES, MAX_TOKENS, DecodingFields, NumChoices, NumTop, Text, TokenId, Usage
+from .protocol import MAX_CHOICES, MAX_TOKENS, DecodingFields, NumChoices, NumTop, Text, Usage
 from .speculation_metrics import Measured
+from .whole import AS_WHOLE, TokenId
 
 MAX_PROMPTS = 64
 

@@ -15,13 +15,12 @@ from ..constraints.settings import (
     MOST_WORDS,
     Constraints,
 )
-from .whole import AS_WHOLE
+from .whole import AS_WHOLE, TokenId
 
 MOST_TOKENS = 1024  # ids in a list
 MOST_CHOICES = 1024
 ANY_OBJECT = {"type": "object"}
 
-TokenId = Annotated[int, Field(ge=0), AS_WHOLE]
 TokenIds = Annotated[list[TokenId], Field(max_length=MOST_TOKENS)]
 BiasedToken = Annotated[str, StringConstraints(pattern="^(0|[1-9][0-9]{0,9})$")]
 Bias = Annotated[float, Field(ge=-MOST_BIAS, le=MOST_BIAS, allow_inf_nan=False)]

@@ -11,7 +11,7 @@ from .speculation import Speculation
 from .whole import AS_WHOLE
 
 # Titles by which `schema` finds what depends on the model.
-MODEL_NAME, TOKEN_ID = "Name of the model", "Token id"
+MODEL_NAME = "Name of the model"
 
 MAX_CHOICES = 8  # texts for one prompt
 MAX_STOPS = 4
@@ -24,7 +24,6 @@ def _as_stops(stop: Any) -> Any:
 
 
 ModelName = Annotated[str, Field(title=MODEL_NAME)]
-TokenId = Annotated[int, Field(ge=0, title=TOKEN_ID), AS_WHOLE]
 NumChoices = Annotated[int, Field(ge=1, le=MAX_CHOICES), AS_WHOLE]
 NumTop = Annotated[int, Field(ge=0, le=MAX_TOP), AS_WHOLE]
 Text = Annotated[str, Field(min_length=1)]  # measuring it also refuses half a surrogate pair, which is no text

@@ -5,8 +5,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from .protocol import MODEL_NAME, TOKEN_ID
+from .protocol import MODEL_NAME
 from .served_model import ServedModel
+from .whole import TOKEN_ID
 
 
 def schema_of(app: FastAPI, model: ServedModel) -> dict[str, Any]:

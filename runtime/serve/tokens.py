@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from .chat_protocol import Messages
 from .errors import ServeError, declared
 from .fields import Fields
-from .protocol import ModelName, Text, TokenId
+from .protocol import ModelName, Text
 from .served_model import ServedModel
+from .whole import TokenId
 
 
 class TokenizeRequest(Fields):

@@ -1,8 +1,10 @@
-"""A whole number as JSON spells it."""
+"""Whole numbers as JSON spells them."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
+
+TOKEN_ID = "Token id"  # by this title the schema is told of the largest one
 
 
 def _as_whole(number: Any) -> Any:
@@ -11,3 +13,4 @@ def _as_whole(number: Any) -> Any:
 
 
 AS_WHOLE = BeforeValidator(_as_whole)  # stands behind the range, which the schema else would not show
+TokenId = Annotated[int, Field(ge=0, title=TOKEN_ID), AS_WHOLE]

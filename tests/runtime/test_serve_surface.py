@@ -190,7 +190,10 @@ def test_the_schema_knows_the_model(schema):
     assert {"type": "string", "title": "Name of the model", "enum": ["tiny"]} in shown["TokenizeRequest"]["properties"][
         "model"
     ]["anyOf"]
-    assert shown["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] == tiny.VOCABULARY_SIZE - 1
+    tokens = shown["CompletionRequest"]["properties"]
+    lists = [shown["DetokenizeRequest"]["properties"]["tokens"]]
+    lists += [tokens[name]["anyOf"][0] for name in ("allowed_token_ids", "stop_token_ids")]
+    assert [each["items"]["maximum"] for each in lists] == [tiny.VOCABULARY_SIZE - 1] * 3
 
 
 def byte_tokens():

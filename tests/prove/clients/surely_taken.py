@@ -1,5 +1,5 @@
 """For schemathesis: no requests that the schema allows and that may be refused nevertheless, for what it cannot say: a
-grammar is none, a tree is larger than the server's, more tokens are asked for than there may be."""
+grammar is none, a tree is larger than the server's, a bias is of no token, more tokens are asked for than may be."""
 
 import schemathesis
 
@@ -11,8 +11,8 @@ GRAMMARS = {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "r
 def filter_body(context, body):
     if not isinstance(body, dict):
         return True
-    has_grammar = any(body.get(name) is not None for name in GRAMMARS)
-    return not has_grammar and not isinstance(body.get("speculation"), dict) and not asks_for_too_many(body)
+    left_out = any(body.get(name) is not None for name in GRAMMARS) or isinstance(body.get("speculation"), dict)
+    return not (left_out or body.get("logit_bias") or asks_for_too_many(body))
 
 
 def asks_for_too_many(body):
