@@ -422,3 +422,9 @@ def test_null_is_refused_of_a_setting_that_takes_none(settings, tmp_path, capsys
     (tmp_path / "serve.yaml").write_text(f"{settings}\n")
     assert cli.main(["serve", "--config", str(tmp_path / "serve.yaml")]) == 2
     assert "Got value: None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\udcff"])
+def test_a_served_name_that_no_request_can_say_is_refused(name, capsys):
+    assert cli.main(["serve", "--served_model_name", name]) == 2
+    assert f"requests cannot name a model {name!r}; give a served_model_name" in capsys.readouterr().err

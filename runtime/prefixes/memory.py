@@ -7,7 +7,7 @@ from math import inf
 import torch
 
 from ...controller.errors import InputError, what_it_says
-from ...controller.ranges import require_at_least
+from ...controller.ranges import require_between
 from ..engines.base import Session
 from ..engines.copying import CopyingModel
 from .blocks import BLOCK
@@ -16,6 +16,7 @@ from .store import PrefixStore, PrefixTotals
 log = logging.getLogger(__name__)
 
 DEFAULT_TOKENS = 8192
+MOST_TOKENS = 10**15
 DEFAULT_BYTES = 1 << 30
 # Of what weights, caches and graphs have left free on a device; logits and the rows of running forwards take the rest.
 DEVICE_SHARE = 0.25
@@ -24,9 +25,9 @@ KEPT_INSIDE = "the engine keeps the rows of its cache to itself, so every prompt
 
 
 def check_num_tokens(num_tokens: int | None) -> None:
-    """InputError for a number that is too small to keep anything, and not 0."""
+    """InputError for a number that is too small to keep anything, and not 0, or that no machine can hold."""
     if num_tokens:
-        require_at_least("prefix_tokens, if not 0,", num_tokens, BLOCK)
+        require_between("prefix_tokens, if not 0,", num_tokens, BLOCK, MOST_TOKENS)
 
 
 def open_store(sessions: Sequence[Session], num_tokens: int | None, totals: PrefixTotals) -> PrefixStore | None:

@@ -77,8 +77,9 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             inspect: Show at /inspect how a text is made, step by step
         """
         require_at_least("max_batch", max_batch, 1)
-        if served_model_name == "":
-            raise InputError("served_model_name is empty; give a name or leave it out")
+        name = pair.target if served_model_name is None else served_model_name
+        if not name or not name.isprintable():
+            raise InputError(f"requests cannot name a model {name!r}; give a served_model_name that can be printed")
         check_num_tokens(prefix_tokens)
         keys = read_keys(server.key_file, os.environ)
         listener = listen(host, port, has_key=bool(keys))
@@ -104,7 +105,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                 if scales := [f"{scale:g} at T = {at:g}" for at, scale in decoder.theta_scales.items()]:
                     print(f"theta scales: {', '.join(scales)}", file=sys.stderr)
                 hosts = (*host_names(host, listener), *server.allowed_hosts)
-                model = served_model(models, served_model_name or models.config.target)
+                model = served_model(models, name)
                 access = Access(keys, hosts, server.allowed_origins)
                 reads_anew = reloading(worker, build if speculation.selector is not None else None)
                 with LineWriter(STDERR) if access_log else nullcontext() as write_line, worker, reads_anew:
