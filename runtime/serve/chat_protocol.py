@@ -31,7 +31,7 @@ def _as_parts(content: Any) -> Any:
     return content
 
 
-Parts = Annotated[list[TextPart], Field(min_length=1, max_length=MAX_MESSAGES)]
+Parts = Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
 
 
 class Message(Fields):
@@ -47,7 +47,7 @@ class Message(Fields):
         return "\n".join(part.text for part in self.content)
 
 
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+Messages = Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
 
 
 class ChatRequest(DecodingFields):

@@ -29,9 +29,10 @@ def _prompt_kind(prompts: Any) -> str | None:
     return None
 
 
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
-TokenIdLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+# Checked up to the first fault, for a body has room for millions.
+TokenIds = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
+Texts = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
+TokenIdLists = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
 Prompts = Annotated[
     Annotated[Texts, Tag("texts")] | Annotated[TokenIdLists, Tag("token_ids")],
     Discriminator(

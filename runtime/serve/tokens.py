@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from .chat_protocol import Messages
 from .errors import ServeError, declared
@@ -44,7 +44,7 @@ class TokenizeResponse(BaseModel):
 
 class DetokenizeRequest(Fields):
     model: ModelName | None = None
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
 
 
 class DetokenizeResponse(BaseModel):

@@ -11,6 +11,7 @@ import pytest
 import tiny
 from failing import FailingModel
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 from serving import (
     BODY,
     PROMPT,
@@ -31,10 +32,12 @@ from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.body import MAX_BODY_BYTES
+from treewright.runtime.serve.chat_protocol import ChatRequest
 from treewright.runtime.serve.command import listen
 from treewright.runtime.serve.completion_protocol import CompletionRequest
 from treewright.runtime.serve.errors import ServeError
 from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT
+from treewright.runtime.serve.tokens import DetokenizeRequest
 from treewright.runtime.serve.worker import Totals, Worker
 
 LIMITS = TreeLimits(max_depth=4, width=3, frontier=3, budget=8)
@@ -193,6 +196,27 @@ def test_a_body_that_is_no_object_is_told_what_it_has_to_be(client, body):
     sentence = "the body has to be one JSON object, under the header `Content-Type: application/json`"
     assert assert_refused(post(client, body), 400) == sentence
     assert assert_refused(post(client, json.dumps(BODY), "text/plain"), 400) == sentence
+
+
+WRONG = [-1] * 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (CompletionRequest, {"prompt": WRONG}),
+        (CompletionRequest, {"prompt": [WRONG, WRONG]}),
+        (CompletionRequest, {"prompt": ["", *WRONG][:64]}),
+        (DetokenizeRequest, {"tokens": WRONG}),
+        (ChatRequest, {"messages": WRONG}),
+        (ChatRequest, {"messages": [{"role": "user", "content": WRONG}]}),
+    ],
+)
+def test_a_list_is_refused_at_its_first_fault(model, fields):
+    """A body has room for millions, and each fault would take its time and memory."""
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate({"model": "tiny"} | fields)
+    assert refused.value.error_count() <= 2  # one of each kind that a union allows
 
 
 def test_what_is_no_json_is_told_where(client):
