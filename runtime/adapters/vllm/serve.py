@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ....controller.errors import InputError
 from ....controller.trees.limits import LARGEST
+from ...hosts import VLLM, require_host
 from ...selectors import read_selector
 from .launch import WORKER, VllmConfig, arguments, require_models, tree_options
 from .policy import Loaded, read_table, shaping
@@ -35,6 +36,7 @@ def serve(
         port: Port to listen on
         more: Further words of vLLM's command line, such as --served-model-name=NAME
     """
+    require_host(VLLM, "--engine")
     words = command(vllm, trees, ["--host", host, "--port", str(port), *more])
     require_readable(vllm, trees)
     environment = server_environment(os.environ)
