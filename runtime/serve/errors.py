@@ -154,13 +154,12 @@ def _place(where: Sequence[int | str], body: Any) -> list[str]:
     """The names and numbers that lead to a fault in the body; a location has those of members of unions as well."""
     names, value = list[str](), body
     for number, part in enumerate(where):
-        members: Any = dict(enumerate(value)) if isinstance(value, list) else value
-        if not isinstance(members, dict):
-            break
-        is_missing = number == len(where) - 1 and members is value
-        if part in members or is_missing:
+        if isinstance(value, list) and isinstance(part, int):
+            names.append(str(part))
+            value = value[part]
+        elif isinstance(value, dict) and (part in value or number == len(where) - 1):
             names.append(_short(str(part)))
-            value = members.get(part)
+            value = value.get(part)
     return names
 
 
