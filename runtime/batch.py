@@ -21,6 +21,7 @@ from ..controller.context import StepContext
 from ..controller.contract import WALK
 from ..controller.policies.mixed import begin_step
 from ..controller.trees.tree import DraftTree
+from .dead_ends import cut_at_dead_ends, fail_at_dead_ends
 from .drafters.language_model import LanguageModelDrafter
 from .engines.base import CHUNK
 from .entry import Entry
@@ -97,6 +98,8 @@ class Batch:
         clock.start()
         self._read_prompts()
         clock.charge("read")
+        fail_at_dead_ends(slots.entries)
+        slots.drop_ended(num_read=int(self._is_reading))
         if not slots.entries:
             return None
         self._clock = Clock()
@@ -189,6 +192,7 @@ class Batch:
         verdict = verifier.verify(
             kept, rows, draft_rows, self._slots.sampler, context.positions, surprises=reads_history
         )
+        verdict = cut_at_dead_ends(verdict, kept, self._slots.sampler.processors)
         clock.charge("verify")
         target.commit(verdict.path)
         if drafter is not None:

@@ -4,7 +4,7 @@ The target's row at each node of a tree is processed with that node's own text, 
 drafted. The drafter's rows are processed as well: else what is banned would be drafted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -27,11 +27,17 @@ class RowProcessor(Protocol):
         ...
 
 
+# Of a text and a path behind it, how many tokens of the path the text may take with some token allowed behind each;
+# InputError where none is allowed behind the text itself.
+Reach = Callable[[Sequence[int], Sequence[int]], int]
+
+
 class TextProcessor(NamedTuple):
     """A processor with the text that it goes by."""
 
     process: RowProcessor
     token_ids: Sequence[int]  # generated so far; grows
+    reach: Reach | None = None  # None: all of any path
 
 
 def processed(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..controller.errors import InputError, SettingError
 from ..controller.policies.base import ShapePolicy
 from ..controller.ranges import require_whole
-from .processing import RowProcessor
+from .processing import Reach, RowProcessor
 from .sampling import Sampling
 from .stats import StepRecord
 from .text.stopping import Stops
@@ -27,6 +27,7 @@ class Request:
     stop_tokens: frozenset[int] = frozenset()  # end the text as well
     min_tokens: int = 0  # until it has so many, no stop string ends the text; of tokens, the processor bans those
     processor: RowProcessor | None = None  # of the logits, before they are warped and tokens drawn
+    reach: Reach | None = None  # where the processor may leave no token to draw, how far a path may be taken
     log_probs: int | None = None
     """Report the log-probability of each token, and of so many of the likeliest in its place; None for neither"""
     prompt_log_probs: bool = False  # those of the prompt's tokens, too

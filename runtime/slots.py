@@ -118,10 +118,9 @@ class Slots:
 
     def begin(self, entry: Entry) -> None:
         """Decode the request that has joined, from the end of its prompt on."""
-        prompt_ids = entry.request.prompt_ids
-        process = entry.request.processor
-        processor = None if process is None else TextProcessor(process, entry.sink.token_ids)
-        self.sampler.join(entry.request.sampling, processor)
+        request, prompt_ids = entry.request, entry.request.prompt_ids
+        process, text = request.processor, entry.sink.token_ids
+        self.sampler.join(request.sampling, None if process is None else TextProcessor(process, text, request.reach))
         self.history.join()
         self.calibration.join()
         self.agreement.join()

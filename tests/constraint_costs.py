@@ -13,7 +13,7 @@ from time import process_time, thread_time
 
 from treewright.collect.prompts.prompt import prompt_request
 from treewright.collect.prompts.sources import PromptConfig, load_prompts
-from treewright.runtime import batch, processing
+from treewright.runtime import batch, dead_ends, processing
 from treewright.runtime.build import build_decoder
 from treewright.runtime.constraints.constrain import Constrainer
 from treewright.runtime.constraints.settings import Constraints
@@ -61,11 +61,18 @@ class Spent:
             self.rows += int((tree.valid if nodes is None else nodes >= 0).sum())
             return rows
 
+        def fail_at_dead_ends(entries):
+            started = thread_time()
+            dead_ends.fail_at_dead_ends(entries)  # makes masks that processing finds made
+            self.seconds += thread_time() - started
+
         batch.processed = language_model.processed = processed
+        batch.fail_at_dead_ends = fail_at_dead_ends
         try:
             yield
         finally:
             batch.processed = language_model.processed = processing.processed
+            batch.fail_at_dead_ends = dead_ends.fail_at_dead_ends
 
 
 def measured(decoder, constrainer, pair, constraints):

@@ -45,10 +45,12 @@ class Constrainer:
             self._require_known(name, getattr(constraints, name))
         stop_tokens = frozenset(constraints.stop_token_ids)
         request = replace(request, stop_tokens=stop_tokens, min_tokens=constraints.min_tokens)
-        members = self._members(request, constraints)
-        return replace(request, processor=None if not members else members[0] if len(members) == 1 else Chain(members))
+        grammar = self._grammar(request, constraints)
+        members = self._members(request, constraints, grammar)
+        processor = None if not members else members[0] if len(members) == 1 else Chain(members)
+        return replace(request, processor=processor, reach=None if grammar is None else grammar.reach)
 
-    def _members(self, request: Request, asked: Constraints) -> list[RowProcessor]:
+    def _members(self, request: Request, asked: Constraints, grammar: GrammarMask | None) -> list[RowProcessor]:
         """In the order in which they are applied, which is vLLM's."""
         members: list[RowProcessor] = []
         if any(asked.logit_bias.values()):
@@ -58,15 +60,20 @@ class Constrainer:
         if asked.frequency_penalty or asked.presence_penalty:
             members.append(FrequencyPenalty(asked.frequency_penalty, asked.presence_penalty))
         members += self._bans(request, asked)
-        grammar = asked.follows
         if grammar is not None:
-            if request.ignore_end:
-                says = "continues a text past its end, and its grammar says where that is; leave one of them out"
-                raise SettingError("ignore_eos", says)
-            members.append(GrammarMask(self._grammars.compile(grammar), self._end_tokens))
+            members.append(grammar)
         if asked.min_p and not request.sampling.is_greedy:
             members.append(MinP(asked.min_p, request.sampling.temperature))
         return members
+
+    def _grammar(self, request: Request, asked: Constraints) -> GrammarMask | None:
+        grammar = asked.follows
+        if grammar is None:
+            return None
+        if request.ignore_end:
+            says = "continues a text past its end, and its grammar says where that is; leave one of them out"
+            raise SettingError("ignore_eos", says)
+        return GrammarMask(self._grammars.compile(grammar), self._end_tokens, grammar.kind)
 
     def _bans(self, request: Request, asked: Constraints) -> list[RowProcessor]:
         """InputError where they might leave no token at all."""

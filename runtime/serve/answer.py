@@ -2,9 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from ...controller.errors import SettingError
+from ...controller.errors import InputError, SettingError
 from ..constraints.constrain import Constrainer
 from ..request import ContextError
 from ..request import Request as DecodeRequest
@@ -62,21 +63,18 @@ class Answers:
         count = SpeculationCount() if self._measures and len(requests) == 1 else None
         if count is not None:
             requests = [replace(request, observer=count) for request in requests]
+        refusal = partial(_refusal, body, prompt_field)
         try:
             job = await self._worker.submit(await self._constrained(body, requests))
-        except ContextError as error:
-            code = "context_length_exceeded"
-            raise ServeError(HTTPStatus.BAD_REQUEST, str(error), param=prompt_field, code=code) from error
-        except SettingError as error:
-            field = prompt_field if error.setting == "prompt" else body.field_of(error.setting)
-            raise refused(error, field) from error
-        watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
-        answer = Answer(job, wording, num_prompt_tokens, count)
-        if not body.stream:
-            return await answer.whole()
-        await job.begun()  # an error until then has its own status
+            watcher = asyncio.create_task(_cancel_when_client_leaves(http, job))
+            self._watchers.add(watcher)
+            watcher.add_done_callback(self._watchers.discard)
+            answer = Answer(job, wording, num_prompt_tokens, count, refusal)
+            if not body.stream:
+                return await answer.whole()
+            await job.begun()  # an error until then has its own status
+        except InputError as error:
+            raise refusal(error) from error
         return StreamingResponse(answer.events(body.stream_options), media_type="text/event-stream")
 
     async def _constrained(self, body: DecodingFields, requests: Sequence[DecodeRequest]) -> list[DecodeRequest]:
@@ -93,8 +91,16 @@ class Answers:
 class Answer:
     """One job's texts in an endpoint's words."""
 
-    def __init__(self, job: Job, wording: Wording, num_prompt_tokens: int, count: SpeculationCount | None):
+    def __init__(
+        self,
+        job: Job,
+        wording: Wording,
+        num_prompt_tokens: int,
+        count: SpeculationCount | None,
+        refusal: Callable[[InputError], ServeError],
+    ):
         self._count = count
+        self._refusal = refusal
         self._job = job
         self._wording = wording
         self._num_prompt_tokens = num_prompt_tokens
@@ -116,8 +122,8 @@ class Answer:
             if options.include_usage:
                 for chunk in self._wording.chunks([], self._usage()):
                     yield event(self._measured(chunk))
-        except ServeError as error:
-            yield event(error.envelope)
+        except (ServeError, InputError) as error:
+            yield event((error if isinstance(error, ServeError) else self._refusal(error)).envelope)
         yield "data: [DONE]\n\n"
 
     async def _pieces(self) -> AsyncIterator[Piece]:
@@ -132,6 +138,16 @@ class Answer:
 
     def _usage(self) -> Usage:
         return Usage.of(self._num_prompt_tokens, sum(self._num_tokens))
+
+
+def _refusal(body: DecodingFields, prompt_field: str, error: InputError) -> ServeError:
+    """What the client is told of an error, by the name of the field that it is of."""
+    if isinstance(error, ContextError):
+        code = "context_length_exceeded"
+        return ServeError(HTTPStatus.BAD_REQUEST, str(error), param=prompt_field, code=code)
+    if isinstance(error, SettingError):
+        return refused(error, prompt_field if error.setting == "prompt" else body.field_of(error.setting))
+    return refused(error)
 
 
 def decode_requests(

@@ -8,10 +8,13 @@ from threading import Event
 from time import monotonic
 from typing import NamedTuple
 
+from ...controller.errors import InputError
 from ..log_probs import TokenLogProbs
 from ..request import Request
 from ..text.stopping import TextStream
 from .errors import ServeError
+
+Failure = ServeError | InputError  # how a job ends that is not brought to its end
 
 
 class ScoredTokens(NamedTuple):
@@ -51,23 +54,24 @@ class Job:
         self.has_begun = False  # the decode thread's
         self.cancelled = Event()
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Piece | ServeError | None] = asyncio.Queue()
-        self._begun: asyncio.Future[ServeError | None] = self._loop.create_future()
+        self._events: asyncio.Queue[Piece | Failure | None] = asyncio.Queue()
+        self._begun: asyncio.Future[Failure | None] = self._loop.create_future()
 
     @property
     def num_tokens(self) -> int:
         return sum(len(stream.token_ids) for stream in self.streams)
 
     async def begun(self) -> None:
-        """Wait until the first text has left the queue; ServeError where none does."""
-        error = await asyncio.shield(self._begun)
-        if error is not None:
-            raise error
+        """Wait until the first text has left the queue; raises as `pieces` does where none has."""
+        failure = await asyncio.shield(self._begun)
+        if failure is not None:
+            raise failure
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """The texts as they grow; ServeError where they cannot be brought to their ends."""
+        """The texts as they grow. InputError or ServeError where they cannot be brought to their ends, by the request's
+        fault or not."""
         while (event := await self._events.get()) is not None:
-            if isinstance(event, ServeError):
+            if isinstance(event, Failure):
                 raise event
             yield event
 
@@ -77,17 +81,17 @@ class Job:
             self.has_begun = True
             self._call(self._set_begun, None)
 
-    def send(self, event: Piece | ServeError | None) -> None:
+    def send(self, event: Piece | Failure | None) -> None:
         """Hand over a piece, or how the job ended (None: well); called on the decode thread."""
-        if isinstance(event, ServeError):
+        if isinstance(event, Failure):
             self._call(self._set_begun, event)
         self._call(self._events.put_nowait, event)
 
-    def _set_begun(self, error: ServeError | None) -> None:
+    def _set_begun(self, failure: Failure | None) -> None:
         if not self._begun.done():
-            self._begun.set_result(error)
+            self._begun.set_result(failure)
 
-    def _call(self, function: Callable[..., None], argument: Piece | ServeError | None) -> None:
+    def _call(self, function: Callable[..., None], argument: Piece | Failure | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, so no client waits any more
             self._loop.call_soon_threadsafe(function, argument)
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from threading import Condition, Thread
 from typing import Self
 
-from ...controller.errors import what_it_says
+from ...controller.errors import InputError, what_it_says
 from ..decoder import Decoder
 from ..request import Request
-from .errors import ServeError, busy, failure, stopping
-from .job import Job, Text
+from .errors import busy, failure, stopping
+from .job import Failure, Job, Text
 from .metrics.server import ServerMetrics
 from .queue import FairQueue
 from .running import BuildDecoder, PrepareDecoder, Running
@@ -188,6 +188,9 @@ class Worker:
     def _drop_failed(self) -> None:
         """A job fails as a whole with the first of its texts, and alone."""
         for job, error in self._running.errors().items():
+            if isinstance(error, InputError):
+                self._end(job, error, "refused")
+                continue
             log.error("a request failed", exc_info=error)
             reason = f"{type(error).__name__}: {what_it_says(error)}"
             self._end(job, failure(f"the request failed ({reason}); the server's log says more"), "error")
@@ -213,7 +216,7 @@ class Worker:
         if self._keep_text is not None:
             self._totals.count_text(kept=self._keep_text(text.request, text.stream.token_ids))
 
-    def _end(self, job: Job, error: ServeError | None, reason: str = "") -> None:
+    def _end(self, job: Job, error: Failure | None, reason: str = "") -> None:
         """Forget a job; no error where all its texts have ended."""
         self._running.drop(job)
         with self._changed:

@@ -6,7 +6,7 @@ import pytest
 import tiny
 from constrained import END, OTHER_END, SCHEMA, characters, constrainer
 from fastapi.testclient import TestClient
-from serving import assert_refused
+from serving import assert_refused, events
 from treewright.runtime.constraints.settings import Constraints
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.request import Request
@@ -122,6 +122,14 @@ def test_fields_that_ask_for_nothing_change_nothing(client):
 def test_what_cannot_be_asked_is_refused_in_a_sentence(client, fields, complaint):
     message = assert_refused(complete(client, **fields), 400, complaint.split()[0].rstrip(":").partition(".")[0])
     assert message.startswith(complaint)
+
+
+def test_a_text_at_a_dead_end_of_its_grammar_is_refused_by_its_field(client):
+    dead = {"guided_grammar": 'start: "ab" NONE\nNONE: /c/ & /d/'}
+    said = assert_refused(complete(client, **dead), 400, "guided_grammar")
+    assert said.startswith("guided_grammar: grammar has come to a dead end")
+    *_, error, done = events(complete(client, **dead, stream=True))
+    assert error["error"]["message"] == said and done == "[DONE]"
 
 
 def test_a_schema_that_is_nested_too_deeply_is_refused(client):

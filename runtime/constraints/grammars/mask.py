@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....controller.errors import InputError
+from ....controller.errors import SettingError
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
 from ..base import Growing
+from .source import GrammarKind
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -24,14 +25,16 @@ Path = tuple[int, ...]
 
 
 class GrammarMask:
-    """A `RowProcessor`. Behind a path that the grammar does not take, which no text comes to, rows are left alone."""
+    """A `RowProcessor`. Rows behind a dead end, which `reach` says, are left alone; so are those behind a path that the
+    grammar does not take, which no text comes to."""
 
-    def __init__(self, compiled: "LLMatcher", end_tokens: Collection[int]):
+    def __init__(self, compiled: "LLMatcher", end_tokens: Collection[int], kind: GrammarKind):
         self._compiled = compiled  # at the beginning of a text, from where it is never moved
+        self._kind = kind
         self._end_tokens = frozenset(end_tokens)
         self._text = Growing()
         self._matchers: dict[Path, LLMatcher | None] = {}  # behind the text and a path; None: not taken
-        self._masks: dict[Path, bytes | None] = {}  # bits of the allowed tokens, the lowest first; None: left alone
+        self._masks: dict[Path, bytes | None] = {}  # bits of the allowed tokens, the lowest first; None: no token
 
     def __call__(self, text: Sequence[int], paths: Array, logits: Tensor, *, of_target: bool) -> Tensor:
         self._follow(text)
@@ -46,6 +49,17 @@ class GrammarMask:
         logits[rows] = logits[rows].masked_fill(to_device(banned, logits.device), -torch.inf)
         return logits
 
+    def reach(self, text: Sequence[int], path: Sequence[int]) -> int:
+        """See `Reach`. An end token is taken, and the text ends with it; InputError where it can go no further."""
+        self._follow(text)
+        self._mask(())
+        for length, token in enumerate(path, start=1):
+            if token in self._end_tokens:
+                return length
+            if self._mask((*path[:length],)) is None:
+                return length - 1
+        return len(path)
+
     def _follow(self, text: Sequence[int]) -> None:
         """Move the matcher of the text to its end; InputError where the grammar does not take it."""
         news = self._text.look(text)
@@ -56,7 +70,7 @@ class GrammarMask:
             return
         self._matchers, self._masks = {(): matcher}, {}
         if matcher.try_consume_tokens([*news.tokens]) < len(news.tokens):
-            raise _stuck(matcher)
+            raise self._stuck(matcher)
 
     def _matcher(self, path: Path) -> "LLMatcher | None":
         if path in self._matchers:
@@ -73,20 +87,13 @@ class GrammarMask:
         if path not in self._masks:
             matcher = self._matcher(path)
             mask = None if matcher is None else matcher.compute_bitmask()
-            if matcher is not None and mask is not None and matcher.is_error():
+            if matcher is not None and matcher.is_error():
                 if not path:
-                    raise _stuck(matcher)
-                # A dead end, which no text may come to. One that does takes some token, and fails at its next step.
-                mask = self._all_but_ends(len(mask))
+                    raise self._stuck(matcher)
+                mask = None
             self._masks[path] = mask
         return self._masks[path]
 
-    def _all_but_ends(self, num_bytes: int) -> bytes:
-        allowed = np.ones(8 * num_bytes, dtype=np.uint8)
-        allowed[[*self._end_tokens]] = 0
-        return np.packbits(allowed, bitorder="little").tobytes()
-
-
-def _stuck(matcher: "LLMatcher") -> InputError:
-    reason = matcher.get_error().split("\n")[0] or "it does not take its last token"
-    return InputError(f"the text can go no further under its grammar ({reason}); correct the grammar")
+    def _stuck(self, matcher: "LLMatcher") -> SettingError:
+        reason = matcher.get_error().split("\n")[0] or "it does not take the text's last token"
+        return SettingError(self._kind.value, f"has come to a dead end ({reason}); correct it")

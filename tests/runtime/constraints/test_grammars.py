@@ -19,11 +19,13 @@ from treewright.runtime.constraints.settings import Constraints
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 
-ROOT = np.zeros((1, 0), dtype=np.int64)
-
 
 def request(**changes):
     return Request([1, 2], 8, Sampling(), **changes)
+
+
+def mask_of(matcher, ends=frozenset({END})):
+    return GrammarMask(matcher, ends, GrammarKind.GRAMMAR)
 
 
 def allowed_behind(mask, text, path=""):
@@ -90,7 +92,7 @@ def test_a_target_without_end_token_or_with_another_tokenizer_follows_no_grammar
 
 def test_end_tokens_are_allowed_where_the_grammar_may_end_and_alone_where_it_must():
     matcher = constrainer(frozenset({END, OTHER_END}))._grammars.compile(Grammar(GrammarKind.REGEX, "ab|abc"))
-    mask = GrammarMask(matcher, {END, OTHER_END})
+    mask = mask_of(matcher, frozenset({END, OTHER_END}))
     a, b, c = ids("abc")
     assert allowed_behind(mask, "") == {a}
     assert allowed_behind(mask, "", "a") == {b}
@@ -102,27 +104,17 @@ def test_a_mask_does_not_depend_on_what_was_asked_before():
     """Going back behind a blank, llguidance's own `rollback` forgets that a number has ended."""
     matcher = compiled("json")
     paths = ["", ":", ":7", ":7 ", ':7 ,"b"', ":   ", ": 7", ":7  ", ": -", ":7,"]
-    mask = GrammarMask(matcher, {END})
+    mask = mask_of(matcher)
     for path in paths + paths[::-1]:
-        assert allowed_behind(mask, '{"a"', path) == allowed_behind(GrammarMask(matcher, {END}), '{"a"' + path)
+        assert allowed_behind(mask, '{"a"', path) == allowed_behind(mask_of(matcher), '{"a"' + path)
     assert allowed_behind(mask, '{"a"', ":7  ") == set(ids(" ,"))
 
 
 @pytest.mark.skipif(Version(version("llguidance")) < Version("1.9"), reason="earlier ones put many runs in a row")
 def test_json_has_a_bounded_number_of_blanks_in_a_row():
-    mask = GrammarMask(compiled("json"), {END})
+    mask = mask_of(compiled("json"))
     assert set(ids(' "')) <= allowed_behind(mask, "{", " " * 15)
     assert allowed_behind(mask, "{", " " * 16) == set(ids('"'))
-
-
-def test_a_dead_end_ends_the_request_where_its_text_comes_to_it():
-    """Nothing is both terminals; a tree may look into the dead end, and goes on elsewhere."""
-    dead = Grammar(GrammarKind.GRAMMAR, 'start: "a" NONE | "bc"\nNONE: /d/ & /e/')
-    mask = GrammarMask(constrainer()._grammars.compile(dead), {END})
-    assert END not in allowed_behind(mask, "", "a")
-    assert allowed_behind(mask, "", "b") == set(ids("c"))
-    with pytest.raises(InputError, match="the text can go no further under its grammar"):
-        mask(ids("a"), ROOT, torch.zeros(1, 40), of_target=True)
 
 
 def test_a_grammar_is_compiled_once():
@@ -137,7 +129,7 @@ def test_a_long_row_of_rules_is_compiled_on_a_stack_that_holds_it():
     rules = "".join(f'a{number}: "b" a{number + 1} "c"\n' for number in range(2400))
     assert len(rules) < 1 << 16
     matcher = constrainer()._grammars.compile(Grammar(GrammarKind.GRAMMAR, f'start: a0\n{rules}a2400: "d"'))
-    assert allowed_behind(GrammarMask(matcher, {END}), "bbb") == set(ids("b"))
+    assert allowed_behind(mask_of(matcher), "bbb") == set(ids("b"))
 
 
 def test_a_grammar_that_takes_long_is_refused(monkeypatch):
