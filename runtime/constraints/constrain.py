@@ -15,6 +15,7 @@ from .base import Chain
 from .frequency import FrequencyPenalty
 from .grammars.compiler import GrammarCompiler
 from .grammars.mask import GrammarMask
+from .grammars.trial import Limits
 from .logit_bias import LogitBias
 from .min_p import MinP
 from .min_tokens import MinTokens
@@ -23,23 +24,30 @@ from .settings import Constraints
 
 
 class Constrainer:
-    """Of one target, by its tokenizer, its end tokens and the number of tokens that it has rows for."""
+    """Of one target, by its tokenizer, its end tokens and the number of tokens that it has rows for. Grammars are
+    compiled under `limits` if there are any, see `GrammarCompiler`."""
 
-    def __init__(self, tokenizer: Tokenizer, end_tokens: frozenset[int], vocabulary_size: int):
+    def __init__(
+        self, tokenizer: Tokenizer, end_tokens: frozenset[int], vocabulary_size: int, limits: Limits | None = None
+    ):
         self._tokenizer = tokenizer
         self._end_tokens = end_tokens
         self._vocabulary_size = vocabulary_size
         self._special = tokenizer.detokeniser.special_tokens
-        self._grammars = GrammarCompiler(tokenizer, end_tokens)
+        self._grammars = GrammarCompiler(tokenizer, end_tokens, limits)
 
     @classmethod
-    def of(cls, pair: Pair) -> "Constrainer":
-        return cls(pair.tokenizer, pair.end_tokens, pair.target.vocabulary_size)
+    def of(cls, pair: Pair, limits: Limits | None = None) -> "Constrainer":
+        return cls(pair.tokenizer, pair.end_tokens, pair.target.vocabulary_size, limits)
+
+    def close(self) -> None:
+        """Under limits, let nobody wait for a grammar any more; any thread may ask."""
+        self._grammars.close()
 
     def constrained(self, request: Request, constraints: Constraints) -> Request:
         """The request under the constraints: as it was where they ask nothing. It may take seconds, for a grammar.
 
-        InputError for what cannot be asked of this target, or together.
+        InputError for what cannot be asked of this target, or together; raises as `GrammarCompiler` does.
         """
         for name in ("logit_bias", "allowed_token_ids", "stop_token_ids"):
             self._require_known(name, getattr(constraints, name))

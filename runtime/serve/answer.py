@@ -15,11 +15,12 @@ from pydantic import BaseModel
 
 from ...controller.errors import InputError, SettingError
 from ..constraints.constrain import Constrainer
+from ..constraints.grammars.compiler import MOST_WAITING, CompilerBusyError
 from ..request import ContextError
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
 from .access import caller_of
-from .errors import ServeError, refused
+from .errors import ServeError, busy, refused
 from .job import Job, Piece
 from .protocol import DecodingFields, StreamOptions, Usage
 from .speculation_metrics import Measured, SpeculationCount
@@ -46,7 +47,8 @@ class Answers:
         self._measures = measures
         self._worker = worker
         self._constrainer = constrainer
-        self._grammars = ThreadPoolExecutor(2, thread_name_prefix="grammars")  # slow ones hold up no tokenizing
+        # One more than may wait, so that none waits for a thread; and tokenizing has others.
+        self._grammars = ThreadPoolExecutor(MOST_WAITING + 1, thread_name_prefix="grammars")
         self._watchers: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
     async def give(
@@ -85,7 +87,10 @@ class Answers:
             return [self._constrainer.constrained(request, constraints) for request in requests]
 
         threads = self._grammars if constraints.follows else None
-        return await asyncio.get_running_loop().run_in_executor(threads, constrained)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, constrained)
+        except CompilerBusyError as error:
+            raise busy("other grammars are being compiled; try again in 10 s", 10) from error
 
 
 class Answer:

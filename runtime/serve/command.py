@@ -19,6 +19,7 @@ from ...controller.errors import InputError
 from ...controller.ranges import require_at_least
 from ..build import build_decoder
 from ..constraints.constrain import Constrainer
+from ..constraints.grammars.trial import Limits
 from ..decoder import Decoder
 from ..pair import Pair, PairConfig, load_pair
 from ..prefixes.memory import check_num_tokens
@@ -143,7 +144,7 @@ def reloading(worker: Worker, build: BuildDecoder | None) -> Iterator[None]:
 
 
 def served_model(pair: Pair, name: str) -> ServedModel:
-    target, constrainer = pair.target, Constrainer.of(pair)
+    target, constrainer = pair.target, Constrainer.of(pair, Limits())
     return ServedModel(
         name, pair.tokenizer, constrainer, vocabulary_size=target.vocabulary_size, context_length=target.context_length
     )
@@ -173,7 +174,7 @@ def make_server(
     http = uvicorn.Config(
         app, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_keep_alive=config.keep_alive
     )
-    return Server(http, worker, grace=config.grace, read_timeout=config.read_timeout)
+    return Server(http, worker, model.constrainer, grace=config.grace, read_timeout=config.read_timeout)
 
 
 def listen(host: str, port: int, *, has_key: bool = False) -> socket.socket:

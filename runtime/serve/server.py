@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 import uvicorn
 
+from ..constraints.constrain import Constrainer
 from .worker import Worker
 
 LAST_SECONDS = 10.0  # for the last step to end, and the last words to reach their clients
@@ -20,9 +21,12 @@ class Server(uvicorn.Server):
     """The first signal lets what was accepted end within `grace` seconds, while /health and new requests get 503; the
     second ends everything at once."""
 
-    def __init__(self, config: uvicorn.Config, worker: Worker, *, grace: float, read_timeout: float):
+    def __init__(
+        self, config: uvicorn.Config, worker: Worker, constrainer: Constrainer, *, grace: float, read_timeout: float
+    ):
         super().__init__(config)
         self._worker = worker
+        self._constrainer = constrainer
         self._grace = grace
         self._deadline: float | None = None  # once a signal has come
         self._stalled = StalledConnections(read_timeout)
@@ -43,11 +47,13 @@ class Server(uvicorn.Server):
         if self._deadline is None:
             self._deadline = monotonic() + self._grace
             self._worker.drain()
+            self._constrainer.close()  # what it would be asked for is taken no more
             log.warning("stopping: requests have %g s to end; a second signal ends them at once", self._grace)
         return self.force_exit or self._worker.has_ended or monotonic() > self._deadline
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._worker.stop()
+        self._constrainer.close()
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
         for connection in [*self._connections]:

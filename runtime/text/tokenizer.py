@@ -2,13 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from .detokeniser import Detokeniser
-
-if TYPE_CHECKING:
-    from llguidance import LLTokenizer
 
 
 class Tokenizer(Protocol):
@@ -33,8 +30,8 @@ class Tokenizer(Protocol):
         """Token ids of a chat, up to where its next answer begins; templates raise whatever their author chose."""
         ...
 
-    def grammar_tokenizer(self, end_tokens: Collection[int]) -> "LLTokenizer":
-        """The same for grammars, which a text ends by `end_tokens`; InputError where llguidance cannot read it."""
+    def fast_json(self) -> str:
+        """The same in the format of Hugging Face's tokenizers; InputError where it is of another kind."""
         ...
 
 

@@ -1,37 +1,45 @@
 """Compiles grammars for one tokenizer; off the event loop, for it takes up to seconds."""
 
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from functools import partial
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING
 
-from ....controller.errors import InputError, SettingError
+from ....controller.errors import SettingError, what_it_says
 from ...text.tokenizer import Tokenizer
+from .matcher import make_matcher, on_deep_stack
 from .source import Grammar, not_followed
+from .trial import Limits, Trial
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 MOST_KEPT = 32  # compiled grammars
-MOST_SECONDS = 10.0
-# Rules that name each other in a long row are compiled by calls within calls: those of the longest grammar that is
-# taken need 30 MB, and a thread that runs out of its stack would take the process with it.
-STACK_BYTES = 256 << 20
+MOST_WAITING = 16  # under limits, the one that is being compiled among them
+
+
+class CompilerBusyError(Exception):
+    """Too many grammars wait to be compiled, or one has waited for long, or the compiler is closed."""
 
 
 class GrammarCompiler:
-    """May be asked from several threads: grammars are compiled one after another."""
+    """May be asked from several threads: grammars are compiled one after another. Under `limits`, which those of
+    strangers need, one that takes more is refused, and nobody waits for longer than one may take."""
 
-    def __init__(self, tokenizer: Tokenizer, end_tokens: Collection[int]):
+    def __init__(self, tokenizer: Tokenizer, end_tokens: Collection[int], limits: Limits | None = None):
         self.end_tokens = frozenset(end_tokens)
         self._tokenizer = tokenizer
         self._of_tokenizer: LLTokenizer | None = None
+        self._limits = limits
+        self._trial = None if limits is None else Trial(limits, tokenizer.fast_json, end_tokens)
         self._kept: OrderedDict[Grammar, LLMatcher] = OrderedDict()
-        self._compiling = threading.Lock()
+        self._places = BoundedSemaphore(MOST_WAITING)
+        self._compiling = Lock()
 
     def compile(self, grammar: Grammar) -> "LLMatcher":
-        """A matcher of the grammar at the beginning of a text, to be copied; InputError where there is none, and where
-        it takes longer than `MOST_SECONDS` to make."""
+        """A matcher of the grammar at the beginning of a text, to be copied. SettingError where there is none;
+        CompilerBusyError under limits alone."""
         if not self.end_tokens:
             raise SettingError(
                 grammar.kind.value,
@@ -41,54 +49,49 @@ class GrammarCompiler:
         kept = self._kept.get(grammar)
         if kept is not None:
             return kept
-        if not self._compiling.acquire(timeout=MOST_SECONDS):
-            raise SettingError(
-                grammar.kind.value, "waits for other grammars to be compiled, and that takes long; try again later"
-            )
-        return _in_time(lambda: self._compile(grammar), self._compiling.release, grammar)
+        if self._limits is None:
+            with self._compiling:
+                return self._compile(grammar)
+        if not self._places.acquire(blocking=False):
+            raise CompilerBusyError
+        try:
+            if not self._compiling.acquire(timeout=self._limits.most_seconds):
+                raise CompilerBusyError
+            try:
+                return self._compile(grammar)
+            finally:
+                self._compiling.release()
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        """Under limits, let nobody wait any more; any thread may ask."""
+        if self._trial is not None:
+            self._trial.close()
 
     def _compile(self, grammar: Grammar) -> "LLMatcher":
-        from llguidance import LLMatcher
-
-        if self._of_tokenizer is None:
-            self._of_tokenizer = self._tokenizer.grammar_tokenizer(self.end_tokens)
-        matcher = LLMatcher(self._of_tokenizer, grammar.translated(), log_level=0)
-        if not matcher.is_error():
-            matcher.compute_bitmask()  # part of the grammar is only compiled now
-        if matcher.is_error():
-            raise not_followed(grammar.kind, matcher.get_error())
+        kept = self._kept.get(grammar)  # where another thread has compiled it meanwhile
+        if kept is not None:
+            return kept
+        tokenizer = self._grammar_tokenizer(grammar)
+        if self._trial is not None and not self._trial.passes(grammar):
+            raise CompilerBusyError
+        try:
+            matcher = on_deep_stack(partial(make_matcher, tokenizer, grammar))
+        except RuntimeError as error:
+            raise not_followed(grammar.kind, str(error)) from error
         self._kept[grammar] = matcher
         if len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return matcher
 
+    def _grammar_tokenizer(self, grammar: Grammar) -> "LLTokenizer":
+        if self._of_tokenizer is None:
+            from llguidance import LLTokenizer
 
-def _in_time(compile_it: "Callable[[], LLMatcher]", release: Callable[[], None], grammar: Grammar) -> "LLMatcher":
-    """What `compile_it` makes on a thread of its own, which is left to its end where it takes too long."""
-    made: list[LLMatcher] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            made.append(compile_it())
-        except BaseException as error:  # a panic of llguidance is no Exception
-            errors.append(error)
-        finally:
-            release()
-
-    thread = threading.Thread(target=run, name="grammar", daemon=True)
-    before = threading.stack_size(STACK_BYTES)
-    try:
-        thread.start()
-    finally:
-        threading.stack_size(before)
-    thread.join(MOST_SECONDS)
-    if made:
-        return made[0]
-    if not errors:
-        raise SettingError(
-            grammar.kind.value, f"takes longer than {MOST_SECONDS:g} s to compile; give a simpler or smaller one"
-        )
-    if isinstance(errors[0], InputError):
-        raise errors[0]
-    raise not_followed(grammar.kind, str(errors[0])) from errors[0]
+            try:
+                self._of_tokenizer = LLTokenizer(self._tokenizer.fast_json(), eos_token=sorted(self.end_tokens))
+            except Exception as error:  # llguidance raises plain ones for a tokenizer that it cannot read
+                says = f"cannot be followed with this target's tokenizer ({what_it_says(error)}); leave it out"
+                raise SettingError(grammar.kind.value, says) from error
+        return self._of_tokenizer

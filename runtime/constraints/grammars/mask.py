@@ -95,5 +95,6 @@ class GrammarMask:
         return self._masks[path]
 
     def _stuck(self, matcher: "LLMatcher") -> SettingError:
-        reason = matcher.get_error().split("\n")[0] or "it does not take the text's last token"
+        reason = matcher.get_error().split("\n")[0]
+        reason = reason if " " in reason else "nothing can follow the text"  # a code says less
         return SettingError(self._kind.value, f"has come to a dead end ({reason}); correct it")

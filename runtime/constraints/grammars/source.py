@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple, Self
 
 from ....controller.errors import SettingError
@@ -12,7 +12,7 @@ MOST_LETTERS = 1 << 16
 BLANKS = r"[ \t\r\n]{1,16}"
 
 
-class GrammarKind(Enum):
+class GrammarKind(StrEnum):
     """By the name of the setting that gives one."""
 
     JSON_SCHEMA = "json_schema"

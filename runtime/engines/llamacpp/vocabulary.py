@@ -1,7 +1,7 @@
 """Tokens of a GGUF file: text to tokens and back by llama.cpp, chats by the file's own template."""
 
 import ctypes
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NoReturn
 
@@ -106,8 +106,8 @@ class GgufTokenizer:
         )
         return self._encode(text, add_special=False)
 
-    def grammar_tokenizer(self, end_tokens: Collection[int]) -> NoReturn:
-        raise InputError("grammars are followed with the engine transformers, and this is a GGUF file; use that engine")
+    def fast_json(self) -> NoReturn:
+        raise InputError("it is that of a GGUF file, and grammars need one of transformers")
 
     def _spelled(self, token: int) -> str:
         text = self._library.llama_vocab_get_text(self._context.vocabulary, token) if token >= 0 else b""

@@ -1,13 +1,10 @@
 """The tokenizer of a model folder."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any
 
-from ....controller.errors import InputError, what_it_says
 from .detokeniser import TokenizerDetokeniser
-
-if TYPE_CHECKING:
-    from llguidance import LLTokenizer
 
 
 class TransformersTokenizer:
@@ -34,12 +31,8 @@ class TransformersTokenizer:
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         return list(self.fast.apply_chat_template([*messages], add_generation_prompt=True, return_dict=False))
 
-    def grammar_tokenizer(self, end_tokens: Collection[int]) -> "LLTokenizer":
-        from llguidance.hf import from_tokenizer
-
-        try:
-            return from_tokenizer(self.fast, eos_token=sorted(end_tokens))
-        except Exception as error:  # llguidance raises plain ones for a tokenizer that it cannot read
-            raise InputError(
-                f"grammars cannot be followed with this target's tokenizer ({what_it_says(error)}); leave them out"
-            ) from error
+    def fast_json(self) -> str:
+        backend = copy(self.fast.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        return backend.to_str()

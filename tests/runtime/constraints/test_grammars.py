@@ -1,7 +1,5 @@
 """Grammars: what cannot be followed is refused in a sentence, off the decode thread, and within its time."""
 
-import json
-import time
 from importlib.metadata import version
 
 import numpy as np
@@ -11,7 +9,6 @@ import torch
 from constrained import END, OTHER_END, SCHEMA, compiled, constrainer, ids
 from packaging.version import Version
 from treewright.controller.errors import InputError
-from treewright.runtime.constraints.grammars import compiler
 from treewright.runtime.constraints.grammars.compiler import GrammarCompiler
 from treewright.runtime.constraints.grammars.mask import GrammarMask
 from treewright.runtime.constraints.grammars.source import Grammar, GrammarKind
@@ -130,17 +127,3 @@ def test_a_long_row_of_rules_is_compiled_on_a_stack_that_holds_it():
     assert len(rules) < 1 << 16
     matcher = constrainer()._grammars.compile(Grammar(GrammarKind.GRAMMAR, f'start: a0\n{rules}a2400: "d"'))
     assert allowed_behind(mask_of(matcher), "bbb") == set(ids("b"))
-
-
-def test_a_grammar_that_takes_long_is_refused(monkeypatch):
-    monkeypatch.setattr(compiler, "MOST_SECONDS", 0.0)
-    fields = {f"field {number}": {"type": "string", "pattern": "^(a|b|c){1,50}$"} for number in range(300)}
-    slow = Grammar(GrammarKind.JSON_SCHEMA, json.dumps({"type": "object", "properties": fields}))
-    grammars = constrainer()._grammars
-    with pytest.raises(InputError, match="json_schema takes longer than 0 s to compile"):
-        grammars.compile(slow)
-    with pytest.raises(InputError, match="regex waits for other grammars to be compiled"):
-        grammars.compile(Grammar(GrammarKind.REGEX, "a"))
-    while grammars._compiling.locked():
-        time.sleep(0.01)
-    assert grammars.compile(slow) is not None

@@ -1,0 +1,82 @@
+"""Grammars of strangers: what takes too much time or memory to compile is refused, and holds up nobody for long."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+import tiny
+from constrained import END, characters
+from treewright.controller.errors import InputError
+from treewright.runtime.constraints.grammars.compiler import MOST_WAITING, CompilerBusyError, GrammarCompiler
+from treewright.runtime.constraints.grammars.source import Grammar, GrammarKind
+from treewright.runtime.constraints.grammars.trial import Limits
+
+LITTLE = Grammar(GrammarKind.REGEX, "a+")
+# As many states as the number says: 300 MB and seconds.
+LARGE = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "integer", "multipleOf": 499999}')
+
+
+@pytest.fixture
+def under():
+    """Makes a compiler under limits, whose process ends with the test."""
+    made = []
+
+    def make(*limits):
+        made.append(GrammarCompiler(tiny.words(characters()), {END}, Limits(*limits)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+        with suppress(CompilerBusyError):  # sees that its process has ended
+            each.compile(Grammar(GrammarKind.REGEX, "b+"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "complaint"),
+    [
+        ((60, 8 << 20), "json_schema takes more than 8 MiB to compile; give a simpler or smaller one"),
+        ((0.1, 1 << 30), "json_schema takes longer than 0.1 s to compile; give a simpler or smaller one"),
+    ],
+)
+def test_a_grammar_that_takes_too_much_is_refused_and_the_next_one_is_not(under, limits, complaint):
+    compiler = under(*limits)
+    with pytest.raises(InputError, match=complaint):
+        compiler.compile(LARGE)
+    assert not compiler.compile(LITTLE).is_error()
+
+
+def test_a_grammar_that_passes_is_refused_for_what_it_says(under):
+    with pytest.raises(InputError, match=r"regex cannot be followed .*unclosed"):
+        under().compile(Grammar(GrammarKind.REGEX, "[a"))
+
+
+def test_grammars_that_are_kept_wait_for_none_and_others_not_for_long(under):
+    compiler = under(1.0, 1 << 30)
+    compiler.compile(LITTLE)
+    others = [Grammar(GrammarKind.REGEX, f"a{{{number}}}") for number in range(MOST_WAITING)]
+    with compiler._compiling, ThreadPoolExecutor(MOST_WAITING) as threads:
+        waiting = [threads.submit(compiler.compile, each) for each in others]
+        assert not compiler.compile(LITTLE).is_error()
+        errors = [each.exception() for each in waiting]
+    assert {type(each) for each in errors} == {CompilerBusyError}
+
+
+def test_one_more_than_may_wait_is_told_so_at_once(under):
+    compiler = under()
+    for _ in range(MOST_WAITING):
+        compiler._places.acquire()
+    with pytest.raises(CompilerBusyError):
+        compiler.compile(LITTLE)
+
+
+def test_a_closed_compiler_lets_nobody_wait(under):
+    compiler = under(60, 1 << 30)
+    compiler.compile(LITTLE)
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(compiler.compile, each) for each in (LARGE, LARGE._replace(text=LARGE.text + " "))]
+        while not compiler._compiling.locked():
+            pass
+        compiler.close()
+        assert [type(each.exception()) for each in waiting] == [CompilerBusyError] * 2
+    assert not compiler.compile(LITTLE).is_error()
