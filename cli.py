@@ -156,7 +156,7 @@ def standard_streams() -> Iterator[None]:
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does, with another exit code; commands may set a handler of their own."""
+    """SIGTERM ends the command as Ctrl-C does, with another exit code; a handler that the command sets stays."""
 
     def stop(*_: object) -> None:
         raise SystemExit(143)
@@ -165,7 +165,8 @@ def stopped_by_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, before)
 
 
 def leave_output() -> None:

@@ -10,8 +10,9 @@ from fastapi.testclient import TestClient
 from treewright.runtime.constraints.constrain import Constrainer
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.serve.access import Access
+from treewright.runtime.serve.address import host_names, listen, url
 from treewright.runtime.serve.app import create_app
-from treewright.runtime.serve.command import host_names, listen, make_server, url
+from treewright.runtime.serve.command import make_server
 from treewright.runtime.serve.config import ServerConfig
 from treewright.runtime.serve.served_model import ServedModel
 from treewright.runtime.serve.server import Server

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...controller.errors import InputError
 from .errors import ServeError, error_answer
+from .request_log import REQUEST_ID
 
 KEY_VARIABLE = "TREEWRIGHT_API_KEY"
 # As routed, character by character; all else is behind the key. The page of `/inspect` asks for one itself.
@@ -65,8 +66,8 @@ class Access(NamedTuple):
                 CORSMiddleware,
                 allow_origins=self.origins,
                 allow_methods=("GET", "POST"),
-                allow_headers=("Authorization",),
-                expose_headers=("Retry-After",),
+                allow_headers=(ANY,),
+                expose_headers=("Retry-After", REQUEST_ID),
             )
         if ANY not in self.hosts:
             app.add_middleware(HostCheck, hosts=self.hosts)

@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -25,6 +25,8 @@ from .job import Job, Piece
 from .protocol import DecodingFields, StreamOptions, Usage
 from .speculation_metrics import Measured, SpeculationCount
 from .worker import Worker
+
+MOST_LOG_PROBS = 1 << 18  # of an answer, 15 MB or more
 
 
 class Wording(Protocol):
@@ -60,7 +62,7 @@ class Answers:
         *,
         num_prompt_tokens: int,
         prompt_field: str,
-    ) -> BaseModel | StreamingResponse:
+    ) -> Response:
         """The answer to a request, which a client that leaves cancels; ServeError where there is none."""
         count = SpeculationCount() if self._measures and len(requests) == 1 else None
         if count is not None:
@@ -73,7 +75,7 @@ class Answers:
             watcher.add_done_callback(self._watchers.discard)
             answer = Answer(job, wording, num_prompt_tokens, count, refusal)
             if not body.stream:
-                return await answer.whole()
+                return Response(await answer.whole(), media_type="application/json")
             await job.begun()  # an error until then has its own status
         except InputError as error:
             raise refusal(error) from error
@@ -111,11 +113,16 @@ class Answer:
         self._num_prompt_tokens = num_prompt_tokens
         self._num_tokens = [0] * len(job.requests)
 
-    async def whole(self) -> BaseModel:
+    async def whole(self) -> str:
+        """JSON. It is not made on the event loop, for with log-probabilities it may be of many megabytes."""
         pieces: list[list[Piece]] = [[] for _ in self._job.requests]
         async for piece in self._pieces():
             pieces[piece.choice].append(piece)
-        return self._measured(self._wording.whole([Piece.joined(each) for each in pieces], self._usage()))
+        return await asyncio.to_thread(self._worded, pieces)
+
+    def _worded(self, pieces: Sequence[Sequence[Piece]]) -> str:
+        whole = self._wording.whole([Piece.joined(each) for each in pieces], self._usage())
+        return self._measured(whole).model_dump_json()
 
     async def events(self, options: StreamOptions) -> AsyncIterator[str]:
         """Clients take a connection that just closes for the end of the text, so an error is an event too."""
@@ -164,7 +171,11 @@ def decode_requests(
     *,
     prompt_log_probs: bool = False,
 ) -> list[DecodeRequest]:
-    """For the `n` texts of each prompt; the same seed gives each prompt the texts it would have alone."""
+    """For the `n` texts of each prompt; the same seed gives each prompt the texts it would have alone. ServeError where
+    the answer would be too large."""
+    if log_probs is not None:
+        num_tokens = body.n * sum(max_tokens + (len(prompt) if prompt_log_probs else 0) for prompt in prompts)
+        _require_few(num_tokens * (1 + log_probs))
     seed = secrets.randbelow(2**63) if body.seed < 0 else body.seed
     return [
         DecodeRequest(
@@ -182,6 +193,15 @@ def decode_requests(
         for prompt_ids in prompts
         for choice in range(body.n)
     ]
+
+
+def _require_few(num_log_probs: int) -> None:
+    if num_log_probs > MOST_LOG_PROBS:
+        message = (
+            f"logprobs: up to {MOST_LOG_PROBS} of them fit an answer, and this one may have {num_log_probs}; ask for "
+            "fewer, or for fewer or shorter texts"
+        )
+        raise ServeError(HTTPStatus.BAD_REQUEST, message, param="logprobs", code="invalid_value")
 
 
 async def _cancel_when_client_leaves(http: Request, job: Job) -> None:

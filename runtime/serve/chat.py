@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from time import time
 
-from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from fastapi import FastAPI, Request, Response
 
 from .answer import Answers, decode_requests
 from .chat_protocol import (
@@ -33,7 +31,7 @@ from .token_texts import TokenTexts, finite
 
 def add_chat(app: FastAPI, answers: Answers, model: ServedModel) -> None:
     @app.post("/v1/chat/completions", response_model=Chat, responses=declared(400, 404, 413, 500, 503, stream=True))
-    async def chat(body: ChatRequest, http: Request) -> BaseModel | StreamingResponse:
+    async def chat(body: ChatRequest, http: Request) -> Response:
         model.require_name(body.model)
         prompt_ids = await asyncio.to_thread(model.encode_chat, body.messages)
         # Where no limit is given, an answer may be as long as the context allows; at least one token is asked for.

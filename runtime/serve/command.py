@@ -3,20 +3,18 @@
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import uvicorn
 
 from ...controller.console import print_json
 from ...controller.errors import InputError
-from ...controller.ranges import require_at_least
+from ...controller.ranges import require_between
 from ..build import build_decoder
 from ..constraints.constrain import Constrainer
 from ..constraints.grammars.trial import Limits
@@ -26,9 +24,11 @@ from ..prefixes.memory import check_num_tokens
 from ..prefixes.store import PrefixTotals
 from ..speculation import SpeculationConfig
 from ..table_fit import FitTotals
-from .access import ANY, KEY_VARIABLE, LOOPBACK_NAMES, Access, read_keys
+from .access import Access, read_keys
+from .address import host_names, listen, url
 from .app import create_app
 from .config import ServerConfig
+from .connections import limited_to, make_room_for
 from .inspect.routes import add_inspect
 from .lines import LineWriter
 from .request_log import WriteLine
@@ -41,6 +41,7 @@ from .worker import Worker
 log = logging.getLogger(__name__)
 
 STDERR = 2
+MOST_TEXTS = 1024  # decoded together
 OpenRecord = Callable[[Path, Pair], AbstractContextManager[KeepText]]
 
 
@@ -77,12 +78,13 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
             access_log: Write a line to stderr for every request: when, who, what, status, seconds and its name
             inspect: Show at /inspect how a text is made, step by step
         """
-        require_at_least("max_batch", max_batch, 1)
+        require_between("max_batch", max_batch, 1, MOST_TEXTS)
         name = pair.target if served_model_name is None else served_model_name
         if not name or not name.isprintable():
             raise InputError(f"requests cannot name a model {name!r}; give a served_model_name that can be printed")
         check_num_tokens(prefix_tokens)
         keys = read_keys(server.key_file, os.environ)
+        make_room_for(server.max_connections)
         listener = listen(host, port, has_key=bool(keys))
         totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -115,6 +117,8 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
                     if inspect:
                         print(f"step by step at {url(listener)}/inspect", file=sys.stderr)
                     http.run(sockets=[listener])
+                    ignore_signals()
+        ignore_signals()
         print_json({"command": "serve", **asdict(totals), "table_fit": asdict(fit)})
 
     return serve
@@ -141,6 +145,12 @@ def reloading(worker: Worker, build: BuildDecoder | None) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def ignore_signals() -> None:
+    """A server that ends says so by its exit code, however often it is told to."""
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
 
 
 def served_model(pair: Pair, name: str) -> ServedModel:
@@ -172,47 +182,12 @@ def make_server(
     if inspects:
         add_inspect(app, worker, model)
     http = uvicorn.Config(
-        app, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_keep_alive=config.keep_alive
+        app,
+        http=limited_to(config.max_connections),
+        lifespan="off",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=config.keep_alive,
     )
     return Server(http, worker, model.constrainer, grace=config.grace, read_timeout=config.read_timeout)
-
-
-def listen(host: str, port: int, *, has_key: bool = False) -> socket.socket:
-    """A socket that has the port, before models are loaded for nothing; InputError where there is none to have, or
-    where others would reach it without a key."""
-    if not 0 <= port <= 65535:
-        raise InputError(f"port is between 0 and 65535, got {port}")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"host {host!r} has no address here ({error}); use 127.0.0.1") from error
-    if not (has_key or ip_of(str(address[0])).is_loopback):
-        raise InputError(
-            f"host {host!r} is not a loopback address, and others are served with an API key only; give keys as "
-            f"server.key_file or in the environment as {KEY_VARIABLE}, or use 127.0.0.1"
-        )
-    try:
-        return socket.create_server(address, family=family)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise InputError(
-            f"port {port} on {host} is not available ({reason}); stop what listens there or choose another port"
-        ) from error
-
-
-def host_names(host: str, listener: socket.socket) -> tuple[str, ...]:
-    """What requests may call a server that listens there, for the `host` that was asked for."""
-    address = str(listener.getsockname()[0])
-    if ip_of(address).is_unspecified:
-        return (ANY,)
-    return (*LOOPBACK_NAMES, *(f"[{name}]" if ":" in name else name for name in (host, address)))
-
-
-def ip_of(address: str) -> IPv4Address | IPv6Address:
-    """An address without its scope."""
-    return ip_address(address.partition("%")[0])
-
-
-def url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -7,9 +7,7 @@ from functools import partial
 from time import time
 from typing import NamedTuple
 
-from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from fastapi import FastAPI, Request, Response
 
 from ..log_probs import TokenLogProbs
 from .answer import Answers, decode_requests
@@ -29,7 +27,7 @@ class Prompt(NamedTuple):
 
 def add_completions(app: FastAPI, answers: Answers, model: ServedModel) -> None:
     @app.post("/v1/completions", response_model=Completion, responses=declared(400, 404, 413, 500, 503, stream=True))
-    async def complete(body: CompletionRequest, http: Request) -> BaseModel | StreamingResponse:
+    async def complete(body: CompletionRequest, http: Request) -> Response:
         model.require_name(body.model)
         prompts = await asyncio.to_thread(_read_prompts, body, model)
         prompt_ids = [prompt.token_ids for prompt in prompts]

@@ -27,6 +27,9 @@ class ServerConfig:
     answer unread"""
     keep_alive: int = 5
     """Seconds that a connection stays open between two requests"""
+    max_connections: int = 896
+    """Connections that may be open; further ones are told 503 and closed. With 128 files besides, they have to be
+    within the limit of open files (ulimit -n)"""
     key_file: Path | None = None
     """File with one API key per line; others may be in the environment, as TREEWRIGHT_API_KEY. Where there is a key,
     all but /health, /ready and the page /inspect need one"""
@@ -45,6 +48,7 @@ class ServerConfig:
         require_at_least("server.grace", self.grace, 0)
         require_above("server.read_timeout", self.read_timeout, 0)
         require_at_least("server.keep_alive", self.keep_alive, 0)
+        require_at_least("server.max_connections", self.max_connections, 1)
         for host in self.allowed_hosts:
             if host != ANY and not HOST.fullmatch(host):
                 raise InputError(f"server.allowed_hosts are names or addresses without scheme and port, got {host!r}")

@@ -3,7 +3,8 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from ...controller.errors import SettingError
 from ..constraints.grammars.source import MOST_LETTERS
@@ -21,9 +22,18 @@ MOST_TOKENS = 1024  # ids in a list
 MOST_CHOICES = 1024
 ANY_OBJECT = {"type": "object"}
 
+
+def _require_few(biases: Any) -> Any:
+    """A body has room for a hundred thousands of them, whose faults would be gathered one by one."""
+    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
+        raise PydanticCustomError("too_long", "up to {most} tokens are taken", {"most": MOST_BIASES})
+    return biases
+
+
 TokenIds = Annotated[list[TokenId], Field(max_length=MOST_TOKENS)]
 BiasedToken = Annotated[str, StringConstraints(pattern="^(0|[1-9][0-9]{0,9})$")]
 Bias = Annotated[float, Field(ge=-MOST_BIAS, le=MOST_BIAS, allow_inf_nan=False)]
+Biases = Annotated[dict[BiasedToken, Bias], Field(max_length=MOST_BIASES), BeforeValidator(_require_few)]
 Penalty = Annotated[float, Field(ge=-MOST_PENALTY, le=MOST_PENALTY, allow_inf_nan=False)]
 Word = Annotated[str, Field(min_length=1, max_length=256)]
 Choices = Annotated[list[Word], Field(min_length=1, max_length=MOST_CHOICES)]
@@ -77,7 +87,7 @@ class ConstraintFields(BaseModel):
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
     repetition_penalty: float = Field(1.0, gt=0, le=MOST_REPETITION, allow_inf_nan=False)
-    logit_bias: Annotated[dict[BiasedToken, Bias], Field(max_length=MOST_BIASES)] = {}
+    logit_bias: Biases = {}
     min_p: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
     min_tokens: Annotated[int, Field(ge=0), AS_WHOLE] = 0
     bad_words: Annotated[list[Word], Field(max_length=MOST_WORDS)] = []

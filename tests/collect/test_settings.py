@@ -87,6 +87,7 @@ EDGES = {  # class: field, what it takes, what it refuses
         "grace": ([0.0], [-1.0, nan, inf]),
         "read_timeout": ([0.1], [0.0, nan, inf]),
         "keep_alive": ([0], [-1]),
+        "max_connections": ([1], [0]),
         "allowed_hosts": (
             [(), ("*",), ("localhost", "example.org", "10.0.0.1", "[::1]")],
             [("",), ("http://a",), ("a:80",), ("a/b",), ("::1",), ("ok", "a b")],

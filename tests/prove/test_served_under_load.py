@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 import threading
+import time
 
 import httpx
 import pytest
@@ -132,6 +133,16 @@ def test_sigterm_under_load_ends_every_stream_and_the_process(grace):
         last = [events[-2:] for events in received]
         assert all(done == "[DONE]" for _, done in last)
         assert all(("error" in json.loads(event)) == (grace == 0) for event, _ in last)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_process_that_is_told_to_end_again_and_again_ends_well(number):
+    with served() as (process, _):
+        process.send_signal(signal.SIGTERM)
+        while process.poll() is None:
+            time.sleep(0.003)
+            process.send_signal(number)
+        ends_well(process)
 
 
 def test_a_second_signal_ends_the_process_at_once():

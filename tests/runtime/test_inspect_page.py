@@ -18,8 +18,8 @@ from treewright.controller.policies.eagle2 import eagle2
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.decoder import Decoder
 from treewright.runtime.drafters.language_model import LanguageModelDrafter
+from treewright.runtime.serve.address import listen
 from treewright.runtime.serve.app import create_app
-from treewright.runtime.serve.command import listen
 from treewright.runtime.serve.inspect.routes import add_inspect
 from treewright.runtime.serve.worker import Totals, Worker
 from treewright.runtime.target import Target

@@ -31,9 +31,9 @@ from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
+from treewright.runtime.serve.address import listen
 from treewright.runtime.serve.body import MAX_BODY_BYTES
 from treewright.runtime.serve.chat_protocol import ChatRequest
-from treewright.runtime.serve.command import listen
 from treewright.runtime.serve.completion_protocol import CompletionRequest
 from treewright.runtime.serve.errors import ServeError
 from treewright.runtime.serve.fields import NEUTRAL, WITHOUT_EFFECT

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from serving import PROMPT, chat, complete, events, make_decoder, serving
+from serving import PROMPT, assert_refused, chat, complete, events, make_decoder, serving
 from treewright.controller.policies.selector import Selector
 from treewright.controller.scorers.confidence import ConfidenceScorer
 from treewright.controller.trees.limits import TreeLimits
@@ -79,6 +79,15 @@ def test_a_prompt_may_be_scored_without_a_text(client):
     assert first["logprobs"]["token_logprobs"] == [None, *own] and first["logprobs"]["top_logprobs"] == [None, *tops]
     assert len(second["logprobs"]["tokens"]) == 2
     assert answer.json()["usage"] == {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}
+
+
+def test_an_answer_that_might_be_too_large_is_refused(client):
+    fields = {"echo": True, "max_tokens": 1, "logprobs": 20}
+    assert complete(client, prompt=[[5] * 200], **fields).status_code == 200
+    message = assert_refused(complete(client, prompt=[[5] * 200] * 64, **fields), 400, "logprobs")
+    assert f"this one may have {64 * 201 * 21};" in message
+    message = assert_refused(chat(client, n=8, max_tokens=2000, logprobs=True, top_logprobs=20), 400, "logprobs")
+    assert f"this one may have {8 * 2000 * 21};" in message
 
 
 def test_no_tokens_may_be_asked_for_with_an_echo_or_without(client):

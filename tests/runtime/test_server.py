@@ -1,6 +1,7 @@
 """The whole server on a socket: no client holds it up, it ends as it is told, and it answers those it should."""
 
 import json
+import resource
 import signal
 import socket
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from treewright.controller.errors import InputError
 from treewright.runtime.request import Request
 from treewright.runtime.sampling import Sampling
 from treewright.runtime.serve.access import read_keys
+from treewright.runtime.serve.address import host_names, listen
 from treewright.runtime.serve.body import MAX_NESTING, nesting
-from treewright.runtime.serve.command import host_names, listen
 from treewright.runtime.serve.config import ServerConfig
+from treewright.runtime.serve.connections import make_room_for
 from treewright.runtime.serve.server import StalledConnections
 
 STREAM = BODY | {"stream": True}
@@ -112,6 +114,31 @@ def test_clients_that_stand_still_do_not_keep_the_server_from_ending():
         assert not thread.is_alive()
         for client in clients:
             client.close()
+
+
+def test_connections_beyond_the_most_are_refused_until_others_close(caplog):
+    with listening(config=ServerConfig(max_connections=2)) as (address, _, _):
+        with connected(address), connected(address):
+            for _ in range(2):
+                head, body = raw(address, "").split("\r\n\r\n")
+                assert head.startswith("HTTP/1.1 503 ") and "retry-after: 1" in head
+                assert json.loads(body)["error"]["message"].startswith("too many connections are open")
+        while raw(address, "GET /health HTTP/1.0\r\n\r\n").startswith("HTTP/1.1 503 "):
+            sleep(0.01)
+        assert httpx.post(f"{address}/v1/completions", json=BODY).status_code == 200
+    assert sum("connections are open, and no more are taken" in each for each in caplog.messages) == 1
+
+
+def test_connections_that_the_system_has_no_files_for_are_refused_before_the_start(monkeypatch):
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 200))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: asked.append(limits))
+    make_room_for(72)
+    assert asked == [(200, 200)]
+    monkeypatch.undo()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with pytest.raises(InputError, match=r"server\.max_connections \d+ takes \d+ open files, and the system allows"):
+        make_room_for(hard)
 
 
 def test_a_request_that_comes_too_slowly_is_cut_off():
@@ -274,13 +301,16 @@ def test_only_pages_of_the_allowed_origins_may_ask():
     with listening(config=config, keys=KEYS) as (address, _, _), httpx.Client(base_url=address) as client:
         asked = {
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type",
+            "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",  # of OpenAI's client
         }
         url = "/v1/completions"
-        assert client.options(url, headers=asked | {"Origin": friend}).headers["Access-Control-Allow-Origin"] == friend
+        allowed = client.options(url, headers=asked | {"Origin": friend}).headers
+        assert allowed["Access-Control-Allow-Origin"] == friend
+        assert allowed["Access-Control-Allow-Headers"] == asked["Access-Control-Request-Headers"]
         assert client.options(url, headers=asked | {"Origin": "https://evil.example"}).status_code == 400
         answer = client.post(url, json=BODY, headers={"Origin": friend})
         assert answer.status_code == 401 and answer.headers["Access-Control-Allow-Origin"] == friend
+        assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After, x-request-id"
         assert "Access-Control-Allow-Origin" not in client.get(url, headers={"Origin": "https://evil.example"}).headers
 
 

@@ -12,7 +12,7 @@ from time import sleep
 from httpx2 import HTTPError, get
 
 from ....controller.errors import InputError
-from ....runtime.serve.command import listen
+from ....runtime.serve.address import listen
 
 CALL = (sys.executable, "-m", "treewright.cli")
 LAST_SECONDS = 30  # that a server has to end once it was asked to
