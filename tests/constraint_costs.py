@@ -28,7 +28,8 @@ SMALL = {
     "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "tags": {"type": "array", "maxItems": 4}},
     "required": ["name", "age"],
 }
-LARGE = {"type": "object", "properties": {f"field_{number}": SMALL for number in range(60)}}
+FIELDS = {f"field_{number}": SMALL for number in range(60)}
+LARGE = {"type": "object", "properties": FIELDS, "required": [*FIELDS]}
 KINDS = {
     "nothing": Constraints(),
     "logit_bias of 100 tokens": Constraints(logit_bias=dict.fromkeys(range(100, 200), 1.0)),
@@ -36,7 +37,7 @@ KINDS = {
     "frequency and presence": Constraints(frequency_penalty=0.3, presence_penalty=0.3),
     "20 bad_words": Constraints(bad_words=tuple(f"word{number}" for number in range(20))),
     "min_p": Constraints(min_p=0.05),
-    "a JSON object": Constraints(json_schema='{"type": "object"}'),
+    "a JSON list of 8 values": Constraints(json_schema='{"type": "array", "minItems": 8}'),
     "a schema of 3 fields": Constraints(json_schema=json.dumps(SMALL)),
     "a schema of 240 fields": Constraints(json_schema=json.dumps(LARGE)),
     "a regular expression": Constraints(regex=r"(def|class) [a-z_]{3,12}\([a-z, ]{0,40}\):(\n    [a-z ]{1,40}){1,9}"),
