@@ -43,7 +43,7 @@ class FairQueue:
         if not waiting or over <= 0:
             return None
         retry_s = self.rate.seconds_for(over)
-        return busy(f"{waiting} texts wait already; try again in {retry_s} s", retry_s)
+        return busy(f"the queue is full (texts that wait: {waiting}); try again in {retry_s} s", retry_s)
 
     def overdue(self) -> dict[Job, ServeError]:
         """What the jobs are told that have waited for too long."""

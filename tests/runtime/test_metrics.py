@@ -61,7 +61,7 @@ def test_every_accepted_request_ends_in_one_way():
         while value(worker, "num_requests_running") != 2:
             await asyncio.sleep(0.001)
         left, stopped = await worker.submit(requests(1)), await worker.submit(requests(3))
-        with pytest.raises(ServeError, match="wait already"):
+        with pytest.raises(ServeError, match="the queue is full"):
             await worker.submit(requests(2))
         assert (value(worker, "num_requests_running"), value(worker, "num_requests_waiting")) == (2, 4)
         left.cancelled.set()
