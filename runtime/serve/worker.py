@@ -3,16 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from threading import Condition, Thread
+from threading import Thread
 from typing import Self
 
 from ...controller.errors import InputError, what_it_says
 from ..decoder import Decoder
 from ..request import Request
 from .errors import busy, failure, stopping
+from .inbox import Inbox
 from .job import Failure, Job, Text
 from .metrics.server import ServerMetrics
-from .queue import FairQueue
 from .running import BuildDecoder, PrepareDecoder, Running
 from .totals import KeepText, Totals
 
@@ -20,8 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Owns the decoder and its one thread, which runs inside `with worker:`; what it cannot decode yet waits as
-    `FairQueue` says."""
+    """Owns the decoder and its one thread, which runs inside `with worker:`; what it cannot decode yet waits."""
 
     def __init__(
         self,
@@ -36,15 +35,11 @@ class Worker:
     ):
         self._totals = totals
         self._keep_text = keep_text
-        self._queue = FairQueue(max_queue, max_wait)
-        self.is_stopping = False  # no more jobs are taken: asked to stop, or no longer able to decode
-        self._must_end = False  # those that were taken end with an error
-        self._build: BuildDecoder | None = None  # the decoder to go over to
-        self._changed = Condition()  # guards the four above
+        self._inbox = Inbox(max_queue, max_wait)
         self._running = Running(decoder, max_batch, prepare)
         self._thread = Thread(target=self._run, name="decode")
-        running, queue = self._running, self._queue
-        self.metrics = ServerMetrics(totals, running.__len__, queue.__len__, lambda: running.decoder.objective)
+        running, inbox = self._running, self._inbox
+        self.metrics = ServerMetrics(totals, running.__len__, inbox.__len__, lambda: running.decoder.objective)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -60,6 +55,11 @@ class Worker:
         return self._running.decoder
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether no more jobs are taken."""
+        return self._inbox.is_stopping
+
+    @property
     def is_ready(self) -> bool:
         """Whether jobs are taken and decoded."""
         return self._thread.is_alive() and not self.is_stopping
@@ -72,35 +72,24 @@ class Worker:
     async def submit(self, requests: Sequence[Request]) -> Job:
         """Queue requests as one job; InputError where one cannot be decoded, ServeError where there is no room."""
         job = Job(requests, await asyncio.to_thread(self._running.decoder.open_streams, requests))
-        with self._changed:
-            if self.is_stopping:
-                self.metrics.requests.reject(requests, "stopping")
-                raise stopping()
-            if (refusal := self._queue.refusal(len(requests))) is not None:
-                self.metrics.requests.reject(requests, "queue_full")
-                raise refusal
-            self._queue.add(job)
-            self.metrics.requests.accept(job)
-            self._changed.notify()
+        rejection = self._inbox.add(job)
+        if rejection is not None:
+            self.metrics.requests.reject(requests, rejection.reason)
+            raise rejection.error
+        self.metrics.requests.accept(job)
         return job
 
     def replace_decoder(self, build: BuildDecoder) -> None:
         """Decode with what `build` makes from the next step on; as before where it raises InputError."""
-        with self._changed:
-            self._build = build
-            self._changed.notify()
+        self._inbox.replace_decoder(build)
 
     def drain(self) -> None:
         """Take no more jobs; those that were taken are decoded to their ends."""
-        with self._changed:
-            self.is_stopping = True
-            self._changed.notify()
+        self._inbox.stop(must_end=False)
 
     def stop(self) -> None:
         """End the running and the waiting jobs with an error, the running ones after their step."""
-        with self._changed:
-            self.is_stopping = self._must_end = True
-            self._changed.notify()
+        self._inbox.stop(must_end=True)
 
     def _run(self) -> None:
         try:
@@ -109,11 +98,11 @@ class Worker:
             log.exception("the server can decode no more; start it again")
         finally:  # no job may be left waiting
             self.stop()
-            for job in {*self._running.forget(), *self._jobs()}:
+            for job in {*self._running.forget(), *self._inbox.jobs}:
                 self._end(job, stopping(), "stopping")
 
     def _decode_jobs(self) -> None:
-        while self._wait():
+        while self._inbox.wait(is_running=bool(self._running)):
             try:
                 self._change_decoder()
                 self._drop_cancelled()
@@ -131,22 +120,6 @@ class Worker:
                     self._end(job, failure("decoding failed; the server's log says why"), "error")
                 self._running.begin_anew()
 
-    def _wait(self) -> bool:
-        """Wait while there is nothing to decode; False once the worker is to end."""
-        with self._changed:
-            if not self._has_work:
-                self._changed.wait_for(lambda: self._has_work or self.is_stopping)
-                self._queue.rate.restart()
-            return self._has_work and not self._must_end
-
-    @property
-    def _has_work(self) -> bool:
-        return bool(self._running or not self._queue.is_empty or self._build)
-
-    def _jobs(self) -> set[Job]:
-        with self._changed:
-            return {*self._queue, *self._running.counts}
-
     def _admit(self) -> None:
         """Fill the batch with what waits."""
         while (text := self._next_text()) is not None:
@@ -157,32 +130,27 @@ class Worker:
     def _next_text(self) -> Text | None:
         """The next text to join; where the batch is full, another is paused for it, if that is fair."""
         counts = self._running.counts
-        with self._changed:
-            if len(self._running) >= self._running.max_batch:
-                job = self._queue.wants_one_of(counts)
-                if job is None:
-                    return None
-                self._queue.put_back(self._running.pause(job))
-                counts[job] -= 1
-            return self._queue.take(counts)
+        if len(self._running) >= self._running.max_batch:
+            job = self._inbox.wants_one_of(counts)
+            if job is None:
+                return None
+            self._inbox.put_back(self._running.pause(job))
+            counts[job] -= 1
+        return self._inbox.take(counts)
 
     def _change_decoder(self) -> None:
-        with self._changed:
-            build, self._build = self._build, None
+        build = self._inbox.take_build()
         if build is not None:
             for text in reversed(self._running.change_decoder(build)):
-                with self._changed:
-                    self._queue.put_back(text)
+                self._inbox.put_back(text)
 
     def _drop_cancelled(self) -> None:
-        for job in self._jobs():
+        for job in {*self._running.counts, *self._inbox.jobs}:
             if job.cancelled.is_set():
                 self._end(job, busy("the client has left"), "cancelled")
 
     def _drop_overdue(self) -> None:
-        with self._changed:
-            overdue = self._queue.overdue()
-        for job, error in overdue.items():
+        for job, error in self._inbox.overdue().items():
             self._end(job, error, "max_wait")
 
     def _drop_failed(self) -> None:
@@ -205,8 +173,7 @@ class Worker:
         for text in ended:
             self._keep(text)
             self.metrics.requests.finish(text)
-        with self._changed:
-            self._queue.rate.count(len(ended))
+        self._inbox.count_ended(len(ended))
         for job in dict.fromkeys(text.job for text in ended):
             if all(stream.finish_reason for stream in job.streams):
                 self._end(job, None)
@@ -219,8 +186,7 @@ class Worker:
     def _end(self, job: Job, error: Failure | None, reason: str = "") -> None:
         """Forget a job; no error where all its texts have ended."""
         self._running.drop(job)
-        with self._changed:
-            self._queue.remove(job)
+        self._inbox.remove(job)
         if error is not None:
             self.metrics.requests.abandon(job, reason)
         self._totals.requests += 1
