@@ -28,7 +28,7 @@ def constrainer(ends=frozenset({END})) -> Constrainer:
 
 
 def compiled(kind: str):
-    """A matcher of the grammar of one of the kinds."""
+    """The grammar of one of the kinds."""
     grammar = KINDS[kind].follows
     assert grammar is not None
     return constrainer()._grammars.compile(grammar)

@@ -1,6 +1,6 @@
 """From what is asked of a text to a request that the decode loop takes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ...controller.errors import SettingError
@@ -13,6 +13,7 @@ from .allowed import AllowedTokens
 from .bad_words import BadWords
 from .base import Chain
 from .frequency import FrequencyPenalty
+from .grammars.compiled import CompiledGrammar
 from .grammars.compiler import GrammarCompiler
 from .grammars.mask import GrammarMask
 from .grammars.trial import Limits
@@ -45,15 +46,27 @@ class Constrainer:
         self._grammars.close()
 
     def constrained(self, request: Request, constraints: Constraints) -> Request:
-        """The request under the constraints: as it was where they ask nothing. It may take seconds, for a grammar.
+        """The request under the constraints: as it was where they ask nothing. Raises as `constrained_alike`."""
+        return self.constrained_alike([request], constraints)[0]
+
+    def constrained_alike(self, requests: Sequence[Request], constraints: Constraints) -> list[Request]:
+        """Requests that fail together, under the same constraints. It may take seconds, for a grammar.
 
         InputError for what cannot be asked of this target, or together; raises as `GrammarCompiler` does.
         """
         for name in ("logit_bias", "allowed_token_ids", "stop_token_ids"):
             self._require_known(name, getattr(constraints, name))
+        grammar = constraints.follows
+        if grammar is not None and any(request.ignore_end for request in requests):
+            says = "continues a text past its end, and its grammar says where that is; leave one of them out"
+            raise SettingError("ignore_eos", says)
+        compiled = None if grammar is None else self._grammars.compile(grammar)
+        return [self._constrained(request, constraints, compiled) for request in requests]
+
+    def _constrained(self, request: Request, constraints: Constraints, compiled: CompiledGrammar | None) -> Request:
         stop_tokens = frozenset(constraints.stop_token_ids)
         request = replace(request, stop_tokens=stop_tokens, min_tokens=constraints.min_tokens)
-        grammar = self._grammar(request, constraints)
+        grammar = None if compiled is None else GrammarMask(compiled, self._end_tokens)
         members = self._members(request, constraints, grammar)
         processor = None if not members else members[0] if len(members) == 1 else Chain(members)
         return replace(request, processor=processor, reach=None if grammar is None else grammar.reach)
@@ -73,15 +86,6 @@ class Constrainer:
         if asked.min_p and not request.sampling.is_greedy:
             members.append(MinP(asked.min_p, request.sampling.temperature))
         return members
-
-    def _grammar(self, request: Request, asked: Constraints) -> GrammarMask | None:
-        grammar = asked.follows
-        if grammar is None:
-            return None
-        if request.ignore_end:
-            says = "continues a text past its end, and its grammar says where that is; leave one of them out"
-            raise SettingError("ignore_eos", says)
-        return GrammarMask(self._grammars.compile(grammar), self._end_tokens, grammar.kind)
 
     def _bans(self, request: Request, asked: Constraints) -> list[RowProcessor]:
         """InputError where they might leave no token at all."""

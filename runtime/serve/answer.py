@@ -85,9 +85,7 @@ class Answers:
         """The requests under the body's constraints, which takes up to seconds for a grammar."""
         constraints = body.constraints
 
-        def constrained() -> list[DecodeRequest]:
-            return [self._constrainer.constrained(request, constraints) for request in requests]
-
+        constrained = partial(self._constrainer.constrained_alike, requests, constraints)
         threads = self._grammars if constraints.follows else None
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, constrained)

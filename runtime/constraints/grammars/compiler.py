@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from ....controller.errors import SettingError, what_it_says
 from ...text.tokenizer import Tokenizer
+from .compiled import CompiledGrammar
 from .matcher import make_matcher, on_deep_stack
 from .source import Grammar, not_followed
 from .trial import Limits, Trial
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
+    from llguidance import LLTokenizer
 
-MOST_KEPT = 32  # compiled grammars
+MOST_PASSED = 256  # grammars that are known to pass the trial
 MOST_WAITING = 16  # under limits, the one that is being compiled among them
 
 
@@ -33,22 +34,19 @@ class GrammarCompiler:
         self._of_tokenizer: LLTokenizer | None = None
         self._limits = limits
         self._trial = None if limits is None else Trial(limits, tokenizer.fast_json, end_tokens)
-        self._kept: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+        self._passed: OrderedDict[Grammar, None] = OrderedDict()
         self._places = BoundedSemaphore(MOST_WAITING)
         self._compiling = Lock()
 
-    def compile(self, grammar: Grammar) -> "LLMatcher":
-        """A matcher of the grammar at the beginning of a text, to be copied. SettingError where there is none;
-        CompilerBusyError under limits alone."""
+    def compile(self, grammar: Grammar) -> CompiledGrammar:
+        """For the texts of one request. SettingError where the grammar cannot be followed; CompilerBusyError under
+        limits alone."""
         if not self.end_tokens:
             raise SettingError(
                 grammar.kind.value,
                 "needs an end-of-text token, which ends the text where the grammar does, and this target has none; "
                 "leave it out",
             )
-        kept = self._kept.get(grammar)
-        if kept is not None:
-            return kept
         if self._limits is None:
             with self._compiling:
                 return self._compile(grammar)
@@ -69,21 +67,18 @@ class GrammarCompiler:
         if self._trial is not None:
             self._trial.close()
 
-    def _compile(self, grammar: Grammar) -> "LLMatcher":
-        kept = self._kept.get(grammar)  # where another thread has compiled it meanwhile
-        if kept is not None:
-            return kept
+    def _compile(self, grammar: Grammar) -> CompiledGrammar:
         tokenizer = self._grammar_tokenizer(grammar)
-        if self._trial is not None and not self._trial.passes(grammar):
-            raise CompilerBusyError
+        if self._trial is not None and grammar not in self._passed:
+            if not self._trial.passes(grammar):
+                raise CompilerBusyError
+            self._passed[grammar] = None
+            if len(self._passed) > MOST_PASSED:
+                self._passed.popitem(last=False)
         try:
-            matcher = on_deep_stack(partial(make_matcher, tokenizer, grammar))
+            return CompiledGrammar(grammar.kind, on_deep_stack(partial(make_matcher, tokenizer, grammar)))
         except RuntimeError as error:
             raise not_followed(grammar.kind, str(error)) from error
-        self._kept[grammar] = matcher
-        if len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
-        return matcher
 
     def _grammar_tokenizer(self, grammar: Grammar) -> "LLTokenizer":
         if self._of_tokenizer is None:

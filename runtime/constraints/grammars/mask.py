@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....controller.errors import SettingError
 from ....controller.trees.tree import Array
 from ...machine.transfer import to_device
 from ..base import Growing
-from .source import GrammarKind
+from .compiled import CompiledGrammar, mask_of
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -28,13 +27,12 @@ class GrammarMask:
     """A `RowProcessor`. Rows behind a dead end, which `reach` says, are left alone; so are those behind a path that the
     grammar does not take, which no text comes to."""
 
-    def __init__(self, compiled: "LLMatcher", end_tokens: Collection[int], kind: GrammarKind):
-        self._compiled = compiled  # at the beginning of a text, from where it is never moved
-        self._kind = kind
+    def __init__(self, grammar: CompiledGrammar, end_tokens: Collection[int]):
+        self._grammar = grammar
         self._end_tokens = frozenset(end_tokens)
         self._text = Growing()
         self._matchers: dict[Path, LLMatcher | None] = {}  # behind the text and a path; None: not taken
-        self._masks: dict[Path, bytes | None] = {}  # bits of the allowed tokens, the lowest first; None: no token
+        self._masks: dict[Path, bytes | None] = {}  # see `mask_of`; None behind what is not taken, too
 
     def __call__(self, text: Sequence[int], paths: Array, logits: Tensor, *, of_target: bool) -> Tensor:
         self._follow(text)
@@ -50,9 +48,8 @@ class GrammarMask:
         return logits
 
     def reach(self, text: Sequence[int], path: Sequence[int]) -> int:
-        """See `Reach`. An end token is taken, and the text ends with it; InputError where it can go no further."""
+        """See `Reach`. An end token is taken, and the text ends with it."""
         self._follow(text)
-        self._mask(())
         for length, token in enumerate(path, start=1):
             if token in self._end_tokens:
                 return length
@@ -61,16 +58,20 @@ class GrammarMask:
         return len(path)
 
     def _follow(self, text: Sequence[int]) -> None:
-        """Move the matcher of the text to its end; InputError where the grammar does not take it."""
+        """Move to the end of the text; InputError where it can go no further. Its mask is made first, for those of
+        paths may bring the lexer to its limit."""
         news = self._text.look(text)
         matcher = None if news.starts_anew else self._matchers[()]
         if matcher is None:
-            matcher = self._compiled.deep_copy()
+            matcher = self._grammar.root.deep_copy()
         elif not news.tokens:
             return
         self._matchers, self._masks = {(): matcher}, {}
-        if matcher.try_consume_tokens([*news.tokens]) < len(news.tokens):
-            raise self._stuck(matcher)
+        is_taken = matcher.try_consume_tokens([*news.tokens]) == len(news.tokens)
+        self._masks[()] = mask = mask_of(matcher)  # where a token is not taken, it is this that says why
+        if mask is None or not is_taken:
+            self._text = Growing()
+            raise self._grammar.dead_end(matcher)
 
     def _matcher(self, path: Path) -> "LLMatcher | None":
         if path in self._matchers:
@@ -83,18 +84,7 @@ class GrammarMask:
         return matcher
 
     def _mask(self, path: Path) -> bytes | None:
-        """InputError where the text itself can go no further."""
         if path not in self._masks:
             matcher = self._matcher(path)
-            mask = None if matcher is None else matcher.compute_bitmask()
-            if matcher is not None and matcher.is_error():
-                if not path:
-                    raise self._stuck(matcher)
-                mask = None
-            self._masks[path] = mask
+            self._masks[path] = None if matcher is None else mask_of(matcher)
         return self._masks[path]
-
-    def _stuck(self, matcher: "LLMatcher") -> SettingError:
-        reason = matcher.get_error().split("\n")[0]
-        reason = reason if " " in reason else "nothing can follow the text"  # a code says less
-        return SettingError(self._kind.value, f"has come to a dead end ({reason}); correct it")

@@ -1,5 +1,6 @@
 """For schemathesis: no requests that the schema allows and that may be refused nevertheless, for what it cannot say: a
-grammar is none, a tree is larger than the server's, a bias is of no token, more tokens are asked for than may be."""
+grammar is none, a tree is larger than the server's, a bias is of no token, more tokens are asked for than may be, a
+prompt has none."""
 
 import schemathesis
 
@@ -12,7 +13,13 @@ def filter_body(context, body):
     if not isinstance(body, dict):
         return True
     left_out = any(body.get(name) is not None for name in GRAMMARS) or isinstance(body.get("speculation"), dict)
-    return not (left_out or body.get("logit_bias") or asks_for_too_many(body))
+    return not (left_out or body.get("logit_bias") or asks_for_too_many(body) or has_blank_prompt(body))
+
+
+def has_blank_prompt(body):
+    prompt = body.get("prompt")
+    texts = prompt if isinstance(prompt, list) else [prompt]
+    return any(isinstance(text, str) and not text.strip() for text in texts)
 
 
 def asks_for_too_many(body):

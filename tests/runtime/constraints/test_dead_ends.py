@@ -30,7 +30,7 @@ NUM_TEXTS = 12
 
 def dead_mask() -> GrammarMask:
     grammar = Grammar(GrammarKind.GRAMMAR, DEAD_BEHIND_D)
-    return GrammarMask(constrainer()._grammars.compile(grammar), {END}, grammar.kind)
+    return GrammarMask(constrainer()._grammars.compile(grammar), {END})
 
 
 def decoder(verifier="walk", scheme="coupled", *, plain=False):
@@ -64,7 +64,7 @@ def test_a_path_reaches_up_to_the_token_before_a_dead_end_and_through_an_end_tok
     assert mask.reach(ids("ab"), ids("acdab")) == 2
     assert mask.reach(ids("ab"), ids("d")) == mask.reach([], ()) == 0
     ends = Grammar(GrammarKind.REGEX, "ab?")
-    mask = GrammarMask(constrainer()._grammars.compile(ends), {END}, ends.kind)
+    mask = GrammarMask(constrainer()._grammars.compile(ends), {END})
     assert mask.reach([], [*ids("a"), END, *ids("b")]) == 2
     with pytest.raises(InputError, match=r"grammar has come to a dead end \(.*\); correct it"):
         dead_mask().reach(ids("ad"), ())

@@ -13,7 +13,6 @@ from treewright.runtime.constraints.bad_words import BadWords
 from treewright.runtime.constraints.base import Chain
 from treewright.runtime.constraints.frequency import FrequencyPenalty
 from treewright.runtime.constraints.grammars.mask import GrammarMask
-from treewright.runtime.constraints.grammars.source import GrammarKind
 from treewright.runtime.constraints.logit_bias import LogitBias
 from treewright.runtime.constraints.min_p import MinP
 from treewright.runtime.constraints.min_tokens import MinTokens
@@ -61,7 +60,7 @@ def likely(text, row):
 
 def grammatical(text, row):
     """By a matcher that reads the whole text; a text that is none of the grammar's changes nothing."""
-    matcher = COMPILED.deep_copy()
+    matcher = COMPILED.root.deep_copy()
     if END in text or matcher.try_consume_tokens(text) < len(text):
         return row
     mask = matcher.compute_bitmask()
@@ -72,7 +71,7 @@ MEMBERS = {
     "allowed tokens": (lambda: AllowedTokens({11, 0, 5}), allowed),
     "bad words": (lambda: BadWords(WORDS), without_bad_words),
     "frequency and presence": (lambda: FrequencyPenalty(0.4, 0.3), frequent),
-    "grammar": (lambda: GrammarMask(COMPILED, {END}, GrammarKind.GRAMMAR), grammatical),
+    "grammar": (lambda: GrammarMask(COMPILED, {END}), grammatical),
     "logit bias": (lambda: LogitBias({2: 1.5, 9: -100.0}), biased),
     "min_p": (lambda: MinP(0.3, 0.7), likely),
     "min_tokens": (lambda: MinTokens(5, {31, 6}), long_enough),

@@ -125,7 +125,7 @@ def num_banned_drafts(of):
         paths = [[tree.tokens[0, at] for at in path_to(tree, node)] for node in range(1, int(tree.num_nodes[0]))]
         for *above, token in paths:
             if END not in above:
-                matcher = JSON.deep_copy()
+                matcher = JSON.root.deep_copy()
                 assert matcher.consume_tokens([*before, *above])
                 allowed = matcher.compute_bitmask()
                 count += not allowed[token // 8] >> token % 8 & 1
