@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def usage() -> str:
     """The text of `treewright --help`."""
-    commands = "\n".join(f"  {name:12}{text}" for name, (text, _) in COMMANDS.items())
+    commands = "\n".join(f"  {name:14}{text}" for name, (text, _) in COMMANDS.items())
     return f"""usage: treewright COMMAND [--config FILE] [options]
 
 Learned draft trees for lossless speculative decoding.

@@ -74,7 +74,7 @@ class Listening(NamedTuple):
 
 
 @contextmanager
-def listening(observer=None, config=ServerConfig(), keys=(), max_batch=4, totals=None, decoder=None):
+def listening(observer=None, config=ServerConfig(), keys=(), max_batch=4, totals=None, decoder=None, write_line=None):
     worker = Worker(
         decoder or make_decoder(observer),
         max_batch=max_batch,
@@ -84,7 +84,7 @@ def listening(observer=None, config=ServerConfig(), keys=(), max_batch=4, totals
     )
     with listen("127.0.0.1", 0) as listener:
         access = Access(keys, (*host_names("127.0.0.1", listener), *config.allowed_hosts), config.allowed_origins)
-        server = make_server(worker, make_model(), config, access)
+        server = make_server(worker, make_model(), config, access, write_line=write_line)
         with worker:
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()

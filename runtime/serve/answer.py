@@ -23,6 +23,7 @@ from .access import caller_of
 from .errors import ServeError, busy, refused
 from .job import Job, Piece
 from .protocol import DecodingFields, StreamOptions, Usage
+from .request_log import note_end
 from .speculation_metrics import Measured, SpeculationCount
 from .worker import Worker
 
@@ -79,7 +80,7 @@ class Answers:
             await job.begun()  # an error until then has its own status
         except InputError as error:
             raise refusal(error) from error
-        return StreamingResponse(answer.events(body.stream_options), media_type="text/event-stream")
+        return StreamingResponse(answer.events(http, body.stream_options), media_type="text/event-stream")
 
     async def _constrained(self, body: DecodingFields, requests: Sequence[DecodeRequest]) -> list[DecodeRequest]:
         """The requests under the body's constraints, which takes up to seconds for a grammar."""
@@ -122,7 +123,7 @@ class Answer:
         whole = self._wording.whole([Piece.joined(each) for each in pieces], self._usage())
         return self._measured(whole).model_dump_json()
 
-    async def events(self, options: StreamOptions) -> AsyncIterator[str]:
+    async def events(self, http: Request, options: StreamOptions) -> AsyncIterator[str]:
         """Clients take a connection that just closes for the end of the text, so an error is an event too."""
         try:
             async for piece in self._pieces():
@@ -132,8 +133,10 @@ class Answer:
             if options.include_usage:
                 for chunk in self._wording.chunks([], self._usage()):
                     yield event(self._measured(chunk))
-        except (ServeError, InputError) as error:
-            yield event((error if isinstance(error, ServeError) else self._refusal(error)).envelope)
+        except (ServeError, InputError) as failure:
+            error = failure if isinstance(failure, ServeError) else self._refusal(failure)
+            note_end(http, error.status)
+            yield event(error.envelope)
         yield "data: [DONE]\n\n"
 
     async def _pieces(self) -> AsyncIterator[Piece]:

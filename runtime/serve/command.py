@@ -31,6 +31,7 @@ from .config import ServerConfig
 from .connections import limited_to, make_room_for
 from .inspect.routes import add_inspect
 from .lines import LineWriter
+from .log import logged
 from .request_log import WriteLine
 from .running import BuildDecoder
 from .served_model import ServedModel
@@ -89,7 +90,7 @@ def serve_command(open_record: OpenRecord) -> Callable[..., None]:
         totals, fit = Totals(), FitTotals()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a decoder to replace
-        with listener, suppress(KeyboardInterrupt):
+        with logged(), listener, suppress(KeyboardInterrupt):
             models = load_pair(pair, heads=True)
             with nullcontext() if record is None else open_record(record, models) as keep_text:
                 build = partial(build_decoder, models, speculation, fit, max_batch=max_batch)
@@ -187,6 +188,7 @@ def make_server(
         lifespan="off",
         ws="none",
         log_level="warning",
+        log_config=None,
         access_log=False,
         timeout_keep_alive=config.keep_alive,
     )

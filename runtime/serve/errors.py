@@ -76,6 +76,11 @@ def stopping() -> ServeError:
     return busy("the server is stopping; ask again once it is back")
 
 
+def departed() -> ServeError:
+    """For the log alone, by nginx's status for it."""
+    return ServeError(499, "the client has left")
+
+
 def failure(message: str = "the server failed; its log says why") -> ServeError:
     return ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 

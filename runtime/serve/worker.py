@@ -9,7 +9,7 @@ from typing import Self
 from ...controller.errors import InputError, what_it_says
 from ..decoder import Decoder
 from ..request import Request
-from .errors import busy, failure, stopping
+from .errors import departed, failure, stopping
 from .inbox import Inbox
 from .job import Failure, Job, Text
 from .metrics.server import ServerMetrics
@@ -147,7 +147,7 @@ class Worker:
     def _drop_cancelled(self) -> None:
         for job in {*self._running.counts, *self._inbox.jobs}:
             if job.cancelled.is_set():
-                self._end(job, busy("the client has left"), "cancelled")
+                self._end(job, departed(), "cancelled")
 
     def _drop_overdue(self) -> None:
         for job, error in self._inbox.overdue().items():

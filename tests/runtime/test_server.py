@@ -78,14 +78,27 @@ def test_after_a_signal_what_was_accepted_ends_and_nothing_new_is_taken():
 
 
 def test_what_has_not_ended_within_the_grace_ends_with_an_error():
-    slowly = lambda record: sleep(0.02)  # noqa: E731
-    with listening(slowly, ServerConfig(grace=0.0)) as (address, server, thread):
+    slowly, lines = lambda record: sleep(0.02), []
+    with listening(slowly, ServerConfig(grace=0.0), write_line=lines.append) as (address, server, thread):
         with httpx.Client(base_url=address) as client, streamed(client, max_tokens=250) as answer:
             server.handle_exit(signal.SIGINT, None)
             *_, error, done = events(answer)
         assert "stopping" in error["error"]["message"] and done == "[DONE]"
         thread.join(timeout=20)
         assert not thread.is_alive()
+    (line,) = lines
+    assert " POST /v1/completions 200 " in line and " s (ended with 503) req-" in line
+
+
+def test_a_client_that_leaves_before_its_answer_is_no_fault_of_the_server_in_the_log():
+    gate, lines = Gate(), []
+    with listening(gate, write_line=lines.append) as (address, _, _):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/v1/completions", json=BODY, timeout=0.2)
+        gate.opened.set()
+        while not lines:
+            sleep(0.01)
+    assert " POST /v1/completions 499 " in lines[0]
 
 
 def test_a_second_signal_ends_the_server_at_once():

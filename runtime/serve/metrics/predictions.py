@@ -1,7 +1,7 @@
 """Whether what the selector expects still comes true."""
 
 from collections.abc import Callable
-from math import sqrt
+from math import nan, sqrt
 
 from ....controller.pricing.objective import Objective
 from .series import Series
@@ -12,7 +12,7 @@ STANDARD_ERRORS = 3.0
 
 
 class PredictionMetrics:
-    """Written by the decode thread; all 0 where no selector prices nodes."""
+    """Written by the decode thread; where no selector prices nodes, all are 0 but the ratio, which is NaN."""
 
     def __init__(self, series: Series, find_objective: Callable[[], Objective | None]):
         self._find_objective = find_objective
@@ -22,6 +22,7 @@ class PredictionMetrics:
         self._ratio = series.gauge("selector_accepted_per_expected", f"Of about the last {HORIZON_STEPS:,} such steps")
         what = "1 where that is far from 1, and not by chance: train on newer texts"
         self._needs_training = series.gauge("selector_needs_training", what)
+        self._ratio.set(nan)
         self._begin(None)
 
     def _begin(self, objective: Objective | None) -> None:
