@@ -60,13 +60,16 @@ class Constrainer:
         if grammar is not None and any(request.ignore_end for request in requests):
             says = "continues a text past its end, and its grammar says where that is; leave one of them out"
             raise SettingError("ignore_eos", says)
-        compiled = None if grammar is None else self._grammars.compile(grammar)
+        # Once for the texts, and once for the paths of trees: see `GrammarMask`.
+        compiled = None if grammar is None else (self._grammars.compile(grammar), self._grammars.compile(grammar))
         return [self._constrained(request, constraints, compiled) for request in requests]
 
-    def _constrained(self, request: Request, constraints: Constraints, compiled: CompiledGrammar | None) -> Request:
+    def _constrained(
+        self, request: Request, constraints: Constraints, compiled: tuple[CompiledGrammar, CompiledGrammar] | None
+    ) -> Request:
         stop_tokens = frozenset(constraints.stop_token_ids)
         request = replace(request, stop_tokens=stop_tokens, min_tokens=constraints.min_tokens)
-        grammar = None if compiled is None else GrammarMask(compiled, self._end_tokens)
+        grammar = None if compiled is None else GrammarMask(*compiled, self._end_tokens)
         members = self._members(request, constraints, grammar)
         processor = None if not members else members[0] if len(members) == 1 else Chain(members)
         return replace(request, processor=processor, reach=None if grammar is None else grammar.reach)

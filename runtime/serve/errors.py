@@ -127,8 +127,8 @@ def _routes(app: FastAPI) -> list[str]:
     return [
         f"{method} {route.path_format}"
         for route in app.routes
-        if isinstance(route, APIRoute) and route.include_in_schema
-        for method in sorted(route.methods or ())
+        if isinstance(route, APIRoute)
+        for method in sorted({*(route.methods or ())} - {"HEAD"})
     ]
 
 

@@ -61,7 +61,7 @@ def _kind(speculation: Any) -> str | None:
     """The one member of the union to check, so that an error names what was sent; none is called as a field is, for
     these names are part of where an error is."""
     match speculation:
-        case str():
+        case "off" | "auto":
             return "a word"
         case {"tree": _}:
             return "static"

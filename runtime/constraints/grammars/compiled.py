@@ -1,7 +1,7 @@
 """A grammar that is compiled for the texts of one request.
 
-Their matchers share a lexer, which keeps the states that it comes to. Once these are more than llguidance allows, all
-of its matchers err; so no other request has it.
+Its matchers share a lexer, which keeps the states that they come to. Once these are more than llguidance allows, all of
+them err; so no other request has it.
 """
 
 from typing import TYPE_CHECKING, NamedTuple

@@ -25,12 +25,18 @@ Path = tuple[int, ...]
 
 class GrammarMask:
     """A `RowProcessor`. Rows behind a dead end, which `reach` says, are left alone; so are those behind a path that the
-    grammar does not take, which no text comes to."""
+    grammar does not take, which no text comes to.
 
-    def __init__(self, grammar: CompiledGrammar, end_tokens: Collection[int]):
+    `of_paths` is the same grammar compiled once more, for the paths of trees: what they need of its lexer is not taken
+    from the text's, which comes to no limit that it does not come to under plain decoding.
+    """
+
+    def __init__(self, grammar: CompiledGrammar, of_paths: CompiledGrammar, end_tokens: Collection[int]):
         self._grammar = grammar
+        self._of_paths = of_paths
         self._end_tokens = frozenset(end_tokens)
         self._text = Growing()
+        self._at_end = grammar.root  # of the text
         self._matchers: dict[Path, LLMatcher | None] = {}  # behind the text and a path; None: not taken
         self._masks: dict[Path, bytes | None] = {}  # see `mask_of`; None behind what is not taken, too
 
@@ -58,33 +64,36 @@ class GrammarMask:
         return len(path)
 
     def _follow(self, text: Sequence[int]) -> None:
-        """Move to the end of the text; InputError where it can go no further. Its mask is made first, for those of
-        paths may bring the lexer to its limit."""
+        """Move to the end of the text; InputError where it can go no further."""
         news = self._text.look(text)
-        matcher = None if news.starts_anew else self._matchers[()]
-        if matcher is None:
-            matcher = self._grammar.root.deep_copy()
-        elif not news.tokens:
+        if not (news.starts_anew or news.tokens):
             return
-        self._matchers, self._masks = {(): matcher}, {}
-        is_taken = matcher.try_consume_tokens([*news.tokens]) == len(news.tokens)
-        self._masks[()] = mask = mask_of(matcher)  # where a token is not taken, it is this that says why
+        if news.starts_anew:
+            self._at_end, before = self._grammar.root.deep_copy(), self._of_paths.root.deep_copy()
+        else:
+            before = self._matchers[()]
+        is_taken = _takes(self._at_end, news.tokens)
+        mask = mask_of(self._at_end)  # where a token is not taken, it is this that says why
         if mask is None or not is_taken:
             self._text = Growing()
-            raise self._grammar.dead_end(matcher)
+            raise self._grammar.dead_end(self._at_end)
+        self._matchers = {(): before if before is not None and _takes(before, news.tokens) else None}
+        self._masks = {(): mask}
 
     def _matcher(self, path: Path) -> "LLMatcher | None":
         if path in self._matchers:
             return self._matchers[path]
         above, token = self._matcher(path[:-1]), path[-1]
         matcher = None if above is None or token in self._end_tokens else above.deep_copy()
-        if matcher is not None and not matcher.try_consume_tokens([token]):
-            matcher = None
-        self._matchers[path] = matcher
-        return matcher
+        self._matchers[path] = matcher if matcher is not None and _takes(matcher, [token]) else None
+        return self._matchers[path]
 
     def _mask(self, path: Path) -> bytes | None:
         if path not in self._masks:
             matcher = self._matcher(path)
             self._masks[path] = None if matcher is None else mask_of(matcher)
         return self._masks[path]
+
+
+def _takes(matcher: "LLMatcher", tokens: Sequence[int]) -> bool:
+    return matcher.try_consume_tokens([*tokens]) == len(tokens)

@@ -32,15 +32,15 @@ class Trial:
         self._is_closed = False  # by any thread
 
     def passes(self, grammar: Grammar) -> bool:
-        """SettingError for a grammar that takes too much time or memory to compile; False where the trial is closed, or
-        is meanwhile. Another one passes, though it may be refused for what it says."""
+        """SettingError for a grammar that takes too much time or memory to compile; False where that is not known, for
+        somebody ended the process. Another one passes, though it may be refused for what it says."""
         if self._is_closed:
             return False
         process = self._running()
         if _answers(process, grammar):
             return True
         self._process, code = None, _end(process)
-        if self._is_closed:
+        if code == -signal.SIGKILL:
             return False
         seconds, num_bytes = self._limits
         much = f"longer than {seconds:g} s" if code == -signal.SIGALRM else f"more than {num_bytes >> 20} MiB"
@@ -63,7 +63,8 @@ class Trial:
             if self._is_closed:  # which could not end it yet
                 self._process.kill()
             task = Task(self._fast_json(), self._end_tokens, *self._limits)
-            assert _answers(self._process, task) or self._is_closed, "the trial of grammars cannot begin"
+            has_begun = _answers(self._process, task)
+            assert has_begun or self._is_closed, "the trial of grammars cannot begin"
         return self._process
 
 

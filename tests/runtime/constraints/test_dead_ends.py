@@ -28,9 +28,9 @@ LIMITS = TreeLimits(max_depth=4, width=3, frontier=4, budget=10)
 NUM_TEXTS = 12
 
 
-def dead_mask() -> GrammarMask:
-    grammar = Grammar(GrammarKind.GRAMMAR, DEAD_BEHIND_D)
-    return GrammarMask(constrainer()._grammars.compile(grammar), {END})
+def mask_of(kind: GrammarKind, text: str) -> GrammarMask:
+    compiled = constrainer()._grammars.compile(Grammar(kind, text))
+    return GrammarMask(compiled, compiled, {END})
 
 
 def decoder(verifier="walk", scheme="coupled", *, plain=False):
@@ -59,15 +59,13 @@ def outcomes(of, max_tokens):
 
 
 def test_a_path_reaches_up_to_the_token_before_a_dead_end_and_through_an_end_token():
-    mask = dead_mask()
+    mask = mask_of(GrammarKind.GRAMMAR, DEAD_BEHIND_D)
     assert mask.reach([], ids("abca")) == 4
     assert mask.reach(ids("ab"), ids("acdab")) == 2
     assert mask.reach(ids("ab"), ids("d")) == mask.reach([], ()) == 0
-    ends = Grammar(GrammarKind.REGEX, "ab?")
-    mask = GrammarMask(constrainer()._grammars.compile(ends), {END})
-    assert mask.reach([], [*ids("a"), END, *ids("b")]) == 2
+    assert mask_of(GrammarKind.REGEX, "ab?").reach([], [*ids("a"), END, *ids("b")]) == 2
     with pytest.raises(InputError, match=r"grammar has come to a dead end \(.*\); correct it"):
-        dead_mask().reach(ids("ad"), ())
+        mask.reach(ids("ad"), ())
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 3, 6, 24])

@@ -85,7 +85,7 @@ def test_a_target_without_end_token_or_with_another_tokenizer_follows_no_grammar
 
 def test_end_tokens_are_allowed_where_the_grammar_may_end_and_alone_where_it_must():
     grammar = constrainer(frozenset({END, OTHER_END}))._grammars.compile(Grammar(GrammarKind.REGEX, "ab|abc"))
-    mask = GrammarMask(grammar, {END, OTHER_END})
+    mask = GrammarMask(grammar, grammar, {END, OTHER_END})
     a, b, c = ids("abc")
     assert allowed_behind(mask, "") == {a}
     assert allowed_behind(mask, "", "a") == {b}
@@ -97,15 +97,16 @@ def test_a_mask_does_not_depend_on_what_was_asked_before():
     """Going back behind a blank, llguidance's own `rollback` forgets that a number has ended."""
     grammar = compiled("json")
     paths = ["", ":", ":7", ":7 ", ':7 ,"b"', ":   ", ": 7", ":7  ", ": -", ":7,"]
-    mask = GrammarMask(grammar, {END})
+    mask = GrammarMask(grammar, grammar, {END})
     for path in paths + paths[::-1]:
-        assert allowed_behind(mask, '{"a"', path) == allowed_behind(GrammarMask(grammar, {END}), '{"a"' + path)
+        assert allowed_behind(mask, '{"a"', path) == allowed_behind(GrammarMask(grammar, grammar, {END}), '{"a"' + path)
     assert allowed_behind(mask, '{"a"', ":7  ") == set(ids(" ,"))
 
 
 @pytest.mark.skipif(Version(version("llguidance")) < Version("1.9"), reason="earlier ones put many runs in a row")
 def test_json_has_a_bounded_number_of_blanks_in_a_row():
-    mask = GrammarMask(compiled("json"), {END})
+    grammar = compiled("json")
+    mask = GrammarMask(grammar, grammar, {END})
     assert set(ids(' "')) <= allowed_behind(mask, "{", " " * 15)
     assert allowed_behind(mask, "{", " " * 16) == set(ids('"'))
 
@@ -116,4 +117,4 @@ def test_a_long_row_of_rules_is_compiled_on_a_stack_that_holds_it():
     rules = "".join(f'a{number}: "b" a{number + 1} "c"\n' for number in range(2400))
     assert len(rules) < 1 << 16
     grammar = constrainer()._grammars.compile(Grammar(GrammarKind.GRAMMAR, f'start: a0\n{rules}a2400: "d"'))
-    assert allowed_behind(GrammarMask(grammar, {END}), "bbb") == set(ids("b"))
+    assert allowed_behind(GrammarMask(grammar, grammar, {END}), "bbb") == set(ids("b"))

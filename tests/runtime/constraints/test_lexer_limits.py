@@ -1,4 +1,4 @@
-"""Where llguidance's lexer comes to its limit, no mask is wrong: the texts that share it fail, and no others."""
+"""Where llguidance's lexer comes to its limit, no mask is wrong, and a text fails where it does without trees."""
 
 import numpy as np
 import pytest
@@ -23,10 +23,6 @@ def grammar(most_states=250_000):
     return CompiledGrammar(GrammarKind.REGEX, LLMatcher(tokenizer, regex, log_level=0, limits=limits))
 
 
-def mask_of(compiled):
-    return GrammarMask(compiled, {END})
-
-
 def banned(mask, text, path):
     """[40] of a row of zeros."""
     rows = mask(text, np.array([path], dtype=np.int64).reshape(1, -1), torch.zeros(1, 40), of_target=True)
@@ -40,35 +36,42 @@ def steps(seed):
     return [(text[:length], generator.choice([A, B], (3, 4)).tolist()) for length in range(100)]
 
 
-def failure(follow, seed):
-    """What ends a text."""
+def length_at_failure(mask, seed, *, looks_ahead=True):
+    """Of the text, where it ends for want of states."""
     for text, paths in steps(seed):
         try:
-            follow(text, ())
-        except InputError as error:
-            return str(error)
-        for path in paths:
-            follow(text, path)
-    raise AssertionError("the lexer has not come to its limit")
+            mask.reach(text, ())
+        except InputError:
+            return len(text)
+        for path in paths if looks_ahead else ():
+            mask.reach(text, path)
+    return None
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_mask_within_reach_is_right_until_the_text_fails(seed):
-    limited, free, lengths = mask_of(grammar(FEW_STATES)), mask_of(grammar()), []
+def test_masks_within_reach_are_right_and_the_text_goes_on_where_paths_come_to_the_limit(seed):
+    limited, free = GrammarMask(grammar(), grammar(FEW_STATES), {END}), GrammarMask(grammar(), grammar(), {END})
+    reaches = []
+    for text, paths in steps(seed):
+        for path in paths:
+            reaches.append(limited.reach(text, path))
+            for length in range(reaches[-1] + 1):
+                assert banned(limited, text, path[:length]) == banned(free, text, path[:length])
+    assert {0, 4} <= {*reaches}
 
-    def compare(text, path):
-        lengths.append((len(path), limited.reach(text, path)))
-        for length in range(lengths[-1][1] + 1):
-            assert banned(limited, text, path[:length]) == banned(free, text, path[:length])
 
-    assert failure(compare, seed).startswith("regex has come to a dead end (lexer error: too many states")
-    assert any(reached < length for length, reached in lengths)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_text_fails_where_it_does_without_trees(seed):
+    plain, trees = (GrammarMask(grammar(FEW_STATES // 4), grammar(FEW_STATES // 4), {END}) for _ in range(2))
+    length = length_at_failure(plain, seed, looks_ahead=False)
+    assert length is not None and length_at_failure(trees, seed) == length
 
 
-def test_texts_that_share_the_lexer_fail_with_it_and_those_of_another_do_not():
-    shared = grammar(FEW_STATES)
-    second, other = mask_of(shared), mask_of(grammar(FEW_STATES))
-    failure(mask_of(shared).reach, 0)
+def test_texts_of_one_request_share_their_lexer_and_those_of_others_do_not():
+    first, second, other = (
+        GrammarMask(each, each, {END}) for each in [grammar(FEW_STATES)] * 2 + [grammar(FEW_STATES)]
+    )
+    assert length_at_failure(first, 0) is not None
     for text in ([], [A, B]):
         with pytest.raises(InputError, match="too many states"):
             second.reach(text, ())

@@ -71,7 +71,7 @@ MEMBERS = {
     "allowed tokens": (lambda: AllowedTokens({11, 0, 5}), allowed),
     "bad words": (lambda: BadWords(WORDS), without_bad_words),
     "frequency and presence": (lambda: FrequencyPenalty(0.4, 0.3), frequent),
-    "grammar": (lambda: GrammarMask(COMPILED, {END}), grammatical),
+    "grammar": (lambda: GrammarMask(COMPILED, COMPILED, {END}), grammatical),
     "logit bias": (lambda: LogitBias({2: 1.5, 9: -100.0}), biased),
     "min_p": (lambda: MinP(0.3, 0.7), likely),
     "min_tokens": (lambda: MinTokens(5, {31, 6}), long_enough),
