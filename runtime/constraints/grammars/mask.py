@@ -27,8 +27,8 @@ class GrammarMask:
     """A `RowProcessor`. Rows behind a dead end, which `reach` says, are left alone; so are those behind a path that the
     grammar does not take, which no text comes to.
 
-    `of_paths` is the same grammar compiled once more, for the paths of trees: what they need of its lexer is not taken
-    from the text's, which comes to no limit that it does not come to under plain decoding.
+    `of_paths` is the same grammar compiled once more, for the paths of trees: what they need of a lexer is not taken
+    from the text's, which comes to its limit where it does under plain decoding.
     """
 
     def __init__(self, grammar: CompiledGrammar, of_paths: CompiledGrammar, end_tokens: Collection[int]):
@@ -54,12 +54,16 @@ class GrammarMask:
         return logits
 
     def reach(self, text: Sequence[int], path: Sequence[int]) -> int:
-        """See `Reach`. An end token is taken, and the text ends with it."""
+        """See `Reach`. An end token is taken, and the text ends with it.
+
+        The lexer of the text is asked at each token that is taken, as it is under plain decoding.
+        """
         self._follow(text)
+        matcher = self._at_end.deep_copy()
         for length, token in enumerate(path, start=1):
             if token in self._end_tokens:
                 return length
-            if self._mask((*path[:length],)) is None:
+            if self._mask((*path[:length],)) is None or not _takes(matcher, [token]) or mask_of(matcher) is None:
                 return length - 1
         return len(path)
 

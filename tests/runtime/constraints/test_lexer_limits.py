@@ -36,15 +36,19 @@ def steps(seed):
     return [(text[:length], generator.choice([A, B], (3, 4)).tolist()) for length in range(100)]
 
 
-def length_at_failure(mask, seed, *, looks_ahead=True):
-    """Of the text, where it ends for want of states."""
-    for text, paths in steps(seed):
+def length_at_failure(mask, seed, num_ahead=0):
+    """Of the text, where it ends for want of states; a step takes what it may of the next `num_ahead` tokens, and one
+    more."""
+    text, paths = steps(seed)[-1][0], [each for _, each in steps(seed)]
+    length = 0
+    while length + num_ahead < len(text):
         try:
-            mask.reach(text, ())
+            banned(mask, text[:length], [])
         except InputError:
-            return len(text)
-        for path in paths if looks_ahead else ():
-            mask.reach(text, path)
+            return length
+        for path in paths[length] if num_ahead else ():
+            banned(mask, text[:length], path)
+        length += mask.reach(text[:length], text[length : length + num_ahead]) + 1
     return None
 
 
@@ -62,9 +66,12 @@ def test_masks_within_reach_are_right_and_the_text_goes_on_where_paths_come_to_t
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_text_fails_where_it_does_without_trees(seed):
-    plain, trees = (GrammarMask(grammar(FEW_STATES // 4), grammar(FEW_STATES // 4), {END}) for _ in range(2))
-    length = length_at_failure(plain, seed, looks_ahead=False)
-    assert length is not None and length_at_failure(trees, seed) == length
+    lengths = [
+        length_at_failure(GrammarMask(grammar(most), grammar(10 * most), {END}), seed, num_ahead)
+        for num_ahead in (0, 1, 4)
+        for most in (FEW_STATES // 4, FEW_STATES // 3)
+    ]
+    assert None not in lengths and lengths[:2] * 3 == lengths
 
 
 def test_texts_of_one_request_share_their_lexer_and_those_of_others_do_not():
