@@ -1,7 +1,8 @@
 """What constraints cost in a step: `python tests/constraint_costs.py` prints docs/figures/constraints.json.
 
 Times are of the processor that the decoding thread had, so that other programs do not count, nor does waiting for them.
-A kind's cost is that of processing rows of logits, the target's and the drafter's, over its own run's steps.
+A kind's cost is that of processing rows of logits, the target's and the drafter's, and of looking for dead ends, over
+its own run's steps.
 """
 
 import json
@@ -62,18 +63,24 @@ class Spent:
             self.rows += int((tree.valid if nodes is None else nodes >= 0).sum())
             return rows
 
-        def fail_at_dead_ends(entries):
-            started = thread_time()
-            dead_ends.fail_at_dead_ends(entries)  # makes masks that processing finds made
-            self.seconds += thread_time() - started
+        def timed(of_dead_ends):
+            def call(*arguments):
+                started = thread_time()
+                result = of_dead_ends(*arguments)
+                self.seconds += thread_time() - started
+                return result
+
+            return call
 
         batch.processed = language_model.processed = processed
-        batch.fail_at_dead_ends = fail_at_dead_ends
+        batch.fail_at_dead_ends = timed(dead_ends.fail_at_dead_ends)
+        batch.cut_at_dead_ends = timed(dead_ends.cut_at_dead_ends)
         try:
             yield
         finally:
             batch.processed = language_model.processed = processing.processed
             batch.fail_at_dead_ends = dead_ends.fail_at_dead_ends
+            batch.cut_at_dead_ends = dead_ends.cut_at_dead_ends
 
 
 def measured(decoder, constrainer, pair, constraints):
