@@ -27,6 +27,8 @@ class Task(NamedTuple):
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever the parent does with it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     on_deep_stack(_answer_lines)
 
 

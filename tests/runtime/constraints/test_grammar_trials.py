@@ -1,5 +1,6 @@
 """Grammars of strangers: what takes too much time or memory to compile is refused, and holds up nobody for long."""
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -11,6 +12,7 @@ from treewright.runtime.constraints.grammars.compiler import MOST_WAITING, Compi
 from treewright.runtime.constraints.grammars.source import Grammar, GrammarKind
 from treewright.runtime.constraints.grammars.trial import Limits
 
+ALARM = {signal.SIGALRM}
 LITTLE = Grammar(GrammarKind.REGEX, "a+")
 # As many states as the number says: 300 MB and seconds.
 LARGE = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "integer", "multipleOf": 499999}')
@@ -44,6 +46,16 @@ def test_a_grammar_that_takes_too_much_is_refused_and_the_next_one_is_not(under,
     with pytest.raises(InputError, match=complaint):
         compiler.compile(LARGE)
     compiler.compile(LITTLE)
+
+
+def test_the_time_counts_where_the_alarm_is_ignored_and_blocked(under):
+    before, mask = signal.signal(signal.SIGALRM, signal.SIG_IGN), signal.pthread_sigmask(signal.SIG_BLOCK, ALARM)
+    try:
+        with pytest.raises(InputError, match="takes longer than"):
+            under(0.1, 1 << 30).compile(LARGE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_grammar_that_passes_is_refused_for_what_it_says(under):
