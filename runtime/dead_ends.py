@@ -30,7 +30,7 @@ def cut_at_dead_ends(verdict: Verdict, tree: DraftTree, processors: Sequence[Tex
             continue
         path = verdict.path[slot]
         tokens = tree.tokens[slot, path[path >= 0]].tolist()
-        reach = processor.reach(processor.token_ids, tokens)
+        reach = processor.reach(processor.token_ids, tokens) if tokens else 0
         if reach < len(tokens):
             path, next_tokens = verdict.path.copy(), verdict.next_tokens.copy()
             path[slot, reach:], next_tokens[slot] = -1, tokens[reach]

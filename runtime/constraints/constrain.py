@@ -13,7 +13,6 @@ from .allowed import AllowedTokens
 from .bad_words import BadWords
 from .base import Chain
 from .frequency import FrequencyPenalty
-from .grammars.compiled import CompiledGrammar
 from .grammars.compiler import GrammarCompiler
 from .grammars.mask import GrammarMask
 from .grammars.trial import Limits
@@ -60,16 +59,19 @@ class Constrainer:
         if grammar is not None and any(request.ignore_end for request in requests):
             says = "continues a text past its end, and its grammar says where that is; leave one of them out"
             raise SettingError("ignore_eos", says)
-        # Once for the texts, and once for the paths of trees: see `GrammarMask`.
-        compiled = None if grammar is None else (self._grammars.compile(grammar), self._grammars.compile(grammar))
-        return [self._constrained(request, constraints, compiled) for request in requests]
+        if grammar is None:
+            return [self._constrained(request, constraints, None) for request in requests]
+        of_texts = self._grammars.compile(grammar)
+        has_trees = any(request.speculates for request in requests)
+        of_paths = self._grammars.compile(grammar) if has_trees else of_texts  # see `GrammarMask`
+        return [
+            self._constrained(request, constraints, GrammarMask(of_texts, of_paths, self._end_tokens))
+            for request in requests
+        ]
 
-    def _constrained(
-        self, request: Request, constraints: Constraints, compiled: tuple[CompiledGrammar, CompiledGrammar] | None
-    ) -> Request:
+    def _constrained(self, request: Request, constraints: Constraints, grammar: GrammarMask | None) -> Request:
         stop_tokens = frozenset(constraints.stop_token_ids)
         request = replace(request, stop_tokens=stop_tokens, min_tokens=constraints.min_tokens)
-        grammar = None if compiled is None else GrammarMask(*compiled, self._end_tokens)
         members = self._members(request, constraints, grammar)
         processor = None if not members else members[0] if len(members) == 1 else Chain(members)
         return replace(request, processor=processor, reach=None if grammar is None else grammar.reach)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ...controller.errors import InputError, SettingError
 from ..constraints.constrain import Constrainer
 from ..constraints.grammars.compiler import MOST_WAITING, CompilerBusyError
+from ..constraints.grammars.trial import Limits
 from ..request import ContextError
 from ..request import Request as DecodeRequest
 from ..sampling import Sampling
@@ -91,7 +92,8 @@ class Answers:
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, constrained)
         except CompilerBusyError as error:
-            raise busy("other grammars are being compiled; try again in 10 s", 10) from error
+            seconds = round(Limits().most_seconds)  # by then one that waits now has been compiled or refused
+            raise busy(f"other grammars are being compiled; try again in {seconds} s", seconds) from error
 
 
 class Answer:
@@ -133,16 +135,18 @@ class Answer:
             if options.include_usage:
                 for chunk in self._wording.chunks([], self._usage()):
                     yield event(self._measured(chunk))
-        except (ServeError, InputError) as failure:
-            error = failure if isinstance(failure, ServeError) else self._refusal(failure)
+        except ServeError as error:
             note_end(http, error.status)
             yield event(error.envelope)
         yield "data: [DONE]\n\n"
 
     async def _pieces(self) -> AsyncIterator[Piece]:
-        async for piece in self._job.pieces():
-            self._num_tokens[piece.choice] = piece.num_tokens
-            yield piece
+        try:
+            async for piece in self._job.pieces():
+                self._num_tokens[piece.choice] = piece.num_tokens
+                yield piece
+        except InputError as error:
+            raise self._refusal(error) from error
 
     def _measured(self, answer: Measured) -> Measured:
         """With what speculation did, if that was counted."""
