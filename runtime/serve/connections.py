@@ -37,7 +37,7 @@ class Http(H11Protocol):
     most: ClassVar[int]
     latest_warning: ClassVar[float] = -SECONDS_BETWEEN_WARNINGS
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.most:
             self._warn()
